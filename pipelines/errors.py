@@ -1,0 +1,9 @@
+"""The one error that tells a user what is wrong with what they gave."""
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used: a file, a column, a value, an output path.
+
+    Its message is one line: the file or argument, what was found, what was expected, what to try.
+    The command line prints it on stderr and exits with code 2.
+    """

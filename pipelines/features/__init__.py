@@ -1,0 +1,1 @@
+"""Physics variables computed from reconstructed particles."""

@@ -1,0 +1,130 @@
+"""Figures of merit: how well scores separate signal, and how little a selection shapes the mass spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.spatial.distance import jensenshannon
+from sklearn.metrics import roc_auc_score
+
+from pipelines.errors import InputError
+from pipelines.events import Events
+
+PERCENTILES = (50.0, 85.0, 95.0, 99.0)
+BACKGROUND_EFFICIENCIES = (1e-1, 1e-2, 1e-3)
+MASS_BINS = 40  # as the histogram of the bump hunt in GAN-AE sec. 4.3
+
+
+def auc(background: np.ndarray, signal: np.ndarray) -> float:
+    """Area under the ROC curve: the probability that a signal event scores above a background event.
+
+    background, signal: scores, (Nb,) and (Ns,). Returns a number in [0, 1]; 0.5 is chance. Never flipped.
+
+    >>> auc(np.array([0.0, 1.0]), np.array([2.0, 3.0]))
+    1.0
+    """
+    truth = np.r_[np.zeros(len(background)), np.ones(len(signal))]
+    return float(roc_auc_score(truth, np.r_[background, signal]))
+
+
+def signal_efficiency(background: np.ndarray, signal: np.ndarray, background_efficiency: float) -> float:
+    """Share of signal above the score that a share `background_efficiency` of the background passes.
+
+    >>> signal_efficiency(np.arange(100.0), np.array([10.0, 95.0, 99.5, 200.0]), 0.1)
+    0.75
+    """
+    return float(np.mean(signal > np.quantile(background, 1.0 - background_efficiency)))
+
+
+def js_distance(mass: np.ndarray, selected: np.ndarray, edges: np.ndarray) -> float:
+    """Jensen-Shannon distance, base 2, between the mass spectra of all events and of selected ones, in [0, 1].
+
+    sqrt(JSD), JSD = H((p+q)/2) - (H(p)+H(q))/2 for the binned, normalised spectra p and q (Menendez et al. 1997).
+    GAN-AE's figure 5 calls it a divergence and figure 6 a distance; its square is the divergence.
+
+    Args:
+        mass: (N,) masses in GeV. selected: (N,) bool. edges: of the bins, GeV.
+
+    >>> mass = np.array([1.0, 1.0, 3.0, 3.0])
+    >>> round(js_distance(mass, mass < 2, np.array([0, 2, 4])), 3)
+    0.558
+    """
+    p, _ = np.histogram(mass, edges)
+    q, _ = np.histogram(mass[selected], edges)
+    if not p.sum() or not q.sum():
+        raise InputError(f"no events within {edges[0]:g} to {edges[-1]:g} GeV; widen the mass range")
+    return float(jensenshannon(p, q, base=2))
+
+
+def js_floor(mass: np.ndarray, selected: int, edges: np.ndarray, seed: int = 0, draws: int = 50) -> tuple[float, float]:
+    """Mean and standard deviation of `js_distance` for random selections of `selected` events.
+
+    That is the distance which statistics alone makes: a selection that knows nothing of the mass has it too.
+    """
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(draws):
+        chosen = np.zeros(len(mass), bool)
+        chosen[rng.choice(len(mass), selected, replace=False)] = True
+        found.append(js_distance(mass, chosen, edges))
+    return float(np.mean(found)), float(np.std(found))
+
+
+def sculpting(
+    score: np.ndarray, mass: np.ndarray, percentiles: Sequence[float] = PERCENTILES, bins: int = MASS_BINS, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """How much cutting on the score shapes the mass spectrum, at percentiles of the score, with statistical floor.
+
+    Args:
+        score, mass: (N,), mass in GeV. percentiles: in (0, 100). bins: equal bins over the range of the masses.
+
+    Returns:
+        For every percentile: `distance` (see `js_distance`), `floor` and `floor_std` (see `js_floor`), `events`.
+    """
+    edges = np.histogram_bin_edges(mass, bins)
+    found = {}
+    for percentile in percentiles:
+        chosen = score > np.percentile(score, percentile)
+        if not chosen.any():
+            raise InputError(f"no score is above its {percentile:g}th percentile: the scores are (nearly) constant")
+        floor, spread = js_floor(mass, int(chosen.sum()), edges, seed)
+        found[f"{percentile:g}"] = {
+            "distance": js_distance(mass, chosen, edges),
+            "floor": floor,
+            "floor_std": spread,
+            "events": int(chosen.sum()),
+        }
+    return found
+
+
+def evaluate(score: np.ndarray, events: Events, seed: int = 0) -> dict[str, object]:
+    """Judge scores with truth: AUC and signal efficiencies per signal label, sculpting of the background.
+
+    Without labels there are no AUCs, and the sculpting is that of all events. A signal efficiency asked for
+    at a background efficiency that fewer than one background event would pass is None.
+
+    Returns a dict ready for JSON: `auc` and `signal_efficiency` by label, `sculpting` by percentile, `events` by
+    label, `label_names`.
+    """
+    mass = events.mass
+    if not events.has_labels:
+        return {"auc": {}, "signal_efficiency": {}, "sculpting": sculpting(score, mass, seed=seed), "events": {}}
+    label = events.label
+    background = score[label == 0]
+    if not len(background):
+        raise InputError(f"{events.name}: no event has label 0, expected background; labels are {sorted(set(label.tolist()))}")
+    signals = {int(k): score[label == k] for k in np.unique(label) if k > 0}
+    return {
+        "auc": {str(k): auc(background, signal) for k, signal in signals.items()},
+        "signal_efficiency": {
+            str(k): {
+                f"{eps:g}": signal_efficiency(background, signal, eps) if eps * len(background) >= 1 else None
+                for eps in BACKGROUND_EFFICIENCIES
+            }
+            for k, signal in signals.items()
+        },
+        "sculpting": sculpting(background, mass[label == 0], seed=seed),
+        "events": {str(k): int(n) for k, n in zip(*np.unique(label, return_counts=True))},
+        "label_names": {str(k): v for k, v in events.about.label_names.items()},
+    }

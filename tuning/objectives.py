@@ -1,0 +1,78 @@
+"""Figures of merit: numbers that a tuner may minimise without ever seeing a label.
+
+The GAN-AE authors tuned by hand on reconstruction error, mass sculpting and stability (their sec. 4.1); the first
+two are here, in units that do not depend on the hyperparameters, so that trials can be compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from pipelines.errors import InputError
+from pipelines.events import Events
+from pipelines.metrics import sculpting
+
+
+def reconstruction(model, validation: Events, history: Mapping[str, list[float]]) -> float:
+    """Mean over events of the RMS residual, every feature in units of its standard deviation.
+
+    mean_i sqrt(1/F sum_f ((x_if - x'_if) / sigma_f)^2), in physical features: the same measure whatever the
+    model's input scaling is. 0 is perfect; about 0.9 is what predicting the mean of everything gives.
+    """
+    x = validation.read("features", model.resolved_columns)
+    residual = (x - model.results(validation, ["reconstruction"])["reconstruction"]) / np.maximum(x.std(0), 1e-12)
+    return float(np.mean(np.sqrt(np.mean(residual**2, axis=1))))
+
+
+def mass_sculpting(model, validation: Events, history: Mapping[str, list[float]]) -> float:
+    """Jensen-Shannon distance of the mass spectrum after a cut on the score, above its statistical floor.
+
+    The mean over the 50th, 85th, 95th and 99th percentiles of max(0, distance - floor); see
+    `pipelines.metrics.sculpting`.
+    """
+    found = sculpting(model.score(validation), validation.mass)
+    return float(np.mean([max(0.0, at["distance"] - at["floor"]) for at in found.values()]))
+
+
+def val_loss(model, validation: Events, history: Mapping[str, list[float]]) -> float:
+    """The model's own loss on the validation events at the last epoch; comparable only at fixed loss weights."""
+    return float(history["val_loss"][-1])
+
+
+TERMS: dict[str, Callable[..., float]] = {
+    "reconstruction": reconstruction,
+    "sculpting": mass_sculpting,
+    "val_loss": val_loss,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A weighted sum of figures of merit, to be minimised, written like "reconstruction+10*sculpting".
+
+    >>> Objective.parse("reconstruction+10*sculpting").weights
+    {'reconstruction': 1.0, 'sculpting': 10.0}
+    """
+
+    text: str
+    weights: Mapping[str, float]
+
+    @classmethod
+    def parse(cls, text: str) -> Objective:
+        """Read an objective; raises `InputError` for an unknown term or a weight that is not a positive number."""
+        weights: dict[str, float] = {}
+        for term in text.replace(" ", "").split("+"):
+            match = re.fullmatch(r"(?:(\d+\.?\d*|\.\d+)\*)?([a-z_]+)", term)
+            if not match or match[2] not in TERMS:
+                raise InputError(f"objective {text!r}: {term!r} is not known; expected a sum of {', '.join(TERMS)}, as in 'reconstruction+10*sculpting'")
+            weights[match[2]] = weights.get(match[2], 0.0) + float(match[1] or 1.0)
+        return cls(text, weights)
+
+    def __call__(self, model, validation: Events, history: Mapping[str, list[float]]) -> dict[str, float]:
+        """Return every term and their weighted sum, `objective`."""
+        found = {name: TERMS[name](model, validation, history) for name in self.weights}
+        return found | {"objective": sum(self.weights[name] * value for name, value in found.items())}

@@ -1,0 +1,25 @@
+"""A zoo of Keras anomaly detectors for the LHC.
+
+    >>> import zoo
+    >>> "gan_ae" in zoo.names()
+    True
+    >>> model = zoo.get("gan_ae", preset="lhco2020")
+
+Nothing heavy is imported until a model is asked for.
+"""
+
+from zoo.registry import describe, get, names, register
+
+__all__ = ["AnomalyModel", "describe", "get", "load", "names", "register"]
+
+
+def __getattr__(name):
+    if name == "AnomalyModel":
+        from zoo.base import AnomalyModel
+
+        return AnomalyModel
+    if name == "load":
+        from zoo.run import load
+
+        return load
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")

@@ -1,0 +1,45 @@
+"""Models as SavedModels that need TensorFlow alone."""
+
+from __future__ import annotations
+
+import os
+
+import tensorflow as tf
+
+from pipelines.errors import InputError
+from pipelines.outputs import new_directory
+
+
+def export(model, path: str | os.PathLike) -> None:
+    """Write a trained model as a SavedModel; it takes raw physical features and holds scaling, score and columns.
+
+    Signatures:
+
+    - `serving_default(features=(N, F) float32)`: `score` (N,), the model's default kind; and everything else that
+      the model infers: its score kinds, `reconstruction` (N, F) in physical units, `latent`;
+    - `columns()`: the names of the F features in their order.
+
+    Raises `InputError` if the model has not met any data, or if `path` exists or cannot be written.
+
+    Example, in a Python that has TensorFlow and not this package:
+        `served = tf.saved_model.load(path).signatures["serving_default"]`
+        `score = served(features=tf.constant(x))["score"]`
+    """
+    if not model.resolved_columns:
+        raise InputError("the model has not met any data; fit it, or load a trained run with zoo.load")
+    served = tf.Module()
+    served.state = list(model.variables) + list(model.scaler.variables) + list(model.dial.values())
+    features = tf.TensorSpec((None, len(model.resolved_columns)), tf.float32, name="features")
+
+    @tf.function(input_signature=[features])
+    def serve(features):
+        found = model.infer(features)
+        return {"score": found[model.score_kinds[0]]} | found
+
+    @tf.function(input_signature=[])
+    def columns():
+        return {"columns": tf.constant(model.resolved_columns)}
+
+    served.serve, served.columns = serve, columns
+    with new_directory(path) as part:
+        tf.saved_model.save(served, str(part), signatures={"serving_default": serve, "columns": columns})

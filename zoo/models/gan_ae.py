@@ -1,0 +1,319 @@
+"""GAN-AE: an auto-encoder trained against a discriminator, with its score decorrelated from the mass.
+
+Vaslin, Barra & Donini, "GAN-AE: an anomaly detection algorithm for New Physics search in LHC data",
+Eur. Phys. J. C 83 (2023) 1008, doi 10.1140/epjc/s10052-023-12169-4. Equation numbers are that paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from pipelines.selection import FlatMass
+from zoo.base import COUNT, COUNT_OR_ZERO, FLAG, FRACTION, NOT_NEGATIVE, POSITIVE, SCALING, AnomalyModel, Limit, Phase
+from zoo.keras import keras
+from zoo.layers import dropout
+from zoo.losses import distance_correlation, rms_distance
+from zoo.registry import register
+
+# Table 1 without phi, the constituent counts (absent from the authors' own list) and m_jj: 21 variables of each jet
+VARIABLES = (
+    *("pt", "eta", "mass", "e", "nisj", "nesj", "tau1", "tau2", "tau3", "tau32", "tau21"),
+    *(f"eRing{ring}" for ring in range(10)),
+)
+COLUMNS = tuple(f"{variable}_{jet}" for jet in (1, 2) for variable in VARIABLES)
+
+CYCLES = 2  # place in the recipe
+
+
+class Autoencoder(keras.layers.Layer):
+    """x -> hidden -> z -> hidden -> x, with LeakyReLU on the hidden layers, linear latent and output (sec. 2).
+
+    `decoder` is "tied": the decoder's kernels are the encoder's transposed (eq. 4), so gradients reach both uses;
+    or "frozen": the transposed *initial* encoder kernels, never trained, which is what the authors' released code
+    does. Biases are free in both.
+    """
+
+    def __init__(self, hidden: int, latent: int, decoder: str, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden, self.latent, self.decoder = hidden, latent, decoder
+
+    def build(self, shape):
+        width = shape[-1]
+        self.kernels = [self.add_weight(f"kernel{i}", s) for i, s in enumerate([(width, self.hidden), (self.hidden, self.latent)])]
+        sizes = [self.hidden, self.latent, self.hidden, width]
+        self.biases = [self.add_weight(f"bias{i}", (s,), initializer="zeros") for i, s in enumerate(sizes)]
+        self.frozen = [self.add_weight(f"frozen{i}", k.shape, trainable=False) for i, k in enumerate(self.kernels)]
+        super().build(shape)
+
+    def freeze(self) -> None:
+        """Remember the present kernels as the frozen decoder's."""
+        for frozen, kernel in zip(self.frozen, self.kernels):
+            frozen.assign(kernel)
+
+    def encode(self, x, slope, drop=lambda h, use: h):
+        """Latent (B, latent_dim) of scaled features (B, F)."""
+        h = drop(leaky_relu(x @ self.kernels[0] + self.biases[0], slope), 0)
+        return h @ self.kernels[1] + self.biases[1]
+
+    def decode(self, z, slope, drop=lambda h, use: h):
+        """Scaled features (B, F) of a latent."""
+        first, second = self.kernels if self.decoder == "tied" else self.frozen
+        h = drop(leaky_relu(tf.matmul(z, second, transpose_b=True) + self.biases[2], slope), 1)
+        return tf.matmul(h, first, transpose_b=True) + self.biases[3]
+
+    def call(self, x, slope, drop=lambda h, use: h):
+        return self.decode(self.encode(x, slope, drop), slope, drop)
+
+
+class Discriminator(keras.layers.Layer):
+    """Multilayer perceptron with LeakyReLU; gives the logit of "this is an original event" (sec. 2)."""
+
+    def __init__(self, units: Sequence[int], **kwargs):
+        super().__init__(**kwargs)
+        self.units = tuple(units)
+
+    def build(self, shape):
+        widths = [shape[-1], *self.units, 1]
+        self.kernels = [self.add_weight(f"kernel{i}", s) for i, s in enumerate(zip(widths, widths[1:]))]
+        self.biases = [self.add_weight(f"bias{i}", (s,), initializer="zeros") for i, s in enumerate(widths[1:])]
+        super().build(shape)
+
+    def call(self, x, slope, drop=lambda h, use: h):
+        *hidden, (kernel, bias) = zip(self.kernels, self.biases)
+        for use, (w, b) in enumerate(hidden):
+            x = drop(leaky_relu(x @ w + b, slope), use)
+        return tf.squeeze(x @ kernel + bias, -1)
+
+
+@register("gan_ae")
+class GANAE(AnomalyModel):
+    """GAN-AE (Vaslin, Barra & Donini 2023): auto-encoder against discriminator, decorrelated from m_jj.
+
+    Training alternates, `cycles` times, `d_epochs` passes that teach the discriminator D to tell events x from
+    their reconstructions x' (eq. 1) and `ae_epochs` passes that minimise, for the auto-encoder (eq. 5),
+
+        mean_i w_i [bc(D(x'_i), 1) + epsilon dist(x_i, x'_i)] + alpha DisCo(dist, m_jj)^disco_power
+
+    with dist the root mean squared difference over scaled features (eq. 2), w_i weights of mean one that flatten
+    the m_jj spectrum, and DisCo without weights. The paper writes a sum over the batch where this takes the mean:
+    only so are its alpha = 50-65 and epsilon = 5-6 of one size. One Keras epoch is one cycle. The score is `dist`.
+
+    Args:
+        columns: names or patterns of the features; the paper's 42.
+        scaling: "minmax" (the paper), "quantile" or "standard".
+        latent_dim, ae_units: sizes of the latent space and of the hidden layers of the auto-encoder.
+        d_units: sizes of the discriminator's hidden layers.
+        decoder: "tied" (the paper) or "frozen" (the authors' released code; see `Autoencoder`).
+        epsilon: weight of the reconstruction term, >= 0.
+        alpha: weight of DisCo, >= 0; 0 switches it off.
+        disco_power: exponent of DisCo, > 0.
+        flat_mass: weight events so that the m_jj spectrum is flat, from a histogram of `mass_bins` bins.
+        dropout_rate: of every hidden layer, in [0, 1).
+        negative_slope: of LeakyReLU, in [0, 1); Keras' default 0.3 is what the authors used.
+        learning_rate, beta_1: of Adam, for both networks.
+        cycles, d_epochs, ae_epochs: see above.
+        pretraining_epochs: passes in which the auto-encoder alone learns to reconstruct, before the first cycle.
+        d_pretraining_epochs: passes in which the discriminator alone learns, after that.
+        batch_size: events per step.
+        seed: fixes weights, dropout, and the order of events.
+
+    Raises `InputError` naming a hyperparameter out of range.
+
+    Example:
+        >>> import zoo
+        >>> zoo.get("gan_ae", preset="lhco2020").get_config()["epsilon"]
+        6.0
+    """
+
+    presets = {
+        "start": {},
+        "lhco2020": {"d_units": (300, 200, 100, 50), "epsilon": 6.0, "alpha": 65.0},
+    }
+    score_kinds = ("distance",)
+    dials = (
+        *("epsilon", "alpha", "disco_power", "dropout_rate", "negative_slope", "learning_rate"),
+        *("d_epochs", "ae_epochs"),
+    )
+    limits = {
+        **dict.fromkeys(("latent_dim", "ae_units", "d_units", "mass_bins"), COUNT),
+        **dict.fromkeys(("cycles", "d_epochs", "ae_epochs", "batch_size"), COUNT),
+        **dict.fromkeys(("pretraining_epochs", "d_pretraining_epochs", "seed"), COUNT_OR_ZERO),
+        **dict.fromkeys(("epsilon", "alpha"), NOT_NEGATIVE),
+        **dict.fromkeys(("disco_power", "learning_rate"), POSITIVE),
+        **dict.fromkeys(("dropout_rate", "negative_slope", "beta_1"), FRACTION),
+        "decoder": Limit(choices=("tied", "frozen")),
+        "flat_mass": FLAG,
+        "scaling": SCALING,
+    }
+
+    def __init__(
+        self,
+        *,
+        columns: Sequence[str] = COLUMNS,
+        scaling: str = "minmax",
+        latent_dim: int = 14,
+        ae_units: int = 84,
+        d_units: Sequence[int] = (150, 100, 50),
+        decoder: str = "tied",
+        epsilon: float = 5.0,
+        alpha: float = 50.0,
+        disco_power: float = 1.0,
+        flat_mass: bool = True,
+        mass_bins: int = 500,
+        dropout_rate: float = 0.2,
+        negative_slope: float = 0.3,
+        learning_rate: float = 2e-4,
+        beta_1: float = 0.5,
+        cycles: int = 100,
+        d_epochs: int = 7,
+        ae_epochs: int = 5,
+        pretraining_epochs: int = 5,
+        d_pretraining_epochs: int = 0,
+        batch_size: int = 2048,
+        seed: int = 0,
+    ):
+        super().__init__(locals())
+
+    def make(self, width):
+        hp = self.hyperparameter
+        self.autoencoder = Autoencoder(hp("ae_units"), hp("latent_dim"), hp("decoder"))
+        self.discriminator = Discriminator(hp("d_units"))
+        self.autoencoder.build((None, width))
+        self.discriminator.build((None, width))
+        self.ae_optimizer = keras.optimizers.Adam(hp("learning_rate"), beta_1=hp("beta_1"))
+        self.d_optimizer = keras.optimizers.Adam(hp("learning_rate"), beta_1=hp("beta_1"))
+        self.ae_optimizer.build(self.autoencoder.trainable_variables)
+        self.d_optimizer.build(self.discriminator.trainable_variables)
+        names = ("loss", "distance", "adversarial", "disco", "discriminator_loss", "discriminator_accuracy")
+        self.means = {name: keras.metrics.Mean(name) for name in names}
+
+    @property
+    def optimizers(self):
+        return self.ae_optimizer, self.d_optimizer
+
+    def prepare(self):
+        self.autoencoder.freeze()
+        for optimizer in self.optimizers:
+            optimizer.learning_rate = self.hyperparameter("learning_rate")
+
+    def recipe(self):
+        hp = self.hyperparameter
+        return (
+            Phase("pretraining", hp("pretraining_epochs")),
+            Phase("discriminator", hp("d_pretraining_epochs")),
+            Phase("cycles", hp("cycles"), passes=hp("d_epochs") + hp("ae_epochs")),
+        )
+
+    def weighting(self, events):
+        return FlatMass(events, self.hyperparameter("mass_bins")) if self.hyperparameter("flat_mass") else None
+
+    # -- training: one step belongs to one of three turns -------------------------------------------
+
+    def train_step(self, batch):
+        turns = (self._pretrain, self._teach_discriminator, self._train_autoencoder)
+        tf.switch_case(self._turn(), [lambda turn=turn: turn(batch) for turn in turns])
+        self.clock.assign_add(1)
+        return {name: mean.result() for name, mean in self.means.items()}
+
+    def _turn(self):
+        """The recipe's phase, and within a cycle first the discriminator's turn, then the auto-encoder's."""
+        d_epochs, ae_epochs = (tf.cast(self.dial[name], tf.int32) for name in ("d_epochs", "ae_epochs"))
+        passes_done = (self.clock - self.phase_start) // self.steps_per_pass
+        in_cycle = 1 + tf.cast(passes_done % (d_epochs + ae_epochs) >= d_epochs, tf.int32)
+        return tf.where(self.phase == CYCLES, in_cycle, self.phase)
+
+    def _pretrain(self, batch):
+        x = batch["features"]
+        with tf.GradientTape() as tape:
+            distance = rms_distance(x, self.autoencoder(x, self.dial["negative_slope"], self._drop(0)))
+            loss = tf.reduce_mean(batch["weight"] * distance)
+        self._descend(self.ae_optimizer, tape, loss, self.autoencoder)
+        self._record(distance=distance)
+
+    def _teach_discriminator(self, batch):
+        x = batch["features"]
+        both = tf.concat([x, self.autoencoder(x, self.dial["negative_slope"])], 0)
+        original = tf.concat([tf.ones(tf.shape(x)[0]), tf.zeros(tf.shape(x)[0])], 0)
+        with tf.GradientTape() as tape:
+            logit = self.discriminator(both, self.dial["negative_slope"], self._drop(8))
+            loss = tf.nn.sigmoid_cross_entropy_with_logits(original, logit)
+            mean_loss = tf.reduce_mean(loss)
+        self._descend(self.d_optimizer, tape, mean_loss, self.discriminator)
+        correct = tf.cast((logit > 0) == (original > 0), tf.float32)
+        self._record(discriminator_loss=loss, discriminator_accuracy=correct)
+
+    def _train_autoencoder(self, batch):
+        x = batch["features"]
+        with tf.GradientTape() as tape:
+            terms = self._terms(batch, self.autoencoder(x, self.dial["negative_slope"], self._drop(0)), self._drop(8))
+        self._descend(self.ae_optimizer, tape, terms["loss"], self.autoencoder)
+        self._record(**terms)
+
+    def test_step(self, batch):
+        x = batch["features"]
+        reconstruction = self.autoencoder(x, self.dial["negative_slope"])
+        self._record(**self._terms(batch, reconstruction, lambda h, use: h, always=True))
+        logit = [self.discriminator(v, self.dial["negative_slope"]) for v in (x, reconstruction)]
+        loss = tf.concat([tf.nn.softplus(-logit[0]), tf.nn.softplus(logit[1])], 0)
+        correct = tf.cast(tf.concat([logit[0] > 0, logit[1] <= 0], 0), tf.float32)
+        self._record(discriminator_loss=loss, discriminator_accuracy=correct)
+        return {name: mean.result() for name, mean in self.means.items()}
+
+    def _terms(self, batch, reconstruction, drop, always=False):
+        """The terms of eq. 5; DisCo, the costly one, only where alpha asks for it or `always`."""
+        distance = rms_distance(batch["features"], reconstruction)
+        adversarial = tf.nn.softplus(-self.discriminator(reconstruction, self.dial["negative_slope"], drop))
+        disco = lambda: distance_correlation(batch["mass"], distance)  # noqa: E731
+        disco = disco() if always else tf.cond(self.dial["alpha"] > 0, disco, lambda: 0.0 * tf.reduce_sum(distance))
+        per_event = adversarial + self.dial["epsilon"] * distance
+        penalty = self.dial["alpha"] * tf.pow(tf.maximum(disco, 1e-12), self.dial["disco_power"])
+        loss = tf.reduce_mean(batch["weight"] * per_event) + penalty
+        return {"loss": loss, "distance": distance, "adversarial": adversarial, "disco": disco}
+
+    def _drop(self, first_use):
+        seed = self.seed * 1_000_003 + self.clock
+        return lambda h, use: dropout(h, self.dial["dropout_rate"], seed, first_use + use)
+
+    def _descend(self, optimizer, tape, loss, network):
+        variables = network.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+
+    def _record(self, **values):
+        for name, value in values.items():
+            self.means[name].update_state(value)
+
+    # -- use -----------------------------------------------------------------------------------------
+
+    def infer(self, features):
+        x = self.scaler(features)
+        latent = self.autoencoder.encode(x, self.dial["negative_slope"])
+        reconstruction = self.autoencoder.decode(latent, self.dial["negative_slope"])
+        return {
+            "distance": rms_distance(x, reconstruction),
+            "reconstruction": self.scaler.inverse(reconstruction),
+            "latent": latent,
+        }
+
+    @classmethod
+    def search_space(cls, hp):
+        depth = hp.Int("d_layers", 2, 4)
+        widest = hp.Choice("d_width", [100, 200, 300])
+        return {
+            "scaling": hp.Choice("scaling", ["minmax", "quantile"]),
+            "latent_dim": hp.Int("latent_dim", 6, 20, step=2),
+            "ae_units": hp.Choice("ae_units", [42, 63, 84, 126]),
+            "d_units": tuple(round(widest * (depth - layer) / depth) for layer in range(depth)),
+            "epsilon": hp.Float("epsilon", 1.0, 20.0, sampling="log"),
+            "alpha": hp.Float("alpha", 10.0, 200.0, sampling="log"),
+            "dropout_rate": hp.Float("dropout_rate", 0.0, 0.4, step=0.05),
+            "learning_rate": hp.Float("learning_rate", 5e-5, 2e-3, sampling="log"),
+            "d_epochs": hp.Int("d_epochs", 1, 10),
+            "ae_epochs": hp.Int("ae_epochs", 1, 10),
+        }
+
+
+def leaky_relu(x, slope):
+    """max(x, slope x), with a slope that may be a variable."""
+    return tf.maximum(x, slope * x)

@@ -1,0 +1,243 @@
+"""Runs: one training on disk, whole or not at all, loadable without running anybody's code.
+
+    RUN/config.json    model, hyperparameters, data with checksum, seed, versions: all that repeats it
+    RUN/model/state.h5 weights, input scaling, optimizer state
+    RUN/history.csv    one row per epoch of every phase
+    RUN/metrics.json   the last losses, and the time it took
+    RUN/plots/*.png    the loss terms
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import h5py
+import tensorflow as tf
+
+from pipelines.errors import InputError
+from pipelines.events import Events, open_hdf5
+from pipelines.outputs import check_new, new_directory, new_file, write_json
+from zoo import registry
+from zoo.keras import keras
+
+PACKAGES = ("hep-anomaly-zoo", "tensorflow", "tf-keras", "keras-tuner", "numpy", "h5py", "fastjet")
+
+
+# -- state of a model ------------------------------------------------------------------------------
+
+
+def state_of(model) -> dict[str, tf.Variable]:
+    """Return every variable that a model is made of, by a name that depends on its structure only."""
+    groups = {
+        "trainable": model.trainable_variables,
+        "fixed": [v for v in model.non_trainable_variables if not _is_passing(model, v)],
+        "scaler": model.scaler.variables,
+        "training": [model.clock],
+        **{f"optimizer{i}": optimizer.variables for i, optimizer in enumerate(model.optimizers)},
+    }
+    return {f"{group}/{i:03d}": variable for group, members in groups.items() for i, variable in enumerate(members)}
+
+
+def _is_passing(model, variable) -> bool:
+    """Whether a variable belongs to something saved on its own (scaler) or not at all (metrics, dials, phase)."""
+    kept = {id(v) for v in model.scaler.variables}
+    kept |= {id(v) for metric in model.metrics for v in metric.variables}
+    kept |= {id(v) for v in (*model.dial.values(), model.phase, model.clock, model.seed)}
+    kept |= {id(v) for v in (model.phase_start, model.steps_per_pass)}
+    kept |= {id(v) for optimizer in model.optimizers for v in optimizer.variables}
+    return id(variable) in kept
+
+
+def save_state(model, path: str | os.PathLike) -> None:
+    """Write weights, scaling and optimizer state to an HDF5 file, atomically."""
+    with new_file(path, replace=True) as part, h5py.File(part, "w") as file:
+        for name, variable in state_of(model).items():
+            file[name] = variable.numpy()
+
+
+def load_state(model, path: str | os.PathLike) -> None:
+    """Read what `save_state` wrote into a built model; raises `InputError` if it is another model's."""
+    with open_hdf5(path) as file:
+        state = state_of(model)
+        for name, variable in state.items():
+            if name not in file or file[name].shape != tuple(variable.shape):
+                found = file[name].shape if name in file else "nothing"
+                raise InputError(f"{path}: {name} is {found}, expected {tuple(variable.shape)}: another model's state")
+        for name, variable in state.items():
+            variable.assign(file[name][()])
+
+
+# -- run directories -------------------------------------------------------------------------------
+
+
+def load(run: str | os.PathLike):
+    """Return the trained model of a run directory.
+
+    Raises `InputError` if it is not one, or if its model is not registered here.
+    """
+    run = Path(run)
+    config = read_config(run)
+    model = registry.get(config["model"], **config["hyperparameters"])
+    model.build_for(config["hyperparameters"]["columns"])
+    load_state(model, run / "model" / "state.h5")
+    return model
+
+
+def read_config(run: str | os.PathLike) -> dict[str, object]:
+    """Return the configuration of a run directory; raises `InputError` if it is not one."""
+    path = Path(run) / "config.json"
+    if not path.is_file():
+        found = "no such folder" if not Path(run).exists() else "no config.json in it"
+        raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`")
+    try:
+        config = json.loads(path.read_text())
+        config["model"], config["hyperparameters"]["columns"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error}); train again") from None
+    return config
+
+
+def train(
+    model,
+    events: Events,
+    out: str | os.PathLike,
+    *,
+    validation: Events | None = None,
+    epochs: int | None = None,
+    resume: bool = False,
+    extra: Mapping[str, object] | None = None,
+    verbose: int | str = "auto",
+    jit_compile: bool = True,
+) -> keras.callbacks.History:
+    """Train a model and write its run directory; a checkpoint is kept beside it until it is whole.
+
+    Interrupted by Ctrl-C or kill, the same call with `resume=True` goes on after the last finished epoch and gives
+    what an uninterrupted training gives. `extra` goes into config.json.
+
+    Raises `InputError` if `out` exists or cannot be written, if there is nothing to resume or what there is belongs
+    to another training, and for all that `fit` raises.
+    """
+    out = check_new(out)
+    checkpoint = Checkpoint(out.resolve().parent / f".{out.name}.checkpoint", model, events, extra or {})
+    model.adapt(events)
+    done = checkpoint.restore() if resume else checkpoint.start()
+    started = time.monotonic()
+    history = model.fit(
+        events, validation, epochs=epochs, initial_epoch=done, callbacks=[checkpoint], verbose=verbose, jit_compile=jit_compile
+    )
+    with new_directory(out) as part:
+        write(model, part, checkpoint.config, checkpoint.rows, seconds=time.monotonic() - started)
+    shutil.rmtree(checkpoint.folder, ignore_errors=True)
+    return history
+
+
+def write(model, folder: Path, config: Mapping[str, object], rows: Sequence[Mapping], **metrics: object) -> None:
+    """Write a run's files into an existing folder."""
+    from pipelines.plots import plot_history
+
+    (folder / "model").mkdir()
+    (folder / "plots").mkdir()
+    save_state(model, folder / "model" / "state.h5")
+    write_json(folder / "config.json", dict(config))
+    write_json(folder / "metrics.json", {"last_epoch": dict(rows[-1]) if rows else {}, **metrics})
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with open(folder / "history.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, names)
+        table.writeheader()
+        table.writerows(rows)
+    plot_history(rows, folder / "plots" / "history.png")
+
+
+def configuration(model, events: Events, **extra: object) -> dict[str, object]:
+    """Return all that is needed to repeat a training: model, hyperparameters, data with checksum, versions."""
+    versions = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+    return {
+        "model": model.zoo_name,
+        "hyperparameters": json.loads(json.dumps(model.get_config())),
+        "data": {"source": events.name, "events": len(events), "sha256": checksum(events)},
+        "versions": versions,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **extra,
+    }
+
+
+def checksum(events: Events) -> str:
+    """Return the SHA-256 of the features and masses of a selection of events, whatever file they are in."""
+    digest = hashlib.sha256()
+    for block in events.blocks("features", "mass"):
+        digest.update(block["features"].tobytes())
+        digest.update(block["mass"].tobytes())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps state and history of a training in a folder after every epoch of its last phase."""
+
+    def __init__(self, folder: Path, model, events: Events, extra: Mapping[str, object]):
+        super().__init__()
+        self.folder, self._trained = folder, model
+        self._events, self._extra = events, extra
+        self.rows: list[dict[str, object]] = []
+
+    def start(self) -> int:
+        """Begin anew; returns 0 epochs done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self.config = configuration(self._trained, self._events, **self._extra)
+        write_json(self.folder / "config.json", self.config)
+        return 0
+
+    def restore(self) -> int:
+        """Load what an interrupted training left; returns the number of epochs done."""
+        self.config = configuration(self._trained, self._events, **self._extra)
+        config = self.folder / "config.json"
+        if not config.exists():
+            raise InputError(f"nothing to resume: no {self.folder}; start without --resume")
+        kept = json.loads(config.read_text())
+        for key in ("model", "hyperparameters", "data"):
+            if kept[key] != self.config[key]:
+                raise InputError(f"{self.folder} holds another training ({key} differs); start without --resume")
+        progress = self.folder / "progress.json"
+        if not progress.exists():
+            return 0
+        kept = json.loads(progress.read_text())
+        load_state(self._trained, self.folder / kept["state"])
+        self.rows = kept["rows"]
+        return kept["epochs"]
+
+    def on_epoch_end(self, epoch, logs=None):
+        histories = self._trained.histories
+        if not self.rows:
+            for name, history in histories.items():
+                self.rows += [
+                    {"phase": name, "epoch": i} | {k: _plain(v[i]) for k, v in history.history.items()}
+                    for i in range(len(history.epoch))
+                ]
+        phase = self._trained.recipe()[-1].name
+        self.rows.append({"phase": phase, "epoch": epoch} | {k: _plain(v) for k, v in (logs or {}).items()})
+        # two files in turn: progress.json, renamed into place last, always names one that is whole
+        state = f"state{epoch % 2}.h5"
+        save_state(self._trained, self.folder / state)
+        write_json(self.folder / "progress.json", {"epochs": epoch + 1, "state": state, "rows": self.rows})
+
+
+def _plain(value) -> float | None:
+    value = float(value)
+    return value if value == value and abs(value) != float("inf") else None
