@@ -1,9 +1,9 @@
 """Events on disk, features, tf.data, selections, metrics: everything around a model, and no model.
 
-    >>> import pipelines
-    >>> events = pipelines.open("lhco_sim_test")
-    >>> events.columns[0]
-    'pt_1'
+>>> import pipelines
+>>> events = pipelines.open("lhco_sim_test")
+>>> events.columns[0]
+'pt_1'
 """
 
 from pipelines.errors import InputError

@@ -53,7 +53,9 @@ class Batches:
         memory: int = MEMORY,
     ):
         if len(events) < batch_size:
-            raise InputError(f"{events.name}: {len(events)} events are fewer than one batch of {batch_size}; lower batch_size")
+            raise InputError(
+                f"{events.name}: {len(events)} events are fewer than one batch of {batch_size}; lower batch_size"
+            )
         self.events, self.columns, self.batch_size, self.seed = events, list(columns), batch_size, seed
         self.steps = len(events) // batch_size
         self._transform, self._weighting = transform, weighting
@@ -71,7 +73,9 @@ class Batches:
     def ordered(self) -> tf.data.Dataset:
         """Return the batches once, in the order of the events; an incomplete last batch is left out."""
         if self.in_memory:
-            rows = tf.data.Dataset.range(self.steps).map(lambda i: tf.range(self.batch_size) + tf.cast(i, tf.int32) * self.batch_size)
+            rows = tf.data.Dataset.range(self.steps).map(
+                lambda i: tf.range(self.batch_size) + tf.cast(i, tf.int32) * self.batch_size
+            )
             return rows.map(self._gather).prefetch(8)
         return self._from(lambda: _rebatch(self._blocks(range(0, self.events.rows_in_store, BLOCK)), self.batch_size))
 
@@ -120,7 +124,11 @@ class Batches:
             yield block
 
     def _from(self, generate: Callable[[], Iterator[dict[str, np.ndarray]]]) -> tf.data.Dataset:
-        shapes = {"features": (self.batch_size, len(self.columns)), "mass": (self.batch_size,), "weight": (self.batch_size,)}
+        shapes = {
+            "features": (self.batch_size, len(self.columns)),
+            "mass": (self.batch_size,),
+            "weight": (self.batch_size,),
+        }
         signature = {k: tf.TensorSpec(v, tf.float32) for k, v in shapes.items()}
         return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(8)
 

@@ -116,7 +116,9 @@ class Events:
             about = Description.from_attributes(file.attrs, path)
             shape = file["features"].shape
             if len(shape) != 2 or shape[1] != len(about.columns):
-                raise InputError(f"{path}: features has shape {shape}, expected (N, {len(about.columns)}) as in 'columns'")
+                raise InputError(
+                    f"{path}: features has shape {shape}, expected (N, {len(about.columns)}) as in 'columns'"
+                )
             for name in DTYPES:
                 if name in file and name != "features" and file[name].shape != shape[:1]:
                     raise InputError(f"{path}: {name} has shape {file[name].shape}, expected {shape[:1]}")
@@ -140,7 +142,9 @@ class Events:
         given = {"features": features, "mass": mass, "weight": weight, "label": label}
         arrays = {k: np.asarray(v, DTYPES[k]) for k, v in given.items() if v is not None}
         if arrays["features"].ndim != 2 or arrays["features"].shape[1] != len(columns):
-            raise InputError(f"features has shape {arrays['features'].shape}, expected (N, {len(columns)}) as in columns")
+            raise InputError(
+                f"features has shape {arrays['features'].shape}, expected (N, {len(columns)}) as in columns"
+            )
         size = len(arrays["features"])
         for name, array in arrays.items():
             if len(array) != size:
@@ -251,7 +255,9 @@ class Events:
     def _indices(self, columns: Sequence[str]) -> list[int]:
         missing = [c for c in columns if c not in self.columns]
         if missing:
-            raise InputError(f"{self.name}: no column {', '.join(map(repr, missing))}; it has {', '.join(self.columns)}")
+            raise InputError(
+                f"{self.name}: no column {', '.join(map(repr, missing))}; it has {', '.join(self.columns)}"
+            )
         return [self.columns.index(c) for c in columns]
 
     # -- selecting -------------------------------------------------------------------------------
@@ -297,7 +303,9 @@ class Events:
         """
         first = int(round(fraction * len(self)))
         if not 0 < first < len(self):
-            raise InputError(f"fraction {fraction:g} of {len(self)} events leaves an empty part; expected 0 < fraction < 1")
+            raise InputError(
+                f"fraction {fraction:g} of {len(self)} events leaves an empty part; expected 0 < fraction < 1"
+            )
         order = np.random.default_rng(seed).permutation(len(self))
         return self.take(order[:first]), self.take(order[first:])
 

@@ -72,7 +72,11 @@ def js_floor(mass: np.ndarray, selected: int, edges: np.ndarray, seed: int = 0, 
 
 
 def sculpting(
-    score: np.ndarray, mass: np.ndarray, percentiles: Sequence[float] = PERCENTILES, bins: int = MASS_BINS, seed: int = 0
+    score: np.ndarray,
+    mass: np.ndarray,
+    percentiles: Sequence[float] = PERCENTILES,
+    bins: int = MASS_BINS,
+    seed: int = 0,
 ) -> dict[str, dict[str, float]]:
     """How much cutting on the score shapes the mass spectrum, at percentiles of the score, with statistical floor.
 
@@ -113,7 +117,9 @@ def evaluate(score: np.ndarray, events: Events, seed: int = 0) -> dict[str, obje
     label = events.label
     background = score[label == 0]
     if not len(background):
-        raise InputError(f"{events.name}: no event has label 0, expected background; labels are {sorted(set(label.tolist()))}")
+        raise InputError(
+            f"{events.name}: no event has label 0, expected background; labels are {sorted(set(label.tolist()))}"
+        )
     signals = {int(k): score[label == k] for k in np.unique(label) if k > 0}
     return {
         "auc": {str(k): auc(background, signal) for k, signal in signals.items()},

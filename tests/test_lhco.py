@@ -269,9 +269,7 @@ def test_jet_options_reach_the_clustering(table, write_raw, tmp_path):
     raw = write_raw(table)
     lhco.cluster(raw, tmp_path / "narrow.h5", radius=0.4)
     lhco.cluster(raw, tmp_path / "wide.h5")
-    narrow, wide = (
-        Events.from_file(tmp_path / f"{name}.h5").read("features", ["nc_1"]) for name in ("narrow", "wide")
-    )
+    narrow, wide = (Events.from_file(tmp_path / f"{name}.h5").read("features", ["nc_1"]) for name in ("narrow", "wide"))
     assert narrow.mean() < wide.mean()
 
 
@@ -296,9 +294,7 @@ def test_failed_clustering_leaves_nothing_behind(table, write_raw, tmp_path):
 def test_wrong_jet_option_is_found_before_any_work(table, write_raw, tmp_path):
     seen = []
     with pytest.raises(InputError, match="radius is -1"):
-        lhco.cluster(
-            write_raw(table), tmp_path / "events.h5", radius=-1, progress=lambda *step: seen.append(step)
-        )
+        lhco.cluster(write_raw(table), tmp_path / "events.h5", radius=-1, progress=lambda *step: seen.append(step))
     assert not seen and not (tmp_path / "events.h5").exists()
 
 

@@ -106,7 +106,14 @@ def _brief(value):
 def _display():
     """A live line on a terminal, one line per trial otherwise; always on stderr."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from tuning.hyperband import total_epochs
     from tuning.session import Watcher

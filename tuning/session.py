@@ -1,11 +1,11 @@
 """The search: KerasTuner's oracle decides, trials run, every finished one is on disk.
 
-    OUT/search.json        what was asked: model, data, budget, seed, objective
-    OUT/oracle/            the oracle's state
-    OUT/trials/ID.json     one finished trial: hyperparameters, figures of merit, status
-    OUT/trials/ID.h5       its weights and optimizer state, for a promoted trial to go on from
-    OUT/results.json       the table
-    OUT/best/              the best trial as a run directory, for every `zoo` command
+OUT/search.json        what was asked: model, data, budget, seed, objective
+OUT/oracle/            the oracle's state
+OUT/trials/ID.json     one finished trial: hyperparameters, figures of merit, status
+OUT/trials/ID.h5       its weights and optimizer state, for a promoted trial to go on from
+OUT/results.json       the table
+OUT/best/              the best trial as a run directory, for every `zoo` command
 """
 
 from __future__ import annotations
@@ -195,7 +195,9 @@ class _Session:
         for key, value in self._description().items():
             kept = json.loads(path.read_text()).get(key)
             if kept != value:
-                raise InputError(f"{self.out}: begun with {key}={kept}, cannot go on with {value}; give the same, or another --out")
+                raise InputError(
+                    f"{self.out}: begun with {key}={kept}, cannot go on with {value}; give the same, or another --out"
+                )
         try:
             self.oracle.reload()
         except (ValueError, KeyError, RuntimeError) as error:
@@ -292,7 +294,10 @@ class _Session:
     def _write_best(self, best: Mapping[str, object]) -> None:
         model = self._model(best["hyperparameters"])
         run.load_state(model, self._file(best["trial"], "h5"))
-        extra = {**self.extra, "tuning": {"trial": best["trial"], "epochs": best["epochs"], "objective": best["objective"]}}
+        extra = {
+            **self.extra,
+            "tuning": {"trial": best["trial"], "epochs": best["epochs"], "objective": best["objective"]},
+        }
         rows = [{"phase": "tuning", "epoch": best["epochs"] - 1, **best["metrics"]}]
         with new_directory(self.out / "best") as part:
             run.write(model, part, run.configuration(model, self.training, **extra), rows, **best["metrics"])
@@ -305,5 +310,3 @@ def load_results(out: str | os.PathLike) -> Results:
         raise InputError(f"{out}: no results.json, expected the folder of a finished search")
     kept = json.loads(path.read_text())
     return Results(kept["trials"], kept["objective"], Path(out), kept["exhausted"])
-
-

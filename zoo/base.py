@@ -111,7 +111,9 @@ class AnomalyModel(keras.Model):
         """
         unknown = sorted(set(dials) - set(self.dials))
         if unknown:
-            raise InputError(f"{unknown[0]!r} is not a dial of {type(self).__name__}; dials are {', '.join(self.dials)}")
+            raise InputError(
+                f"{unknown[0]!r} is not a dial of {type(self).__name__}; dials are {', '.join(self.dials)}"
+            )
         self.check(dials)
         config = dict(self._hyperparameters) | dials | ({} if seed is None else {"seed": seed})
         self._hyperparameters = tuple(config.items())
@@ -121,7 +123,9 @@ class AnomalyModel(keras.Model):
         self.clock.assign(0)
         for index, weight in enumerate(self.trainable_variables):
             matrix = weight.shape.rank >= 2
-            weight.assign(layers.glorot_uniform(weight.shape, (config["seed"], index)) if matrix else tf.zeros_like(weight))
+            weight.assign(
+                layers.glorot_uniform(weight.shape, (config["seed"], index)) if matrix else tf.zeros_like(weight)
+            )
         for optimizer in self.optimizers:
             rate = optimizer.learning_rate
             for variable in optimizer.variables:
@@ -200,33 +204,38 @@ class AnomalyModel(keras.Model):
 
         Raises `InputError` for missing or non-finite columns and for fewer events than one batch.
         """
-        self.adapt(events) if not self.resolved_columns else None
+        if not self.resolved_columns:
+            self.adapt(events)
         batches = self.batches(events, self.weighting(events))
         held_out = None if validation is None else self.batches(validation, None, smaller=True).ordered()
         self.steps_per_pass.assign(batches.steps)
         if not self._is_compiled or self.jit_compile != jit_compile:
             self.compile(jit_compile=jit_compile, steps_per_execution=min(batches.steps, 64))
-        *before, last = self.recipe()
+        *earlier, last = self.recipe()
         last = last if epochs is None else dataclasses.replace(last, epochs=epochs)
         object.__setattr__(self, "histories", {})  # past Keras, which would track the dict as part of the model
-        done = 0
-        for index, phase in enumerate(self.recipe()[:-1] + (last,)):
-            final = phase is last
-            if phase.epochs and (final or not initial_epoch):
-                self.phase.assign(index)
-                start = initial_epoch if final else 0
-                self.phase_start.assign((done + start * phase.passes) * batches.steps)
-                self.histories[phase.name] = super().fit(
-                    batches.shuffled(done + start * phase.passes),
-                    epochs=phase.epochs,
-                    initial_epoch=start,
-                    steps_per_epoch=phase.passes * batches.steps,
-                    validation_data=held_out if final else None,
-                    callbacks=list(callbacks) if final else [],
-                    verbose=verbose,
-                )
-            done += phase.epochs * phase.passes
-        return self.histories[last.name]
+        passes_done = 0
+        for index, phase in enumerate(earlier):
+            if phase.epochs and not initial_epoch:
+                self._fit_phase(index, phase, batches, passes_done, verbose=verbose)
+            passes_done += phase.epochs * phase.passes
+        watched = {"validation_data": held_out, "callbacks": list(callbacks), "initial_epoch": initial_epoch}
+        return self._fit_phase(len(earlier), last, batches, passes_done, verbose=verbose, **watched)
+
+    def _fit_phase(self, index, phase, batches, passes_done, *, initial_epoch=0, **options):
+        """Run a phase of the recipe; which events come when depends on the passes before it only."""
+        passes_done += initial_epoch * phase.passes
+        self.phase.assign(index)
+        self.phase_start.assign(int(self.clock) - initial_epoch * phase.passes * batches.steps)
+        self.histories[phase.name] = keras.Model.fit(
+            self,
+            batches.shuffled(passes_done),
+            epochs=phase.epochs,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=phase.passes * batches.steps,
+            **options,
+        )
+        return self.histories[phase.name]
 
     def batches(self, events: Events, weighting, smaller: bool = False) -> Batches:
         """Return scaled batches of events; with `smaller`, of fewer events than `batch_size` where there are fewer."""
@@ -243,7 +252,9 @@ class AnomalyModel(keras.Model):
     def results(self, events: Events | np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the named results of `infer` for events, or for an array (N, F) with columns as `resolved_columns`."""
         if not self.resolved_columns:
-            raise InputError(f"{type(self).__name__} has not met any data; call fit, or load a trained run with zoo.load")
+            raise InputError(
+                f"{type(self).__name__} has not met any data; call fit, or load a trained run with zoo.load"
+            )
         parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
         for features in self._feature_blocks(events):
             found = self._compiled_infer(features)
@@ -262,7 +273,9 @@ class AnomalyModel(keras.Model):
         """
         kind = kind or self.score_kinds[0]
         if kind not in self.score_kinds:
-            raise InputError(f"score kind {kind!r} is not known; {type(self).__name__} has {', '.join(self.score_kinds)}")
+            raise InputError(
+                f"score kind {kind!r} is not known; {type(self).__name__} has {', '.join(self.score_kinds)}"
+            )
         return self.results(events, [kind])[kind]
 
     def _feature_blocks(self, events: Events | np.ndarray) -> Iterator[np.ndarray]:

@@ -124,7 +124,9 @@ def show(name, as_json):
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New run directory.")
 @click.option("--preset", help="A named set of hyperparameters (see `zoo show`).")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a hyperparameter; may be repeated.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Epochs of the last phase; the model's own number otherwise.")
+@click.option(
+    "--epochs", type=click.IntRange(min=1), help="Epochs of the last phase; the model's own number otherwise."
+)
 @click.option("--validation", type=float, default=0.0, show_default=True, help="Share of the events held out to watch.")
 @MASS_RANGE
 @SEED
@@ -285,7 +287,9 @@ def split(source, first, rest, events, label, seed):
 @data.command()
 @click.argument("source")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--key", type=click.Path(path_type=Path), help="Master key: one label per line, for files without labels.")
+@click.option(
+    "--key", type=click.Path(path_type=Path), help="Master key: one label per line, for files without labels."
+)
 def cluster(source, out, key):
     """Cluster raw LHC Olympics hadrons into jets: 47 variables per event."""
     from pipelines.datasets import lhco
@@ -314,7 +318,9 @@ def _label_counts(events) -> dict[str, int]:
     if not events.has_labels:
         return {}
     names = events.about.label_names
-    return {f"{k} {names.get(int(k), '')}".strip(): int(n) for k, n in zip(*np.unique(events.label, return_counts=True))}
+    return {
+        f"{k} {names.get(int(k), '')}".strip(): int(n) for k, n in zip(*np.unique(events.label, return_counts=True))
+    }
 
 
 def _short(value) -> str:

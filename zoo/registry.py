@@ -26,7 +26,9 @@ def register(name: str) -> Callable[[type], type]:
 
     def add(model: type) -> type:
         if name in _models and _models[name] is not model:
-            raise InputError(f"model {name!r} is registered already, by {_models[name].__module__}; choose another name")
+            raise InputError(
+                f"model {name!r} is registered already, by {_models[name].__module__}; choose another name"
+            )
         _models[name] = model
         model.zoo_name = name
         return model

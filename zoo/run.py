@@ -1,10 +1,10 @@
 """Runs: one training on disk, whole or not at all, loadable without running anybody's code.
 
-    RUN/config.json    model, hyperparameters, data with checksum, seed, versions: all that repeats it
-    RUN/model/state.h5 weights, input scaling, optimizer state
-    RUN/history.csv    one row per epoch of every phase
-    RUN/metrics.json   the last losses, and the time it took
-    RUN/plots/*.png    the loss terms
+RUN/config.json    model, hyperparameters, data with checksum, seed, versions: all that repeats it
+RUN/model/state.h5 weights, input scaling, optimizer state
+RUN/history.csv    one row per epoch of every phase
+RUN/metrics.json   the last losses, and the time it took
+RUN/plots/*.png    the loss terms
 """
 
 from __future__ import annotations
@@ -133,7 +133,13 @@ def train(
     done = checkpoint.restore() if resume else checkpoint.start()
     started = time.monotonic()
     history = model.fit(
-        events, validation, epochs=epochs, initial_epoch=done, callbacks=[checkpoint], verbose=verbose, jit_compile=jit_compile
+        events,
+        validation,
+        epochs=epochs,
+        initial_epoch=done,
+        callbacks=[checkpoint],
+        verbose=verbose,
+        jit_compile=jit_compile,
     )
     with new_directory(out) as part:
         write(model, part, checkpoint.config, checkpoint.rows, seconds=time.monotonic() - started)

@@ -25,9 +25,7 @@ TABLE = "df/block0_values"
 HADRONS = 700
 WIDTH = 3 * HADRONS
 LABEL_NAMES = {0: "background", 1: "signal"}
-CITATION = (
-    "G. Kasieczka, B. Nachman, D. Shih et al., The LHC Olympics 2020, Rept. Prog. Phys. 84 (2021) 124201"
-)
+CITATION = "G. Kasieczka, B. Nachman, D. Shih et al., The LHC Olympics 2020, Rept. Prog. Phys. 84 (2021) 124201"
 
 RawBlock = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
 
@@ -46,9 +44,7 @@ def is_raw(path: str | os.PathLike) -> bool:
         return False
 
 
-def read_raw(
-    path: str | os.PathLike, key: str | os.PathLike | None = None, block: int = 20_000
-) -> Iterator[RawBlock]:
+def read_raw(path: str | os.PathLike, key: str | os.PathLike | None = None, block: int = 20_000) -> Iterator[RawBlock]:
     """Yield the hadrons of `block` events at a time, without their padding.
 
     Args:
@@ -223,9 +219,7 @@ def _read_key(key: str | os.PathLike, size: int, path: str | os.PathLike) -> np.
     while lines and not lines[-1].strip():  # a text file ends with a newline
         lines.pop()
     if len(lines) != size:
-        raise InputError(
-            f"{key}: {len(lines)} lines, expected {size}, one for each event of {path}; is it its key?"
-        )
+        raise InputError(f"{key}: {len(lines)} lines, expected {size}, one for each event of {path}; is it its key?")
     truth = np.empty(size, np.int8)
     for number, line in enumerate(lines):
         try:

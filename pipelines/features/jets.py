@@ -136,17 +136,13 @@ def cluster_events(
 def _check_options(**options: float) -> None:
     for name, value in options.items():
         if not (np.isfinite(value) and (value > 0 if "radius" in name else value >= 0)):
-            raise ValueError(
-                f"{name} is {value}, expected a finite number {'> 0' if 'radius' in name else '>= 0'}"
-            )
+            raise ValueError(f"{name} is {value}, expected a finite number {'> 0' if 'radius' in name else '>= 0'}")
 
 
 def _check_counts(counts: np.ndarray, pt: np.ndarray, eta: np.ndarray, phi: np.ndarray) -> np.ndarray:
     counts = np.asarray(counts)
     if counts.ndim != 1 or (counts < 0).any() or (counts != np.floor(counts)).any():
-        raise ValueError(
-            f"counts has shape {counts.shape}, expected (N,) whole numbers >= 0, one for each event"
-        )
+        raise ValueError(f"counts has shape {counts.shape}, expected (N,) whole numbers >= 0, one for each event")
     if not pt.shape == eta.shape == phi.shape == (counts.sum(),):
         raise ValueError(
             f"pt, eta, phi have shapes {pt.shape}, {eta.shape}, {phi.shape}, "
@@ -171,9 +167,7 @@ def _four_momenta(pt: np.ndarray, eta: np.ndarray, phi: np.ndarray, counts: np.n
 
 def _cluster_batch(hadrons: _Hadrons, counts: np.ndarray, radius, subjet_radius, dcut, min_pt) -> np.ndarray:
     """Return the (N, 47) variables of some events, float64."""
-    event, rank, jet, picked, size = _leading_jets(
-        _jagged(hadrons, counts), _algorithm("antikt", radius), min_pt
-    )
+    event, rank, jet, picked, size = _leading_jets(_jagged(hadrons, counts), _algorithm("antikt", radius), min_pt)
     out = np.zeros((len(counts), len(COLUMNS)))
     if not len(event):
         return out
@@ -222,9 +216,7 @@ def _algorithm(name: str, radius: float) -> fastjet.JetDefinition:
     return fastjet.JetDefinition(algorithm, radius, fastjet.E_scheme, strategy, 1)
 
 
-def _leading_jets(
-    hadrons: ak.Array, algorithm: fastjet.JetDefinition, min_pt: float
-) -> tuple[np.ndarray, ...]:
+def _leading_jets(hadrons: ak.Array, algorithm: fastjet.JetDefinition, min_pt: float) -> tuple[np.ndarray, ...]:
     """Return event, rank, four-momentum, constituents and their number of the leading jets."""
     sequence = fastjet.ClusterSequence(hadrons, algorithm)
     jets, members = sequence.inclusive_jets(min_pt), sequence.constituent_index(min_pt)
@@ -282,9 +274,7 @@ def _nearest_axis(axes: ak.Array, number: int, constituents: _Hadrons, owner: np
     return nearest
 
 
-def _energy_rings(
-    distance: np.ndarray, energy: np.ndarray, owner: np.ndarray, jet_energy: np.ndarray
-) -> np.ndarray:
+def _energy_rings(distance: np.ndarray, energy: np.ndarray, owner: np.ndarray, jet_energy: np.ndarray) -> np.ndarray:
     """Return the ten ring shares of each jet, (J, 10); `distance` in units of the jet radius.
 
     Rings are [low, high), the last one [low, 1]: a constituent exactly on an inner edge is in one ring. The

@@ -7,6 +7,7 @@ Eur. Phys. J. C 83 (2023) 1008, doi 10.1140/epjc/s10052-023-12169-4. Equation nu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import tensorflow as tf
 
@@ -41,7 +42,9 @@ class Autoencoder(keras.layers.Layer):
 
     def build(self, shape):
         width = shape[-1]
-        self.kernels = [self.add_weight(f"kernel{i}", s) for i, s in enumerate([(width, self.hidden), (self.hidden, self.latent)])]
+        self.kernels = [
+            self.add_weight(f"kernel{i}", s) for i, s in enumerate([(width, self.hidden), (self.hidden, self.latent)])
+        ]
         sizes = [self.hidden, self.latent, self.hidden, width]
         self.biases = [self.add_weight(f"bias{i}", (s,), initializer="zeros") for i, s in enumerate(sizes)]
         self.frozen = [self.add_weight(f"frozen{i}", k.shape, trainable=False) for i, k in enumerate(self.kernels)]
@@ -76,7 +79,7 @@ class Discriminator(keras.layers.Layer):
 
     def build(self, shape):
         widths = [shape[-1], *self.units, 1]
-        self.kernels = [self.add_weight(f"kernel{i}", s) for i, s in enumerate(zip(widths, widths[1:]))]
+        self.kernels = [self.add_weight(f"kernel{i}", s) for i, s in enumerate(pairwise(widths))]
         self.biases = [self.add_weight(f"bias{i}", (s,), initializer="zeros") for i, s in enumerate(widths[1:])]
         super().build(shape)
 
