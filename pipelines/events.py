@@ -20,14 +20,14 @@ import dataclasses
 import fnmatch
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.outputs import new_file
+from pipelines.outputs import new_disk
 
 SCHEMA_VERSION = 1
 BLOCK = 65_536  # events read at a time: 12 MB of 47 columns
@@ -66,16 +66,9 @@ class Description:
         version = int(attributes["schema_version"])
         if version > SCHEMA_VERSION:
             raise InputError(f"{path}: schema version {version}, this release reads up to {SCHEMA_VERSION}; upgrade")
-        text = {f.name: str(attributes.get(f.name, "")) for f in dataclasses.fields(cls)}
-        names = json.loads(text["label_names"] or "{}")
-        return cls(
-            **text
-            | {
-                "columns": tuple(map(str, attributes["columns"])),
-                "units": tuple(map(str, attributes.get("units", ()))),
-                "label_names": {int(k): str(v) for k, v in names.items()},
-            }
-        )
+        values = {f.name: as_text(attributes.get(f.name, "")) for f in dataclasses.fields(cls)}
+        values |= {name: tuple(map(as_text, attributes.get(name, ()))) for name in ("columns", "units")}
+        return cls(**values | {"label_names": read_label_names(attributes, path)})
 
 
 class Events:
@@ -119,9 +112,8 @@ class Events:
                 raise InputError(
                     f"{path}: features has shape {shape}, expected (N, {len(about.columns)}) as in 'columns'"
                 )
-            for name in DTYPES:
-                if name in file and name != "features" and file[name].shape != shape[:1]:
-                    raise InputError(f"{path}: {name} has shape {file[name].shape}, expected {shape[:1]}")
+            check_names(about.columns, path)
+            check_datasets(file, DTYPES, path)
         return cls(None, path, shape[0], about)
 
     @classmethod
@@ -137,18 +129,19 @@ class Events:
     ) -> Events:
         """Wrap arrays in memory: features (N, F), mass (N,) in GeV, optional weight and label (N,).
 
-        Raises `InputError` if the lengths differ.
+        Raises `InputError` if the lengths differ, a name is there twice, or a label is not a whole number 0 to 127.
         """
         given = {"features": features, "mass": mass, "weight": weight, "label": label}
-        arrays = {k: np.asarray(v, DTYPES[k]) for k, v in given.items() if v is not None}
+        arrays = {k: typed(k, v, "arrays in memory") for k, v in given.items() if v is not None}
         if arrays["features"].ndim != 2 or arrays["features"].shape[1] != len(columns):
             raise InputError(
                 f"features has shape {arrays['features'].shape}, expected (N, {len(columns)}) as in columns"
             )
         size = len(arrays["features"])
         for name, array in arrays.items():
-            if len(array) != size:
-                raise InputError(f"{name} has {len(array)} entries, expected {size} as features has")
+            if name != "features" and array.shape != (size,):
+                raise InputError(f"{name} has shape {array.shape}, expected {(size,)}, one for each row of features")
+        check_names(columns, "arrays in memory")
         return cls(arrays, None, size, Description(columns=tuple(columns), **about))
 
     # -- what they are ---------------------------------------------------------------------------
@@ -229,14 +222,18 @@ class Events:
                     continue
                 block = {}
                 for field in fields:
-                    stored = source[field][start:stop] if field in source else _default(field, stop - start, self.name)
-                    values = np.asarray(stored, DTYPES[field])
-                    values = values if picked is None else values[picked]
+                    values = self._stored(source, field, start, stop)
+                    values = typed(field, values if picked is None else values[picked], self.name)
                     if field == "features" and take is not None:
                         values = values[:, take]
-                    _check_finite(values, names if field == "features" else (field,), self.name)
+                    check_finite(values, names if field == "features" else (field,), self.name)
                     block[field] = values
                 yield block
+
+    def _stored(self, source: Mapping[str, np.ndarray], field: str, start: int, stop: int) -> np.ndarray:
+        if field not in self._fields:  # which leaves out what the file has and this selection must not see
+            return _default(field, stop - start, self.name)
+        return read_rows(source[field], start, stop, self.name)
 
     @contextlib.contextmanager
     def _source(self) -> Iterator[Mapping[str, np.ndarray]]:
@@ -263,9 +260,16 @@ class Events:
     # -- selecting -------------------------------------------------------------------------------
 
     def take(self, rows: np.ndarray) -> Events:
-        """Keep the given rows of this selection: sorted integers, or a boolean mask of its length."""
+        """Keep the given rows of this selection, in the order of the file: integers, or a mask of its length.
+
+        Raises `InputError` if there is no such row, or the mask is of another length.
+        """
         rows = np.asarray(rows)
-        rows = np.flatnonzero(rows) if rows.dtype == bool else np.sort(rows)
+        if rows.dtype == bool and rows.shape != (len(self),):
+            raise InputError(f"{self.name}: mask has shape {rows.shape}, expected {(len(self),)}, one for each event")
+        rows = np.flatnonzero(rows) if rows.dtype == bool else np.sort(rows).astype(np.int64)
+        if len(rows) and not 0 <= rows[0] <= rows[-1] < len(self):
+            raise InputError(f"{self.name}: no rows {rows[0]} to {rows[-1]}, expected 0 to {len(self) - 1}")
         chosen = object.__new__(Events)
         chosen.__dict__.update(self.__dict__)
         chosen._rows = rows if self._rows is None else self._rows[rows]
@@ -301,7 +305,7 @@ class Events:
 
         Raises `InputError` if a part would be empty.
         """
-        first = int(round(fraction * len(self)))
+        first = round(fraction * len(self)) if 0 < fraction < 1 else 0
         if not 0 < first < len(self):
             raise InputError(
                 f"fraction {fraction:g} of {len(self)} events leaves an empty part; expected 0 < fraction < 1"
@@ -362,17 +366,20 @@ class EventsWriter:
 
     def __init__(self, path: str | os.PathLike, columns: Sequence[str], **about: object):
         self._about = Description(columns=tuple(columns), **about)
-        self._target = new_file(path)
+        self._path = path
 
     def __enter__(self) -> EventsWriter:
-        self._file = h5py.File(self._target.__enter__(), "w")
+        with contextlib.ExitStack() as stack:
+            self._disk = stack.enter_context(new_disk(self._path))
+            self._file = stack.enter_context(h5py.File(self._disk, "w"))
+            self._output = stack.pop_all()
         return self
 
     def append(self, features: np.ndarray, mass: np.ndarray, **optional: np.ndarray) -> None:
         """Append rows: features (n, F), mass (n,), and label and weight (n,) if every block has them."""
         block = {"features": features, "mass": mass} | {k: v for k, v in optional.items() if v is not None}
         for name, values in block.items():
-            values = np.asarray(values, DTYPES[name])
+            values = typed(name, values, str(self._path))
             width = (len(self._about.columns),) if name == "features" else ()
             if values.shape != (len(mass), *width):
                 raise InputError(f"{name} has shape {values.shape}, expected {(len(mass), *width)}")
@@ -383,6 +390,7 @@ class EventsWriter:
             data[len(data) - len(values) :] = values
         if len({len(self._file[name]) for name in self._file}) != 1:
             raise InputError(f"a block has {sorted(block)}, expected {sorted(self._file)} as the blocks before")
+        self._disk.check(self._path)
 
     def _create(self, name: str, width: tuple[int, ...]) -> None:
         self._file.create_dataset(
@@ -396,13 +404,14 @@ class EventsWriter:
         )
 
     def __exit__(self, *failure: object) -> bool | None:
-        if failure[0] is None:
+        if failure[0] is not None:
+            return self._output.__exit__(*failure)
+        with self._output:
             for name, width in (("features", (len(self._about.columns),)), ("mass", ())):
                 if name not in self._file:
                     self._create(name, width)
             self._file.attrs.update(self._about.to_attributes())
-        self._file.close()
-        return self._target.__exit__(*failure)
+        return None
 
 
 def match_columns(patterns: Sequence[str], available: Sequence[str], where: str = "the data") -> tuple[str, ...]:
@@ -432,7 +441,34 @@ def _default(field: str, size: int, where: str) -> np.ndarray:
     return np.ones(size, np.float32)
 
 
-def _check_finite(values: np.ndarray, names: Sequence[str], where: str) -> None:
+def typed(field: str, values: np.ndarray, where: str) -> np.ndarray:
+    """Return values of `features`, `mass`, `weight` or `label` in the type of the format.
+
+    Raises `InputError` for a label that is not a whole number 0 to 127: int8 would make another one of it.
+    """
+    values = np.asarray(values)
+    if field == "label" and values.dtype != bool:
+        bad = values[~((values >= 0) & (values <= 127) & (values == np.floor(values)))]
+        if bad.size:
+            allowed = "0 for background or a whole number up to 127 for a signal"
+            raise InputError(f"{where}: label {bad.flat[0]:g}, expected {allowed}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite then, and refused by `check_finite`
+        return values.astype(DTYPES[field], copy=False)
+
+
+def read_rows(data: np.ndarray | h5py.Dataset, start: int, stop: int, where: str) -> np.ndarray:
+    """Return rows start <= i < stop; raises `InputError` if the file is damaged there."""
+    try:
+        return data[start:stop]
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{where}: rows {start} to {stop - 1} cannot be read ({reason}); damaged or truncated"
+        ) from None
+
+
+def check_finite(values: np.ndarray, names: Sequence[str], where: str) -> None:
+    """Raise `InputError` with columns and counts if values (n,) or (n, F) of these names are NaN or infinite."""
     bad = ~np.isfinite(values)
     if bad.any():
         counts = bad.reshape(len(values), -1).sum(axis=0)
@@ -440,15 +476,56 @@ def _check_finite(values: np.ndarray, names: Sequence[str], where: str) -> None:
         raise InputError(f"{where}: NaN or infinite values (column, count): {found}; remove those events first")
 
 
+def as_text(value: object) -> str:
+    """Return a string of HDF5, which has them as bytes or as text.
+
+    >>> as_text(b"pt_1"), as_text("pt_1")
+    ('pt_1', 'pt_1')
+    """
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def read_label_names(attributes: Mapping[str, object], path: Path) -> dict[int, str]:
+    """Return the attribute `label_names`, empty if there is none; raises `InputError` if it is not such JSON."""
+    text = as_text(attributes.get("label_names", "")) or "{}"
+    try:
+        return {int(k): str(v) for k, v in json.loads(text).items()}
+    except (ValueError, AttributeError):
+        example = '{"0": "background"}'
+        raise InputError(f"{path}: attribute label_names is {text[:60]!r}, expected JSON like {example}") from None
+
+
+def check_names(columns: Sequence[str], where: object) -> None:
+    """Raise `InputError` if a column is there twice: which one is meant could not be told."""
+    twice = sorted({c for c in columns if list(columns).count(c) > 1})
+    if twice:
+        raise InputError(f"{where}: column {', '.join(map(repr, twice))} is there more than once; rename one")
+
+
+def check_datasets(file: h5py.File, names: Iterable[str], path: Path) -> None:
+    """Raise `InputError` unless those of the named datasets that are there hold numbers, one row an event."""
+    rows = file["features"].shape[:1]
+    for name in names:
+        data = file.get(name)
+        if data is None:
+            continue
+        if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "fiub":
+            raise InputError(f"{path}: {name} is {data}, expected a dataset of numbers")
+        if name != "features" and data.shape != rows:
+            raise InputError(f"{path}: {name} has shape {data.shape}, expected {rows}")
+
+
 def open_hdf5(path: str | os.PathLike) -> h5py.File:
     """Open an HDF5 file for reading; raises `InputError` if it is missing, not a file, or not HDF5."""
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists would raise for a name that is too long
         raise InputError(f"{path}: no such file")
     if not path.is_file():
-        raise InputError(f"{path}: is a folder, expected an HDF5 file")
+        raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'no file'}, expected an HDF5 file")
     try:
         return h5py.File(path, "r")
+    except (PermissionError, BlockingIOError) as error:
+        raise InputError(f"{path}: cannot be opened ({os.strerror(error.errno)})") from None
     except OSError as error:
         reason = "damaged or truncated" if h5py.is_hdf5(path) else "not an HDF5 file"
         raise InputError(f"{path}: {reason} ({str(error).splitlines()[0]})") from None

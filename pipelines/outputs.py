@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 import shutil
@@ -22,10 +24,10 @@ def check_new(path: str | os.PathLike) -> Path:
     'surely-not-there.h5'
     """
     path = Path(path)
-    if path.exists():
+    if os.path.lexists(path):  # a link that leads nowhere is there too, and would be replaced
         raise InputError(f"{path}: exists already; choose another name or remove it first")
-    folder = path.resolve().parent
-    while not folder.exists():
+    folder = path.parent.resolve()
+    while not os.path.lexists(folder):
         folder = folder.parent
     if not folder.is_dir():
         raise InputError(f"{path}: {folder} is a file, expected a folder; choose another output")
@@ -44,9 +46,7 @@ def new_file(path: str | os.PathLike, *, replace: bool = False) -> Iterator[Path
     part = _beside(path)
     try:
         yield part
-        if not replace:
-            check_new(path)
-        os.replace(part, path)
+        _put(part, path, replace)
     finally:
         part.unlink(missing_ok=True)
 
@@ -59,21 +59,106 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = check_new(path)
     part = _beside(path)
-    part.mkdir()
+    with _told(path):
+        part.mkdir()
     try:
         yield part
-        check_new(path)
-        os.replace(part, path)
+        _put(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
+class Disk(io.FileIO):
+    """A new file for HDF5 to write to that keeps the first error of the disk for `check`, and swallows it.
+
+    HDF5 must not see it: what it could not write it tries again when the process ends, and crashes there with a
+    segmentation fault (HDF5 1.14.6, a full disk). After an error nothing more is written: the file is lost.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data) -> int:
+        rest = memoryview(data).cast("B")
+        while rest and not self.error:  # a disk that gets full takes a part first
+            rest = rest[self._tried(super().write, rest) or 0 :]
+        return len(data)
+
+    def truncate(self, size=None) -> int:
+        self._tried(super().truncate, size)
+        return size
+
+    def read(self, size=-1) -> bytes:
+        found = super().read(size)
+        return found.ljust(size, b"\0") if self.error else found
+
+    def check(self, path: Path) -> None:
+        """Raise `InputError` naming `path` if anything could not be written so far."""
+        if self.error:
+            raise _refusal(path, self.error)
+
+    def _tried(self, operation, *arguments):
+        try:
+            return None if self.error else operation(*arguments)
+        except OSError as error:
+            self.error = error
+
+
+@contextlib.contextmanager
+def new_disk(path: str | os.PathLike, *, replace: bool = False) -> Iterator[Disk]:
+    """Give a `Disk` for `h5py.File(disk, "w")` that becomes `path` when the block ends well, as `new_file` does.
+
+    Raises `InputError` if `path` exists (unless `replace`) or cannot be written, also for want of space.
+
+    >>> import h5py, tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "scores.h5"
+    >>> with new_disk(path) as disk, h5py.File(disk, "w") as file:
+    ...     file["score"] = [0.1, 0.9]
+    >>> path.exists()
+    True
+    """
+    with new_file(path, replace=replace) as part:
+        with _told(path):
+            disk = Disk(part, "x+")
+        with disk:
+            yield disk
+            with _told(path):
+                os.fsync(disk.fileno())  # some file systems say only now that they are full
+            disk.check(path)
+
+
 def write_json(path: str | os.PathLike, value: object) -> None:
-    """Write `value` as indented JSON, atomically, over whatever was there."""
-    with new_file(path, replace=True) as part:
-        part.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Write `value` as indented JSON, atomically, over whatever was there.
+
+    Raises `InputError` if `path` cannot be written.
+    """
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    with new_file(path, replace=True) as part, _told(path):
+        part.write_text(text)
 
 
 def _beside(path: Path) -> Path:
-    path.resolve().parent.mkdir(parents=True, exist_ok=True)
-    return path.resolve().parent / f".{path.name}.{uuid.uuid4().hex[:8]}.part"
+    folder = path.parent.resolve()
+    with _told(path):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder / f".{path.name}.{uuid.uuid4().hex[:8]}.part"
+
+
+def _put(part: Path, path: Path, replace: bool = False) -> None:
+    if not replace:
+        check_new(path)
+    with _told(path):
+        os.replace(part, path)
+
+
+@contextlib.contextmanager
+def _told(path: str | os.PathLike) -> Iterator[None]:
+    """Turn an error of the operating system into one that names the output."""
+    try:
+        yield
+    except OSError as error:
+        raise _refusal(path, error) from None
+
+
+def _refusal(path: str | os.PathLike, error: OSError) -> InputError:
+    hint = "free some space there or " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+    return InputError(f"{path}: cannot be written ({error.strerror}); {hint}choose another output")

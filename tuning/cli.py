@@ -87,10 +87,11 @@ def table(results, rows: int = 10) -> str:
         merits = "\n".join(f"{k} {v:.4f}" for k, v in trial["metrics"].items() if k != "objective" and v is not None)
         chosen = ", ".join(f"{k}={_brief(trial['hyperparameters'][k])}" for k in varied)
         shown.add_row(trial["trial"], score, str(trial["epochs"]), merits or trial["message"], chosen)
-    console = Console(width=120, file=open("/dev/null", "w"), record=True)
-    console.print(shown)
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(shown)
     end = f"Best: {results.out / 'best'} (a run directory: zoo score, zoo evaluate and zoo export take it)"
-    return console.export_text() + end + ("\nThe search space was exhausted." if results.exhausted else "")
+    return captured.get() + end + ("\nThe search space was exhausted." if results.exhausted else "")
 
 
 def _varied(trials):

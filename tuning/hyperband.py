@@ -5,7 +5,6 @@ KerasTuner's Hyperband runs as many trials as `max_epochs` and `factor` imply (k
 """
 
 import json
-import math
 import os
 import random
 from dataclasses import dataclass
@@ -298,7 +297,8 @@ class BudgetedHyperband(keras_tuner.oracles.HyperbandOracle):
             return []
         promoted = {entry["past_id"] for entry in rounds[index]}
         trials = [self.trials[entry["id"]] for entry in rounds[index - 1] if entry["id"] not in promoted]
-        scored = [t for t in trials if t.status == "COMPLETED" and _has_ended(t) and not math.isnan(t.score)]
+        # A score that is not a number has made its trial FAILED (Oracle.end_trial).
+        scored = [trial for trial in trials if trial.status == "COMPLETED" and trial.score is not None]
         sign = -1 if self.objective.direction == "max" else 1
         return sorted(scored, key=lambda trial: (sign * trial.score, trial.trial_id))
 

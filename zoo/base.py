@@ -77,6 +77,9 @@ class AnomalyModel(keras.Model):
     @classmethod
     def check(cls, hyperparameters: Mapping[str, object]) -> None:
         """Raise `InputError` naming the first hyperparameter that is outside its `limits`."""
+        columns = hyperparameters.get("columns", ("*",))
+        if not isinstance(columns, (list, tuple)) or not columns or not all(isinstance(c, str) for c in columns):
+            raise InputError(f"columns={columns!r} is not possible; expected a list of names or patterns")
         for name, limit in cls.limits.items():
             if name in hyperparameters:
                 limit.check(name, hyperparameters[name])
@@ -148,7 +151,13 @@ class AnomalyModel(keras.Model):
 
         Raises `InputError` naming a missing column, or a column with NaN or infinite values.
         """
-        self.build_for(match_columns(self.hyperparameter("columns"), events.columns, events.name))
+        columns = match_columns(self.hyperparameter("columns"), events.columns, events.name)
+        if events.about.mass_column in columns:
+            raise InputError(
+                f"columns include {events.about.mass_column!r}, the mass that is searched for bumps: a score that "
+                f"sees it shapes its spectrum; leave it out"
+            )
+        self.build_for(columns)
         blocks = (block["features"] for block in events.blocks("features", columns=self.resolved_columns))
         self.scaler.adapt(blocks, seed=self.hyperparameter("seed"))
 

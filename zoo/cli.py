@@ -293,12 +293,13 @@ def split(source, first, rest, events, label, seed):
 def cluster(source, out, key):
     """Cluster raw LHC Olympics hadrons into jets: 47 variables per event."""
     from pipelines.datasets import lhco
-    from pipelines.datasets.catalog import find
+    from pipelines.datasets.catalog import SAMPLES, find
     from pipelines.outputs import check_new
 
     check_new(out)
+    credit = {k: getattr(SAMPLES[source], k) for k in ("license", "citation")} if source in SAMPLES else {}
     with _progress("clustering") as progress:
-        count = lhco.cluster(find(source), out, key=key, progress=progress)
+        count = lhco.cluster(find(source), out, key=key, progress=progress, **credit)
     click.echo(f"{out}: {count} events")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 from pathlib import Path
@@ -10,10 +11,29 @@ from pipelines.errors import InputError
 
 FOLDER = Path(__file__).parent.parent / "samples"
 
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """An embedded sample: what it is, and whom its users credit."""
+
+    about: str
+    license: str
+    citation: str
+
+
+SIMULATED = "Simulated for this project with Pythia 8.317 and a parametric detector"
 SAMPLES = {
-    "lhco_sim_train": "20,000 simulated QCD dijet events, 47 variables, no labels: what a demo trains on",
-    "lhco_sim_test": "4,000 simulated QCD dijets, 1,000 two-prong and 1,000 three-prong Z' events, 47 variables, labels",
-    "lhco_rnd_real": "1,000 events of the LHC Olympics R&D data set, raw hadrons, labels (CC BY 4.0)",
+    "lhco_sim_train": Sample("20,000 simulated QCD dijet events, 47 variables, no labels", "CC0 1.0", SIMULATED),
+    "lhco_sim_test": Sample(
+        "4,000 simulated QCD dijets, 1,000 two-prong and 1,000 three-prong Z' events, 47 variables, labels",
+        "CC0 1.0",
+        SIMULATED,
+    ),
+    "lhco_rnd_real": Sample(
+        "1,000 events of the LHC Olympics R&D data set, raw hadrons, labels",
+        "CC BY 4.0",
+        "G. Kasieczka, B. Nachman, D. Shih, R&D Dataset for LHC Olympics 2020, doi 10.5281/zenodo.6466204",
+    ),
 }
 
 

@@ -25,7 +25,6 @@ TABLE = "df/block0_values"
 HADRONS = 700
 WIDTH = 3 * HADRONS
 LABEL_NAMES = {0: "background", 1: "signal"}
-CITATION = "G. Kasieczka, B. Nachman, D. Shih et al., The LHC Olympics 2020, Rept. Prog. Phys. 84 (2021) 124201"
 
 RawBlock = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
 
@@ -83,6 +82,8 @@ def cluster(
     block: int = 5_000,
     progress: Callable[[int, int], object] | None = None,
     label_names: Mapping[int, str] = LABEL_NAMES,
+    license: str = "",
+    citation: str = "",
     **jet_options: float,
 ) -> int:
     """Cluster a raw file into an events file of the 47 jet variables and return its number of events.
@@ -96,6 +97,7 @@ def cluster(
         block: events in memory at a time; 5,000 take 0.1 GB and some seconds.
         progress: called with (events done, all events) after every block.
         label_names: what the labels mean.
+        license, citation: of the raw file, to go with the events.
         jet_options: `radius`, `subjet_radius`, `dcut`, `min_pt` of `pipelines.features.jets.cluster_events`.
 
     Raises:
@@ -117,8 +119,8 @@ def cluster(
         "dataset": "lhco",
         "label_names": label_names,
         "source": f"clustered from {Path(source).name}",
-        "license": "CC BY 4.0",
-        "citation": CITATION,
+        "license": license,
+        "citation": citation,
     }
     done = 0
     with EventsWriter(out, **about) as writer:
@@ -131,6 +133,23 @@ def cluster(
             if progress is not None:
                 progress(done, total)
     return done
+
+
+def describe(path: str | os.PathLike) -> dict[str, object]:
+    """Return what a raw file is: its number of events and whether it has labels; raises `InputError` as `read_raw`.
+
+    >>> from pipelines.datasets.catalog import find
+    >>> describe(find("lhco_rnd_real"))["events"]
+    1000
+    """
+    events, has_label = _describe(path)
+    return {
+        "file": str(path),
+        "events": events,
+        "layout": f"raw LHC Olympics hadrons, up to {HADRONS} an event (pt, eta, phi)",
+        "labels": "in the last column" if has_label else "none; a master key may hold them",
+        "next": "zoo data cluster",
+    }
 
 
 def _cluster_block(pt, eta, phi, counts, where: str, jet_options: Mapping[str, float]) -> np.ndarray:

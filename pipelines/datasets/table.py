@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,18 @@ import h5py
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.events import BLOCK, EventsWriter, open_hdf5
+from pipelines.events import (
+    BLOCK,
+    EventsWriter,
+    as_text,
+    check_datasets,
+    check_finite,
+    check_names,
+    open_hdf5,
+    read_label_names,
+    read_rows,
+    typed,
+)
 
 UNITS = {"pt": "GeV", "mass": "GeV", "e": "GeV", "mj1j2": "GeV", "mj1j2j3": "GeV", "phi": "rad"}
 
@@ -42,13 +52,14 @@ def convert(
         columns = _columns(file, source)
         if mass not in columns:
             raise InputError(f"{source}: no column {mass!r} for the mass; it has {', '.join(columns)}")
-        labelled = isinstance(file.get("label"), h5py.Dataset)
-        rows = _select(file, columns.index(mass), mass_range, source)
-        about = {key: str(file.attrs[key]) for key in ("source", "license", "citation", "dataset") if key in file.attrs}
-        about.setdefault("source", str(file.attrs.get("note", source.name)))
+        rows = _select(file, columns, mass, mass_range, source)
+        about = {
+            key: as_text(file.attrs[key]) for key in ("source", "license", "citation", "dataset") if key in file.attrs
+        }
+        about.setdefault("source", as_text(file.attrs.get("note", source.name)))
         about.setdefault("dataset", "table")
-        if labelled:
-            about["label_names"] = _label_names(file)
+        if "label" in file:
+            about["label_names"] = _label_names(file, source)
         units = tuple(UNITS.get(column.rsplit("_", 1)[0], "") for column in columns)
         with EventsWriter(out, columns, units=units, mass_column=mass, **about) as writer:
             for start in range(0, len(file["features"]), BLOCK):
@@ -70,22 +81,26 @@ def _columns(file: h5py.File, source: Path) -> list[str]:
         names = file["columns"][:]
     if names is None:
         raise InputError(f"{source}: no attribute or dataset 'columns' with the names of the features")
-    columns = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    columns = [as_text(name) for name in names]
     if features.ndim != 2 or features.shape[1] != len(columns):
         raise InputError(f"{source}: features has shape {features.shape}, expected (N, {len(columns)}) as in 'columns'")
-    for name in ("label", "weight"):
-        if isinstance(file.get(name), h5py.Dataset) and file[name].shape != features.shape[:1]:
-            raise InputError(f"{source}: {name} has shape {file[name].shape}, expected {features.shape[:1]}")
+    check_names(columns, source)
+    check_datasets(file, ("features", "label", "weight"), source)
     return columns
 
 
-def _select(file: h5py.File, mass_index: int, mass_range: tuple[float, float] | None, source: Path) -> np.ndarray:
+def _select(file: h5py.File, columns: list[str], mass: str, mass_range: tuple | None, source: Path) -> np.ndarray:
     keep = np.ones(len(file["features"]), bool)
     if mass_range is not None:
         low, high = mass_range
+        if not low < high:
+            raise InputError(f"mass range {low:g} to {high:g} GeV is empty; give the lower edge first")
         for start in range(0, len(keep), BLOCK):
-            mass = file["features"][start : start + BLOCK, mass_index]
-            keep[start : start + BLOCK] = (mass >= low) & (mass < high)
+            rows = read_rows(file["features"], start, start + BLOCK, str(source))
+            # As it will be stored: a float64 4999.9999 is a float32 5000, which is not below 5000.
+            found = typed("mass", rows[:, columns.index(mass)], str(source))
+            check_finite(found, (mass,), str(source))  # NaN is outside of any range, and would go without a word
+            keep[start : start + BLOCK] = (found >= low) & (found < high)
     if not keep.any():
         wanted = f"a mass in [{mass_range[0]:g}, {mass_range[1]:g}) GeV" if mass_range else "anything in it"
         raise InputError(f"{source}: none of {len(keep)} events has {wanted}")
@@ -93,16 +108,17 @@ def _select(file: h5py.File, mass_index: int, mass_range: tuple[float, float] | 
 
 
 def _block(file, start, stop, picked, columns, source) -> dict[str, np.ndarray]:
-    names = [n for n in ("features", "label", "weight") if isinstance(file.get(n), h5py.Dataset)]
-    block = {name: file[name][start:stop][picked] for name in names}
-    bad = ~np.isfinite(block["features"])
-    if bad.any():
-        found = ", ".join(f"{c!r} {n}" for c, n in zip(columns, bad.sum(0)) if n)
-        raise InputError(f"{source}: NaN or infinite values (column, count) in rows {start} to {stop}: {found}")
+    block = {}
+    for name in ("features", "label", "weight"):
+        if name in file:
+            values = read_rows(file[name], start, stop, str(source))[picked]
+            block[name] = typed(name, values, str(source))
+            check_finite(
+                block[name], columns if name == "features" else (name,), f"{source}, rows {start} to {stop - 1}"
+            )
     return block
 
 
-def _label_names(file: h5py.File) -> dict[int, str]:
-    if "label_names" in file.attrs:
-        return {int(k): str(v) for k, v in json.loads(file.attrs["label_names"]).items()}
-    return {int(k): "background" if k == 0 else f"signal {k}" for k in np.unique(file["label"][:])}
+def _label_names(file: h5py.File, source: Path) -> dict[int, str]:
+    found = np.unique(typed("label", file["label"][:], str(source)))
+    return read_label_names(file.attrs, source) or {int(k): f"signal {k}" if k else "background" for k in found}

@@ -214,6 +214,7 @@ class GANAE(AnomalyModel):
 
     # -- training: one step belongs to one of three turns -------------------------------------------
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, batch):
         turns = (self._pretrain, self._teach_discriminator, self._train_autoencoder)
         tf.switch_case(self._turn(), [lambda turn=turn: turn(batch) for turn in turns])
@@ -254,6 +255,7 @@ class GANAE(AnomalyModel):
         self._descend(self.ae_optimizer, tape, terms["loss"], self.autoencoder)
         self._record(**terms)
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, batch):
         x = batch["features"]
         reconstruction = self.autoencoder(x, self.dial["negative_slope"])

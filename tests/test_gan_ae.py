@@ -1,0 +1,203 @@
+"""GAN-AE does what its paper says."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from pipelines import Events, InputError
+from zoo.losses import distance_correlation
+from zoo.models.gan_ae import COLUMNS, CYCLES
+
+BATCH = 128
+
+
+def small(**more):
+    options = {"ae_units": 16, "d_units": (16, 8), "latent_dim": 4, "batch_size": BATCH, "seed": 1} | more
+    return zoo.get("gan_ae", **options)
+
+
+@pytest.fixture
+def adapted(train_events):
+    def give(**more):
+        model = small(**more)
+        model.adapt(train_events)
+        batch = next(iter(model.batches(train_events, model.weighting(train_events)).shuffled()))
+        return model, batch
+
+    return give
+
+
+def values(variables):
+    return [v.numpy() for v in variables]
+
+
+def changed(before, after):
+    return any(np.abs(a - b).max() > 0 for a, b in zip(before, after))
+
+
+def test_preset_start_is_table_2_and_lhco2020_the_optimised_set():
+    start, tuned = (zoo.get("gan_ae", preset=p).get_config() for p in ("start", "lhco2020"))
+    table_2 = {"latent_dim": 14, "ae_units": 84, "d_units": (150, 100, 50), "epsilon": 5.0, "alpha": 50.0}
+    table_2 |= {"dropout_rate": 0.2, "cycles": 100, "ae_epochs": 5, "d_epochs": 7}
+    assert {k: start[k] for k in table_2} == table_2 and start["pretraining_epochs"] > 0
+    table_2 |= {"d_units": (300, 200, 100, 50), "epsilon": 6.0, "alpha": 65.0}
+    assert {k: tuned[k] for k in table_2} == table_2
+
+
+def test_inputs_are_the_42_variables_without_mjj_phi_and_constituent_counts():
+    assert len(set(COLUMNS)) == 42
+    assert not {"mj1j2", "phi_1", "phi_2", "nc_1", "nc_2"} & set(COLUMNS)
+
+
+def test_reconstruction_is_the_tied_network_written_out(adapted, test_events):
+    model, _ = adapted()
+    w1, w2 = values(model.autoencoder.kernels)
+    for bias in model.autoencoder.biases:
+        bias.assign(np.random.default_rng(0).normal(size=bias.shape))
+    b1, b2, b3, b4 = values(model.autoencoder.biases)
+    features = test_events.read("features", COLUMNS)[:50]
+    x = model.scaler(features).numpy()
+
+    def leaky(h):
+        return np.where(h > 0, h, 0.3 * h)
+
+    z = leaky(x @ w1 + b1) @ w2 + b2
+    y = leaky(z @ w2.T + b3) @ w1.T + b4
+    found = model.infer(tf.constant(features))
+    np.testing.assert_allclose(found["latent"], z, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["distance"], np.sqrt(((x - y) ** 2).mean(1)), rtol=1e-4)
+    np.testing.assert_allclose(model.scaler(found["reconstruction"]), y, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [0, 1])
+def test_gradient_of_a_tied_kernel_reaches_both_of_its_uses(adapted, kernel):
+    model, batch = adapted()
+    ae, x, slope = model.autoencoder, batch["features"], 0.3
+    copies = [tf.identity(k) for k in ae.kernels]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(copies)
+        tied = tf.reduce_sum(ae(x, slope) ** 2)
+        z = ae.encode(x, slope)
+        h = tf.maximum(g := z @ tf.transpose(copies[1]) + ae.biases[2], slope * g)
+        decoder_only = tf.reduce_sum((h @ tf.transpose(copies[0]) + ae.biases[3]) ** 2)
+    both = tape.gradient(tied, ae.kernels[kernel])
+    encoder, decoder = tape.gradient(decoder_only, ae.kernels[kernel]), tape.gradient(decoder_only, copies[kernel])
+    assert np.abs(encoder).max() > 0 and np.abs(decoder).max() > 0
+    np.testing.assert_allclose(both, encoder + decoder, rtol=1e-3, atol=1e-3)
+
+
+def test_frozen_decoder_keeps_the_initial_kernels_and_trains_its_biases(train_events):
+    model = small(decoder="frozen", cycles=1, d_epochs=1, ae_epochs=1)
+    model.adapt(train_events)
+    initial = values(model.autoencoder.kernels)
+    model.fit(train_events, verbose=0, jit_compile=False)
+    for frozen, kernel, before in zip(model.autoencoder.frozen, model.autoencoder.kernels, initial):
+        np.testing.assert_array_equal(frozen, before)
+        assert np.abs(kernel - before).max() > 1e-3
+    assert all(np.abs(bias).max() > 0 for bias in model.autoencoder.biases)
+
+
+def test_loss_is_equation_5(adapted):
+    model, batch = adapted(epsilon=3.0, alpha=7.0, dropout_rate=0.0)
+    terms = model._terms(batch, model.autoencoder(batch["features"], 0.3), lambda h, use: h)
+    x, reconstruction = batch["features"].numpy(), model.autoencoder(batch["features"], 0.3)
+    probability = tf.sigmoid(model.discriminator(reconstruction, 0.3)).numpy()
+    distance = np.sqrt(((x - reconstruction.numpy()) ** 2).mean(1))
+    disco = float(distance_correlation(batch["mass"], tf.constant(distance)))
+    expected = np.mean(batch["weight"] * (-np.log(probability) + 3.0 * distance)) + 7.0 * disco
+    np.testing.assert_allclose(terms["loss"], expected, rtol=1e-4)
+
+
+def test_weights_flatten_the_mass_spectrum_and_do_not_enter_disco(adapted, train_events):
+    model, batch = adapted()
+    weights = model.weighting(train_events)(train_events.mass)
+    assert abs(weights.mean() - 1) < 1e-5 and weights.std() > 0.5
+    flat = adapted(flat_mass=False)[1]
+    np.testing.assert_array_equal(flat["weight"], np.ones(BATCH))
+    doubled = batch | {"weight": 2 * batch["weight"]}
+    reconstruction = model.autoencoder(batch["features"], 0.3)
+    terms, twice = (model._terms(b, reconstruction, lambda h, use: h) for b in (batch, doubled))
+    assert float(twice["disco"]) == float(terms["disco"])
+    penalty = model.hyperparameter("alpha") * float(terms["disco"])
+    np.testing.assert_allclose(float(twice["loss"]) - penalty, 2 * (float(terms["loss"]) - penalty), rtol=1e-4)
+
+
+def test_turns_alternate_and_each_trains_its_own_network(adapted):
+    model, batch = adapted(d_epochs=2, ae_epochs=1)
+    model.phase.assign(CYCLES)
+    model.steps_per_pass.assign(1)
+    for turn in ("discriminator", "discriminator", "autoencoder", "discriminator"):
+        before = {n: values(getattr(model, n).trainable_variables) for n in ("autoencoder", "discriminator")}
+        model.train_step(batch)
+        for name, weights in before.items():
+            assert changed(weights, values(getattr(model, name).trainable_variables)) == (name == turn)
+
+
+def test_pretraining_leaves_the_discriminator_alone_and_the_other_way_round(train_events):
+    model = small(cycles=1, d_epochs=1, ae_epochs=1, pretraining_epochs=2, d_pretraining_epochs=2)
+    seen = {}
+    fit_phase = type(model)._fit_phase
+
+    def watched(self, index, phase, *rest, **options):
+        before = {n: values(getattr(self, n).trainable_variables) for n in ("autoencoder", "discriminator")}
+        result = fit_phase(self, index, phase, *rest, **options)
+        seen[phase.name] = {n for n, w in before.items() if changed(w, values(getattr(self, n).trainable_variables))}
+        return result
+
+    type(model)._fit_phase = watched
+    try:
+        model.fit(train_events, verbose=0, jit_compile=False)
+    finally:
+        type(model)._fit_phase = fit_phase
+    both = {"autoencoder", "discriminator"}
+    assert seen == {"pretraining": {"autoencoder"}, "discriminator": {"discriminator"}, "cycles": both}
+
+
+def test_history_has_every_term_per_cycle(train_events):
+    history = small(cycles=3, d_epochs=1, ae_epochs=1).fit(train_events, verbose=0, jit_compile=False).history
+    terms = {"loss", "distance", "adversarial", "disco", "discriminator_loss", "discriminator_accuracy"}
+    assert set(history) == terms and all(len(v) == 3 and np.isfinite(v).all() for v in history.values())
+
+
+def test_alpha_decorrelates_the_score_from_the_mass(train_events):
+    found = []
+    for alpha in (0.0, 200.0):
+        model = small(alpha=alpha, cycles=5, d_epochs=1, ae_epochs=5, learning_rate=2e-3)
+        model.fit(train_events, verbose=0, jit_compile=False)
+        score = model.score(train_events)
+        found.append(float(distance_correlation(tf.constant(train_events.mass), tf.constant(score))))
+    assert found[1] < 0.5 * found[0]
+
+
+def test_mass_is_no_input_even_if_asked_for_by_a_pattern(train_events):
+    with pytest.raises(InputError, match="mj1j2"):
+        small(columns=["*"]).fit(_with_mass_column(train_events), verbose=0)
+
+
+def _with_mass_column(events):
+    return Events.from_arrays(events.read("features"), events.mass, events.columns, mass_column="mj1j2")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epsilon": -1.0},
+        {"alpha": "much"},
+        {"dropout_rate": 1.0},
+        {"latent_dim": 0},
+        {"batch_size": 1.5},
+        {"d_units": ()},
+        {"d_units": (10, 0)},
+        {"learning_rate": 0.0},
+        {"decoder": "loose"},
+        {"scaling": "magic"},
+        {"flat_mass": "perhaps"},
+        {"seed": -1},
+        {"columns": ()},
+    ],
+)
+def test_hyperparameter_out_of_range_is_named_with_what_was_expected(wrong):
+    (name,) = wrong
+    with pytest.raises(InputError, match=f"{name}=.*expected"):
+        zoo.get("gan_ae", **wrong)

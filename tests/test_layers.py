@@ -1,0 +1,64 @@
+"""Dropout by hashing and seeded initial weights."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from zoo.layers import dropout, glorot_uniform
+
+
+def mask(seed=1, use=0, rate=0.5, shape=(2048, 300)):
+    return dropout(tf.ones(shape), rate, tf.constant(seed), use).numpy() > 0
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.05, 0.2, 0.5, 0.9])
+def test_share_of_zeros_is_the_rate_and_the_mean_is_kept(rate):
+    y = dropout(tf.ones((2048, 300)), rate, tf.constant(7), 3).numpy()
+    events = y.size
+    assert abs((y == 0).mean() - rate) < 4 * np.sqrt(rate * (1 - rate) / events) + 1e-9
+    np.testing.assert_allclose(y[y > 0], 1 / (1 - rate), rtol=1e-6)
+
+
+@pytest.mark.parametrize("other", [{"seed": 2}, {"use": 1}, {"use": 8}, {"seed": 2**31 - 1}])
+def test_masks_of_other_steps_and_other_layers_are_independent(other):
+    a, b = mask(), mask(**other)
+    correlation = np.corrcoef(a.ravel(), b.ravel())[0, 1]
+    assert abs(correlation) < 5 / np.sqrt(a.size)
+
+
+def test_elements_of_one_mask_are_independent():
+    m = mask().astype(float) - 0.5
+    for lag in (1, 2, 7, 16, 300, 301, 2048):
+        flat = m.ravel()
+        assert abs(np.mean(flat[lag:] * flat[:-lag])) < 5 * 0.25 / np.sqrt(flat.size), lag
+    for axis in (0, 1):
+        shares = m.mean(axis=axis)
+        assert abs(shares.std() * np.sqrt(m.shape[axis]) / 0.5 - 1) < 0.15
+
+
+def test_joint_frequencies_of_neighbouring_bits_are_flat():
+    m = mask().ravel().astype(int)
+    words = m[0::4] * 8 + m[1::4] * 4 + m[2::4] * 2 + m[3::4]
+    counts = np.bincount(words, minlength=16)
+    expected = len(words) / 16
+    assert ((counts - expected) ** 2 / expected).sum() < 45  # 99.99 % of chi2 with 15 degrees of freedom
+
+
+def test_mask_is_reproducible_with_and_without_xla():
+    compiled = tf.function(lambda s: dropout(tf.ones((64, 32)), 0.3, s, 5), jit_compile=True)
+    np.testing.assert_array_equal(compiled(tf.constant(9)), dropout(tf.ones((64, 32)), 0.3, tf.constant(9), 5))
+
+
+def test_gradient_passes_where_the_mask_is_open():
+    x = tf.ones((50, 20))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = dropout(x, 0.25, tf.constant(3), 0)
+    np.testing.assert_array_equal(tape.gradient(y, x), y)
+
+
+def test_initial_weights_depend_on_the_seed_only_and_have_glorot_width():
+    kernel = glorot_uniform((300, 200), (5, 0)).numpy()
+    np.testing.assert_array_equal(kernel, glorot_uniform((300, 200), (5, 0)))
+    assert np.abs(kernel - glorot_uniform((300, 200), (5, 1))).max() > 0.1 * kernel.std()
+    assert abs(kernel.std() / np.sqrt(2 / 500) - 1) < 0.02 and np.abs(kernel).max() <= np.sqrt(6 / 500)
