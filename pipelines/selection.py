@@ -27,7 +27,8 @@ class FlatMass:
     def __init__(self, events: Events, bins: int = 500):
         mass = events.mass.astype(np.float64)
         self.edges = np.histogram_bin_edges(mass, bins)
-        content, _ = np.histogram(mass, self.edges, weights=events.weight)
+        # In float64: NumPy sums in the type of the weights, and a float32 sum of millions loses single events.
+        content, _ = np.histogram(mass, self.edges, weights=events.weight.astype(np.float64))
         filled = content > 0
         share = content.sum() / filled.sum()
         self.weights = np.divide(share, content, out=np.zeros_like(content), where=filled)

@@ -1,0 +1,40 @@
+# `make demo` and `make test` build a virtual environment if there is none, install what they need, and run.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= demo-output
+JOBS ?= 2
+
+.PHONY: demo test test-slow lint clean
+
+# the stamp is renewed when the requirements change, and only after everything is installed
+$(VENV)/installed: requirements.txt setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+# from raw events to a tuned, evaluated and exported GAN-AE
+demo: $(VENV)/installed
+	rm -rf $(OUT) && mkdir $(OUT)
+	$(BIN)/tune --model gan_ae --preset lhco2020 --trials 8 --mass-range 2700 5000 --out $(OUT)/search --export $(OUT)/served
+	$(BIN)/zoo data cluster lhco_rnd_real $(OUT)/real.h5
+	$(BIN)/zoo score $(OUT)/search/best --data $(OUT)/real.h5 --out $(OUT)/scores.h5
+	@echo "--- real LHC Olympics events, judged with their labels ---"
+	$(BIN)/zoo evaluate $(OUT)/search/best --data $(OUT)/real.h5
+	@echo "--- simulated test sample ---"
+	$(BIN)/zoo evaluate $(OUT)/search/best --data lhco_sim_test
+
+test: $(VENV)/installed lint
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+test-slow: $(VENV)/installed
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) $(OUT) *.egg-info
