@@ -151,4 +151,6 @@ def _check_scores(*scores: np.ndarray) -> None:
         bad = np.count_nonzero(~np.isfinite(score))
         if bad or not len(score):
             found = f"{bad} of {len(score)} scores are NaN or infinite" if bad else "there are no scores"
-            raise InputError(f"{found}; expected finite ones: has the training diverged, or the selection kept nothing?")
+            raise InputError(
+                f"{found}; expected finite ones: has the training diverged, or the selection kept nothing?"
+            )

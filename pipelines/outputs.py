@@ -48,7 +48,8 @@ def new_file(path: str | os.PathLike, *, replace: bool = False) -> Iterator[Path
         yield part
         _put(part, path, replace)
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it has been moved, or could not be made
+            part.unlink()
 
 
 @contextlib.contextmanager
@@ -120,7 +121,11 @@ def new_disk(path: str | os.PathLike, *, replace: bool = False) -> Iterator[Disk
         with _told(path):
             disk = Disk(part, "x+")
         with disk:
-            yield disk
+            try:
+                yield disk
+            except Exception:
+                disk.check(path)  # what HDF5 complains of after the disk's first error, is that error
+                raise
             with _told(path):
                 os.fsync(disk.fileno())  # some file systems say only now that they are full
             disk.check(path)

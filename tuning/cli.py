@@ -9,14 +9,14 @@ from pathlib import Path
 import click
 
 from pipelines.errors import InputError
-from zoo.cli import JSON, MASS_RANGE, SEED, Commands, open_events, quiet_zoo, say, setting, stdout_to_stderr
+from zoo.cli import JSON, MASS_RANGE, SEED, Command, open_events, quiet_zoo, say, setting, stdout_to_stderr
 
 SAMPLE = "lhco_sim_train"
 
 
-@click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hep-anomaly-zoo")
-@click.option("--model", help="The model to tune (see `zoo list`).")
+@click.option("--model", required=True, help="The model to tune (see `zoo list`).")
 @click.option("--trials", type=int, default=20, show_default=True, help="How many trials, exactly.")
 @click.option("--data", help=f"Events file; the embedded sample {SAMPLE} otherwise.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the search; tune-MODEL otherwise.")
@@ -31,14 +31,9 @@ SAMPLE = "lhco_sim_train"
 @click.option("--resume", is_flag=True, help="Go on with an interrupted search.")
 @click.option("--xla/--no-xla", default=True, help="Compile training steps with XLA.")
 @JSON
-@click.pass_context
-def main(context, model, trials, data, out, objective, max_epochs, factor, preset, settings, export_to, mass_range,
+def main(model, trials, data, out, objective, max_epochs, factor, preset, settings, export_to, mass_range,
          seed, resume, xla, as_json):  # fmt: skip
     """Tune a model's hyperparameters with Hyperband, without labels, in exactly as many trials as asked."""
-    if context.invoked_subcommand:
-        return
-    if not model:
-        raise InputError("--model is missing; see `zoo list` for what there is")
     zoo = quiet_zoo()
     from pipelines.outputs import check_new
     from tuning import session
@@ -46,8 +41,10 @@ def main(context, model, trials, data, out, objective, max_epochs, factor, prese
 
     registry.model_class(model)
     out = out or Path(f"tune-{model}")
-    if export_to:
-        check_new(export_to)
+    if not resume:
+        check_new(out)
+    if export_to and check_new(export_to).resolve() == out.resolve():
+        raise InputError(f"{export_to}: given for --export and --out; name two folders")
     if not data:
         click.echo(f"No --data given: tuning on the embedded sample {SAMPLE} (simulated, 20,000 QCD dijets).", err=True)
     events = open_events(data or SAMPLE, mass_range)
@@ -74,7 +71,7 @@ def main(context, model, trials, data, out, objective, max_epochs, factor, prese
 
 
 def table(results, rows: int = 10) -> str:
-    """Return the best trials as text."""
+    """Return the best trials as text, as wide as the terminal."""
     from rich.console import Console
     from rich.table import Table
 
@@ -86,8 +83,9 @@ def table(results, rows: int = 10) -> str:
         score = f"{trial['objective']:.4f}" if trial["objective"] is not None else trial["status"]
         merits = "\n".join(f"{k} {v:.4f}" for k, v in trial["metrics"].items() if k != "objective" and v is not None)
         chosen = ", ".join(f"{k}={_brief(trial['hyperparameters'][k])}" for k in varied)
-        shown.add_row(trial["trial"], score, str(trial["epochs"]), merits or trial["message"], chosen)
-    console = Console(width=120)
+        since = f" (from trial {trial['promoted_from']})" if trial["promoted_from"] else ""
+        shown.add_row(trial["trial"], score, f"{trial['epochs']}{since}", merits or trial["message"], chosen)
+    console = Console(width=None if sys.stdout.isatty() else 120)
     with console.capture() as captured:
         console.print(shown)
     end = f"Best: {results.out / 'best'} (a run directory: zoo score, zoo evaluate and zoo export take it)"
@@ -135,7 +133,7 @@ def _display():
             self.trials = trials
 
         def begun(self, trial, epochs):
-            self.at = f"trial {int(trial.trial_id) + 1}"
+            self.at = f"trial {trial.trial_id}"
             bar.update(self.task, description=f"{self.at}, epoch {epochs.start} of {epochs.stop}")
             self.stop = epochs.stop
 
@@ -145,7 +143,7 @@ def _display():
         def ended(self, record, finished):
             if record["objective"] is not None:
                 self.best = min(self.best, record["objective"]) if self.best is not None else record["objective"]
-            best = f"best {self.best:.4f}" if self.best is not None else ""
+            best = f"best {self.best:.4f}" if self.best is not None else "none completed yet"
             bar.update(self.task, completed=finished, best=best)
             if not console.is_terminal or record["status"] != "COMPLETED":
                 found = record["message"] or f"objective {record['objective']:.4f}"

@@ -67,9 +67,10 @@ class Objective:
         weights: dict[str, float] = {}
         for term in text.replace(" ", "").split("+"):
             match = re.fullmatch(r"(?:(\d+\.?\d*|\.\d+)\*)?([a-z_]+)", term)
-            if not match or match[2] not in TERMS:
+            if not match or match[2] not in TERMS or not 0 < float(match[1] or 1) < float("inf"):
                 raise InputError(
-                    f"objective {text!r}: {term!r} is not known; expected a sum of {', '.join(TERMS)}, as in 'reconstruction+10*sculpting'"
+                    f"objective {text!r}: {term!r} is not known; expected a sum of {', '.join(TERMS)}, "
+                    f"each with a positive weight or none, as in 'reconstruction+10*sculpting'"
                 )
             weights[match[2]] = weights.get(match[2], 0.0) + float(match[1] or 1.0)
         return cls(text, weights)

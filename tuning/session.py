@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from pipelines.batches import Batches
 from pipelines.errors import InputError
@@ -119,12 +118,21 @@ def search(
     """
     asked = _Asked(model, preset, dict(fixed or {}), trials, max_epochs, factor, objective, seed)
     out = Path(out)
+    if resume:
+        _check_begun(out)
+    else:
+        check_new(out)
     session = _Session(asked, events, out, jit_compile, extra or {}, watcher or Watcher())
     oracle = session.resume() if resume else session.start()
     session.watcher.planned(oracle)
     while (trial := oracle.create_trial("search")).status == "RUNNING":
         session.run(oracle, trial)
     return session.finish(oracle)
+
+
+def _check_begun(out: Path) -> None:
+    if not (out / "search.json").is_file():
+        raise InputError(f"nothing to resume: no {out / 'search.json'}; start without --resume")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,32 +184,37 @@ class _Session:
         plain = registry.get(asked.model, asked.preset, **{"seed": asked.seed, **asked.fixed})
         self.oracle = asked.oracle(out)
         self.training, self.validation = events.split(1.0 - VALIDATION_SHARE, asked.seed)
+        Batches(self.training, (), plain.hyperparameter("batch_size"), memory=0)  # are there enough events?
         plain.adapt(self.training)
-        Batches(self.training, plain.resolved_columns, plain.hyperparameter("batch_size"), memory=0)
         self.events = events
         self.models: dict[str, object] = {}
 
     def start(self) -> BudgetedHyperband:
-        check_new(self.out)
+        description = self._description()
         with new_directory(self.out) as part:
             (part / "trials").mkdir()
-            write_json(part / "search.json", self._description())
+            write_json(part / "search.json", description)
         return self.oracle
 
     def resume(self) -> BudgetedHyperband:
         path = self.out / "search.json"
-        if not path.is_file():
-            raise InputError(f"{self.out}: no search.json, expected the folder of an interrupted search")
-        for key, value in self._description().items():
-            kept = json.loads(path.read_text()).get(key)
-            if kept != value:
+        try:
+            kept = json.loads(path.read_text())
+            kept["data"].pop("source")  # the same events may lie elsewhere now
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); give another --out") from None
+        asked = self._description()
+        asked["data"].pop("source")
+        for key, value in asked.items():
+            if kept.get(key) != value:
                 raise InputError(
-                    f"{self.out}: begun with {key}={kept}, cannot go on with {value}; give the same, or another --out"
+                    f"{self.out}: begun with {key}={kept.get(key)}, cannot go on with {value}; "
+                    f"give the same, or another --out"
                 )
         try:
             self.oracle.reload()
         except (ValueError, KeyError, RuntimeError) as error:
-            raise InputError(f"{self.out}/oracle: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{self.out / 'oracle'}: damaged ({_first_line(error)}); give another --out") from None
         return self.oracle
 
     def _description(self) -> dict[str, object]:
@@ -210,18 +223,34 @@ class _Session:
 
     def run(self, oracle: BudgetedHyperband, trial) -> None:
         """Train and judge one trial; whatever goes wrong in it is recorded and does not stop the search."""
+        path = self._file(trial.trial_id, "json")
+        if path.exists():  # killed after its record was written and before the oracle heard of it
+            record = json.loads(path.read_text())
+        else:
+            record = self._record(trial)
+            write_json(path, record)
+        if record["status"] == "COMPLETED":
+            oracle.update_trial(trial.trial_id, {"objective": record["objective"]}, step=record["epochs"])
+        trial.status, trial.message = record["status"], record["message"]
+        oracle.end_trial(trial)
+        self.watcher.ended(record, len(oracle.end_order))
+
+    def _record(self, trial) -> dict[str, object]:
         values = trial.hyperparameters.values
         epochs = range(values["tuner/initial_epoch"], values["tuner/epochs"])
         self.watcher.begun(trial, epochs)
         started, found = time.monotonic(), {}
         try:
-            found = self._train(trial, epochs)
+            model, found = self._train(trial, epochs)
             status, message = "COMPLETED", None
             if not np.isfinite(found["objective"]):
                 status, message = "FAILED", f"the objective is not a number: {found}"
-        except (ValueError, tf.errors.OpError, MemoryError) as error:
-            status, message = "FAILED", f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        record = {
+        except Exception as error:
+            status, message = "FAILED", f"{type(error).__name__}: {_first_line(error)}"
+            self.models.clear()  # a model that stopped halfway, and memory that may have been what was short
+        if status == "COMPLETED":  # not above: a full disk is not the trial's fault, and ends the search
+            run.save_state(model, self._file(trial.trial_id, "h5"))
+        return {
             "trial": trial.trial_id,
             "status": status,
             "objective": found.get("objective") if status == "COMPLETED" else None,
@@ -235,14 +264,8 @@ class _Session:
             "seconds": round(time.monotonic() - started, 3),
             "message": message,
         }
-        write_json(self._file(trial.trial_id, "json"), record)
-        if status == "COMPLETED":
-            oracle.update_trial(trial.trial_id, {"objective": found["objective"]}, step=epochs.stop)
-        trial.status, trial.message = status, message
-        oracle.end_trial(trial)
-        self.watcher.ended(record, len(oracle.end_order))
 
-    def _train(self, trial, epochs: range) -> dict[str, float]:
+    def _train(self, trial, epochs: range) -> tuple[object, dict[str, float]]:
         model = self._model(self.asked.hyperparameters(trial))
         past = trial.hyperparameters.values.get("tuner/trial_id")
         if past:
@@ -257,9 +280,7 @@ class _Session:
             verbose=0,
             jit_compile=self.jit_compile,
         )
-        found = self.objective(model, self.validation, history.history)
-        run.save_state(model, self._file(trial.trial_id, "h5"))
-        return found
+        return model, self.objective(model, self.validation, history.history)
 
     def _model(self, hyperparameters: Mapping[str, object]):
         """Return a fresh model; of an architecture that was compiled before, that one, started over."""
@@ -301,6 +322,10 @@ class _Session:
         rows = [{"phase": "tuning", "epoch": best["epochs"] - 1, **best["metrics"]}]
         with new_directory(self.out / "best") as part:
             run.write(model, part, run.configuration(model, self.training, **extra), rows, **best["metrics"])
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "no message")
 
 
 def load_results(out: str | os.PathLike) -> Results:

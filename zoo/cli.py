@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # one clear line on stderr, not TensorFlow's greetings
@@ -18,37 +20,59 @@ from pipelines.errors import InputError
 MASS_RANGE = click.option(
     "--mass-range", type=float, nargs=2, metavar="LOW HIGH", help="Use events with LOW <= mass < HIGH, GeV."
 )
-SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes everything random.")
+SEED = click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Fixes everything random."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
 
 
-class Commands(click.Group):
-    """A group whose commands answer bad input with one line on stderr and exit code 2."""
+class OneLine:
+    """What answers bad input with one line on stderr and exit code 2, and Ctrl-C with a line and exit code 130."""
 
     def invoke(self, context):
         try:
             return super().invoke(context)
         except InputError as error:
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-            context.exit(2)
+            _refuse(context, str(error))
+        except OSError as error:  # a full disk, a name too long, a folder that vanished
+            if error.errno == errno.EPIPE:
+                raise
+            _refuse(context, f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except KeyboardInterrupt:
-            click.echo("Interrupted. What is finished is kept; the same command with --resume goes on.", err=True)
+            command = getattr(self, "commands", {}).get(context.invoked_subcommand, self)
+            resumable = any(parameter.name == "resume" for parameter in command.params)
+            advice = " What is finished is kept; the same command with --resume goes on." if resumable else ""
+            click.echo(f"\nInterrupted.{advice}", err=True)
             context.exit(130)
 
 
-def setting(text: str) -> tuple[str, object]:
-    """Read NAME=VALUE, the value a Python literal or else a word; raises `InputError` if there is no "=".
+def _refuse(context: click.Context, message: str) -> None:
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    context.exit(2)
 
-    >>> setting("d_units=300,200,100"), setting("scaling=quantile")
-    (('d_units', (300, 200, 100)), ('scaling', 'quantile'))
+
+class Command(OneLine, click.Command):
+    """A command that stands alone."""
+
+
+class Commands(OneLine, click.Group):
+    """A group of commands."""
+
+
+def setting(text: str) -> tuple[str, object]:
+    """Read NAME=VALUE, the value a Python literal, words with commas, or a word; raises `InputError` if no "=".
+
+    >>> setting("d_units=300,200,100"), setting("scaling=quantile"), setting("columns=pt_*,mass_1")
+    (('d_units', (300, 200, 100)), ('scaling', 'quantile'), ('columns', ('pt_*', 'mass_1')))
     """
     name, found, value = text.partition("=")
     if not found or not name:
         raise InputError(f"--set {text}: expected NAME=VALUE, as in --set epsilon=6")
     try:
         return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
+    except (ValueError, SyntaxError, TypeError):
+        words = tuple(word.strip() for word in value.split(",") if word.strip())
+        return name, words if "," in value else value
 
 
 def say(value: object, as_json: bool, text) -> None:
@@ -79,9 +103,12 @@ def quiet_zoo():
         os.dup2(nowhere.fileno(), 2)
         try:
             import zoo.keras
+        except ImportError as error:  # its message says what to do
+            raise InputError(str(error)) from None
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
     return zoo
 
 
@@ -98,7 +125,10 @@ def list_(pattern, as_json):
     """List the models whose name matches PATTERN."""
     zoo = quiet_zoo()
     found = [{k: zoo.describe(name)[k] for k in ("name", "summary")} for name in zoo.names(pattern)]
-    say(found, as_json, lambda: "\n".join(f"{m['name']:12} {m['summary']}" for m in found))
+    if not found:
+        click.echo(f"No model's name matches {pattern!r}; there are {', '.join(zoo.names())}.", err=True)
+    width = max((len(m["name"]) for m in found), default=0) + 2
+    say(found, as_json, lambda: "\n".join(f"{m['name']:{width}}{m['summary']}" for m in found))
 
 
 @main.command()
@@ -112,7 +142,7 @@ def show(name, as_json):
     def text():
         lines = [about["description"], "", "Hyperparameters:"]
         lines += [f"  {k} = {_short(v)}" for k, v in about["hyperparameters"].items()]
-        lines += ["", "Presets:"] + [f"  {k}: {v or 'the defaults'}" for k, v in about["presets"].items()]
+        lines += ["", "Presets:"] + [f"  {k}: {_settings(v) or 'the defaults'}" for k, v in about["presets"].items()]
         return "\n".join(lines + ["", f"Scores: {', '.join(about['score_kinds'])}"])
 
     say(about, as_json, text)
@@ -140,19 +170,47 @@ def train(name, data, out, preset, settings, epochs, validation, mass_range, see
     from zoo import run
 
     check_new(out)
+    if not 0 <= validation < 1:
+        raise InputError(f"--validation {validation:g} is not possible; expected a share >= 0 and < 1")
     model = zoo.get(name, preset, **{"seed": seed, **dict(map(setting, settings))})
     events = open_events(data, mass_range)
     held_out = None
     if validation:
         events, held_out = events.split(1.0 - validation, seed)
-    extra = {"mass_range": mass_range, "validation": validation}
     with stdout_to_stderr():
-        history = run.train(
-            model, events, out, validation=held_out, epochs=epochs, resume=resume, extra=extra, jit_compile=xla
+        run.train(
+            model,
+            events,
+            out,
+            validation=held_out,
+            epochs=epochs,
+            resume=resume,
+            extra={"mass_range": mass_range, "validation": validation},
+            verbose=1 if sys.stderr.isatty() else 2,
+            jit_compile=xla,
         )
-    last = {k: float(v[-1]) for k, v in history.history.items()}
+    last = json.loads((out / "metrics.json").read_text())["last_epoch"]
+    if None in last.values():
+        click.echo("Warning: the last losses are not numbers: training diverged; lower learning_rate.", err=True)
     result = {"run": str(out), "events": len(events), "last_epoch": last}
     say(result, as_json, lambda: f"{out}: trained on {len(events)} events; " + _numbers(last))
+
+
+def scores(run, events, kind):
+    """Return the model of a run and its scores of events; raises `InputError` if any is not a number."""
+    import numpy as np
+
+    import zoo
+
+    model = zoo.load(run)
+    found = model.score(events, kind)
+    bad = int(np.sum(~np.isfinite(found)))
+    if bad:
+        raise InputError(
+            f"{run}: {bad} of {len(found)} scores are NaN or infinite; "
+            f"see {run}/history.csv whether its training diverged, and train with a lower learning_rate"
+        )
+    return model, found
 
 
 @main.command()
@@ -163,20 +221,20 @@ def train(name, data, out, preset, settings, epochs, validation, mass_range, see
 def score(run, data, out, kind):
     """Score every event of a file with a trained RUN: higher is more anomalous."""
     import h5py
+    import numpy as np
 
-    zoo = quiet_zoo()
-    from pipelines.outputs import check_new, new_file
+    quiet_zoo()
+    from pipelines.outputs import check_new, new_disk
 
     check_new(out)
     events = open_events(data, None)
-    model = zoo.load(run)
-    scores = model.score(events, kind)
-    with new_file(out) as part, h5py.File(part, "w") as file:
-        file["score"], file["mass"] = scores, events.mass
+    model, found = scores(run, events, kind)
+    with new_disk(out) as disk, h5py.File(disk, "w") as file:
+        file["score"], file["mass"] = found, events.mass
         file.attrs.update(
             {"model": model.zoo_name, "run": str(run), "data": str(data), "kind": kind or model.score_kinds[0]}
         )
-    click.echo(f"{out}: {len(scores)} scores, median {float(sorted(scores)[len(scores) // 2]):.4g}")
+    click.echo(f"{out}: {len(found)} scores, median {np.median(found):.4g}")
 
 
 @main.command()
@@ -191,13 +249,13 @@ def evaluate(run, data, kind, mass_range, seed, as_json):
 
     Events outside the mass range of the run's training are left out, unless --mass-range says otherwise.
     """
-    zoo = quiet_zoo()
+    quiet_zoo()
     from pipelines import metrics
     from zoo.run import read_config
 
     trained_in = read_config(run).get("mass_range")
     events = open_events(data, mass_range or trained_in)
-    found = metrics.evaluate(zoo.load(run).score(events, kind), events, seed)
+    found = metrics.evaluate(scores(run, events, kind)[1], events, seed)
     say(found, as_json, lambda: _evaluation(found))
 
 
@@ -235,11 +293,12 @@ def info(source, as_json):
         return
     events = pipelines.open(path)
     mass = events.mass
+    low, high = (float(mass.min()), float(mass.max())) if len(mass) else (None, None)
     about = {
         "file": events.name,
         "events": len(events),
         "columns": list(events.columns),
-        "mass": {"column": events.about.mass_column, "min": float(mass.min()), "max": float(mass.max())},
+        "mass": {"column": events.about.mass_column, "min": low, "max": high},
         "labels": _label_counts(events),
         "dataset": events.about.dataset,
         "source": events.about.source,
@@ -277,7 +336,8 @@ def split(source, first, rest, events, label, seed):
     import pipelines
     from pipelines.outputs import check_new
 
-    check_new(first), check_new(rest)
+    if check_new(first).resolve() == check_new(rest).resolve():
+        raise InputError(f"{rest}: given for both parts; name two files")
     parts = pipelines.open(source).set_aside(events, label=label, seed=seed)
     for path, part in zip((first, rest), parts):
         part.write(path)
@@ -325,12 +385,20 @@ def _label_counts(events) -> dict[str, int]:
 
 
 def _short(value) -> str:
+    if isinstance(value, dict):
+        return _settings(value)
     text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return text if len(text) < 100 else f"{text[:80]} ... ({len(value)} in all)"
+    if len(text) < 100 or isinstance(value, str):
+        return text
+    return f"{text[:80].rpartition(',')[0]}, ... ({len(value)} in all)"
+
+
+def _settings(values) -> str:
+    return ", ".join(f"{k} {_short(v)}" if not isinstance(v, list) else f"{k} ({_short(v)})" for k, v in values.items())
 
 
 def _numbers(values) -> str:
-    return ", ".join(f"{k} {v:.4g}" for k, v in values.items())
+    return ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, float))
 
 
 def _evaluation(found) -> str:

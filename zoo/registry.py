@@ -7,6 +7,7 @@ import fnmatch
 import importlib
 import inspect
 import pkgutil
+import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib import metadata
@@ -42,9 +43,26 @@ def _discover() -> None:
     for module in pkgutil.iter_modules(models.__path__):
         importlib.import_module(f"{models.__name__}.{module.name}")
     for point in metadata.entry_points(group=ENTRY_POINTS):
-        found = point.load()
-        if isinstance(found, type) and not hasattr(found, "zoo_name"):
-            register(point.name)(found)
+        try:
+            _plug_in(point)
+        except (Exception, SystemExit) as error:  # whatever is wrong with it, the other models are there
+            origin = f" of {point.dist.name}" if point.dist else ""
+            warnings.warn(
+                f"model plug-in {point.name!r} ({point.value}{origin}) is left out: {type(error).__name__}: {error}",
+                stacklevel=1,
+            )
+
+
+def _plug_in(point: metadata.EntryPoint) -> None:
+    """Register what an entry point names: a model class, or a module that registers its own."""
+    found = point.load()
+    if inspect.ismodule(found):
+        return
+    base = importlib.import_module("zoo.base").AnomalyModel
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise InputError(f"it is {found!r}, expected a subclass of zoo.AnomalyModel, or a module that registers some")
+    if "zoo_name" not in vars(found):  # its own name: a subclass of a registered model inherits that one's
+        register(point.name)(found)
 
 
 def names(pattern: str = "*") -> list[str]:
@@ -85,7 +103,20 @@ def get(name: str, preset: str | None = None, **hyperparameters: object):
     for key in hyperparameters:
         if key not in valid:
             raise InputError(f"hyperparameter {key!r} of {name!r} is not known; {_near(key, valid)}")
-    return model(**dict(model.presets.get(preset, {})) | hyperparameters)
+    given = {key: _shaped(key, value, valid[key]) for key, value in hyperparameters.items()}
+    return model(**dict(model.presets.get(preset, {})) | given)
+
+
+def _shaped(name: str, value: object, default: object) -> object:
+    """Return a value in the shape of the default, a sequence or not; raises `InputError` if that cannot be."""
+    if not isinstance(default, (list, tuple)):
+        if isinstance(value, (list, tuple, dict, set)):
+            raise InputError(f"{name}={value!r} is not possible; expected one value, such as {default!r}")
+        return value
+    values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    if default and any(isinstance(v, str) != isinstance(default[0], str) for v in values):
+        raise InputError(f"{name}={value!r} is not possible; expected values such as {default[0]!r}")
+    return values
 
 
 def defaults(model: type) -> dict[str, object]:

@@ -10,6 +10,7 @@ RUN/plots/*.png    the loss terms
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import json
 import os
@@ -24,9 +25,10 @@ from pathlib import Path
 import h5py
 import tensorflow as tf
 
+from pipelines.batches import Batches
 from pipelines.errors import InputError
 from pipelines.events import Events, open_hdf5
-from pipelines.outputs import check_new, new_directory, new_file, write_json
+from pipelines.outputs import check_new, new_directory, new_disk, write_json
 from zoo import registry
 from zoo.keras import keras
 
@@ -60,7 +62,7 @@ def _is_passing(model, variable) -> bool:
 
 def save_state(model, path: str | os.PathLike) -> None:
     """Write weights, scaling and optimizer state to an HDF5 file, atomically."""
-    with new_file(path, replace=True) as part, h5py.File(part, "w") as file:
+    with new_disk(path, replace=True) as disk, h5py.File(disk, "w") as file:
         for name, variable in state_of(model).items():
             file[name] = variable.numpy()
 
@@ -73,6 +75,8 @@ def load_state(model, path: str | os.PathLike) -> None:
             if name not in file or file[name].shape != tuple(variable.shape):
                 found = file[name].shape if name in file else "nothing"
                 raise InputError(f"{path}: {name} is {found}, expected {tuple(variable.shape)}: another model's state")
+        if more := sorted({f"{group}/{i}" for group in file for i in file[group]} - set(state)):
+            raise InputError(f"{path}: {more[0]} has no place in {model.zoo_name}: another model's state")
         for name, variable in state.items():
             variable.assign(file[name][()])
 
@@ -87,7 +91,10 @@ def load(run: str | os.PathLike):
     """
     run = Path(run)
     config = read_config(run)
-    model = registry.get(config["model"], **config["hyperparameters"])
+    try:
+        model = registry.get(config["model"], **config["hyperparameters"])
+    except InputError as error:
+        raise InputError(f"{run / 'config.json'}: {error}") from None
     model.build_for(config["hyperparameters"]["columns"])
     load_state(model, run / "model" / "state.h5")
     return model
@@ -101,9 +108,11 @@ def read_config(run: str | os.PathLike) -> dict[str, object]:
         raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`")
     try:
         config = json.loads(path.read_text())
-        config["model"], config["hyperparameters"]["columns"]
+        name, columns = config["model"], config["hyperparameters"]["columns"]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error}); train again") from None
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); train again") from None
+    if not isinstance(name, str) or not (columns and isinstance(columns, list)):
+        raise InputError(f"{path}: damaged (model {name!r}, columns {columns!r}); train again")
     return config
 
 
@@ -128,21 +137,27 @@ def train(
     to another training, and for all that `fit` raises.
     """
     out = check_new(out)
-    checkpoint = Checkpoint(out.resolve().parent / f".{out.name}.checkpoint", model, events, extra or {})
+    Batches(events, (), model.hyperparameter("batch_size"), memory=0)  # are there enough events?
+    if resume:
+        Checkpoint.check(out)
     model.adapt(events)
+    checkpoint = Checkpoint(out, model, events, {**(extra or {}), "epochs": epochs or model.epochs})
     done = checkpoint.restore() if resume else checkpoint.start()
-    started = time.monotonic()
-    history = model.fit(
-        events,
-        validation,
-        epochs=epochs,
-        initial_epoch=done,
-        callbacks=[checkpoint],
-        verbose=verbose,
-        jit_compile=jit_compile,
-    )
+    try:
+        history = model.fit(
+            events,
+            validation,
+            epochs=epochs,
+            initial_epoch=done,
+            callbacks=[checkpoint],
+            verbose=verbose,
+            jit_compile=jit_compile,
+        )
+    except InputError:
+        checkpoint.forget_if_empty()
+        raise
     with new_directory(out) as part:
-        write(model, part, checkpoint.config, checkpoint.rows, seconds=time.monotonic() - started)
+        write(model, part, checkpoint.config, checkpoint.rows, seconds=checkpoint.seconds())
     shutil.rmtree(checkpoint.folder, ignore_errors=True)
     return history
 
@@ -196,37 +211,67 @@ def _version(package: str) -> str:
 class Checkpoint(keras.callbacks.Callback):
     """Keeps state and history of a training in a folder after every epoch of its last phase."""
 
-    def __init__(self, folder: Path, model, events: Events, extra: Mapping[str, object]):
+    def __init__(self, out: Path, model, events: Events, extra: Mapping[str, object]):
         super().__init__()
-        self.folder, self._trained = folder, model
-        self._events, self._extra = events, extra
+        self.folder, self._trained = self.place(out), model
+        self._out = out.resolve()
+        self.config = json.loads(json.dumps(configuration(model, events, **extra)))
         self.rows: list[dict[str, object]] = []
+        self._seconds_before, self._started = 0.0, time.monotonic()
+
+    @staticmethod
+    def place(out: Path) -> Path:
+        """Return the folder that keeps what is finished of the training to `out`."""
+        return out.resolve().parent / f".{out.name}.checkpoint"
+
+    @classmethod
+    def check(cls, out: Path) -> None:
+        """Raise `InputError` if there is nothing to resume, before anything costly is done."""
+        if not (cls.place(out) / "config.json").is_file():
+            raise InputError(f"nothing to resume for {out}: no {cls.place(out)}; start without --resume")
 
     def start(self) -> int:
         """Begin anew; returns 0 epochs done."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        self.config = configuration(self._trained, self._events, **self._extra)
-        write_json(self.folder / "config.json", self.config)
+        with new_directory(self.folder) as part:
+            write_json(part / "config.json", self.config)
         return 0
 
     def restore(self) -> int:
         """Load what an interrupted training left; returns the number of epochs done."""
-        self.config = configuration(self._trained, self._events, **self._extra)
-        config = self.folder / "config.json"
-        if not config.exists():
-            raise InputError(f"nothing to resume: no {self.folder}; start without --resume")
-        kept = json.loads(config.read_text())
-        for key in ("model", "hyperparameters", "data"):
-            if kept[key] != self.config[key]:
-                raise InputError(f"{self.folder} holds another training ({key} differs); start without --resume")
+        kept = json.loads((self.folder / "config.json").read_text())
+        if different := self._different(kept):
+            raise InputError(
+                f"{self.folder} holds another training: {'; '.join(different)}; give the same, or start without --resume"
+            )
+        self.config["command"] = kept["command"]  # the one that repeats it all
+        for part in self._out.parent.glob(f".{glob.escape(self._out.name)}.*.part"):  # killed while writing the run
+            shutil.rmtree(part, ignore_errors=True)
         progress = self.folder / "progress.json"
         if not progress.exists():
             return 0
         kept = json.loads(progress.read_text())
         load_state(self._trained, self.folder / kept["state"])
-        self.rows = kept["rows"]
+        self.rows, self._seconds_before = kept["rows"], kept["seconds"]
         return kept["epochs"]
+
+    def _different(self, kept: Mapping) -> list[str]:
+        """Say in what the kept training differs from this one; where the data lie does not matter."""
+        past, present = (
+            {"model": c["model"], "epochs": c["epochs"], "data": c["data"]["sha256"][:12], **c["hyperparameters"]}
+            for c in (kept, self.config)
+        )
+        names = dict.fromkeys([*past, *present])
+        return [f"{k} was {past.get(k)}, is {present.get(k)}" for k in names if past.get(k) != present.get(k)]
+
+    def seconds(self) -> float:
+        """Return how long the training has taken, interrupted or not."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def forget_if_empty(self) -> None:
+        """Leave nothing behind of a training without a finished epoch."""
+        if not (self.folder / "progress.json").exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def on_epoch_end(self, epoch, logs=None):
         histories = self._trained.histories
@@ -241,7 +286,8 @@ class Checkpoint(keras.callbacks.Callback):
         # two files in turn: progress.json, renamed into place last, always names one that is whole
         state = f"state{epoch % 2}.h5"
         save_state(self._trained, self.folder / state)
-        write_json(self.folder / "progress.json", {"epochs": epoch + 1, "state": state, "rows": self.rows})
+        progress = {"epochs": epoch + 1, "state": state, "seconds": self.seconds(), "rows": self.rows}
+        write_json(self.folder / "progress.json", progress)
 
 
 def _plain(value) -> float | None:

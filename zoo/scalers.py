@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,7 @@ class Scaler(keras.layers.Layer):
     """Maps features (B, F) in physical units to the network's units, and back with `inverse`."""
 
     def adapt(self, blocks: Iterable[np.ndarray], seed: int = 0) -> None:
-        """Fit to blocks (n, F) of events, in one pass."""
+        """Fit to blocks (n, F) of events, in one pass; raises `InputError` if there are no events."""
         raise NotImplementedError
 
     def inverse(self, scaled: tf.Tensor) -> tf.Tensor:
@@ -47,7 +47,7 @@ class MinMax(_Affine):
 
     def adapt(self, blocks, seed=0):
         low, high = np.inf, -np.inf
-        for block in blocks:
+        for block in _some(blocks):
             low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
         self._assign(low, high - low)
 
@@ -57,20 +57,23 @@ class Standard(_Affine):
 
     def adapt(self, blocks, seed=0):
         count, mean, squares = 0, 0.0, 0.0
-        for block in blocks:  # Chan, Golub & LeVeque 1979: exact merging of means and sums of squares
+        for block in _some(blocks):  # Chan, Golub & LeVeque 1979: exact merging of means and sums of squares
             block = block.astype(np.float64)
             size, centre = len(block), block.mean(0)
             shift = centre - mean
             squares = squares + ((block - centre) ** 2).sum(0) + shift**2 * (count * size / (count + size))
             count, mean = count + size, mean + shift * (size / (count + size))
-        self._assign(mean, np.sqrt(squares / count))
+        # The mean of equal values is rounded: a deviation of that size is none, as scikit-learn's StandardScaler has it.
+        rounding = count * np.finfo(np.float64).eps * np.abs(mean)
+        std = np.sqrt(squares / count)
+        self._assign(mean, np.where(std > rounding, std, 0.0))
 
 
 class Quantile(Scaler):
     """Maps every feature to a uniform distribution in [0, 1] by its empirical distribution function.
 
-    Linear interpolation between `knots` quantiles, the two-sided average where values repeat: what
-    scikit-learn's QuantileTransformer does. Fitted to at most `sample` events, drawn with the seed.
+    Linear interpolation between `knots` quantiles, the two-sided average where values repeat, except that the
+    smallest value is 0 and the largest 1: what scikit-learn's QuantileTransformer does. Fitted to at most `sample` events, drawn with the seed.
     """
 
     knots, sample = 256, 200_000
@@ -81,7 +84,7 @@ class Quantile(Scaler):
 
     def adapt(self, blocks, seed=0):
         rng, kept, keys = np.random.default_rng(seed), None, None
-        for block in blocks:  # keep the rows with the smallest random keys: a uniform sample in one pass
+        for block in _some(blocks):  # keep the rows with the smallest random keys: a uniform sample in one pass
             key = rng.random(len(block))
             kept = block if kept is None else np.concatenate([kept, block])
             keys = key if keys is None else np.concatenate([keys, key])
@@ -94,7 +97,8 @@ class Quantile(Scaler):
         knots, x = tf.transpose(self.quantiles), tf.transpose(tf.convert_to_tensor(x))
         up = self._interpolate(knots, x)
         down = self._interpolate(-tf.reverse(knots, [1]), -x)
-        return tf.transpose((up + 1.0 - down) / 2.0)
+        middle = tf.where(x >= knots[:, -1:], 1.0, (up + 1.0 - down) / 2.0)
+        return tf.transpose(tf.where(x <= knots[:, :1], 0.0, middle))
 
     def _interpolate(self, knots, x):
         right = tf.clip_by_value(tf.searchsorted(knots, x, side="right"), 1, self.knots - 1)
@@ -109,6 +113,17 @@ class Quantile(Scaler):
         knots, step = tf.transpose(self.quantiles), place - tf.cast(left, place.dtype)
         low, high = tf.gather(knots, left, batch_dims=1), tf.gather(knots, left + 1, batch_dims=1)
         return tf.transpose(low + step * (high - low))
+
+
+def _some(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the blocks that have events; raises `InputError` if none has."""
+    found = False
+    for block in blocks:
+        if len(block):
+            found = True
+            yield block
+    if not found:
+        raise InputError("there are no events to fit the input scaling to; widen the selection")
 
 
 SCALERS = {"minmax": MinMax, "standard": Standard, "quantile": Quantile}

@@ -1,0 +1,446 @@
+"""The search: its budget, its resumption, what fails in it and what it compiles, on a model that is quick to trace."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+
+import tuning
+import zoo
+from pipelines import Events, InputError
+from tuning import objectives, session
+from tuning.hyperband import plan
+from zoo import registry
+from zoo.base import COUNT, POSITIVE, Phase
+from zoo.cli import main as zoo_command
+from zoo.keras import keras
+
+
+class Linear(zoo.AnomalyModel):
+    """One matrix there and back, its optimizer with a memory, after a pre-training.
+
+    That is all that a search can get wrong: weights, optimizer state, phases, a dial and a shape.
+    """
+
+    score_kinds = ("distance",)
+    dials = ("learning_rate",)
+    limits = {"units": COUNT, "learning_rate": POSITIVE}
+
+    def __init__(
+        self, *, columns=("pt_*", "mass_*", "e_*"), scaling="standard", units=2, learning_rate=0.01, cycles=3,
+        batch_size=128, seed=0,
+    ):  # fmt: skip
+        super().__init__(locals())
+
+    def make(self, width):
+        self.kernel = self.add_weight("kernel", (width, self.hyperparameter("units")))
+        self.optimizer_used = keras.optimizers.Adam(self.hyperparameter("learning_rate"))
+        self.optimizer_used.build([self.kernel])
+        self.mean_loss = keras.metrics.Mean("loss")
+
+    @property
+    def optimizers(self):
+        return (self.optimizer_used,)
+
+    def prepare(self):
+        self.optimizer_used.learning_rate = self.hyperparameter("learning_rate")
+
+    def recipe(self):
+        return Phase("pretraining", 1), Phase("main", self.hyperparameter("cycles"))
+
+    def distance(self, x):
+        return tf.reduce_mean((x - x @ self.kernel @ tf.transpose(self.kernel)) ** 2, axis=1)
+
+    def train_step(self, batch):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(self.distance(batch["features"]))
+        self.optimizer_used.minimize(loss, [self.kernel], tape)
+        self.clock.assign_add(1)
+        return self.told(loss)
+
+    def test_step(self, batch):
+        return self.told(tf.reduce_mean(self.distance(batch["features"])))
+
+    def told(self, loss):
+        self.mean_loss.update_state(loss)
+        return {"loss": self.mean_loss.result()}
+
+    def infer(self, features):
+        x = self.scaler(features)
+        reconstruction = self.scaler.inverse(x @ self.kernel @ tf.transpose(self.kernel))
+        return {"distance": self.distance(x), "reconstruction": reconstruction}
+
+    @classmethod
+    def search_space(cls, hp):
+        return {
+            "units": hp.Choice("units", [1, 2, 3, 4, 5, 6]),
+            "learning_rate": hp.Float("learning_rate", 1e-3, 1e-1, sampling="log"),
+        }
+
+
+@pytest.fixture(autouse=True)
+def linear(monkeypatch):
+    zoo.names()  # so that what is discovered stays after this test
+    monkeypatch.setattr(registry, "_models", dict(registry._models))
+    return registry.register("linear")(Linear)
+
+
+@pytest.fixture
+def search(train_events, tmp_path):
+    """Search with few epochs and no XLA; a number that counts up names the folder."""
+    folders = (tmp_path / f"search{i}" for i in range(99))
+
+    def run(model="linear", events=train_events, **options):
+        options = {"trials": 4, "max_epochs": 4, "factor": 2, "jit_compile": False, **options}
+        return tuning.search(model, events, **{"out": options.pop("out", None) or next(folders), **options})
+
+    return run
+
+
+def judged(trials):
+    """What trials found, without the time they took."""
+    return [{k: v for k, v in trial.items() if k != "seconds"} for trial in trials]
+
+
+def records(out):
+    return {path.name: path.read_bytes() for path in sorted((out / "trials").glob("*.json"))}
+
+
+class StopAfter(session.Watcher):
+    """Ctrl-C at the end of the n-th epoch of a search."""
+
+    def __init__(self, epochs):
+        self.left = epochs
+
+    def epoch(self, trial, epoch):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+# -- the budget ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trials", [1, 4, 7])
+def test_exactly_as_many_trials_run_as_asked(trials, search):
+    results = search(trials=trials)
+    assert len(results.trials) == len(records(results.out)) == trials
+    assert not results.exhausted
+    laid_out = sorted(r.epochs for bracket in plan(trials, 4, 2) for r in bracket.rounds for _ in range(r.size))
+    assert sorted(trial["epochs"] for trial in results.trials) == laid_out
+
+
+def test_two_hundred_trials_are_planned_and_begun(search):
+    class Stop(session.Watcher):
+        def planned(self, oracle):
+            self.trials = sum(bracket.trials for bracket in oracle.plan)
+            raise KeyboardInterrupt
+
+    watcher = Stop()
+    with pytest.raises(KeyboardInterrupt):
+        search(trials=200, max_epochs=9, factor=3, watcher=watcher)
+    assert watcher.trials == 200
+
+
+def test_a_small_space_is_exhausted_and_says_so(search, linear, monkeypatch):
+    monkeypatch.setattr(linear, "search_space", lambda hp: {"units": hp.Choice("units", [1, 2])})
+    results = search(trials=9, max_epochs=1)
+    assert results.exhausted and len(results.trials) == 2
+
+
+@pytest.mark.parametrize("wrong", [{"trials": 0}, {"trials": -3}, {"max_epochs": 0}, {"factor": 1}])
+def test_impossible_budgets_are_refused_by_name_and_nothing_is_written(wrong, search, tmp_path):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        search(**wrong)
+    assert not list(tmp_path.iterdir())
+
+
+# -- what is found -----------------------------------------------------------------------------------
+
+
+def test_the_same_seed_finds_the_same_and_another_seed_tries_others(search):
+    first, again, other = search(seed=0), search(seed=0), search(seed=1)
+    assert judged(first.trials) == judged(again.trials)
+    tried = [{trial["hyperparameters"]["learning_rate"] for trial in each.trials} for each in (first, other)]
+    assert not tried[0] & tried[1]
+
+
+def test_trials_are_listed_best_first_and_best_is_the_first(search):
+    results = search(trials=7)
+    found = [trial["objective"] for trial in results.trials]
+    assert found == sorted(found) and results.best == results.trials[0]
+    assert session.load_results(results.out).to_json() == results.to_json()
+    assert json.loads((results.out / "results.json").read_text()) == results.to_json()
+
+
+@pytest.mark.parametrize("model", ["linear", "gan_ae"])
+def test_a_promoted_trial_is_what_training_straight_to_its_epoch_gives(model, search, train_events):
+    fixed = {"ae_units": 16, "d_units": (16, 8), "d_epochs": 2, "ae_epochs": 1, "batch_size": 128}
+    results = search(model, trials=3, max_epochs=2, fixed=fixed if model == "gan_ae" else None)
+    (promoted,) = [trial for trial in results.trials if trial["initial_epoch"]]
+    assert (promoted["initial_epoch"], promoted["epochs"]) == (1, 2)
+    before = next(trial for trial in results.trials if trial["trial"] == promoted["promoted_from"])
+    assert before["hyperparameters"] == promoted["hyperparameters"] and before["epochs"] == 1
+    training, validation = train_events.split(1.0 - session.VALIDATION_SHARE, 0)
+    straight = zoo.get(model, **promoted["hyperparameters"])
+    history = straight.fit(training, validation, epochs=2, verbose=0, jit_compile=False)
+    assert session.Objective.parse(results.objective)(straight, validation, history.history) == promoted["metrics"]
+
+
+def test_labels_are_never_read(search, train_events, monkeypatch):
+    read = set()
+    blocks = Events.blocks
+    monkeypatch.setattr(Events, "blocks", lambda self, *fields, **o: read.update(fields) or blocks(self, *fields, **o))
+    poisoned = Events.from_arrays(
+        train_events.read("features"), train_events.mass, train_events.columns, label=np.arange(1500) % 2
+    )
+    blind = judged(search(events=poisoned.without_labels()).trials)
+    assert judged(search(events=poisoned).trials) == blind
+    assert "features" in read and "label" not in read
+
+
+def test_fixed_hyperparameters_are_not_searched(search):
+    fixed = {"units": 2, "batch_size": 100, "columns": ("pt_1", "pt_2", "mass_1")}
+    results = search(fixed=fixed)
+    for trial in results.trials:
+        assert {k: trial["hyperparameters"][k] for k in fixed} == {**fixed, "columns": ["pt_1", "pt_2", "mass_1"]}
+    assert len({trial["hyperparameters"]["learning_rate"] for trial in results.trials}) > 1
+
+
+def test_a_preset_gives_what_is_not_searched(search, linear, monkeypatch):
+    monkeypatch.setattr(linear, "presets", {"coarse": {"batch_size": 300, "units": 6}})
+    results = search(preset="coarse", fixed={"units": 3})
+    assert {(t["hyperparameters"]["batch_size"], t["hyperparameters"]["units"]) for t in results.trials} == {(300, 3)}
+
+
+def test_the_best_is_a_run_that_every_command_takes(search, tmp_path):
+    best = str(search().out / "best")
+    for arguments in (
+        ["score", best, "--data", "lhco_sim_test", "--out", str(tmp_path / "scores.h5")],
+        ["evaluate", best, "--data", "lhco_sim_test", "--json"],
+        ["export", best, "--out", str(tmp_path / "served")],
+    ):
+        done = CliRunner().invoke(zoo_command, arguments)
+        assert done.exit_code == 0, done.stderr
+    with h5py.File(tmp_path / "scores.h5") as file:
+        served = tf.saved_model.load(tmp_path / "served").signatures["serving_default"]
+        import pipelines
+
+        x = pipelines.open("lhco_sim_test").read("features", zoo.load(best).resolved_columns)
+        np.testing.assert_allclose(served(features=tf.constant(x))["score"], file["score"][:], rtol=1e-5)
+
+
+# -- what goes wrong ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def objective_of(monkeypatch):
+    """Replace the term `reconstruction` by a function of the number of times it was called."""
+
+    def replace(value):
+        calls = []
+        term = lambda model, validation, history: value(len(calls), calls.append(0))  # noqa: E731
+        monkeypatch.setitem(objectives.TERMS, "reconstruction", term)
+
+    return replace
+
+
+def fail(error):
+    raise error
+
+
+def test_failed_trials_are_recorded_with_their_reason_and_the_others_go_on(search, objective_of):
+    reasons = {
+        0: ValueError("the first line\nand a second"),
+        2: MemoryError(),
+        3: tf.errors.ResourceExhaustedError(None, None, "out of memory"),
+        4: ZeroDivisionError("division by zero"),
+    }
+    objective_of(lambda call, _: fail(reasons[call]) if call in reasons else np.nan if call == 1 else 1.0 + call)
+    results = search(trials=9, max_epochs=2, objective="reconstruction")
+    failed = {t["trial"]: t["message"] for t in results.trials if t["status"] == "FAILED"}
+    assert failed["0"] == "ValueError: the first line" and failed["2"] == "MemoryError: no message"
+    assert failed["1"].startswith("the objective is not a number")
+    assert failed["3"] == "ResourceExhaustedError: out of memory" and "ZeroDivisionError" in failed["4"]
+    assert len(failed) == 5 and len(results.trials) == len(records(results.out)) == 9
+    assert not {t["promoted_from"] for t in results.trials} & set(failed)
+    assert results.best["status"] == "COMPLETED" and results.best["objective"] == 6.0
+    assert all(trial["objective"] is None for trial in results.trials if trial["trial"] in failed)
+
+
+def test_a_training_that_diverges_is_a_failed_trial(search):
+    results = search(trials=2, max_epochs=1, fixed={"learning_rate": 1e30, "units": 2}, objective="val_loss") if 0 else None
+    del results
+    with pytest.raises(InputError, match="all 2 trials failed; the first: .*not a number|all 2 trials failed"):
+        search(trials=2, max_epochs=1, fixed={"learning_rate": 1e30}, objective="val_loss")
+
+
+def test_all_trials_failing_gives_the_first_reason_and_keeps_the_records(search, objective_of, tmp_path):
+    objective_of(lambda call, _: fail(ValueError(f"reason {call}")))
+    with pytest.raises(InputError, match="all 3 trials failed; the first: ValueError: reason 0"):
+        search(trials=3, out=tmp_path / "failed", objective="reconstruction")
+    assert len(records(tmp_path / "failed")) == 3 and not (tmp_path / "failed" / "best").exists()
+
+
+def test_a_full_disk_ends_the_search_and_is_no_failed_trial(search, monkeypatch, tmp_path):
+    monkeypatch.setattr(session.run, "save_state", lambda model, path: fail(InputError(f"{path}: no space left")))
+    with pytest.raises(InputError, match="no space left"):
+        search(out=tmp_path / "full")
+    assert not records(tmp_path / "full")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "auc", "reconstruction+", "2**sculpting", "-1*sculpting", "0*sculpting", "sculpting*10", "reconstruction-1"],
+)
+def test_objectives_that_cannot_be_read_are_refused_with_what_could(text):
+    with pytest.raises(InputError, match="expected a sum of reconstruction, sculpting, val_loss"):
+        objectives.Objective.parse(text)
+
+
+def test_an_objective_is_the_weighted_sum_of_its_terms():
+    assert objectives.Objective.parse("reconstruction + 2.5*sculpting + .5*sculpting").weights == {
+        "reconstruction": 1.0,
+        "sculpting": 3.0,
+    }
+
+
+def test_the_reconstruction_term_is_one_number_per_standard_deviation(search, train_events):
+    model = zoo.get("linear")
+    model.adapt(train_events)
+    model.kernel.assign(tf.zeros_like(model.kernel))  # x' is then the mean of everything
+    expected = np.mean(np.sqrt(np.mean(_standardised(train_events, model.resolved_columns) ** 2, axis=1)))
+    assert objectives.reconstruction(model, train_events, {}) == pytest.approx(expected, rel=1e-4)
+
+
+def _standardised(events, columns):
+    x = events.read("features", columns).astype(float)
+    return (x - x.mean(0)) / x.std(0)
+
+
+# -- interruption -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+def test_an_interrupted_search_resumes_to_what_an_unbroken_one_finds(epochs, search, tmp_path):
+    unbroken = search(trials=5)
+    with pytest.raises(KeyboardInterrupt):
+        search(trials=5, out=tmp_path / "broken", watcher=StopAfter(epochs))
+    finished = records(tmp_path / "broken")
+    results = search(trials=5, out=tmp_path / "broken", resume=True)
+    assert {name: records(results.out)[name] for name in finished} == finished
+    assert len(records(results.out)) == 5 and judged(results.trials) == judged(unbroken.trials)
+
+
+def test_a_search_can_be_interrupted_again_and_again(search, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        search(trials=5, out=tmp_path / "broken", watcher=StopAfter(1))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            search(trials=5, out=tmp_path / "broken", watcher=StopAfter(2), resume=True)
+    results = search(trials=5, out=tmp_path / "broken", resume=True)
+    assert len(results.trials) == 5
+    again = search(trials=5, out=tmp_path / "broken", resume=True)
+    assert again.trials == results.trials  # finished: nothing is run
+
+
+def test_a_kill_after_a_record_was_written_does_not_run_that_trial_again(search, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(session.BudgetedHyperband, "end_trial", lambda self, trial: fail(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            search(out=tmp_path / "broken")
+    finished = records(tmp_path / "broken")
+    assert len(finished) == 1
+    results = search(out=tmp_path / "broken", resume=True)
+    assert len(results.trials) == 4 and records(results.out)["0.json"] == finished["0.json"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"trials": 6}, {"max_epochs": 5}, {"seed": 1}, {"objective": "reconstruction"}, {"fixed": {"units": 2}}],
+    ids=lambda other: next(iter(other)),
+)
+def test_a_search_does_not_resume_as_another(other, search, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        search(trials=5, out=tmp_path / "broken", watcher=StopAfter(2))
+    kept = records(tmp_path / "broken")
+    with pytest.raises(InputError, match=f"begun with {next(iter(other))}="):
+        search(**{"trials": 5, **other}, out=tmp_path / "broken", resume=True)
+    assert records(tmp_path / "broken") == kept
+
+
+def test_a_search_does_not_resume_on_other_events_but_on_the_same_elsewhere(search, train_events, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        search(out=tmp_path / "broken", watcher=StopAfter(2))
+    with pytest.raises(InputError, match="begun with data="):
+        search(events=train_events.sample(1400), out=tmp_path / "broken", resume=True)
+    train_events.write(tmp_path / "moved.h5")
+    results = search(events=Events.from_file(tmp_path / "moved.h5"), out=tmp_path / "broken", resume=True)
+    assert len(results.trials) == 4
+
+
+def test_there_must_be_something_to_resume_and_nothing_to_overwrite(search, tmp_path):
+    with pytest.raises(InputError, match="nothing to resume"):
+        search(out=tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "there").mkdir()
+    with pytest.raises(InputError, match="exists already"):
+        search(out=tmp_path / "there")
+
+
+@pytest.mark.parametrize("file", ["search.json", "oracle/oracle.json"])
+def test_a_damaged_search_is_named(file, search, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        search(out=tmp_path / "broken", watcher=StopAfter(2))
+    (tmp_path / "broken" / file).write_text("{")
+    with pytest.raises(InputError, match=r"broken/(search.json|oracle): damaged"):
+        search(out=tmp_path / "broken", resume=True)
+
+
+# -- what is built and compiled ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def counted(linear, monkeypatch):
+    """How often a model was built, and its training step traced."""
+    counts = {"built": 0, "traced": 0}
+
+    def count(name, method):
+        def counting(self, *arguments):
+            counts[name] += 1
+            return method(self, *arguments)
+
+        return counting
+
+    monkeypatch.setattr(linear, "make", count("built", linear.make))
+    monkeypatch.setattr(linear, "train_step", count("traced", linear.train_step))
+    return counts
+
+
+def test_trials_of_one_architecture_share_one_compiled_program(search, counted):
+    search(trials=1, fixed={"units": 2})
+    once = dict(counted)
+    results = search(trials=7, fixed={"units": 2})
+    assert len({trial["hyperparameters"]["learning_rate"] for trial in results.trials}) > 3
+    assert counted == {name: 2 * n for name, n in once.items()}  # no more than the one trial had
+
+
+def test_every_architecture_is_built_once_while_there_are_few(search, counted):
+    results = search(trials=9, max_epochs=1)
+    shapes = {trial["hyperparameters"]["units"] for trial in results.trials}
+    assert 1 < len(shapes) <= session.KEPT_PROGRAMS or len(shapes) > session.KEPT_PROGRAMS
+    assert counted["built"] >= len(shapes) + 1  # one that checks the input
+
+
+def test_only_so_many_programs_are_kept(train_events, tmp_path):
+    asked = session._Asked("linear", None, {}, 9, 1, 2, "reconstruction", 0)
+    one = session._Session(asked, train_events, tmp_path / "out", False, {}, session.Watcher())
+    for units in (1, 2, 3, 4, 1, 5):
+        latest = one._model({"units": units})
+    assert len(one.models) == session.KEPT_PROGRAMS == 4
+    assert one._model({"units": 5}) is latest
+    kept = [json.loads(key)["units"] for key in one.models]
+    assert kept == [3, 4, 1, 5]  # the one longest unused went
