@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import datetime
 import functools
 import io
@@ -38,9 +37,10 @@ from zoo.models import gan_ae
 
 PRESET = "lhco2020"
 DISCO_SIZES = (2048, 8192, 16384)
-MATRICES = 6  # B x B arrays that the definition of DisCo holds at once, with its gradient
-DEFINITION_MEMORY = 2e9  # bytes; the definition is not tried beyond
-DISCO_CALLS = 20
+# B x B arrays held at once: growth of resident memory in a fresh process at B = 8192, over 4 B^2
+MATRICES = {"definition": 3.2, "definition without XLA": 5.3}
+DEFINITION_MEMORY = 2e9  # bytes; DisCo's definition is not tried beyond
+DISCO_CALLS = 7
 
 
 def main() -> None:
@@ -421,59 +421,49 @@ class MatrixProducts(tf.Module):
 # -- DisCo alone --------------------------------------------------------------------------------------
 
 
-def time_disco() -> list[dict[str, float | None]]:
-    """Time DisCo and its gradient, compiled, ours and by definition, for several batch sizes."""
+DISCO_WAYS = {
+    "ours": (distance_correlation, True),
+    "definition": (disco_by_definition, True),
+    "definition without XLA": (disco_by_definition, False),
+}
+
+
+def time_disco() -> list[dict[str, object]]:
+    """Time DisCo and its gradient, ours and by definition, for several batch sizes; the ways take turns."""
     found = []
     for size in DISCO_SIZES:
-        functions = {"ours": distance_correlation, "definition": disco_by_definition}
-        if MATRICES * 4 * size**2 > DEFINITION_MEMORY:
-            del functions["definition"]
         a, b = tf.random.stateless_normal((2, size), (0, 1))
-        calls = {name: functools.partial(compiled_gradient(f), a, b) for name, f in functions.items()}
-        values = {name: float(call()[0]) for name, call in calls.items()}
-        times = {name: [] for name in calls}
+        ways = [way for way in DISCO_WAYS if estimated_bytes(size, way) <= DEFINITION_MEMORY]
+        calls = {way: functools.partial(value_and_gradient(*DISCO_WAYS[way]), a, b) for way in ways}
+        values = {way: float(call()[0]) for way, call in calls.items()}
+        seconds = {way: [] for way in ways}
         for _ in range(DISCO_CALLS):
-            for name, call in calls.items():
+            for way, call in calls.items():
                 start = time.perf_counter()
                 float(call()[0])
-                times[name].append(time.perf_counter() - start)
-        row = {"batch": size}
-        for name in ("ours", "definition"):
-            row[f"{name}_seconds"] = statistics.median(times[name]) if name in calls else None
-            row[f"{name}_value"] = values.get(name)
-            row[f"{name}_bytes"] = peak_memory(calls[name]) if name in calls else None
-        found.append(row)
+                seconds[way].append(time.perf_counter() - start)
+        for way in ways:
+            numbers = {"value": values[way], "seconds": statistics.median(seconds[way])}
+            found.append({"batch": size, "way": way, "bytes": estimated_bytes(size, way)} | numbers)
     return found
 
 
-def compiled_gradient(correlation):
+def value_and_gradient(correlation, jit_compile):
     """Return a compiled function of (a, b) that gives the correlation and its gradient in b."""
 
-    @tf.function(jit_compile=True)
-    def value_and_gradient(a, b):
+    @tf.function(jit_compile=jit_compile)
+    def both(a, b):
         with tf.GradientTape() as tape:
             tape.watch(b)
             value = correlation(a, b)
         return value, tape.gradient(value, b)
 
-    return value_and_gradient
+    return both
 
 
-def peak_memory(call: Callable[[], object]) -> int | None:
-    """Return by how many bytes memory grows at most during a call, or None where the system does not tell (not Linux)."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # memory that the allocator kept from earlier calls would hide the growth
-        Path("/proc/self/clear_refs").write_text("5")  # 5 resets the peak (man 5 proc)
-        before = _status("VmRSS")
-        call()
-        return max(_status("VmHWM") - before, 0)
-    except (OSError, AttributeError):
-        return None
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+def estimated_bytes(size: int, way: str) -> float:
+    """Return the memory that DisCo with its gradient takes at its peak; of ours, the largest array that XLA may make."""
+    return 4.0 * size**1.5 if way == "ours" else 4.0 * MATRICES[way] * size**2
 
 
 # -- tables -------------------------------------------------------------------------------------------
@@ -540,19 +530,22 @@ def breakdown_table(rows: dict[str, Row]) -> Table:
     return table
 
 
-def disco_table(found: list[dict[str, float | None]]) -> Table:
-    """Return time and memory of DisCo with its gradient."""
-    show = lambda value, unit, form: "-" if value is None else format(value / unit, form)  # noqa: E731
-    skipped = f"Definition not tried where {MATRICES} matrices would pass {DEFINITION_MEMORY / 1e9:g} GB."
-    title = f"DisCo and its gradient, compiled, median of {DISCO_CALLS} calls"
+def disco_table(found: list[dict[str, object]]) -> Table:
+    """Return time and memory of DisCo with its gradient: a line for each batch size."""
+    title = f"DisCo and its gradient: ms, median of {DISCO_CALLS} calls (MB at the peak, estimated)"
+    skipped = f"The definition is not tried where it would take more than {DEFINITION_MEMORY / 1e9:g} GB."
     table = Table(title=title, title_justify="left", caption=skipped, caption_justify="left")
-    for name in ("batch", "ours, ms", "definition, ms", "ours, peak MB", "definition, peak MB"):
+    for name in ("batch", *DISCO_WAYS):
         table.add_column(name, justify="right")
-    for row in found:
-        times = [show(row[f"{name}_seconds"], 1e-3, ".2f") for name in ("ours", "definition")]
-        peaks = [show(row[f"{name}_bytes"], 1e6, ".1f") for name in ("ours", "definition")]
-        table.add_row(str(row["batch"]), *times, *peaks)
+    cells = {(row["batch"], row["way"]): row for row in found}
+    for size in DISCO_SIZES:
+        table.add_row(str(size), *(disco_cell(cells.get((size, way))) for way in DISCO_WAYS))
     return table
+
+
+def disco_cell(row: dict[str, object] | None) -> str:
+    """Return milliseconds and megabytes, or a dash for what was not tried."""
+    return "-" if row is None else f"{1e3 * row['seconds']:.2f} ({row['bytes'] / 1e6:.1f})"
 
 
 if __name__ == "__main__":
