@@ -20,8 +20,8 @@ class FlatMass:
     Example:
         >>> masses = np.array([2700.0, 2710.0, 2720.0, 5000.0])
         >>> events = Events.from_arrays(np.zeros((4, 1)), masses, ["pt_1"])
-        >>> FlatMass(events, bins=2)(masses).round(3).tolist()
-        [0.667, 0.667, 0.667, 2.0]
+        >>> print(FlatMass(events, bins=2)(masses).round(3))
+        [0.667 0.667 0.667 2.   ]
     """
 
     def __init__(self, events: Events, bins: int = 500):

@@ -43,11 +43,10 @@ def small_blocks(monkeypatch):
 both = pytest.mark.parametrize("memory", [batches.MEMORY, 0], ids=["in memory", "streamed"])
 
 
-def pass_of(made, number, data=None):
-    """The event numbers of one pass, in order."""
-    data = made.shuffled() if data is None else data
-    taken = itertools.islice(data.as_numpy_iterator(), number * made.steps, (number + 1) * made.steps)
-    return np.concatenate([batch["features"][:, 0] for batch in taken]).astype(int)
+def passes(made, count, first=0):
+    """The event numbers of so many passes, in order, (count, events of a pass)."""
+    data = made.shuffled(first).take(count * made.steps).as_numpy_iterator()
+    return np.concatenate([batch["features"][:, 0] for batch in data]).astype(int).reshape(count, -1)
 
 
 # -- shapes and content -------------------------------------------------------------------------------------
@@ -129,7 +128,7 @@ def test_fewer_events_than_a_batch_are_refused(memory, events):
         Batches(events.sample(63), COLUMNS, B, memory=memory)
     assert all(word in str(error.value) for word in (events.name, "63 events", "batch of 64", "lower batch_size"))
     made = Batches(events.sample(64), COLUMNS, B, memory=memory)
-    assert made.steps == 1 and sorted(pass_of(made, 3)) == sorted(events.sample(64).read("features")[:, 0])
+    assert made.steps == 1 and sorted(passes(made, 1)[0]) == sorted(events.sample(64).read("features")[:, 0])
 
 
 # -- passes -------------------------------------------------------------------------------------------------
@@ -140,8 +139,7 @@ def test_pass_visits_every_event_at_most_once_and_leaves_out_less_than_a_batch(m
     made = Batches(events, COLUMNS, B, memory=memory)
     assert made.steps == SIZE // B
     left_out = []
-    for number in range(4):
-        seen = pass_of(made, number)
+    for seen in passes(made, 4):
         assert len(seen) == len(set(seen)) == made.steps * B and set(seen) <= set(range(SIZE))
         left_out.append(frozenset(range(SIZE)) - set(seen))
     assert len(set(left_out)) == 4  # other ones at each pass
@@ -149,27 +147,22 @@ def test_pass_visits_every_event_at_most_once_and_leaves_out_less_than_a_batch(m
 
 @both
 def test_pass_of_whole_batches_visits_every_event_exactly_once(memory, events):
-    for number in (0, 1):
-        assert sorted(pass_of(Batches(events, COLUMNS, 50, memory=memory), number)) == list(range(SIZE))
+    for seen in passes(Batches(events, COLUMNS, 50, memory=memory), 2):
+        assert sorted(seen) == list(range(SIZE))
 
 
 @both
 def test_seed_and_pass_number_determine_the_order(memory, events):
-    made = Batches(events, COLUMNS, B, seed=3, memory=memory)
-    again = Batches(events, COLUMNS, B, seed=3, memory=memory)
-    other = Batches(events, COLUMNS, B, seed=4, memory=memory)
-    assert (pass_of(made, 0) == pass_of(again, 0)).all() and (pass_of(made, 2) == pass_of(again, 2)).all()
-    assert not (pass_of(made, 0) == pass_of(other, 0)).all()
-    assert not (pass_of(made, 0) == pass_of(made, 1)).all()
+    one, again, other = (passes(Batches(events, COLUMNS, B, seed=seed, memory=memory), 3) for seed in (3, 3, 4))
+    assert (one == again).all()
+    orders = [*map(tuple, one), *map(tuple, other)]
+    assert len(set(orders)) == 6
 
 
 @both
-@pytest.mark.parametrize("first", [1, 3])
-def test_training_resumed_at_a_pass_sees_the_events_it_would_have_seen(memory, first, events):
+def test_training_resumed_at_a_pass_sees_the_events_it_would_have_seen(memory, events):
     made = Batches(events, COLUMNS, B, memory=memory)
-    for number in (0, 1):
-        resumed = pass_of(made, number, made.shuffled(first))
-        assert (resumed == pass_of(made, first + number)).all()
+    assert (passes(made, 2, first=3) == passes(made, 5)[3:]).all()
 
 
 @both
@@ -186,8 +179,7 @@ def test_selected_events_are_visited_and_no_others(memory, events):
     chosen = events.take(rows)
     made = Batches(chosen, COLUMNS, 16, memory=memory)
     kept = made.steps * 16
-    for number in (0, 1):
-        seen = pass_of(made, number)
+    for seen in passes(made, 2):
         assert len(seen) == len(set(seen)) == kept and set(seen) <= set(rows)
     found = np.concatenate([b["features"][:, 0] for b in made.ordered().as_numpy_iterator()])
     assert found.tolist() == rows[:kept].tolist()
@@ -220,15 +212,14 @@ def test_streamed_and_in_memory_pass_see_the_same_events(events):
     chosen = events.select(mass_range=(3000, 6000))
     chosen = chosen.sample(len(chosen) // 25 * 25)
     streamed, kept = (Batches(chosen, COLUMNS, 25, memory=memory) for memory in (0, batches.MEMORY))
-    assert sorted(pass_of(streamed, 1)) == sorted(pass_of(kept, 1)) == sorted(chosen.read("features")[:, 0])
+    assert sorted(passes(streamed, 2)[1]) == sorted(passes(kept, 2)[1]) == sorted(chosen.read("features")[:, 0])
 
 
 @both
 def test_order_of_the_file_and_of_the_pass_are_uncorrelated(memory, arrays):
     """In the mean of many passes: blocks stay within a pool, so that a streamed pass alone fluctuates more."""
     made = Batches(Events.from_arrays(columns=COLUMNS, **arrays), COLUMNS, 50, memory=memory)
-    data = made.shuffled().take(40 * made.steps).as_numpy_iterator()
-    seen = np.concatenate([b["features"][:, 0] for b in data]).reshape(40, SIZE)
+    seen = passes(made, 40)
     correlation = [spearmanr(np.arange(SIZE), order).statistic for order in seen]
     assert abs(np.mean(correlation)) < 4 / np.sqrt(32 * 40)
     assert np.std(correlation) < 3 / np.sqrt(32)
@@ -237,7 +228,7 @@ def test_order_of_the_file_and_of_the_pass_are_uncorrelated(memory, arrays):
 
 
 def test_events_of_a_block_are_spread_over_their_pool(events):
-    place = np.argsort(pass_of(Batches(events, COLUMNS, 50, memory=0), 0))  # where each event came
+    place = np.argsort(passes(Batches(events, COLUMNS, 50, memory=0), 1)[0])  # where each event came
     for start in range(0, 992, 32):
         block = place[start : start + 32]
         assert np.ptp(block) > 128 and block.std() == pytest.approx(8 * 32 / np.sqrt(12), rel=0.35)

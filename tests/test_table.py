@@ -114,17 +114,18 @@ def test_labels_of_any_number_type_are_kept(kind, write, label, tmp_path):
     assert events.about.label_names == {0: "QCD", 1: "W'", 2: "Z'"}
 
 
-def test_progress_counts_the_rows_read(write, tmp_path, features):
+def test_large_table_is_selected_across_blocks_and_progress_counts_the_rows_read(write, tmp_path):
     rows = 2 * BLOCK + 100
-    big = np.ones((rows, 2), np.float32)
-    big[:, 1] = np.linspace(2000, 8000, rows)
-    calls = []
-    source = write(columns=["pt_1", "mj1j2"], features=big)
+    big = np.stack([np.arange(rows), np.linspace(2000, 8000, rows)], axis=1).astype(np.float32)
+    calls, low, high = [], 4000, 6000  # the last third of one block, the first of the next
+    source = write(columns=["number", "mj1j2"], features=big)
     kept = convert(
-        source, tmp_path / "events.h5", mass="mj1j2", mass_range=(2000, 4000), progress=lambda *c: calls.append(c)
+        source, tmp_path / "kept.h5", mass="mj1j2", mass_range=(low, high), progress=lambda *c: calls.append(c)
     )
     assert calls == [(BLOCK, rows), (2 * BLOCK, rows), (rows, rows)]
-    assert kept == np.count_nonzero(big[:, 1] < 4000) == len(Events.from_file(tmp_path / "events.h5"))
+    expected = big[(big[:, 1] >= low) & (big[:, 1] < high)]
+    assert kept == len(expected)
+    np.testing.assert_array_equal(Events.from_file(tmp_path / "kept.h5").read("features"), expected)
 
 
 # -- refusing -----------------------------------------------------------------------------------------------

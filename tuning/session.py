@@ -183,17 +183,16 @@ class _Session:
         self.objective = Objective.parse(asked.objective)
         plain = registry.get(asked.model, asked.preset, **{"seed": asked.seed, **asked.fixed})
         self.oracle = asked.oracle(out)
+        self.description = self._description(events)
         self.training, self.validation = events.split(1.0 - VALIDATION_SHARE, asked.seed)
         Batches(self.training, (), plain.hyperparameter("batch_size"), memory=0)  # are there enough events?
         plain.adapt(self.training)
-        self.events = events
         self.models: dict[str, object] = {}
 
     def start(self) -> BudgetedHyperband:
-        description = self._description()
         with new_directory(self.out) as part:
             (part / "trials").mkdir()
-            write_json(part / "search.json", description)
+            write_json(part / "search.json", self.description)
         return self.oracle
 
     def resume(self) -> BudgetedHyperband:
@@ -203,8 +202,7 @@ class _Session:
             kept["data"].pop("source")  # the same events may lie elsewhere now
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); give another --out") from None
-        asked = self._description()
-        asked["data"].pop("source")
+        asked = {**self.description, "data": {k: v for k, v in self.description["data"].items() if k != "source"}}
         for key, value in asked.items():
             if kept.get(key) != value:
                 raise InputError(
@@ -217,8 +215,8 @@ class _Session:
             raise InputError(f"{self.out / 'oracle'}: damaged ({_first_line(error)}); give another --out") from None
         return self.oracle
 
-    def _description(self) -> dict[str, object]:
-        data = {"source": self.events.name, "events": len(self.events), "sha256": run.checksum(self.events)}
+    def _description(self, events: Events) -> dict[str, object]:
+        data = {"source": events.name, "events": len(events), "sha256": run.checksum(events)}
         return json.loads(json.dumps({**dataclasses.asdict(self.asked), "data": data}))
 
     def run(self, oracle: BudgetedHyperband, trial) -> None:

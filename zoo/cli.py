@@ -338,10 +338,14 @@ def split(source, first, rest, events, label, seed):
 
     if check_new(first).resolve() == check_new(rest).resolve():
         raise InputError(f"{rest}: given for both parts; name two files")
-    parts = pipelines.open(source).set_aside(events, label=label, seed=seed)
-    for path, part in zip((first, rest), parts):
-        part.write(path)
-        click.echo(f"{path}: {len(part)} events")
+    drawn, others = pipelines.open(source).set_aside(events, label=label, seed=seed)
+    drawn.write(first)
+    try:
+        others.write(rest)
+    except BaseException:  # both or none: one part alone is a study that judges by what it trained on
+        first.unlink()
+        raise
+    click.echo(f"{first}: {len(drawn)} events\n{rest}: {len(others)} events")
 
 
 @data.command()
@@ -368,7 +372,7 @@ def _progress(what):
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

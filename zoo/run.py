@@ -137,9 +137,9 @@ def train(
     to another training, and for all that `fit` raises.
     """
     out = check_new(out)
-    Batches(events, (), model.hyperparameter("batch_size"), memory=0)  # are there enough events?
     if resume:
         Checkpoint.check(out)
+    Batches(events, (), model.hyperparameter("batch_size"), memory=0)  # are there enough events?
     model.adapt(events)
     checkpoint = Checkpoint(out, model, events, {**(extra or {}), "epochs": epochs or model.epochs})
     done = checkpoint.restore() if resume else checkpoint.start()

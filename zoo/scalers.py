@@ -63,10 +63,7 @@ class Standard(_Affine):
             shift = centre - mean
             squares = squares + ((block - centre) ** 2).sum(0) + shift**2 * (count * size / (count + size))
             count, mean = count + size, mean + shift * (size / (count + size))
-        # The mean of equal values is rounded: a deviation of that size is none, as scikit-learn's StandardScaler has it.
-        rounding = count * np.finfo(np.float64).eps * np.abs(mean)
-        std = np.sqrt(squares / count)
-        self._assign(mean, np.where(std > rounding, std, 0.0))
+        self._assign(mean, np.sqrt(squares / count))
 
 
 class Quantile(Scaler):

@@ -1,0 +1,69 @@
+"""A model that is quick to trace, for tests of what happens around a model."""
+
+import tensorflow as tf
+
+import zoo
+from zoo.base import COUNT, POSITIVE, Phase
+from zoo.keras import keras
+
+
+class Linear(zoo.AnomalyModel):
+    """One matrix there and back, its optimizer with a memory, after a pre-training.
+
+    That is all that a search can get wrong: weights, optimizer state, phases, a dial and a shape.
+    """
+
+    score_kinds = ("distance",)
+    dials = ("learning_rate",)
+    limits = {"units": COUNT, "learning_rate": POSITIVE}
+
+    def __init__(
+        self, *, columns=("pt_*", "mass_*", "e_*"), scaling="standard", units=2, learning_rate=0.01, cycles=3,
+        batch_size=128, seed=0,
+    ):  # fmt: skip
+        super().__init__(locals())
+
+    def make(self, width):
+        self.kernel = self.add_weight("kernel", (width, self.hyperparameter("units")))
+        self.optimizer_used = keras.optimizers.Adam(self.hyperparameter("learning_rate"))
+        self.optimizer_used.build([self.kernel])
+        self.mean_loss = keras.metrics.Mean("loss")
+
+    @property
+    def optimizers(self):
+        return (self.optimizer_used,)
+
+    def prepare(self):
+        self.optimizer_used.learning_rate = self.hyperparameter("learning_rate")
+
+    def recipe(self):
+        return Phase("pretraining", 1), Phase("main", self.hyperparameter("cycles"))
+
+    def distance(self, x):
+        return tf.reduce_mean((x - x @ self.kernel @ tf.transpose(self.kernel)) ** 2, axis=1)
+
+    def train_step(self, batch):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(self.distance(batch["features"]))
+        self.optimizer_used.minimize(loss, [self.kernel], tape)
+        self.clock.assign_add(1)
+        return self.told(loss)
+
+    def test_step(self, batch):
+        return self.told(tf.reduce_mean(self.distance(batch["features"])))
+
+    def told(self, loss):
+        self.mean_loss.update_state(loss)
+        return {"loss": self.mean_loss.result()}
+
+    def infer(self, features):
+        x = self.scaler(features)
+        reconstruction = self.scaler.inverse(x @ self.kernel @ tf.transpose(self.kernel))
+        return {"distance": self.distance(x), "reconstruction": reconstruction}
+
+    @classmethod
+    def search_space(cls, hp):
+        return {
+            "units": hp.Choice("units", [1, 2, 3, 4, 5, 6]),
+            "learning_rate": hp.Float("learning_rate", 1e-3, 1e-1, sampling="log"),
+        }

@@ -1,0 +1,251 @@
+"""The commands: what they print and write, for people and for programs."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+
+import pipelines
+import tuning.cli
+import zoo.cli
+from pipelines import metrics
+
+SMALL = "--no-xla --set ae_units=16 --set d_units=16,8 --set latent_dim=4 --set batch_size=256"
+SHORT = f"{SMALL} --set cycles=2 --set d_epochs=1 --set ae_epochs=1 --set pretraining_epochs=1"
+TUNE = f"--model gan_ae {SMALL} --set d_epochs=1 --set ae_epochs=1 --set pretraining_epochs=1 --set scaling=minmax"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "run"
+    line = f"train gan_ae --data lhco_sim_train --mass-range 2700 4000 --validation 0.2 --out {out} {SHORT}"
+    done = CliRunner().invoke(zoo.cli.main, line.split())
+    assert done.exit_code == 0, done.output
+    return out
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capfd):
+    """Give a command line; return its exit code and what came out of the process's own stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line):
+        program, *arguments = line.split()
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as done:
+            {"zoo": zoo.cli.main, "tune": tuning.cli.main}[program](arguments, prog_name=program)
+        out, err = capfd.readouterr()
+        return done.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def output(command):
+    """Give a command line that works; return its stdout."""
+
+    def run(line):
+        code, out, err = command(line)
+        assert code == 0, err
+        return out
+
+    return run
+
+
+# -- looking -----------------------------------------------------------------------------------------
+
+
+def test_list_names_every_model_with_its_summary(output):
+    for line, name in zip(output("zoo list").splitlines(), zoo.names(), strict=True):
+        assert re.fullmatch(rf"{name} +{re.escape(zoo.describe(name)['summary'])}", line)
+
+
+def test_list_json_is_a_list_of_objects_with_names(output):
+    assert [model["name"] for model in json.loads(output("zoo list --json"))] == zoo.names()
+    assert [model["name"] for model in json.loads(output("zoo list gan* --json"))] == zoo.names("gan*")
+
+
+def test_list_says_that_nothing_matches(command):
+    assert command("zoo list qqqqq --json")[:2] == (0, "[]\n")
+    assert "No model's name matches 'qqqqq'" in command("zoo list qqqqq")[2]
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_show_tells_hyperparameters_presets_and_scores(name, output):
+    about = json.loads(output(f"zoo show {name} --json"))
+    assert about == json.loads(json.dumps(zoo.describe(name)))
+    text = output(f"zoo show {name}")
+    assert all(f"\n  {k} = " in text for k in about["hyperparameters"])
+    assert all(f"\n  {k}: " in text for k in about["presets"])
+    assert text.endswith(f"Scores: {', '.join(about['score_kinds'])}\n") and about["summary"] in text
+
+
+@pytest.mark.parametrize("line", ["zoo --help", "zoo train -h", "zoo data --help", "tune --help"])
+def test_help_is_there_for_every_level(line, output):
+    program = line.rpartition(" ")[0]
+    assert output(line).startswith(f"Usage: {program} ")
+
+
+# -- training, scoring, judging --------------------------------------------------------------------------
+
+
+def test_train_json_is_one_document_and_progress_goes_to_stderr(command):
+    code, out, err = command(f"zoo train gan_ae --data lhco_sim_test --out run --json {SHORT}")
+    result = json.loads(out)
+    assert code == 0 and result["run"] == "run" and result["events"] == 6000
+    assert np.isfinite(result["last_epoch"]["loss"]) and result["last_epoch"]["epoch"] == 1
+    assert "Epoch 2/2" in err
+
+
+def test_score_writes_what_the_loaded_model_scores(trained, output, tmp_path):
+    assert "scores.h5: 6000 scores, median " in output(f"zoo score {trained} --data lhco_sim_test --out scores.h5")
+    events = pipelines.open("lhco_sim_test")
+    with h5py.File(tmp_path / "scores.h5") as file:
+        np.testing.assert_array_equal(file["score"][:], zoo.load(trained).score(events))
+        np.testing.assert_array_equal(file["mass"][:], events.mass)
+        assert file.attrs["model"] == "gan_ae" and file.attrs["kind"] == "distance"
+
+
+def test_evaluate_json_has_what_was_promised_for_every_label(trained, output):
+    found = json.loads(output(f"zoo evaluate {trained} --data lhco_sim_test --json"))
+    assert set(found["auc"]) == set(found["signal_efficiency"]) == {"1", "2"}
+    for efficiencies in found["signal_efficiency"].values():
+        assert list(efficiencies) == ["0.1", "0.01", "0.001"]
+    assert list(found["sculpting"]) == ["50", "85", "95", "99"]
+    for at in found["sculpting"].values():
+        assert 0 < at["floor"] < 1 and 0 < at["distance"] < 1 and at["floor_std"] > 0
+    assert found["label_names"]["1"] == "two-prong"
+
+
+def test_evaluate_looks_where_the_run_was_trained_unless_told_otherwise(trained, output):
+    model = zoo.load(trained)
+    for option, mass_range in (("", (2700, 4000)), ("--mass-range 3000 5000", (3000, 5000))):
+        events = pipelines.open("lhco_sim_test").select(mass_range=mass_range)
+        expected = json.loads(json.dumps(metrics.evaluate(model.score(events), events)))
+        assert json.loads(output(f"zoo evaluate {trained} --data lhco_sim_test --json {option}")) == expected
+
+
+def test_evaluate_in_words_names_the_signals_and_the_floor(trained, output):
+    text = output(f"zoo evaluate {trained} --data lhco_sim_test")
+    assert re.search(r"two-prong: AUC 0\.\d{3}; signal efficiency .* background efficiency", text)
+    assert re.search(r"99th percentile +0\.\d{3} +\(0\.\d{3} \+- 0\.\d{3}\)", text)
+
+
+def test_evaluate_without_labels_still_judges_the_sculpting(trained, output):
+    found = json.loads(output(f"zoo evaluate {trained} --data lhco_sim_train --json"))
+    assert found["auc"] == {} and len(found["sculpting"]) == 4
+
+
+def test_export_gives_the_scores_that_score_gives(trained, output, tmp_path):
+    assert "serving_default" in output(f"zoo export {trained} --out served")
+    events = pipelines.open("lhco_sim_test")
+    model = zoo.load(trained)
+    served = tf.saved_model.load(tmp_path / "served").signatures["serving_default"]
+    found = served(features=tf.constant(events.read("features", model.resolved_columns)))
+    np.testing.assert_allclose(found["score"], model.score(events), rtol=1e-6)
+
+
+def test_a_diverged_training_is_said_and_its_scores_are_refused(command, output):
+    code, out, err = command(f"zoo train gan_ae --data lhco_sim_test --out run --json {SHORT} --set learning_rate=1e30")
+    assert code == 0 and None in json.loads(out)["last_epoch"].values()
+    assert "Warning: the last losses are not numbers" in err
+    for line in ("zoo score run --out s.h5 --data lhco_sim_test", "zoo evaluate run --data lhco_sim_test --json"):
+        code, out, err = command(line)
+        assert (code, out) == (2, "") and "6000 of 6000 scores are NaN" in err and len(err.splitlines()) == 1
+
+
+# -- data ------------------------------------------------------------------------------------------------
+
+
+def test_info_says_what_an_events_file_holds(output):
+    found = json.loads(output("zoo data info lhco_sim_test --json"))
+    assert found["events"] == 6000 and len(found["columns"]) == 47 and found["mass"]["column"] == "mj1j2"
+    assert found["labels"] == {"0 background": 4000, "1 two-prong": 1000, "2 three-prong": 1000}
+    assert "events: 6000" in output("zoo data info lhco_sim_test")
+
+
+def test_info_of_raw_hadrons_says_what_to_do_with_them(output):
+    assert json.loads(output("zoo data info lhco_rnd_real --json"))["events"] == 1000
+    assert "zoo data cluster" in output("zoo data info lhco_rnd_real")
+
+
+def test_raw_hadrons_are_clustered_and_told_in_one_line(output, tmp_path):
+    assert output("zoo data cluster lhco_rnd_real events.h5") == "events.h5: 1000 events\n"
+    assert len(pipelines.open(tmp_path / "events.h5")) == 1000
+
+
+def test_a_table_is_converted_with_the_mass_that_is_named(output, tmp_path):
+    with h5py.File(tmp_path / "table.h5", "w") as file:
+        file["features"] = np.array([[1.0, 3000.0], [2.0, 6000.0], [3.0, 3500.0]])
+        file["features"].attrs["columns"] = ["pt_1", "mjj"]
+    assert output("zoo data convert table.h5 out.h5 --mass mjj --mass-range 2700 5000") == "out.h5: 2 events\n"
+    assert pipelines.open(tmp_path / "out.h5").mass.tolist() == [3000.0, 3500.0]
+
+
+def test_split_draws_a_training_sample_without_labels_and_keeps_the_rest(output, tmp_path):
+    output("zoo data split lhco_sim_test train.h5 rest.h5 --events 1500 --label 0 --seed 3")
+    first, rest = pipelines.open(tmp_path / "train.h5"), pipelines.open(tmp_path / "rest.h5")
+    assert len(first) == 1500 and not first.has_labels
+    assert np.bincount(rest.label).tolist() == [2500, 1000, 1000]
+    whole = np.sort(np.r_[first.mass, rest.mass])
+    np.testing.assert_array_equal(whole, np.sort(pipelines.open("lhco_sim_test").mass))
+
+
+# -- tuning ------------------------------------------------------------------------------------------------
+
+
+def test_tune_in_words_shows_the_plan_every_trial_and_a_table(command, tmp_path):
+    code, out, err = command(f"tune --trials 3 --max-epochs 2 --factor 2 {TUNE} --out search --mass-range 2700 3200")
+    assert code == 0, err
+    assert "No --data given: tuning on the embedded sample lhco_sim_train" in err
+    assert "Plan: 3 trials" in err and "(3/3)" in err
+    assert "Best of 3 trials by reconstruction+10*sculpting (no labels used)" in out
+    assert "Best: search/best" in out and (tmp_path / "search" / "best" / "config.json").exists()
+    assert max(map(len, out.splitlines())) <= 120
+
+
+TUNE_COMMAND = f"--trials 2 --max-epochs 2 --factor 2 {TUNE} --data lhco_sim_test --out search"
+
+
+def test_tune_is_interrupted_and_resumed_by_hand(tmp_path):
+    """Ctrl-C in a terminal: exit code 130 and how to go on; then one JSON document, an export, no trial lost."""
+    code = [sys.executable, "-c", "from tuning.cli import main; main()", *TUNE_COMMAND.split(), "--export", "served"]
+    terminal, child_end = pty.openpty()
+    process = subprocess.Popen(code, cwd=tmp_path, stdout=child_end, stderr=child_end, start_new_session=True)
+    os.close(child_end)
+    shown = b""
+    while b"epoch 1 of" not in shown and process.poll() is None:
+        shown += os.read(terminal, 65536)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    with_end = _rest(terminal)
+    assert process.wait(60) == 130
+    assert b"Interrupted. What is finished is kept; the same command with --resume goes on." in shown + with_end
+    assert b"Traceback" not in shown + with_end
+    done = subprocess.run([*code, "--resume", "--json"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["trials"]) == 2 and found["best"] == found["trials"][0]
+    assert (tmp_path / "served" / "saved_model.pb").exists()
+
+
+def _rest(terminal):
+    shown = b""
+    while True:
+        try:
+            more = os.read(terminal, 65536)
+        except OSError:  # Linux tells the end of a terminal so
+            return shown
+        if not more:
+            return shown
+        shown += more

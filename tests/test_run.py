@@ -1,0 +1,334 @@
+"""Runs on disk: what is in them, how a training that stopped goes on, and what is not taken for a run."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+from linear_model import Linear
+
+import zoo
+from pipelines import Events, InputError
+from zoo import registry, run
+
+SMALL = {"units": 3, "cycles": 3, "batch_size": 256}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def linear():
+    zoo.names()  # so that what is discovered stays after these tests
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(registry, "_models", dict(registry._models))
+        yield registry.register("linear")(Linear)
+
+
+def train(events, out, resume=False, extra=None, validation=None, epochs=None, **hyperparameters):
+    model = zoo.get("linear", **{**SMALL, **hyperparameters})
+    options = {"validation": validation, "epochs": epochs, "resume": resume, "extra": extra}
+    run.train(model, events, out, **options, verbose=0, jit_compile=False)
+
+
+@pytest.fixture(scope="module")
+def events(train_events):
+    return train_events.sample(600)
+
+
+@pytest.fixture(scope="module")
+def trained(events, tmp_path_factory):
+    """A run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train(events, out, extra={"mass_range": [2700.0, 5000.0]}, validation=events)
+    return out
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """A copy of that run to damage."""
+    return shutil.copytree(trained, tmp_path / "copy")
+
+
+# -- what is in a run --------------------------------------------------------------------------------
+
+
+def test_a_run_holds_what_it_says_and_nothing_that_runs_code(trained):
+    found = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
+    assert found == {"config.json", "history.csv", "metrics.json", "model/state.h5", "plots/history.png"}
+    assert (trained / "plots" / "history.png").read_bytes().startswith(b"\x89PNG")
+    assert not [path for path in trained.parent.iterdir() if path != trained]
+
+
+def test_the_configuration_is_all_that_repeats_the_training(trained, events):
+    config = json.loads((trained / "config.json").read_text())
+    assert config["model"] == "linear" and config["mass_range"] == [2700.0, 5000.0] and config["epochs"] == 3
+    assert {k: tuple(v) if isinstance(v, list) else v for k, v in config["hyperparameters"].items()}.items() >= {
+        **SMALL,
+        "seed": 0,
+    }.items()
+    assert len(config["hyperparameters"]["columns"]) == 6
+    assert config["data"] == {"source": events.name, "events": 600, "sha256": run.checksum(events)}
+    assert {"tensorflow", "python", "numpy", "hep-anomaly-zoo"} <= set(config["versions"])
+
+
+def test_the_history_has_a_row_for_every_epoch_of_every_phase(trained):
+    rows = list(csv.DictReader((trained / "history.csv").open()))
+    assert [(row["phase"], row["epoch"]) for row in rows] == [
+        ("pretraining", "0"),
+        *(("main", str(epoch)) for epoch in range(3)),
+    ]
+    last = json.loads((trained / "metrics.json").read_text())["last_epoch"]
+    assert float(rows[-1]["val_loss"]) == last["val_loss"] and float(rows[-1]["loss"]) == last["loss"]
+
+
+def test_the_checksum_is_of_what_the_events_are_not_of_where(events, tmp_path):
+    events.write(tmp_path / "events.h5")
+    assert run.checksum(Events.from_file(tmp_path / "events.h5")) == run.checksum(events)
+    assert run.checksum(events.sample(599)) != run.checksum(events)
+
+
+def test_a_run_appears_whole_or_not_at_all(events, tmp_path, monkeypatch):
+    import pipelines.plots
+
+    def fail(rows, path):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr(pipelines.plots, "plot_history", fail)
+    with pytest.raises(RuntimeError):
+        train(events, tmp_path / "run", cycles=1)
+    assert [path.name for path in tmp_path.iterdir()] == [".run.checkpoint"]
+    monkeypatch.undo()
+    train(events, tmp_path / "run", cycles=1, resume=True)  # nothing but the writing is left to do
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert len(list(csv.DictReader((tmp_path / "run" / "history.csv").open()))) == 2
+
+
+# -- what is no run ---------------------------------------------------------------------------------------
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path, found in ((tmp_path / "none", "no such folder"), (tmp_path, "no config.json"), (tmp_path / "file", "no")):
+        with pytest.raises(InputError, match=f"{path}: {found}.*expected a run directory"):
+            zoo.load(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "5", '{"model": "gan_ae"}', '{"model": "gan_ae", "hyperparameters": 5}']
+    + ['{"model": 5, "hyperparameters": {"columns": ["a"]}}', '{"model": "gan_ae", "hyperparameters": {"columns": 5}}'],
+)
+def test_a_damaged_configuration_is_named(text, copy):
+    (copy / "config.json").write_text(text)
+    with pytest.raises(InputError, match=r"config\.json: damaged .*; train again"):
+        zoo.load(copy)
+
+
+def test_a_configuration_that_is_not_text_is_damaged(copy):
+    (copy / "config.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"config\.json: damaged"):
+        zoo.load(copy)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"model": "their_model"}, "model 'their_model' is not known"),
+        ({"hyperparameters": {"columns": ["pt_1"], "gamma": 1}}, "hyperparameter 'gamma' of 'linear' is not known"),
+        ({"hyperparameters": {"columns": ["pt_1"], "units": -1}}, "units=-1 is not possible"),
+    ],
+)
+def test_a_configuration_that_this_zoo_cannot_follow_is_named(change, message, copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(InputError, match=rf"config\.json: {message}"):
+        zoo.load(copy)
+
+
+@pytest.mark.parametrize("other", [{"units": 4}, {"columns": ("pt_*",)}, {"scaling": "quantile"}])
+def test_the_state_of_another_model_is_refused(other, copy, events):
+    model = zoo.get("linear", **{**SMALL, **other})
+    model.adapt(events)
+    run.save_state(model, copy / "model" / "state.h5")
+    with pytest.raises(InputError, match=r"state\.h5: .*another model's state"):
+        zoo.load(copy)
+
+
+def test_more_variables_than_the_model_has_are_another_models_state(copy):
+    with h5py.File(copy / "model" / "state.h5", "a") as file:
+        file["trainable/999"] = 1.0
+    with pytest.raises(InputError, match="trainable/999 has no place in linear: another model's state"):
+        zoo.load(copy)
+
+
+def test_a_missing_or_truncated_state_is_named(copy):
+    state = copy / "model" / "state.h5"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"state\.h5: damaged or truncated"):
+        zoo.load(copy)
+    state.unlink()
+    with pytest.raises(InputError, match=r"state\.h5: no such file"):
+        zoo.load(copy)
+
+
+# -- a training that stopped ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Ctrl-C once an epoch's checkpoint is `when` ("before" or "after") written."""
+
+    def stop(epochs, when="after"):
+        write = run.write_json
+
+        def writing(path, value):
+            stopping = path.name == "progress.json" and value["epochs"] == epochs
+            if not (stopping and when == "before"):
+                write(path, value)
+            if stopping:
+                monkeypatch.setattr(run, "write_json", write)
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(run, "write_json", writing)
+
+    return stop
+
+
+def same(first, second, events):
+    np.testing.assert_array_equal(zoo.load(first).score(events), zoo.load(second).score(events))
+    assert (first / "history.csv").read_bytes() == (second / "history.csv").read_bytes()
+    kept = [
+        {k: v for k, v in json.loads((r / "config.json").read_text()).items() if k != "command"}
+        for r in (first, second)
+    ]
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("epochs, when", [(1, "before"), (2, "before"), (3, "after")])
+def test_an_interrupted_training_resumes_exactly(epochs, when, trained, events, stop_after, tmp_path):
+    stop_after(epochs, when)
+    options = {"extra": {"mass_range": [2700.0, 5000.0]}, "validation": events}
+    with pytest.raises(KeyboardInterrupt):
+        train(events, tmp_path / "run", **options)
+    assert [path.name for path in tmp_path.iterdir()] == [".run.checkpoint"]
+    (tmp_path / ".run.0123abcd.part").mkdir()  # what a kill leaves that came while the run was written
+    train(events, tmp_path / "run", **options, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    same(tmp_path / "run", trained, events)
+
+
+@pytest.fixture(scope="module")
+def stopped(events, tmp_path_factory):
+    """What is left of a training stopped after its first epoch."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patched:
+        write = run.write_json
+        after = {"progress.json": KeyboardInterrupt}
+
+        def writing(path, value):
+            write(path, value)
+            if path.name in after:
+                raise after[path.name]
+
+        patched.setattr(run, "write_json", writing)
+        with pytest.raises(KeyboardInterrupt):
+            train(events, folder / "run")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        ({"learning_rate": 0.02}, "learning_rate was 0.01, is 0.02"),
+        ({"units": 4}, "units was 3, is 4"),
+        ({"seed": 1}, "seed was 0, is 1"),
+        ({"epochs": 2}, "epochs was 3, is 2"),
+    ],
+)
+def test_a_training_does_not_resume_as_another(other, message, stopped, events):
+    kept = {path: path.read_bytes() for path in stopped.rglob("*.*") if path.is_file()}
+    with pytest.raises(InputError, match=f"holds another training: {message}; give the same"):
+        train(events, stopped / "run", **other, resume=True)
+    assert {path: path.read_bytes() for path in stopped.rglob("*.*") if path.is_file()} == kept
+
+
+def test_a_training_does_not_resume_on_other_events(stopped, events):
+    with pytest.raises(InputError, match="holds another training: data was"):
+        train(events.sample(599), stopped / "run", resume=True)
+
+
+def test_there_must_be_something_to_resume(events, tmp_path):
+    with pytest.raises(InputError, match="nothing to resume"):
+        train(events, tmp_path / "run", resume=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_run_is_refused_before_any_event_is_read(trained, monkeypatch, events):
+    monkeypatch.setattr(Events, "blocks", lambda self, *fields, **options: pytest.fail("events were read"))
+    for resume in (False, True):
+        with pytest.raises(InputError, match="exists already"):
+            train(events, trained, resume=resume)
+
+
+def test_a_refused_training_leaves_nothing_behind(events, tmp_path):
+    features, mass, columns = events.read("features"), events.mass, events.columns
+    weight = np.ones(len(events), np.float32)
+    weight[3] = np.nan
+    with pytest.raises(InputError, match="'weight' 1"):
+        train(Events.from_arrays(features, mass, columns, weight=weight), tmp_path / "run")
+    with pytest.raises(InputError, match="200 events are fewer than one batch of 256"):
+        train(events.sample(200), tmp_path / "below" / "run")
+    with pytest.raises(InputError, match="0 events are fewer"):
+        train(Events.from_arrays(features[:0], mass[:0], columns), tmp_path / "below" / "run")
+    assert not list(tmp_path.iterdir())
+
+
+COMMAND = [sys.executable, "-c", "from zoo.cli import main; main()", "train", "gan_ae", "--data", "lhco_sim_test"]
+SETTINGS = {"ae_units": 16, "d_units": "16,8", "batch_size": 256, "pretraining_epochs": 1, "cycles": 40}
+OPTIONS = [
+    "--set",
+    "d_epochs=1",
+    "--set",
+    "ae_epochs=1",
+    "--no-xla",
+    *(option for k, v in SETTINGS.items() for option in ("--set", f"{k}={v}")),
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that the command makes when nothing stops it, trained in this process."""
+    from click.testing import CliRunner
+
+    from zoo.cli import main
+
+    out = tmp_path_factory.mktemp("command") / "run"
+    done = CliRunner().invoke(main, [*COMMAND[3:], "--out", str(out), *OPTIONS])
+    assert done.exit_code == 0, done.output
+    return out
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_command_resumes_to_the_scores_of_an_unbroken_one(how, whole, tmp_path, test_events):
+    command = [*COMMAND, "--out", "run", *OPTIONS]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    progress = tmp_path / ".run.checkpoint" / "progress.json"
+    deadline = time.monotonic() + 240
+    while not progress.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(how)
+    out, err = process.communicate(timeout=60)
+    assert progress.exists(), err
+    assert not (tmp_path / "run").exists() and 0 < json.loads(progress.read_text())["epochs"] < 40
+    if how == signal.SIGINT:
+        assert process.returncode == 130 and out == ""
+        assert err.splitlines()[-1].startswith("Interrupted.") and "--resume" in err.splitlines()[-1]
+    done = subprocess.run([*command, "--resume", "--json"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == "run"  # one document, and nothing around it
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    same(tmp_path / "run", whole, test_events)
