@@ -63,7 +63,9 @@ class Batches:
         self.in_memory = len(events) * len(self.columns) * 4 <= memory
         if self.in_memory:
             blocks = list(self._blocks(range(0, events.rows_in_store, BLOCK)))
-            self._arrays = {k: tf.constant(np.concatenate([b[k] for b in blocks])) for k in blocks[0]}
+            # on the CPU, where tf.data gathers batches from it, also when there is a GPU
+            with tf.device("CPU"):
+                self._arrays = {k: tf.constant(np.concatenate([b[k] for b in blocks])) for k in blocks[0]}
 
     def shuffled(self, first_pass: int = 0) -> tf.data.Dataset:
         """Return passes `first_pass`, `first_pass + 1`, ... without end, each in another order."""

@@ -14,7 +14,8 @@ import pytest
 import pipelines
 from pipelines import Events, EventsWriter, InputError
 from pipelines.datasets import catalog
-from pipelines.events import BLOCK, as_text, match_columns
+from pipelines.events import BLOCK
+from pipelines.layout import as_text, match_columns
 
 COLUMNS = ("pt_1", "mass_1", "pt_2")
 SIZE = 500

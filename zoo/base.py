@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from pipelines.batches import Batches
 from pipelines.errors import InputError
-from pipelines.events import Events, match_columns
+from pipelines.events import Events
+from pipelines.layout import match_columns
 from zoo import layers, scalers
 from zoo.keras import keras
 

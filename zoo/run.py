@@ -27,7 +27,8 @@ import tensorflow as tf
 
 from pipelines.batches import Batches
 from pipelines.errors import InputError
-from pipelines.events import Events, open_hdf5
+from pipelines.events import Events
+from pipelines.layout import open_hdf5
 from pipelines.outputs import check_new, new_directory, new_disk, write_json
 from zoo import registry
 from zoo.keras import keras

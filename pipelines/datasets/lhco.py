@@ -18,8 +18,9 @@ import hdf5plugin  # noqa: F401
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.events import EventsWriter, open_hdf5
+from pipelines.events import EventsWriter
 from pipelines.features import jets
+from pipelines.layout import open_hdf5
 
 TABLE = "df/block0_values"
 HADRONS = 700

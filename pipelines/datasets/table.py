@@ -10,9 +10,8 @@ import h5py
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.events import (
-    BLOCK,
-    EventsWriter,
+from pipelines.events import BLOCK, EventsWriter
+from pipelines.layout import (
     as_text,
     check_datasets,
     check_finite,
