@@ -217,6 +217,28 @@ def test_tune_in_words_shows_the_plan_every_trial_and_a_table(command, tmp_path)
 TUNE_COMMAND = f"--trials 2 --max-epochs 2 --factor 2 {TUNE} --data lhco_sim_test --out search"
 
 
+@pytest.mark.parametrize(
+    "line, resumable",
+    [
+        (f"zoo train gan_ae --data lhco_sim_test --out run {SHORT}", True),
+        (f"tune --out search --data lhco_sim_test {TUNE}", True),
+        ("zoo data cluster lhco_rnd_real events.h5", False),
+        ("zoo score {run} --data lhco_sim_test --out scores.h5", False),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on_where_one_can(line, resumable, command, trained, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zoo.AnomalyModel, "fit", interrupted)
+    monkeypatch.setattr(zoo.AnomalyModel, "score", interrupted)
+    monkeypatch.setattr("pipelines.datasets.lhco.read_raw", interrupted)
+    code, out, err = command(line.format(run=trained))
+    advice = " What is finished is kept; the same command with --resume goes on." if resumable else ""
+    assert (code, out, err.splitlines()[-1]) == (130, "", f"Interrupted.{advice}")
+
+
+@pytest.mark.slow
 def test_tune_is_interrupted_and_resumed_by_hand(tmp_path):
     """Ctrl-C in a terminal: exit code 130 and how to go on; then one JSON document, an export, no trial lost."""
     code = [sys.executable, "-c", "from tuning.cli import main; main()", *TUNE_COMMAND.split(), "--export", "served"]

@@ -36,7 +36,8 @@ def served(model, tmp_path_factory):
 
 
 ALONE = """
-import sys
+import os, sys
+os.environ.pop("TF_USE_LEGACY_KERAS", None)  # inherited from the tests' own interpreter
 
 class Nothing:
     def find_spec(self, name, path=None, target=None):

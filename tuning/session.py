@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from pipelines.batches import Batches
 from pipelines.errors import InputError
@@ -245,7 +246,8 @@ class _Session:
                 status, message = "FAILED", f"the objective is not a number: {found}"
         except Exception as error:
             status, message = "FAILED", f"{type(error).__name__}: {_first_line(error)}"
-            self.models.clear()  # a model that stopped halfway, and memory that may have been what was short
+            if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+                self.models.clear()
         if status == "COMPLETED":  # not above: a full disk is not the trial's fault, and ends the search
             run.save_state(model, self._file(trial.trial_id, "h5"))
         return {
@@ -291,8 +293,9 @@ class _Session:
             return model
         while len(self.models) >= KEPT_PROGRAMS:
             self.models.pop(next(iter(self.models)))
-        model = self.models[key] = registry.get(self.asked.model, **hyperparameters)
+        model = registry.get(self.asked.model, **hyperparameters)
         model.adapt(self.training)
+        self.models[key] = model
         return model
 
     def _file(self, trial_id: str, suffix: str) -> Path:
