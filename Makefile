@@ -3,7 +3,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-OUT ?= demo-output
 JOBS ?= 2
 
 .PHONY: demo test test-slow lint clean
@@ -17,14 +16,14 @@ $(VENV)/installed: requirements.txt setup.cfg pyproject.toml
 
 # from raw events to a tuned, evaluated and exported GAN-AE
 demo: $(VENV)/installed
-	rm -rf $(OUT) && mkdir $(OUT)
-	$(BIN)/tune --model gan_ae --preset lhco2020 --trials 8 --mass-range 2700 5000 --out $(OUT)/search --export $(OUT)/served
-	$(BIN)/zoo data cluster lhco_rnd_real $(OUT)/real.h5
-	$(BIN)/zoo score $(OUT)/search/best --data $(OUT)/real.h5 --out $(OUT)/scores.h5
+	rm -rf demo-output && mkdir demo-output
+	$(BIN)/tune --model gan_ae --trials 8 --mass-range 2700 5000 --out demo-output/search --export demo-output/served
+	$(BIN)/zoo data cluster lhco_rnd_real demo-output/real.h5
+	$(BIN)/zoo score demo-output/search/best --data demo-output/real.h5 --out demo-output/scores.h5
 	@echo "--- real LHC Olympics events, judged with their labels ---"
-	$(BIN)/zoo evaluate $(OUT)/search/best --data $(OUT)/real.h5
+	$(BIN)/zoo evaluate demo-output/search/best --data demo-output/real.h5
 	@echo "--- simulated test sample ---"
-	$(BIN)/zoo evaluate $(OUT)/search/best --data lhco_sim_test
+	$(BIN)/zoo evaluate demo-output/search/best --data lhco_sim_test
 
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
@@ -37,4 +36,4 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) $(OUT) *.egg-info
+	rm -rf $(VENV) demo-output *.egg-info

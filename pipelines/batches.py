@@ -31,7 +31,7 @@ class Batches:
         transform: applied to features (n, F) in physical units, e.g. a model's scaler.
         weighting: event weights from masses (n,) in GeV, multiplied with the events' own.
         seed: fixes the order.
-        memory: bytes of features up to which all events are held in memory.
+        memory: bytes of features up to which all events are held in memory, by default `MEMORY`.
 
     Raises `InputError` if there are fewer events than one batch.
 
@@ -51,7 +51,7 @@ class Batches:
         transform: Transform | None = None,
         weighting: Weighting | None = None,
         seed: int = 0,
-        memory: int = MEMORY,
+        memory: int | None = None,
     ):
         if len(events) < batch_size:
             raise InputError(
@@ -60,12 +60,10 @@ class Batches:
         self.events, self.columns, self.batch_size, self.seed = events, list(columns), batch_size, seed
         self.steps = len(events) // batch_size
         self._transform, self._weighting = transform, weighting
-        self.in_memory = len(events) * len(self.columns) * 4 <= memory
+        self.in_memory = len(events) * len(self.columns) * 4 <= (MEMORY if memory is None else memory)
         if self.in_memory:
-            blocks = list(self._blocks(range(0, events.rows_in_store, BLOCK)))
-            # on the CPU, where tf.data gathers batches from it, also when there is a GPU
-            with tf.device("CPU"):
-                self._arrays = {k: tf.constant(np.concatenate([b[k] for b in blocks])) for k in blocks[0]}
+            with tf.device("CPU"):  # where tf.data gathers batches from them, also when there is a GPU
+                self._arrays = {k: tf.constant(v) for k, v in self._all().items()}
 
     def shuffled(self, first_pass: int = 0) -> tf.data.Dataset:
         """Return passes `first_pass`, `first_pass + 1`, ... without end, each in another order."""
@@ -80,7 +78,10 @@ class Batches:
                 lambda i: tf.range(self.batch_size) + tf.cast(i, tf.int32) * self.batch_size
             )
             return rows.map(self._gather).prefetch(8)
-        return self._from(lambda: _rebatch(self._blocks(range(0, self.events.rows_in_store, BLOCK)), self.batch_size))
+        streamed = self._from(
+            lambda: _rebatch(self._blocks(range(0, self.events.rows_in_store, BLOCK)), self.batch_size)
+        )
+        return streamed.apply(tf.data.experimental.assert_cardinality(self.steps))  # Keras asks how many there are
 
     def _one_pass(self, number):
         seed = tf.stack([tf.constant(self.seed, tf.int64), number])
@@ -90,6 +91,17 @@ class Batches:
 
     def _gather(self, rows):
         return {name: tf.gather(values, rows) for name, values in self._arrays.items()}
+
+    def _all(self) -> dict[str, np.ndarray]:
+        size, row = len(self.events), 0
+        arrays = {"features": np.empty((size, len(self.columns)), np.float32)}
+        arrays |= {name: np.empty(size, np.float32) for name in ("mass", "weight")}
+        for block in self._blocks(range(0, self.events.rows_in_store, BLOCK)):
+            stop = row + len(block["mass"])
+            for name, values in block.items():
+                arrays[name][row:stop] = values
+            row = stop
+        return arrays
 
     def _streamed(self, first_pass: int) -> tf.data.Dataset:
         def generate() -> Iterator[dict[str, np.ndarray]]:

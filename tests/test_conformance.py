@@ -56,6 +56,36 @@ def test_training_records_every_epoch_of_two_phases(name, trained):
     assert {key for key in last if key.startswith("val_")} == {f"val_{k}" for k in last if not k.startswith("val_")}
 
 
+def test_validation_and_training_loss_agree_on_the_same_events(name, train_events):
+    own = zoo.describe(name)["hyperparameters"]
+    still = {k: 0.0 for k in ("dropout_rate",) if k in own} | {"learning_rate": 1e-12}
+    batch = len(train_events)
+    history = (
+        small(name, batch_size=batch, **still)
+        .fit(train_events, train_events, epochs=1, verbose=0, jit_compile=False)
+        .history
+    )
+    np.testing.assert_allclose(history["val_loss"], history["loss"], rtol=1e-3)
+
+
+def test_validation_larger_than_memory_is_streamed(name, train_events, tmp_path, monkeypatch):
+    train_events.write(tmp_path / "events.h5")
+    events = pipelines.open(tmp_path / "events.h5")
+    monkeypatch.setattr("pipelines.batches.MEMORY", 0)
+    history = small(name).fit(events, events.sample(600), epochs=1, verbose=0, jit_compile=False).history
+    assert np.isfinite(history["val_loss"]).all()
+
+
+def test_no_variable_is_an_int32_that_a_gpu_program_could_not_reach(name, trained):
+    model = trained(name)
+    assert all(v.dtype != tf.int32 for v in (*model.variables, *run.state_of(model).values()))
+
+
+def test_a_batch_can_be_scored(name, trained, test_events):
+    features = test_events.read("features", trained(name).resolved_columns)
+    np.testing.assert_array_equal(trained(name).score({"features": features}), trained(name).score(test_events))
+
+
 def test_score_is_one_finite_number_per_event(name, trained, test_events):
     for kind in trained(name).score_kinds:
         score = trained(name).score(test_events, kind)
@@ -217,8 +247,7 @@ def test_search_space_gives_hyperparameters_that_the_model_takes(name):
     zoo.get(name, **model.search_space(hp))
     assert len(hp.space) >= 3
     for seed in range(20):
-        drawn = keras_tuner.HyperParameters()
-        drawn.space = hp.space
+        drawn = hp.copy()
         drawn.values = {one.name: one.random_sample(seed + i) for i, one in enumerate(hp.space)}
         zoo.get(name, **model.search_space(drawn))
 

@@ -160,6 +160,18 @@ def test_history_has_every_term_per_cycle(train_events):
     assert set(history) == terms and all(len(v) == 3 and np.isfinite(v).all() for v in history.values())
 
 
+def test_earlier_phases_record_only_what_they_measure(train_events):
+    model = small(cycles=1, d_epochs=1, ae_epochs=1, d_pretraining_epochs=1)
+    model.fit(train_events, verbose=0, jit_compile=False)
+    assert set(model.histories["pretraining"].history) == {"distance"}
+    assert set(model.histories["discriminator"].history) == {"discriminator_loss", "discriminator_accuracy"}
+
+
+def test_disco_is_recorded_without_being_asked_to_vanish(train_events):
+    history = small(cycles=1, alpha=0.0).fit(train_events, verbose=0, jit_compile=False).history
+    assert history["disco"][0] > 0
+
+
 def test_alpha_decorrelates_the_score_from_the_mass(train_events):
     found = []
     for alpha in (0.0, 200.0):

@@ -248,7 +248,10 @@ def test_events_hold_the_jet_variables_the_dijet_mass_and_the_labels(table, writ
     assert (events.columns, events.about.units) == (COLUMNS, UNITS)
     assert events.about.mass_column == "mj1j2" and events.about.dataset == "lhco"
     assert events.about.label_names == {0: "background", 1: "signal"}
-    assert "raw.h5" in events.about.source and (events.about.license, events.about.citation) == ("CC BY 4.0", "LHC Olympics")
+    assert "raw.h5" in events.about.source and (events.about.license, events.about.citation) == (
+        "CC BY 4.0",
+        "LHC Olympics",
+    )
 
 
 def test_events_of_a_black_box_have_labels_only_with_its_key(table, write_raw, write_key, tmp_path):

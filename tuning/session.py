@@ -32,7 +32,7 @@ from zoo.keras import keras
 
 DEFAULT_OBJECTIVE = "reconstruction+10*sculpting"
 VALIDATION_SHARE = 0.2
-KEPT_PROGRAMS = 4  # compiled architectures that are kept for trials to come
+KEPT_PROGRAMS = 8  # compiled architectures that are kept for trials to come
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +240,7 @@ class _Session:
         self.watcher.begun(trial, epochs)
         started, found = time.monotonic(), {}
         try:
-            model, found = self._train(trial, epochs)
+            model, found, rows = self._train(trial, epochs)
             status, message = "COMPLETED", None
             if not np.isfinite(found["objective"]):
                 status, message = "FAILED", f"the objective is not a number: {found}"
@@ -250,6 +250,7 @@ class _Session:
                 self.models.clear()
         if status == "COMPLETED":  # not above: a full disk is not the trial's fault, and ends the search
             run.save_state(model, self._file(trial.trial_id, "h5"))
+            write_json(self._file(trial.trial_id, "history.json"), rows)
         return {
             "trial": trial.trial_id,
             "status": status,
@@ -265,7 +266,7 @@ class _Session:
             "message": message,
         }
 
-    def _train(self, trial, epochs: range) -> tuple[object, dict[str, float]]:
+    def _train(self, trial, epochs: range) -> tuple[object, dict[str, float], list[dict[str, object]]]:
         model = self._model(self.asked.hyperparameters(trial))
         past = trial.hyperparameters.values.get("tuner/trial_id")
         if past:
@@ -280,7 +281,13 @@ class _Session:
             verbose=0,
             jit_compile=self.jit_compile,
         )
-        return model, self.objective(model, self.validation, history.history)
+        return model, self.objective(model, self.validation, history.history), run.history_rows(model.histories)
+
+    def _history(self, record: Mapping[str, object]) -> list[dict[str, object]]:
+        """Return the epochs of a trial and of those that it was promoted from."""
+        past = record["promoted_from"]
+        before = self._history(json.loads(self._file(past, "json").read_text())) if past else []
+        return before + json.loads(self._file(record["trial"], "history.json").read_text())
 
     def _model(self, hyperparameters: Mapping[str, object]):
         """Return a fresh model; of an architecture that was compiled before, that one, started over."""
@@ -318,9 +325,11 @@ class _Session:
         run.load_state(model, self._file(best["trial"], "h5"))
         extra = {
             **self.extra,
-            "tuning": {"trial": best["trial"], "epochs": best["epochs"], "objective": best["objective"]},
+            "epochs": best["epochs"],
+            "validation": VALIDATION_SHARE,
+            "tuning": {"trial": best["trial"], "objective": best["objective"]},
         }
-        rows = [{"phase": "tuning", "epoch": best["epochs"] - 1, **best["metrics"]}]
+        rows = self._history(best)
         with new_directory(self.out / "best") as part:
             run.write(model, part, run.configuration(model, self.training, **extra), rows, **best["metrics"])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
@@ -32,12 +34,16 @@ class AnomalyModel(keras.Model):
 
     A model is one file in `zoo/models`: a subclass of this, registered with `zoo.register`, that states
 
-    - its hyperparameters, as keywords of the constructor in the paper's own symbols. `get_config` returns them.
+    - its hyperparameters, as keywords of the constructor in the paper's own symbols, among them `columns`,
+      `scaling`, `batch_size` and `seed`, handed on by `super().__init__(locals())`. `get_config` returns them.
       Those named in `dials` live in variables: changing them changes no shape and compiles nothing anew;
     - `limits`, the values they may take, `presets`, `score_kinds` (the first is the default);
-    - `make(width)`: create the layers for `width` features, and the optimizers;
-    - `recipe()`: the phases of training; `train_step(batch)` and `test_step(batch)` in the network's units,
-      which look at `self.phase` to know where they are, so that a change of phase never retraces;
+    - `make(width)`: create the layers for `width` features, and the `optimizers`, the first of which is the one
+      that Keras' learning-rate callbacks act on; `prepare()`: what new weights and dials ask for; `initial(weight,
+      seed)`, where kernels and biases are not all there is;
+    - `recipe()`: the phases of training, and `weighting(events)`; `train_step(batch)` and `test_step(batch)` in the
+      network's units, which look at `self.phase` to know where they are, so that a change of phase never retraces.
+      A training step ends with `self.clock.assign_add(1)`;
     - `infer(features)`: from physical features (B, F) to a dict with every score kind, and `reconstruction`
       and `latent` if the model has them;
     - `search_space(hp)`: its KerasTuner space.
@@ -62,16 +68,19 @@ class AnomalyModel(keras.Model):
         """Take the constructor's `locals()`: what is written there are the hyperparameters, and nothing else is."""
         super().__init__()
         given = {k: v for k, v in hyperparameters.items() if k not in ("self", "__class__")}
+        missing = [name for name in ("columns", "scaling", "batch_size", "seed") if name not in given]
+        if missing:
+            raise InputError(f"{type(self).__name__} has no hyperparameter {missing[0]!r}; every model needs it")
         self.check(given)
         self._hyperparameters = tuple(given.items())  # pairs: Keras would wrap a dict and track it
         self.resolved_columns: tuple[str, ...] = ()
         self.scaler = scalers.make(given["scaling"])
         self.dial = {name: tf.Variable(float(given[name]), trainable=False, name=name) for name in self.dials}
-        self.phase = tf.Variable(0, trainable=False, name="phase")
-        self.clock = tf.Variable(0, trainable=False, name="clock")  # training steps done: seeds the dropout
-        self.seed = tf.Variable(given["seed"], trainable=False, name="seed")
-        self.phase_start = tf.Variable(0, trainable=False, name="phase_start")  # clock at the start of the phase
-        self.steps_per_pass = tf.Variable(1, trainable=False, name="steps_per_pass")
+        self.phase = _counter("phase", 0)
+        self.clock = _counter("clock", 0)  # training steps done: seeds the dropout
+        self.seed = _counter("seed", given["seed"])
+        self.phase_start = _counter("phase_start", 0)  # clock at the start of the phase
+        self.steps_per_pass = _counter("steps_per_pass", 1)
 
     # -- hyperparameters -------------------------------------------------------------------------
 
@@ -126,16 +135,17 @@ class AnomalyModel(keras.Model):
         self.seed.assign(config["seed"])
         self.clock.assign(0)
         for index, weight in enumerate(self.trainable_variables):
-            matrix = weight.shape.rank >= 2
-            weight.assign(
-                layers.glorot_uniform(weight.shape, (config["seed"], index)) if matrix else tf.zeros_like(weight)
-            )
+            weight.assign(self.initial(weight, (config["seed"], index)))
         for optimizer in self.optimizers:
             rate = optimizer.learning_rate
             for variable in optimizer.variables:
                 if variable is not rate:
                     variable.assign(tf.zeros_like(variable))
         self.prepare()
+
+    def initial(self, weight: tf.Variable, seed: tuple[int, int]) -> tf.Tensor:
+        """Return the initial value of a trainable weight: Glorot uniform for kernels, zeros for biases."""
+        return layers.glorot_uniform(weight.shape, seed) if weight.shape.rank >= 2 else tf.zeros_like(weight)
 
     @property
     def optimizers(self) -> tuple[keras.optimizers.Optimizer, ...]:
@@ -158,16 +168,23 @@ class AnomalyModel(keras.Model):
                 f"columns include {events.about.mass_column!r}, the mass that is searched for bumps: a score that "
                 f"sees it shapes its spectrum; leave it out"
             )
-        self.build_for(columns)
-        blocks = (block["features"] for block in events.blocks("features", columns=self.resolved_columns))
+        first = next(iter(events.blocks("features", "mass", columns=columns)), None)
+        copies = [] if first is None else np.flatnonzero((first["features"] == first["mass"][:, None]).all(axis=0))
+        if len(copies):
+            raise InputError(f"column {columns[copies[0]]!r} is the mass that is searched for bumps; leave it out")
+        if not self.scaler.built:
+            self.scaler.build((None, len(columns)))
+        blocks = (block["features"] for block in events.blocks("features", columns=columns))
         self.scaler.adapt(blocks, seed=self.hyperparameter("seed"))
+        self.build_for(columns)
 
     def build_for(self, columns: Sequence[str]) -> None:
         """Create all variables for these columns, without looking at any event."""
         if self.resolved_columns:
             return
         self.resolved_columns = tuple(columns)
-        self.scaler.build((None, len(columns)))
+        if not self.scaler.built:
+            self.scaler.build((None, len(columns)))
         self.make(len(columns))
         self.infer(tf.zeros((1, len(columns))))
         self.reset()
@@ -216,11 +233,13 @@ class AnomalyModel(keras.Model):
         """
         if not self.resolved_columns:
             self.adapt(events)
-        batches = self.batches(events, self.weighting(events))
-        held_out = None if validation is None else self.batches(validation, None, smaller=True).ordered()
+        weighting = self.weighting(events)
+        batches = self.batches(events, weighting)
+        held_out = None if validation is None else self.batches(validation, weighting, smaller=True).ordered()
         self.steps_per_pass.assign(batches.steps)
         if not self._is_compiled or self.jit_compile != jit_compile:
-            self.compile(jit_compile=jit_compile, steps_per_execution=min(batches.steps, 64))
+            rates = {"optimizer": self.optimizers[0]} if self.optimizers else {}
+            self.compile(**rates, jit_compile=jit_compile, steps_per_execution=min(batches.steps, 64))
         *earlier, last = self.recipe()
         last = last if epochs is None else dataclasses.replace(last, epochs=epochs)
         object.__setattr__(self, "histories", {})  # past Keras, which would track the dict as part of the model
@@ -245,7 +264,11 @@ class AnomalyModel(keras.Model):
             steps_per_epoch=phase.passes * batches.steps,
             **options,
         )
-        return self.histories[phase.name]
+        history = self.histories[phase.name]
+        for metric in self.metrics:  # what a phase never measures would stand there as zero
+            if hasattr(metric, "count") and not float(metric.count):
+                history.history.pop(metric.name, None)
+        return history
 
     def batches(self, events: Events, weighting, smaller: bool = False) -> Batches:
         """Return scaled batches of events; with `smaller`, of fewer events than `batch_size` where there are fewer."""
@@ -272,11 +295,12 @@ class AnomalyModel(keras.Model):
                 parts[name].append(found[name].numpy())
         return {name: np.concatenate(part) for name, part in parts.items()}
 
-    def score(self, events: Events | np.ndarray, kind: str | None = None) -> np.ndarray:
+    def score(self, events: Events | np.ndarray | Mapping[str, np.ndarray], kind: str | None = None) -> np.ndarray:
         """Return anomaly scores (N,), higher = more anomalous.
 
         Args:
-            events: `Events`, or an array (N, F) with columns as `resolved_columns`, in physical units.
+            events: `Events`; or an array (N, F) with columns as `resolved_columns`, in physical units; or a batch, a
+                dict whose `features` are such an array.
             kind: one of `score_kinds`, by default the first.
 
         Raises `InputError` for an unknown kind, a missing column, a wrong number of columns, or non-finite values.
@@ -289,6 +313,8 @@ class AnomalyModel(keras.Model):
         return self.results(events, [kind])[kind]
 
     def _feature_blocks(self, events: Events | np.ndarray) -> Iterator[np.ndarray]:
+        if isinstance(events, Mapping):
+            events = events["features"]
         if not isinstance(events, Events):
             features = np.asarray(events, np.float32)
             if features.ndim != 2 or features.shape[1] != len(self.resolved_columns):
@@ -315,6 +341,11 @@ class AnomalyModel(keras.Model):
         export(self, path)
 
 
+def _counter(name: str, value: int) -> tf.Variable:
+    # int64: TensorFlow keeps int32 variables on the CPU, where a program compiled for the GPU cannot reach them
+    return tf.Variable(value, dtype=tf.int64, trainable=False, name=name)
+
+
 @dataclasses.dataclass(frozen=True)
 class Limit:
     """What values a hyperparameter may take: a range, or a set of choices.
@@ -335,15 +366,16 @@ class Limit:
             raise InputError(f"{name}={value!r} is not possible; expected {self}")
 
     def _in_range(self, value: object) -> bool:
-        numbers = value if isinstance(value, (list, tuple)) else [value]
-        kind = int if self.whole else (int, float)
-        return bool(numbers) and all(
+        values = value if isinstance(value, (list, tuple)) else [value]
+        kind = numbers.Integral if self.whole else numbers.Real
+        return bool(values) and all(
             isinstance(n, kind)
             and not isinstance(n, bool)
+            and math.isfinite(n)
             and self.low <= n <= self.high
             and not (self.open_low and n == self.low)
             and not (self.open_high and n == self.high)
-            for n in numbers
+            for n in values
         )
 
     def __str__(self) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import cache
 from importlib import metadata
 
+import numpy as np
+
 from pipelines.errors import InputError
 
 ENTRY_POINTS = "hep_anomaly_zoo.models"
@@ -112,7 +114,8 @@ def _shaped(name: str, value: object, default: object) -> object:
     if not isinstance(default, (list, tuple)):
         if isinstance(value, (list, tuple, dict, set)):
             raise InputError(f"{name}={value!r} is not possible; expected one value, such as {default!r}")
-        return value
+        return value.item() if isinstance(value, np.generic) else value
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     if default and any(isinstance(v, str) != isinstance(default[0], str) for v in values):
         raise InputError(f"{name}={value!r} is not possible; expected values such as {default[0]!r}")

@@ -140,6 +140,8 @@ def train(
     out = check_new(out)
     if resume:
         Checkpoint.check(out)
+    else:
+        Checkpoint.refuse(out)
     Batches(events, (), model.hyperparameter("batch_size"), memory=0)  # are there enough events?
     model.adapt(events)
     checkpoint = Checkpoint(out, model, events, {**(extra or {}), "epochs": epochs or model.epochs})
@@ -178,6 +180,15 @@ def write(model, folder: Path, config: Mapping[str, object], rows: Sequence[Mapp
         table.writeheader()
         table.writerows(rows)
     plot_history(rows, folder / "plots" / "history.png")
+
+
+def history_rows(histories: Mapping[str, keras.callbacks.History]) -> list[dict[str, object]]:
+    """Return one row per epoch of every phase, ready for JSON; what is not a number is None."""
+    return [
+        {"phase": name, "epoch": epoch} | {key: _plain(values[i]) for key, values in history.history.items()}
+        for name, history in histories.items()
+        for i, epoch in enumerate(history.epoch)
+    ]
 
 
 def configuration(model, events: Events, **extra: object) -> dict[str, object]:
@@ -231,6 +242,12 @@ class Checkpoint(keras.callbacks.Callback):
         if not (cls.place(out) / "config.json").is_file():
             raise InputError(f"nothing to resume for {out}: no {cls.place(out)}; start without --resume")
 
+    @classmethod
+    def refuse(cls, out: Path) -> None:
+        """Raise `InputError` if an interrupted training waits to be resumed: beginning anew would lose it."""
+        if (cls.place(out) / "progress.json").is_file():
+            raise InputError(f"{out}: an interrupted training is kept in {cls.place(out)}; add --resume, or remove it")
+
     def start(self) -> int:
         """Begin anew; returns 0 epochs done."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -275,13 +292,8 @@ class Checkpoint(keras.callbacks.Callback):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        histories = self._trained.histories
         if not self.rows:
-            for name, history in histories.items():
-                self.rows += [
-                    {"phase": name, "epoch": i} | {k: _plain(v[i]) for k, v in history.history.items()}
-                    for i in range(len(history.epoch))
-                ]
+            self.rows += history_rows(self._trained.histories)  # of the phases before this one
         phase = self._trained.recipe()[-1].name
         self.rows.append({"phase": phase, "epoch": epoch} | {k: _plain(v) for k, v in (logs or {}).items()})
         # two files in turn: progress.json, renamed into place last, always names one that is whole

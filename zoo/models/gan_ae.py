@@ -25,6 +25,7 @@ VARIABLES = (
 )
 COLUMNS = tuple(f"{variable}_{jet}" for jet in (1, 2) for variable in VARIABLES)
 
+D_SHAPES = {"start": (150, 100, 50), "lhco2020": (300, 200, 100, 50)}  # Table 2, and the optimised one
 CYCLES = 2  # place in the recipe
 
 
@@ -110,11 +111,11 @@ class GANAE(AnomalyModel):
         d_units: sizes of the discriminator's hidden layers.
         decoder: "tied" (the paper) or "frozen" (the authors' released code; see `Autoencoder`).
         epsilon: weight of the reconstruction term, >= 0.
-        alpha: weight of DisCo, >= 0; 0 switches it off.
+        alpha: weight of DisCo, >= 0; 0 leaves the score correlated, and records how much.
         disco_power: exponent of DisCo, > 0.
         flat_mass: weight events so that the m_jj spectrum is flat, from a histogram of `mass_bins` bins.
         dropout_rate: of every hidden layer, in [0, 1).
-        negative_slope: of LeakyReLU, in [0, 1); Keras' default 0.3 is what the authors used.
+        negative_slope: of LeakyReLU, in [0, 1); 0.3 is Keras' default, the paper gives none.
         learning_rate, beta_1: of Adam, for both networks.
         cycles, d_epochs, ae_epochs: see above.
         pretraining_epochs: passes in which the auto-encoder alone learns to reconstruct, before the first cycle.
@@ -132,7 +133,7 @@ class GANAE(AnomalyModel):
 
     presets = {
         "start": {},
-        "lhco2020": {"d_units": (300, 200, 100, 50), "epsilon": 6.0, "alpha": 65.0},
+        "lhco2020": {"d_units": D_SHAPES["lhco2020"], "epsilon": 6.0, "alpha": 65.0},
     }
     score_kinds = ("distance",)
     dials = (
@@ -158,7 +159,7 @@ class GANAE(AnomalyModel):
         scaling: str = "minmax",
         latent_dim: int = 14,
         ae_units: int = 84,
-        d_units: Sequence[int] = (150, 100, 50),
+        d_units: Sequence[int] = D_SHAPES["start"],
         decoder: str = "tied",
         epsilon: float = 5.0,
         alpha: float = 50.0,
@@ -223,10 +224,10 @@ class GANAE(AnomalyModel):
 
     def _turn(self):
         """The recipe's phase, and within a cycle first the discriminator's turn, then the auto-encoder's."""
-        d_epochs, ae_epochs = (tf.cast(self.dial[name], tf.int32) for name in ("d_epochs", "ae_epochs"))
+        d_epochs, ae_epochs = (tf.cast(self.dial[name], tf.int64) for name in ("d_epochs", "ae_epochs"))
         passes_done = (self.clock - self.phase_start) // self.steps_per_pass
-        in_cycle = 1 + tf.cast(passes_done % (d_epochs + ae_epochs) >= d_epochs, tf.int32)
-        return tf.where(self.phase == CYCLES, in_cycle, self.phase)
+        in_cycle = 1 + tf.cast(passes_done % (d_epochs + ae_epochs) >= d_epochs, tf.int64)
+        return tf.cast(tf.where(self.phase == CYCLES, in_cycle, self.phase), tf.int32)
 
     def _pretrain(self, batch):
         x = batch["features"]
@@ -259,19 +260,18 @@ class GANAE(AnomalyModel):
     def test_step(self, batch):
         x = batch["features"]
         reconstruction = self.autoencoder(x, self.dial["negative_slope"])
-        self._record(**self._terms(batch, reconstruction, lambda h, use: h, always=True))
+        self._record(**self._terms(batch, reconstruction, lambda h, use: h))
         logit = [self.discriminator(v, self.dial["negative_slope"]) for v in (x, reconstruction)]
         loss = tf.concat([tf.nn.softplus(-logit[0]), tf.nn.softplus(logit[1])], 0)
         correct = tf.cast(tf.concat([logit[0] > 0, logit[1] <= 0], 0), tf.float32)
         self._record(discriminator_loss=loss, discriminator_accuracy=correct)
         return {name: mean.result() for name, mean in self.means.items()}
 
-    def _terms(self, batch, reconstruction, drop, always=False):
-        """The terms of eq. 5; DisCo, the costly one, only where alpha asks for it or `always`."""
+    def _terms(self, batch, reconstruction, drop):
+        """The terms of eq. 5; DisCo is measured also where alpha is 0."""
         distance = rms_distance(batch["features"], reconstruction)
         adversarial = tf.nn.softplus(-self.discriminator(reconstruction, self.dial["negative_slope"], drop))
-        disco = lambda: distance_correlation(batch["mass"], distance)  # noqa: E731
-        disco = disco() if always else tf.cond(self.dial["alpha"] > 0, disco, lambda: 0.0 * tf.reduce_sum(distance))
+        disco = distance_correlation(batch["mass"], distance)
         per_event = adversarial + self.dial["epsilon"] * distance
         penalty = self.dial["alpha"] * tf.pow(tf.maximum(disco, 1e-12), self.dial["disco_power"])
         loss = tf.reduce_mean(batch["weight"] * per_event) + penalty
@@ -303,13 +303,12 @@ class GANAE(AnomalyModel):
 
     @classmethod
     def search_space(cls, hp):
-        depth = hp.Int("d_layers", 2, 4)
-        widest = hp.Choice("d_width", [100, 200, 300])
+        # few shapes, each of which is compiled once, and many dials
         return {
             "scaling": hp.Choice("scaling", ["minmax", "quantile"]),
-            "latent_dim": hp.Int("latent_dim", 6, 20, step=2),
-            "ae_units": hp.Choice("ae_units", [42, 63, 84, 126]),
-            "d_units": tuple(round(widest * (depth - layer) / depth) for layer in range(depth)),
+            "latent_dim": hp.Choice("latent_dim", [8, 14, 20]),
+            "ae_units": hp.Choice("ae_units", [42, 84]),
+            "d_units": D_SHAPES[hp.Choice("d_shape", list(D_SHAPES))],
             "epsilon": hp.Float("epsilon", 1.0, 20.0, sampling="log"),
             "alpha": hp.Float("alpha", 10.0, 200.0, sampling="log"),
             "dropout_rate": hp.Float("dropout_rate", 0.0, 0.4, step=0.05),
