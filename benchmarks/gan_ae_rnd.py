@@ -81,7 +81,7 @@ def main(train_file, test_file, out, preset, seeds, cycles, every, settings):
     from zoo.cli import setting
 
     train, test = pipelines.open(train_file), pipelines.open(test_file)
-    runs = []
+    runs, last = [], {variant: [] for variant in VARIANTS}
     for seed, variant in itertools.product(range(seeds), VARIANTS):
         options = {"seed": seed, "cycles": cycles, **VARIANTS[variant], **dict(map(setting, settings))}
         model, scores, started = zoo.get("gan_ae", preset, **options), Scores(test, every), time.monotonic()
@@ -90,11 +90,15 @@ def main(train_file, test_file, out, preset, seeds, cycles, every, settings):
         judged["average"] = judge(np.mean(list(scores.kept.values()), axis=0), test)
         seconds = time.monotonic() - started
         runs.append({"variant": variant, "seed": seed, "seconds": seconds, "judged": judged})
-
-        write_json(out, {"options": options | {"preset": preset}, "cores": os.cpu_count(), "runs": runs})
+        last[variant].append(scores.kept[max(scores.kept)])
+        ensembles = {v: judge(np.mean(kept, axis=0), test) for v, kept in last.items() if kept}
+        asked = {"preset": preset, "cycles": cycles, "settings": settings}
+        write_json(out, {"asked": asked, "cores": os.cpu_count(), "runs": runs, "ensembles": ensembles})
         click.echo(f"seed {seed}, {variant} mitigation: {seconds:.0f} s", err=True)
     for which in runs[0]["judged"]:
         click.echo(table(runs, which) + "\n")
+    ensembles = [{"variant": variant, "judged": {"mean of seeds": found}} for variant, found in ensembles.items()]
+    click.echo(table(ensembles, "mean of seeds"))
 
 
 if __name__ == "__main__":
