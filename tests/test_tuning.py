@@ -86,16 +86,12 @@ def test_exactly_as_many_trials_run_as_asked(trials, search):
     assert sorted(trial["epochs"] for trial in results.trials) == laid_out
 
 
-def test_two_hundred_trials_are_planned_and_begun(search):
-    class Stop(session.Watcher):
-        def planned(self, oracle):
-            self.trials = sum(bracket.trials for bracket in oracle.plan)
-            raise KeyboardInterrupt
-
-    watcher = Stop()
-    with pytest.raises(KeyboardInterrupt):
-        search(trials=200, max_epochs=9, factor=3, watcher=watcher)
-    assert watcher.trials == 200
+@pytest.mark.slow
+def test_two_hundred_trials_run(search):
+    results = search(trials=200, max_epochs=9, factor=3)
+    assert len(results.trials) == len(records(results.out)) == 200
+    assert {trial["status"] for trial in results.trials} == {"COMPLETED"}
+    assert max(trial["epochs"] for trial in results.trials) == 9
 
 
 def test_a_small_space_is_exhausted_and_says_so(search, linear, monkeypatch):
@@ -250,6 +246,38 @@ def test_a_full_disk_ends_the_search_and_is_no_failed_trial(search, monkeypatch,
 def test_objectives_that_cannot_be_read_are_refused_with_what_could(text):
     with pytest.raises(InputError, match="expected a sum of reconstruction, sculpting, val_loss"):
         objectives.Objective.parse(text)
+
+
+class Told:
+    """A model that scores and reconstructs what it is told to."""
+
+    def __init__(self, columns, score, reconstruction):
+        self.resolved_columns, self._score, self._reconstruction = columns, score, reconstruction
+
+    def score(self, events):
+        return self._score
+
+    def results(self, events, names):
+        return {"reconstruction": self._reconstruction}
+
+
+def test_a_score_blind_to_the_mass_has_no_sculpting(train_events):
+    rng = np.random.default_rng(0)
+    found = [
+        objectives.mass_sculpting(Told((), rng.random(len(train_events)), None), train_events, {}) for _ in range(20)
+    ]
+    assert np.mean(found) < 0.03
+    assert objectives.mass_sculpting(Told((), train_events.mass, None), train_events, {}) > 0.3
+
+
+def test_reconstruction_is_measured_in_spreads_of_the_columns_that_vary():
+    x = np.random.default_rng(1).normal(size=(5000, 3)) * [1, 100, 0] + [0, 5000, 0.1]
+    events = Events.from_arrays(x, np.full(5000, 3e3), ["a", "b", "constant"])
+    mean = np.broadcast_to(x.mean(0) + [0, 0, 0.003], x.shape)
+    # of a two-dimensional Gaussian, the mean of the length over the root of 2: sqrt(pi) / 2
+    found = objectives.reconstruction(Told(events.columns, None, mean), events, {})
+    assert abs(found - np.sqrt(np.pi) / 2) < 0.02
+    assert objectives.reconstruction(Told(events.columns, None, x), events, {}) < 1e-4
 
 
 def test_an_objective_is_the_weighted_sum_of_its_terms():
