@@ -27,7 +27,8 @@ def plot_history(rows: Sequence[Mapping[str, object]], path: str | os.PathLike) 
                     axis.plot(*zip(*points), style, label="validation" if key != name else "training")
             axis.set_xlabel("epoch")
             axis.set_ylabel(name.replace("_", " "))
-            axis.legend()
+            if axis.lines:
+                axis.legend()
         for axis in list(axes.flat)[len(names) :]:
             axis.set_visible(False)
         figure.tight_layout()

@@ -45,10 +45,9 @@ def main(model, trials, data, out, objective, max_epochs, factor, preset, settin
         check_new(out)
     if export_to and check_new(export_to).resolve() == out.resolve():
         raise InputError(f"{export_to}: given for --export and --out; name two folders")
-    if not data:
-        click.echo(f"No --data given: tuning on the embedded sample {SAMPLE} (simulated, 20,000 QCD dijets).", err=True)
+    notice = "" if data else f"No --data given: tuning on the embedded sample {SAMPLE} (simulated, 20,000 QCD dijets)."
     events = open_events(data or SAMPLE, mass_range)
-    with stdout_to_stderr(), _display() as watcher:
+    with stdout_to_stderr(), _display(notice) as watcher:
         results = session.search(
             model,
             events,
@@ -102,7 +101,7 @@ def _brief(value):
 
 
 @contextlib.contextmanager
-def _display():
+def _display(notice: str):
     """A live line on a terminal, one line per trial otherwise; always on stderr."""
     from rich.console import Console
     from rich.progress import (
@@ -123,6 +122,8 @@ def _display():
         best = None
 
         def planned(self, oracle):
+            if notice:
+                console.print(notice, highlight=False, soft_wrap=True)
             trials = sum(bracket.trials for bracket in oracle.plan)
             console.print(f"Plan: {trials} trials, {total_epochs(oracle.plan)} epochs")
             for bracket in oracle.plan:
