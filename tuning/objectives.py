@@ -23,7 +23,7 @@ def reconstruction(model, validation: Events, history: Mapping[str, list[float]]
     """Mean over events of the RMS residual, every feature in units of its standard deviation.
 
     mean_i sqrt(1/F sum_f ((x_if - x'_if) / sigma_f)^2), in physical features that vary: the same measure whatever
-    the model's input scaling is. 0 is perfect; about 0.9 is what predicting the mean of everything gives.
+    the model's input scaling is. 0 is perfect; predicting the mean of everything gives a little less than 1.
     """
     x = validation.read("features", model.resolved_columns).astype(np.float64)
     spread = x.std(axis=0)
@@ -36,8 +36,8 @@ def mass_sculpting(model, validation: Events, history: Mapping[str, list[float]]
     """Jensen-Shannon distance of the mass spectrum after a cut on the score, above its statistical floor.
 
     The mean of distance - floor over those of the 50th, 85th, 95th and 99th percentiles that at least `ENOUGH` events
-    pass, and at least 0; see `pipelines.metrics.sculpting`. With N validation events its own noise is about
-    0.1 / sqrt(N / 1000).
+    pass, and at least 0; see `pipelines.metrics.sculpting`. For a score blind to the mass it scatters by 0.008 with
+    1,000 validation events and by 0.002 with 40,000.
     """
     score, mass = model.score(validation), validation.mass
     passed = {p: round(len(mass) * (1 - p / 100)) for p in PERCENTILES}

@@ -21,15 +21,15 @@ def dropout(x: tf.Tensor, rate: tf.Tensor | float, seed: tf.Tensor, use: int) ->
     """Inverted dropout: zero each element with probability `rate`, scale the others by 1 / (1 - rate).
 
     The mask is an integer hash of (element index, `seed`, `use`), so XLA fuses it with its neighbours instead
-    of running a random generator: on CPU the random bits of an ordinary dropout cost more than the network.
+    of running a random generator.
     The mixing function is C. Wellons' `lowbias32` (public domain), a bijection of 32 bits of low bias.
 
     Args:
         x: (B, F) activations.
         rate: probability in [0, 1), a number or a scalar tensor.
         seed: integer scalar that changes at every step.
-        use: which dropout of the network this is; different uses have independent masks (but for one pair of steps
-            and uses in about 10^4, whose masks share a shifted stretch).
+        use: which dropout of the network this is; different uses have independent masks (but for a few pairs
+            of steps and uses in 10^4, whose masks share a shifted stretch).
 
     >>> y = dropout(tf.ones((1000, 100)), rate=0.2, seed=tf.constant(1), use=0)
     >>> abs(float(tf.reduce_mean(y)) - 1) < 0.01

@@ -85,7 +85,7 @@ def cluster_events(
     - `pt eta phi mass e`: the jet, E scheme; `nc`: its constituents;
     - `nisj`: inclusive kt jets of radius `subjet_radius` among them; `nesj`: the exclusive ones at `dcut`;
     - `tauN` = sum(pt min_a dR_a) / sum(pt) over the N axes of exclusive kt of the jet's radius (Thaler and
-      Van Tilburg, arXiv 1011.2268, eq. 2.1, without its 1/R0); `tau21`, `tau32` their ratios;
+      Van Tilburg, arXiv 1011.2268, without its 1/R0); `tau21`, `tau32` their ratios;
     - `eRing0..9`: the share of the jet's energy at dR/radius between two `RING_EDGES`;
     - `mj1j2`: invariant mass of the two jets.
 
