@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,18 @@ import h5py
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.layout import DTYPES, Description, check_datasets, check_finite, check_names, open_hdf5, read_rows, typed
+from pipelines.layout import (
+    AXES,
+    DTYPES,
+    TRUTH,
+    Description,
+    check_datasets,
+    check_finite,
+    check_names,
+    open_hdf5,
+    read_rows,
+    typed,
+)
 from pipelines.outputs import new_disk
 
 BLOCK = 65_536  # events read at a time: 12 MB of 47 columns
@@ -50,49 +62,44 @@ class Events:
         """
         path = Path(path)
         with open_hdf5(path) as file:
-            missing = [name for name in ("features", "mass") if not isinstance(file.get(name), h5py.Dataset)]
+            there = [name for name in DTYPES if isinstance(file.get(name), h5py.Dataset)]
+            missing = [] if {"features", "objects"} & set(there) else ["features"]
+            missing += [] if "mass" in there else ["mass"]
             if missing:
                 raise InputError(
                     f"{path}: no dataset {' and '.join(map(repr, missing))}, found {sorted(file)}; "
                     f"make an events file with `zoo data convert` or `zoo data cluster`"
                 )
             about = Description.from_attributes(file.attrs, path)
-            shape = file["features"].shape
-            if len(shape) != 2 or shape[1] != len(about.columns):
-                raise InputError(
-                    f"{path}: features has shape {shape}, expected (N, {len(about.columns)}) as in 'columns'"
-                )
-            check_names(about.columns, path)
             check_datasets(file, DTYPES, path)
-        return cls(None, path, shape[0], about)
+            _check_shapes({name: file[name].shape for name in there}, about, str(path))
+            size = len(file["mass"])
+        return cls(None, path, size, about)
 
     @classmethod
     def from_arrays(
         cls,
-        features: np.ndarray,
+        features: np.ndarray | None,
         mass: np.ndarray,
-        columns: Sequence[str],
+        columns: Sequence[str] = (),
         *,
+        objects: np.ndarray | None = None,
+        images: np.ndarray | None = None,
         weight: np.ndarray | None = None,
         label: np.ndarray | None = None,
+        process: np.ndarray | None = None,
         **about: object,
     ) -> Events:
-        """Wrap arrays in memory: features (N, F), mass (N,) in GeV, optional weight and label (N,).
+        """Wrap arrays in memory: features (N, F), mass (N,) in GeV, and what else `pipelines.layout` has.
 
         Raises `InputError` if the lengths differ, a name is there twice, or a label is not a whole number 0 to 127.
         """
-        given = {"features": features, "mass": mass, "weight": weight, "label": label}
+        given = {"features": features, "objects": objects, "images": images, "mass": mass}
+        given |= {"weight": weight, "label": label, "process": process}
         arrays = {k: typed(k, v, "arrays in memory") for k, v in given.items() if v is not None}
-        if arrays["features"].ndim != 2 or arrays["features"].shape[1] != len(columns):
-            raise InputError(
-                f"features has shape {arrays['features'].shape}, expected (N, {len(columns)}) as in columns"
-            )
-        size = len(arrays["features"])
-        for name, array in arrays.items():
-            if name != "features" and array.shape != (size,):
-                raise InputError(f"{name} has shape {array.shape}, expected {(size,)}, one for each row of features")
-        check_names(columns, "arrays in memory")
-        return cls(arrays, None, size, Description(columns=tuple(columns), **about))
+        description = Description(columns=tuple(columns), **about)
+        _check_shapes({name: array.shape for name, array in arrays.items()}, description, "arrays in memory")
+        return cls(arrays, None, len(arrays["mass"]), description)
 
     # -- what they are ---------------------------------------------------------------------------
 
@@ -118,9 +125,22 @@ class Events:
         return self.about.columns
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """The datasets that are there, such as `features`, `objects`, `mass`, `label`."""
+        return self._fields
+
+    @property
     def has_labels(self) -> bool:
         """Whether truth is there."""
         return "label" in self._fields
+
+    @property
+    def slots(self) -> int:
+        """P, how many objects an event has room for; 0 if there are none."""
+        if "objects" not in self._fields:
+            return 0
+        with self._source() as source:
+            return source["objects"].shape[1]
 
     @property
     def mass(self) -> np.ndarray:
@@ -145,8 +165,7 @@ class Events:
         Raises `InputError` naming column and count if a value is NaN or infinite.
         """
         parts = [block[field] for block in self.blocks(field, columns=columns)]
-        width = (len(columns or self.columns),) if field == "features" else ()
-        return np.concatenate(parts) if parts else np.empty((0, *width), DTYPES[field])
+        return np.concatenate(parts) if parts else self._nothing(field, columns)
 
     def blocks(
         self,
@@ -155,7 +174,7 @@ class Events:
         size: int = BLOCK,
         starts: Sequence[int] | None = None,
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the named datasets in blocks of at most `size` stored rows, in order.
+        """Yield the named datasets, and `mask` for the objects', in blocks of at most `size` stored rows, in order.
 
         `starts`, first rows of blocks in the file (multiples of `size`), picks blocks and their order:
         that is how events larger than memory are shuffled. `weight` is ones where there is none.
@@ -171,14 +190,28 @@ class Events:
                 if picked is not None and not len(picked):
                     continue
                 block = {}
-                for field in fields:
+                for field in (f for f in fields if f != "mask"):
                     values = self._stored(source, field, start, stop)
                     values = typed(field, values if picked is None else values[picked], self.name)
                     if field == "features" and take is not None:
                         values = values[:, take]
-                    check_finite(values, names if field == "features" else (field,), self.name)
+                    check_finite(values, self._names(field, names), self.name)
                     block[field] = values
+                if "mask" in fields:
+                    objects = block["objects"] if "objects" in block else self._stored(source, "objects", start, stop)
+                    block["mask"] = (objects != 0).any(axis=-1)
                 yield block
+
+    def _names(self, field: str, columns: Sequence[str]) -> Sequence[str]:
+        return {"features": columns, "objects": self.about.object_columns}.get(field, (field,))
+
+    def _nothing(self, field: str, columns: Sequence[str] | None) -> np.ndarray:
+        with self._source() as source:
+            stored = (
+                source["objects" if field == "mask" else field].shape[1:] if field in AXES or field == "mask" else ()
+            )
+        width = {"features": (len(columns or self.columns),), "mask": stored[:1]}.get(field, stored)
+        return np.empty((0, *width), DTYPES.get(field, bool))
 
     def _stored(self, source: Mapping[str, np.ndarray], field: str, start: int, stop: int) -> np.ndarray:
         if field not in self._fields:  # which leaves out what the file has and this selection must not see
@@ -288,8 +321,8 @@ class Events:
     def without_labels(self) -> Events:
         """Return the same events without truth."""
         blind = self.take(np.arange(len(self)))
-        blind._fields = tuple(field for field in self._fields if field != "label")
-        blind.about = dataclasses.replace(self.about, label_names={})
+        blind._fields = tuple(field for field in self._fields if field not in TRUTH)
+        blind.about = dataclasses.replace(self.about, label_names={}, process_names={})
         return blind
 
     def write(self, path: str | os.PathLike) -> None:
@@ -314,9 +347,10 @@ class EventsWriter:
         3
     """
 
-    def __init__(self, path: str | os.PathLike, columns: Sequence[str], **about: object):
+    def __init__(self, path: str | os.PathLike, columns: Sequence[str] = (), **about: object):
         self._about = Description(columns=tuple(columns), **about)
         self._path = path
+        check_names(self._about.columns, path)
 
     def __enter__(self) -> EventsWriter:
         with contextlib.ExitStack() as stack:
@@ -325,22 +359,25 @@ class EventsWriter:
             self._output = stack.pop_all()
         return self
 
-    def append(self, features: np.ndarray, mass: np.ndarray, **optional: np.ndarray) -> None:
-        """Append rows: features (n, F), mass (n,), and label and weight (n,) if every block has them."""
-        block = {"features": features, "mass": mass} | {k: v for k, v in optional.items() if v is not None}
+    def append(self, **block: np.ndarray | None) -> None:
+        """Append rows: `mass` (n,), and the same others of `pipelines.layout` at every call."""
+        block = {name: typed(name, v, str(self._path)) for name, v in block.items() if v is not None}
+        _check_shapes({name: values.shape for name, values in block.items()}, self._about, str(self._path))
         for name, values in block.items():
-            values = typed(name, values, str(self._path))
-            width = (len(self._about.columns),) if name == "features" else ()
-            if values.shape != (len(mass), *width):
-                raise InputError(f"{name} has shape {values.shape}, expected {(len(mass), *width)}")
             if name not in self._file:
-                self._create(name, width)
+                self._create(name, values.shape[1:])
             data = self._file[name]
+            if data.shape[1:] != values.shape[1:]:
+                raise InputError(f"{name} has shape {values.shape}, expected {('n', *data.shape[1:])} as before")
             data.resize(len(data) + len(values), axis=0)
             data[len(data) - len(values) :] = values
         if len({len(self._file[name]) for name in self._file}) != 1:
             raise InputError(f"a block has {sorted(block)}, expected {sorted(self._file)} as the blocks before")
         self._disk.check(self._path)
+
+    def describe(self, **about: object) -> None:
+        """Change what the file will say about itself, such as names that are known only after the last block."""
+        self._about = dataclasses.replace(self._about, **about)
 
     def _create(self, name: str, width: tuple[int, ...]) -> None:
         self._file.create_dataset(
@@ -348,7 +385,7 @@ class EventsWriter:
             shape=(0, *width),
             maxshape=(None, *width),
             dtype=DTYPES[name],
-            chunks=(8192, *width),
+            chunks=(_chunk_rows(width), *width),
             compression="gzip",
             shuffle=True,
         )
@@ -362,6 +399,29 @@ class EventsWriter:
                     self._create(name, width)
             self._file.attrs.update(self._about.to_attributes())
         return None
+
+
+def _chunk_rows(width: tuple[int, ...]) -> int:
+    """Return how many events a chunk of the file holds: 8192, fewer of large ones so that it stays near 2 MB."""
+    return max(64, min(8192, 2**19 // max(1, math.prod(width))))
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], about: Description, where: str) -> None:
+    """Raise `InputError` unless shapes of arrays are those of the format and of the names in the description."""
+    named = {"features": about.columns, "objects": about.object_columns}
+    rows = next((name for name in named if name in shapes), None)
+    if rows is None or "mass" not in shapes:
+        raise InputError(f"{where}: {sorted(shapes)}, expected mass and at least one of features and objects")
+    for name, shape in shapes.items():
+        axes = (*AXES.get(name, ())[:-1], len(named[name])) if name in named else AXES.get(name, ())
+        expected = (shapes[rows][0], *axes)
+        if len(shape) != len(expected) or any(n != m for n, m in zip(shape, expected) if not isinstance(m, str)):
+            text = f"({', '.join(map(str, expected))}{',' if len(expected) == 1 else ''})"
+            source = "columns" if name == "features" else "object_columns"
+            hint = f" as in {source!r}" if name in named else f", one for each row of {rows}"
+            raise InputError(f"{where}: {name} has shape {shape}, expected {text}{hint}")
+    for names in named.values():
+        check_names(names, where)
 
 
 def _default(field: str, size: int, where: str) -> np.ndarray:

@@ -2,15 +2,21 @@
 
 Layout of a file (schema version 1):
 
-| dataset    | shape     | type    | what                                                        |
-|------------|-----------|---------|-------------------------------------------------------------|
-| `features` | (N, F)    | float32 | fixed-length variables of an event, names in `columns`       |
-| `mass`     | (N,)      | float32 | the spectrum that is bump-hunted, GeV                        |
-| `weight`   | (N,)      | float32 | optional training weight                                     |
-| `label`    | (N,)      | int8    | optional truth: 0 background, k > 0 signal k; evaluation only |
+| dataset    | shape        | type    | what                                                                |
+|------------|--------------|---------|---------------------------------------------------------------------|
+| `features` | (N, F)       | float32 | fixed-length variables of an event, names in `columns`             |
+| `objects`  | (N, P, C)    | float32 | reconstructed particles, names of the C numbers in `object_columns` |
+| `images`   | (N, J, H, W) | float32 | pictures of an event's J leading jets                               |
+| `mass`     | (N,)         | float32 | the spectrum that is bump-hunted, GeV                               |
+| `weight`   | (N,)         | float32 | optional event weight                                               |
+| `label`    | (N,)         | int8    | optional truth: 0 background, k > 0 signal k; evaluation only       |
+| `process`  | (N,)         | int16   | optional truth: which simulated process or sample; evaluation only  |
 
-Attributes: `columns`, `units`, `mass_column`, `dataset`, `label_names` (JSON), `source`, `license`,
-`citation`, `schema_version`.
+`mass` is always there, and at least one of `features` and `objects`. Objects are padded with zeros: a slot is
+empty where all its numbers are 0, and `mask` (N, P), bool, which is not stored, is False there.
+
+Attributes: `columns`, `units`, `object_columns`, `object_units`, `mass_column`, `dataset`, `label_names` and
+`process_names` (JSON), `source`, `license`, `citation`, `schema_version`.
 """
 
 from __future__ import annotations
@@ -28,18 +34,31 @@ import numpy as np
 from pipelines.errors import InputError
 
 SCHEMA_VERSION = 1
-DTYPES = {"features": np.float32, "mass": np.float32, "weight": np.float32, "label": np.int8}
+DTYPES = {
+    "features": np.float32,
+    "objects": np.float32,
+    "images": np.float32,
+    "mass": np.float32,
+    "weight": np.float32,
+    "label": np.int8,
+    "process": np.int16,
+}
+AXES = {"features": ("F",), "objects": ("P", "C"), "images": ("J", "H", "W")}  # the others: one number an event
+TRUTH = ("label", "process")
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
     """What a set of events says about itself: column names and units, truth names, origin and licence."""
 
-    columns: tuple[str, ...]
+    columns: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
+    object_columns: tuple[str, ...] = ()
+    object_units: tuple[str, ...] = ()
     mass_column: str = ""
     dataset: str = ""
     label_names: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    process_names: Mapping[int, str] = dataclasses.field(default_factory=dict)
     source: str = ""
     license: str = ""
     citation: str = ""
@@ -47,9 +66,11 @@ class Description:
     def to_attributes(self) -> dict[str, object]:
         """Return the HDF5 attributes that hold this description."""
         values = dataclasses.asdict(self)
-        values["columns"] = list(self.columns)
-        values["units"] = list(self.units) or [""] * len(self.columns)
-        values["label_names"] = json.dumps({str(k): v for k, v in self.label_names.items()})
+        for names, units in (("columns", "units"), ("object_columns", "object_units")):
+            values[names] = list(values[names])
+            values[units] = list(values[units]) or [""] * len(values[names])
+        for names in ("label_names", "process_names"):
+            values[names] = json.dumps({str(k): v for k, v in values[names].items()})
         return values | {"schema_version": SCHEMA_VERSION}
 
     @classmethod
@@ -64,8 +85,11 @@ class Description:
         if version > SCHEMA_VERSION:
             raise InputError(f"{path}: schema version {version}, this release reads up to {SCHEMA_VERSION}; upgrade")
         values = {f.name: as_text(attributes.get(f.name, "")) for f in dataclasses.fields(cls)}
-        values |= {name: tuple(map(as_text, attributes.get(name, ()))) for name in ("columns", "units")}
-        return cls(**values | {"label_names": read_label_names(attributes, path)})
+        for name in ("columns", "units", "object_columns", "object_units"):
+            values[name] = tuple(map(as_text, attributes.get(name, ())))
+        for name in ("label_names", "process_names"):
+            values[name] = read_names(attributes, name, path)
+        return cls(**values)
 
 
 def match_columns(patterns: Sequence[str], available: Sequence[str], where: str = "the data") -> tuple[str, ...]:
@@ -89,16 +113,20 @@ def match_columns(patterns: Sequence[str], available: Sequence[str], where: str 
 
 
 def typed(field: str, values: np.ndarray, where: str) -> np.ndarray:
-    """Return values of `features`, `mass`, `weight` or `label` in the type of the format.
+    """Return values of a dataset of the format in its type.
 
     Raises `InputError` for a label that is not a whole number 0 to 127: int8 would make another one of it.
     """
     values = np.asarray(values)
-    if field == "label" and values.dtype != bool:
-        bad = values[~((values >= 0) & (values <= 127) & (values == np.floor(values)))]
+    if field in TRUTH and values.dtype != bool:
+        most = np.iinfo(DTYPES[field]).max
+        bad = values[~((values >= 0) & (values <= most) & (values == np.floor(values)))]
         if bad.size:
             allowed = "0 for background or a whole number up to 127 for a signal"
-            raise InputError(f"{where}: label {bad.flat[0]:g}, expected {allowed}")
+            raise InputError(
+                f"{where}: {field} {bad.flat[0]:g}, "
+                f"expected {allowed if field == 'label' else f'a whole number 0 to {most}'}"
+            )
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite then, and refused by `check_finite`
         return values.astype(DTYPES[field], copy=False)
 
@@ -115,10 +143,10 @@ def read_rows(data: np.ndarray | h5py.Dataset, start: int, stop: int, where: str
 
 
 def check_finite(values: np.ndarray, names: Sequence[str], where: str) -> None:
-    """Raise `InputError` with columns and counts if values (n,) or (n, F) of these names are NaN or infinite."""
+    """Raise `InputError` with columns and counts if values (n,) or (n, ..., F) of these names are NaN or infinite."""
     bad = ~np.isfinite(values)
     if bad.any():
-        counts = bad.reshape(len(values), -1).sum(axis=0)
+        counts = bad.reshape(-1, len(names)).sum(axis=0)
         found = ", ".join(f"{name!r} {count}" for name, count in zip(names, counts) if count)
         raise InputError(f"{where}: NaN or infinite values (column, count): {found}; remove those events first")
 
@@ -132,14 +160,14 @@ def as_text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def read_label_names(attributes: Mapping[str, object], path: Path) -> dict[int, str]:
-    """Return the attribute `label_names`, empty if there is none; raises `InputError` if it is not such JSON."""
-    text = as_text(attributes.get("label_names", "")) or "{}"
+def read_names(attributes: Mapping[str, object], name: str, path: Path) -> dict[int, str]:
+    """Return the attribute `label_names` or `process_names`, empty if there is none; raises `InputError` if damaged."""
+    text = as_text(attributes.get(name, "")) or "{}"
     try:
         return {int(k): str(v) for k, v in json.loads(text).items()}
     except (ValueError, AttributeError):
         example = '{"0": "background"}'
-        raise InputError(f"{path}: attribute label_names is {text[:60]!r}, expected JSON like {example}") from None
+        raise InputError(f"{path}: attribute {name} is {text[:60]!r}, expected JSON like {example}") from None
 
 
 def check_names(columns: Sequence[str], where: object) -> None:
@@ -151,15 +179,18 @@ def check_names(columns: Sequence[str], where: object) -> None:
 
 def check_datasets(file: h5py.File, names: Iterable[str], path: Path) -> None:
     """Raise `InputError` unless those of the named datasets that are there hold numbers, one row an event."""
-    rows = file["features"].shape[:1]
-    for name in names:
-        data = file.get(name)
-        if data is None:
-            continue
+    there = {name: file[name] for name in names if name in file}
+    rows = next((data.shape[:1] for name, data in there.items() if isinstance(data, h5py.Dataset)), ())
+    for name, data in there.items():
         if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "fiub":
             raise InputError(f"{path}: {name} is {data}, expected a dataset of numbers")
-        if name != "features" and data.shape != rows:
-            raise InputError(f"{path}: {name} has shape {data.shape}, expected {rows}")
+        if data.shape[:1] != rows or data.ndim != 1 + len(AXES.get(name, ())):
+            raise InputError(f"{path}: {name} has shape {data.shape}, expected {_shape(rows, name)}")
+
+
+def _shape(rows: tuple[int, ...], name: str) -> str:
+    axes = [*map(str, rows), *AXES.get(name, ())]
+    return f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
 
 
 def open_hdf5(path: str | os.PathLike) -> h5py.File:

@@ -94,7 +94,7 @@ NO_EVENTS_FILE = {
     "{files}/truncated.h5": "damaged or truncated",
     "{files}/nothing.h5": "no dataset 'features' and 'mass'",
     "{files}/no_mass.h5": "no dataset 'mass'",
-    "{files}/narrow.h5": "features has shape (300, 46), expected (N, 47)",
+    "{files}/narrow.h5": "features has shape (300, 46), expected (300, 47) as in 'columns'",
     "{files}/short_mass.h5": "mass has shape (299,), expected (300,)",
     "lhco_rnd_real": "zoo data cluster",
 }
