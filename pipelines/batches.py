@@ -1,37 +1,46 @@
-"""Events to `tf.data`: static batches, shuffled by a seed, from memory where they fit and from disk where not.
+"""Events to `tf.data`: static batches, shuffled by a seed, the same ones wherever the events are kept.
 
-A batch is a dict of tensors: `features` (B, F), `mass` (B,) in GeV, `weight` (B,). Labels are never read here.
+A batch is a dict of tensors: `features` (B, F) and, if asked for, `objects` (B, P, C) and `mask` (B, P); `mass` (B,)
+in GeV, `weight` (B,). Labels are never read here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
 
 from pipelines.errors import InputError
-from pipelines.events import BLOCK, Events
+from pipelines.events import BLOCK, CHUNK, Events
+from pipelines.rows import Packing, Piece, Transform, Weighting, keep, pieces_of
 
-MEMORY = 4 * 2**30  # bytes of features that are held in memory; more are streamed from disk
-STREAM_BLOCK = 8192  # events read together when streaming: a chunk of the file
-POOL = 64  # blocks shuffled together: 100 MB of 47 columns. Many small ones mix a file sorted by mass better than few
-
-Transform = Callable[[np.ndarray], tf.Tensor]
-Weighting = Callable[[np.ndarray], np.ndarray]
+UNIT = CHUNK  # events that stay neighbours on disk, read together
+POOL = 2**26  # bytes of rows shuffled together. Many small units mix a file sorted by mass better than few large ones
+LEAST = 16  # units that are shuffled together at least
 
 
 class Batches:
     """Batches of a set of events, in an order that depends only on the seed and the number of the pass.
 
+    In a pass the units of `UNIT` neighbouring events come in random order, and the events of as many units as `POOL`
+    holds are shuffled together: all events, up to some 300,000 of 47 columns.
+
     Args:
         events: the events; their labels are not read.
         columns: the features, in the order wanted.
-        batch_size: B, static; the events left over after whole batches are another ones at each pass.
+        batch_size: B, static; the events left over after whole batches are other ones at each pass.
+        objects: give `objects` and `mask` too.
         transform: applied to features (n, F) in physical units, e.g. a model's scaler.
         weighting: event weights from masses (n,) in GeV, multiplied with the events' own.
         seed: fixes the order.
-        memory: bytes of features up to which all events are held in memory, by default `MEMORY`.
+        memory, cache: bytes of memory and the folder that may hold the events, as in `pipelines.rows.keep`.
+        shard: (k, n), the k-th of n workers that train together: of every pass it gets its share of the units, and
+            as many batches as the others.
+        readers: threads that read; the order does not depend on them.
 
     Raises `InputError` if there are fewer events than one batch.
 
@@ -48,110 +57,118 @@ class Batches:
         columns: Sequence[str],
         batch_size: int,
         *,
+        objects: bool = False,
         transform: Transform | None = None,
         weighting: Weighting | None = None,
         seed: int = 0,
         memory: int | None = None,
+        cache: str | os.PathLike | None = None,
+        shard: tuple[int, int] = (0, 1),
+        readers: int = 2,
     ):
-        if len(events) < batch_size:
-            raise InputError(
-                f"{events.name}: {len(events)} events are fewer than one batch of {batch_size}; lower batch_size"
-            )
-        self.events, self.columns, self.batch_size, self.seed = events, list(columns), batch_size, seed
-        self.steps = len(events) // batch_size
-        self._transform, self._weighting = transform, weighting
-        self.in_memory = len(events) * len(self.columns) * 4 <= (MEMORY if memory is None else memory)
-        if self.in_memory:
-            with tf.device("CPU"):  # where tf.data gathers batches from them, also when there is a GPU
-                self._arrays = {k: tf.constant(v) for k, v in self._all().items()}
+        worker, workers = shard
+        if not 0 <= worker < workers:
+            raise InputError(f"shard {shard}: expected (k, n) with 0 <= k < n")
+        self.events, self.batch_size, self.seed = events, batch_size, seed
+        self._units, self._shard, self._readers = pieces_of(events, UNIT), slice(worker, None, workers), readers
+        self.steps = self._fewest(workers) // batch_size
+        check_enough(events, batch_size, self.steps)
+        packing = Packing(len(columns), events.shape_of("objects") if objects else (0, 0))
+        self.packing = packing
+        self._pool = max(LEAST, POOL // (4 * packing.width * UNIT))
+        self._rows = keep(events, columns, packing, transform, weighting, memory=memory, cache=cache)
+        self.error: Exception | None = None  # what went wrong while reading: TensorFlow tells it as a long text
+
+    @property
+    def kept(self) -> str:
+        """Where the events are: "InMemory", "OnDisk", or "FromFile", read anew at every pass."""
+        return type(self._rows).__name__
 
     def shuffled(self, first_pass: int = 0) -> tf.data.Dataset:
         """Return passes `first_pass`, `first_pass + 1`, ... without end, each in another order."""
-        passes = tf.data.Dataset.counter(first_pass)
-        data = passes.flat_map(self._one_pass) if self.in_memory else self._streamed(first_pass)
+
+        def pools():
+            for number in itertools.count(first_pass):
+                yield from self._one_pass(np.random.default_rng([self.seed, number]))
+
+        data = self._dataset(pools).flat_map(self._cut)
+        return _to_device(data.prefetch(8))
+
+    def ordered(self, drop_remainder: bool = True) -> tf.data.Dataset:
+        """Return the batches once, in the order of the events; the last, incomplete one only if not dropped."""
+
+        def pools():
+            size = max(1, BLOCK // self.batch_size) * self.batch_size
+            for start in range(0, len(self.events), size):
+                rows = self._read([(start, min(start + size, len(self.events)))])
+                yield rows, np.zeros((0, self.batch_size), np.int32)
+
+        data = self._dataset(pools).flat_map(
+            lambda rows, _: tf.data.Dataset.from_tensor_slices(rows).batch(self.batch_size, drop_remainder)
+        )
+        data = data.map(self.packing.unpack)
+        count = len(self.events) // self.batch_size if drop_remainder else -(-len(self.events) // self.batch_size)
+        data = data.apply(tf.data.experimental.assert_cardinality(count))  # Keras asks how many there are
         return data.prefetch(8)
 
-    def ordered(self) -> tf.data.Dataset:
-        """Return the batches once, in the order of the events; an incomplete last batch is left out."""
-        if self.in_memory:
-            rows = tf.data.Dataset.range(self.steps).map(
-                lambda i: tf.range(self.batch_size) + tf.cast(i, tf.int32) * self.batch_size
-            )
-            return rows.map(self._gather).prefetch(8)
-        streamed = self._from(
-            lambda: _rebatch(self._blocks(range(0, self.events.rows_in_store, BLOCK)), self.batch_size)
+    def _fewest(self, workers: int) -> int:
+        """Return how many events a worker gets at least in any pass, whichever units it draws."""
+        sizes = sorted(sum(last - first for first, last in unit) for unit in self._units)
+        return sum(sizes[: len(sizes) // workers])
+
+    def _one_pass(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield rows (n, width) of a pool of units, and which of them make its batches, (steps, B)."""
+        units = rng.permutation(len(self._units))[self._shard]
+        pools = [units[i : i + self._pool] for i in range(0, len(units), self._pool)]
+        rest, left = np.empty((0, self.packing.width), np.float32), self.steps
+        with ThreadPoolExecutor(self._readers) as readers:
+            waiting = self._ask(readers, pools[0])
+            for following in [*pools[1:], None]:
+                parts = [rest, *(part.result() for part in waiting)]
+                waiting = [] if following is None else self._ask(readers, following)
+                rows = np.concatenate(parts)
+                order = np.concatenate([np.arange(len(rest)), len(rest) + rng.permutation(len(rows) - len(rest))])
+                steps = min(len(rows) // self.batch_size, left)
+                left -= steps
+                if steps:
+                    yield rows, order[: steps * self.batch_size].reshape(steps, -1).astype(np.int32)
+                rest = rows[order[steps * self.batch_size :]]
+
+    def _ask(self, readers: ThreadPoolExecutor, units: np.ndarray) -> list[Future]:
+        pieces = [piece for unit in units for piece in self._units[unit]]
+        each = -(-len(pieces) // self._readers)
+        return [readers.submit(self._read, pieces[i : i + each]) for i in range(0, len(pieces), each)]
+
+    def _read(self, pieces: Sequence[Piece]) -> np.ndarray:
+        try:
+            return self._rows.read(pieces)
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _dataset(self, pools) -> tf.data.Dataset:
+        signature = (
+            tf.TensorSpec((None, self.packing.width), tf.float32),
+            tf.TensorSpec((None, self.batch_size), tf.int32),
         )
-        return streamed.apply(tf.data.experimental.assert_cardinality(self.steps))  # Keras asks how many there are
+        with tf.device("CPU"):
+            return tf.data.Dataset.from_generator(pools, output_signature=signature).prefetch(1)
 
-    def _one_pass(self, number):
-        seed = tf.stack([tf.constant(self.seed, tf.int64), number])
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(self.events)), seed=seed)
-        rows = tf.reshape(order[: self.steps * self.batch_size], (self.steps, self.batch_size))
-        return tf.data.Dataset.from_tensor_slices(rows).map(self._gather)
-
-    def _gather(self, rows):
-        return {name: tf.gather(values, rows) for name, values in self._arrays.items()}
-
-    def _all(self) -> dict[str, np.ndarray]:
-        size, row = len(self.events), 0
-        arrays = {"features": np.empty((size, len(self.columns)), np.float32)}
-        arrays |= {name: np.empty(size, np.float32) for name in ("mass", "weight")}
-        for block in self._blocks(range(0, self.events.rows_in_store, BLOCK)):
-            stop = row + len(block["mass"])
-            for name, values in block.items():
-                arrays[name][row:stop] = values
-            row = stop
-        return arrays
-
-    def _streamed(self, first_pass: int) -> tf.data.Dataset:
-        def generate() -> Iterator[dict[str, np.ndarray]]:
-            number = first_pass
-            while True:
-                yield from self._one_streamed_pass(np.random.default_rng([self.seed, number]))
-                number += 1
-
-        return self._from(generate)
-
-    def _one_streamed_pass(self, rng: np.random.Generator) -> Iterator[dict[str, np.ndarray]]:
-        """Visit the blocks of the file in random order and shuffle the events of every `POOL` blocks together."""
-        starts = rng.permutation(np.arange(0, self.events.rows_in_store, STREAM_BLOCK))
-        pools = (starts[i : i + POOL] for i in range(0, len(starts), POOL))
-
-        def mixed():
-            for pool in pools:
-                blocks = list(self._blocks(pool, STREAM_BLOCK))
-                joined = {k: np.concatenate([b[k] for b in blocks]) for k in blocks[0]} if blocks else {}
-                order = rng.permutation(len(joined["mass"])) if blocks else []
-                yield {k: v[order] for k, v in joined.items()}
-
-        yield from _rebatch(mixed(), self.batch_size)
-
-    def _blocks(self, starts: Sequence[int], size: int = BLOCK) -> Iterator[dict[str, np.ndarray]]:
-        for block in self.events.blocks("features", "mass", "weight", columns=self.columns, starts=starts, size=size):
-            if self._transform is not None:
-                block["features"] = np.asarray(self._transform(block["features"]), np.float32)
-            if self._weighting is not None:
-                block["weight"] = block["weight"] * self._weighting(block["mass"])
-            yield block
-
-    def _from(self, generate: Callable[[], Iterator[dict[str, np.ndarray]]]) -> tf.data.Dataset:
-        shapes = {
-            "features": (self.batch_size, len(self.columns)),
-            "mass": (self.batch_size,),
-            "weight": (self.batch_size,),
-        }
-        signature = {k: tf.TensorSpec(v, tf.float32) for k, v in shapes.items()}
-        return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(8)
+    def _cut(self, rows: tf.Tensor, order: tf.Tensor) -> tf.data.Dataset:
+        batches = tf.data.Dataset.from_tensor_slices(order)
+        return batches.map(lambda chosen: self.packing.unpack(tf.gather(rows, chosen)))
 
 
-def _rebatch(blocks: Iterator[dict[str, np.ndarray]], size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Cut blocks of any length into batches of `size`; what is left at the end is dropped."""
-    rest: dict[str, np.ndarray] = {}
-    for block in blocks:
-        if not block:
-            continue
-        rest = {k: np.concatenate([rest[k], v]) for k, v in block.items()} if rest else block
-        whole = len(rest["mass"]) // size * size
-        for start in range(0, whole, size):
-            yield {k: v[start : start + size] for k, v in rest.items()}
-        rest = {k: v[whole:] for k, v in rest.items()}
+def check_enough(events: Events, batch_size: int, steps: int | None = None) -> None:
+    """Raise `InputError` if there are fewer events than one batch (or no `steps` for each worker)."""
+    if not (len(events) // batch_size if steps is None else steps):
+        share = " for all workers" if steps == 0 and len(events) >= batch_size else ""
+        raise InputError(
+            f"{events.name}: {len(events)} events{share} are fewer than one batch of {batch_size}; lower batch_size"
+        )
+
+
+def _to_device(data: tf.data.Dataset) -> tf.data.Dataset:
+    """Have batches copied to the GPU before they are asked for, if there is one."""
+    devices = tf.config.list_logical_devices("GPU")
+    return data.apply(tf.data.experimental.prefetch_to_device(devices[0].name, 2)) if devices else data

@@ -2,7 +2,7 @@
 
 While `out` is being made, `out.parts` beside it holds the finished chunks, one small HDF5 file each, and `job.json`,
 which says what is being made of what. The same command again takes these chunks as they are and does the others;
-another command for the same `out` is refused. When all are there they are joined, in order, into `out`, which
+another command for the same `out` is refused. Input that cannot be used ends the job and its chunks. When all are there they are joined, in order, into `out`, which
 appears whole, and `out.parts` goes.
 """
 
@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 
 from pipelines.cluster import Task, open_workers
-from pipelines.errors import InputError
+from pipelines.errors import InputError, Unfinished
 from pipelines.events import EventsWriter
 from pipelines.layout import open_hdf5
 from pipelines.outputs import check_new, new_disk, write_json
@@ -179,6 +179,8 @@ class _Parts:
 
     def _size(self, number: int) -> int:
         with open_hdf5(self._path(number)) as file:
+            if "counts" not in file.attrs:
+                raise InputError(f"{self._path(number)}: no attribute counts; damaged")
             return max((len(file[name]) for name in file), default=0)
 
     def _read(self, number: int, names: Sequence[str] | None = None) -> tuple[Arrays, dict[str, int]]:
@@ -196,6 +198,7 @@ def _parts(out: Path, job: Mapping[str, object]) -> Iterator[_Parts]:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another output") from None
+    mine = False
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -204,10 +207,12 @@ def _parts(out: Path, job: Mapping[str, object]) -> Iterator[_Parts]:
         except OSError:
             pass  # some file systems of batch farms have no locks; then it is the user who must not start two
         _same_job(folder, json.loads(json.dumps(job)))
+        mine = True
         yield _Parts(folder)
         shutil.rmtree(folder, ignore_errors=True)
-    except BaseException:
-        if not any(folder.glob("*.h5")):  # nothing to go on from
+    except BaseException as error:
+        hopeless = isinstance(error, InputError) and not isinstance(error, Unfinished)  # the job itself must change
+        if mine and (hopeless or not any(folder.glob("*.h5"))):
             shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:
@@ -219,9 +224,12 @@ def _same_job(folder: Path, job: Mapping[str, object]) -> None:
     if not path.exists():
         write_json(path, job)
         return
-    found = json.loads(path.read_text())
-    if found != job:
+    try:
+        found = json.loads(path.read_text())
         before, now = ({**j["options"], "sources": j["sources"]} for j in (found, job))
+    except (ValueError, TypeError, KeyError):
+        raise InputError(f"{path}: damaged; remove {folder} and begin anew") from None
+    if found != job:
         names = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
         raise InputError(
             f"{folder}: chunks of an unfinished run with other {', '.join(names)}; "

@@ -7,13 +7,16 @@ a task gives must not depend on who does it: then one process, four, or a batch 
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, Unfinished
 
 AHEAD = 3  # tasks handed out for each worker: one in progress, the others waiting so that no worker does
 
@@ -56,7 +59,7 @@ class Farm:
         """Yield (number, function(*task)) as tasks finish; `tasks` is read only as far ahead as workers need.
 
         What a task raises is raised here. A worker that dies gives its task to another one.
-        Raises `InputError` if workers die of the same task again and again.
+        Raises `Unfinished` if workers die of the same task again and again.
         """
         from distributed import KilledWorker, as_completed
 
@@ -77,7 +80,7 @@ class Farm:
                     result = future.result()
                 except KilledWorker:
                     self._settle()
-                    raise InputError(
+                    raise Unfinished(
                         f"task {number}: every worker that tried it died, probably for want of memory; "
                         f"use fewer workers, or smaller blocks"
                     ) from None
@@ -126,20 +129,40 @@ def _client(workers: int, scheduler: str | None):
         try:
             client = distributed.Client(scheduler, timeout=10)
         except (OSError, ValueError) as error:
-            raise InputError(
-                f"scheduler {scheduler}: {str(error) or 'no answer'}; expected the address of a running "
-                f"Dask scheduler, as tcp://host:8786"
-            ) from None
-        with client:
-            yield client
-        return
+            reason = str(error) or "no answer"
+        else:
+            with client:
+                yield client
+            return
+        # Away with the client that failed, here: Python would end it in any thread, also in that of the next client
+        # while that starts, and both would wait for each other forever (distributed 2026.8).
+        gc.collect()
+        raise InputError(
+            f"scheduler {scheduler}: {reason}; expected the address of a running Dask scheduler, as tcp://host:8786"
+        )
     options = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "silence_logs": logging.CRITICAL}
-    # No dashboard: it would take a port. No memory limit: Dask would stop a worker that maps a large file.
-    with (
-        distributed.LocalCluster(**options, dashboard_address=None, memory_limit=0) as local,
-        distributed.Client(local) as client,
-    ):
+    # No dashboard, and its server on any free port of this machine alone: a second farm would warn of port 8787.
+    # No memory limit: Dask would stop a worker that maps a large file.
+    server = {"dashboard_address": "127.0.0.1:0"}
+    with _deaf_children():
+        local = distributed.LocalCluster(**options, dashboard_address=None, scheduler_kwargs=server, memory_limit=0)
+    with local, distributed.Client(local) as client:
         yield client
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Let processes started meanwhile ignore Ctrl-C, which a terminal sends to all: this one ends them in good order."""
+    if threading.current_thread() is not threading.main_thread():  # the only one that may, and that hears it
+        yield
+        return
+    # For the two seconds of the start nobody hears it. (A blocked signal would wait, but Python's resource tracker
+    # unblocks it in the children.)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -7,3 +7,10 @@ class InputError(ValueError):
     Its message is one line: the file or argument, what was found, what was expected, what to try.
     The command line prints it on stderr and exits with code 2.
     """
+
+
+class Unfinished(InputError):
+    """Not the input stopped a long job but where it ran: a full disk, workers that died.
+
+    What is finished is kept, and the same command may succeed later.
+    """

@@ -16,7 +16,8 @@ Layout of a file (schema version 1):
 empty where all its numbers are 0, and `mask` (N, P), bool, which is not stored, is False there.
 
 Attributes: `columns`, `units`, `object_columns`, `object_units`, `mass_column`, `dataset`, `label_names` and
-`process_names` (JSON), `source`, `license`, `citation`, `schema_version`.
+`process_names` (JSON), `source`, `license`, `citation`, `schema_version`. Chunked by event, compressed with
+Zstandard: `import hdf5plugin` before reading a file with h5py alone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import h5py
+
+# Registers the Zstandard filter of events files, and the Blosc filter of the published LHC Olympics files.
+import hdf5plugin  # noqa: F401
 import numpy as np
 
 from pipelines.errors import InputError

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, Unfinished
 
 
 def check_new(path: str | os.PathLike) -> Path:
@@ -164,6 +164,6 @@ def _told(path: str | os.PathLike) -> Iterator[None]:
         raise _refusal(path, error) from None
 
 
-def _refusal(path: str | os.PathLike, error: OSError) -> InputError:
+def _refusal(path: str | os.PathLike, error: OSError) -> Unfinished:
     hint = "free some space there or " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
-    return InputError(f"{path}: cannot be written ({error.strerror}); {hint}choose another output")
+    return Unfinished(f"{path}: cannot be written ({error.strerror}); {hint}choose another output")

@@ -29,21 +29,26 @@ class FlatMass:
     """
 
     def __init__(self, events: Events, bins: int = 500):
-        mass = events.mass.astype(np.float64)
-        self.edges = np.histogram_bin_edges(mass, bins)
-        # In float64: NumPy sums in the type of the weights, and a float32 sum of millions loses single events.
-        content, _ = np.histogram(mass, self.edges, weights=events.weight.astype(np.float64))
+        low, high = np.inf, -np.inf
+        for block in events.blocks("mass"):
+            low, high = min(low, block["mass"].min()), max(high, block["mass"].max())
+        self.edges = np.histogram_bin_edges(np.array([low, high], np.float64), bins)
+        content, number = np.zeros(bins), np.zeros(bins)
+        for block in events.blocks("mass", "weight"):
+            # In float64: NumPy sums in the type of the weights, and a float32 sum of millions loses single events.
+            mass, weight = (block[name].astype(np.float64) for name in ("mass", "weight"))
+            content += np.histogram(mass, self.edges, weights=weight)[0]
+            number += np.histogram(mass, self.edges)[0]
         filled = content > 0
         share = content.sum() / filled.sum()
         centres = (self.edges[1:] + self.edges[:-1]) / 2
         # other events than these may fall where these have none: they weigh as the nearest of these do
         nearest = np.abs(centres[:, None] - centres[filled][None, :]).argmin(axis=1)
         self.weights = (share / content[filled])[nearest]
-        weights = self(mass)
-        effective = weights.sum() ** 2 / np.square(weights).sum()
-        if effective < 0.1 * len(mass):
+        effective = (number @ self.weights) ** 2 / (number @ np.square(self.weights))
+        if effective < 0.1 * len(events):
             warnings.warn(
-                f"weights that flatten the mass spectrum leave {effective:.0f} effective of {len(mass)} events; "
+                f"weights that flatten the mass spectrum leave {effective:.0f} effective of {len(events)} events; "
                 f"cut off its tail, as with --mass-range 2700 5000",
                 stacklevel=2,
             )

@@ -5,15 +5,18 @@ import itertools
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy.stats import spearmanr
 
 from pipelines import Events, InputError, batches
+from pipelines import rows as rows_module
 from pipelines.batches import Batches
+from pipelines.mixing import join
 from pipelines.selection import FlatMass
 
 SIZE, B = 1000, 64  # 15 whole batches and 40 events left over
 COLUMNS = ["number", "pt_1"]
-STREAM_BLOCK = batches.STREAM_BLOCK  # before `small_blocks`
+UNIT, POOL = batches.UNIT, batches.POOL  # before `small_units`
 
 
 @pytest.fixture
@@ -34,13 +37,15 @@ def events(arrays, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    """Blocks and pools that suit 1000 events: 32 blocks in pools of 8."""
-    monkeypatch.setattr(batches, "STREAM_BLOCK", 32)
-    monkeypatch.setattr(batches, "POOL", 8)
+def small_units(monkeypatch):
+    """Units and pools that suit 1000 events: 32 units in pools of 8."""
+    monkeypatch.setattr(batches, "UNIT", 32)
+    monkeypatch.setattr(batches, "LEAST", 8)
+    monkeypatch.setattr(batches, "POOL", 1)
 
 
-both = pytest.mark.parametrize("memory", [batches.MEMORY, 0], ids=["in memory", "streamed"])
+IN_MEMORY, ON_DISK, FROM_FILE = {"memory": 2**30}, {"memory": 0, "cache": "/var/tmp"}, {"memory": 0, "cache": ""}
+both = pytest.mark.parametrize("kept", [IN_MEMORY, ON_DISK, FROM_FILE], ids=["memory", "disk", "file"])
 
 
 def passes(made, count, first=0):
@@ -53,9 +58,8 @@ def passes(made, count, first=0):
 
 
 @both
-def test_shapes_are_static_so_that_xla_compiles_once(memory, events):
-    made = Batches(events, COLUMNS, B, memory=memory)
-    assert made.in_memory == bool(memory)
+def test_shapes_are_static_so_that_xla_compiles_once(kept, events):
+    made = Batches(events, COLUMNS, B, **kept)
     for data in (made.shuffled(), made.ordered()):
         spec = data.element_spec
         assert {name: tuple(s.shape) for name, s in spec.items()} == {"features": (B, 2), "mass": (B,), "weight": (B,)}
@@ -64,8 +68,8 @@ def test_shapes_are_static_so_that_xla_compiles_once(memory, events):
 
 
 @both
-def test_a_row_keeps_its_features_mass_and_weight_together(memory, events, arrays):
-    for batch in Batches(events, ["pt_1", "number"], B, memory=memory).shuffled().take(20).as_numpy_iterator():
+def test_a_row_keeps_its_features_mass_and_weight_together(kept, events, arrays):
+    for batch in Batches(events, ["pt_1", "number"], B, **kept).shuffled().take(20).as_numpy_iterator():
         rows = batch["features"][:, 1].astype(int)
         np.testing.assert_array_equal(batch["features"][:, 0], arrays["features"][rows, 1].astype(np.float32))
         np.testing.assert_array_equal(batch["mass"], arrays["mass"][rows].astype(np.float32))
@@ -73,17 +77,17 @@ def test_a_row_keeps_its_features_mass_and_weight_together(memory, events, array
 
 
 @both
-def test_transform_is_applied_to_the_features_alone(memory, events, arrays):
-    made = Batches(events, COLUMNS, B, memory=memory, transform=lambda x: 2 * x + 1)
+def test_transform_is_applied_to_the_features_alone(kept, events, arrays):
+    made = Batches(events, COLUMNS, B, **kept, transform=lambda x: 2 * x + 1)
     batch = next(made.ordered().as_numpy_iterator())
     np.testing.assert_allclose(batch["features"], 2 * arrays["features"][:B] + 1, rtol=1e-6)
     np.testing.assert_array_equal(batch["mass"], arrays["mass"][:B].astype(np.float32))
 
 
 @both
-def test_weighting_by_mass_multiplies_the_events_own_weights(memory, events, arrays):
+def test_weighting_by_mass_multiplies_the_events_own_weights(kept, events, arrays):
     flat = FlatMass(events, bins=20)
-    made = Batches(events, COLUMNS, B, memory=memory, weighting=flat)
+    made = Batches(events, COLUMNS, B, **kept, weighting=flat)
     batch = next(made.ordered().as_numpy_iterator())
     expected = arrays["weight"].astype(np.float32)[:B] * flat(events.mass[:B])
     np.testing.assert_allclose(batch["weight"], expected, rtol=1e-6)
@@ -91,14 +95,14 @@ def test_weighting_by_mass_multiplies_the_events_own_weights(memory, events, arr
 
 
 @both
-def test_events_without_weights_weigh_one(memory, arrays):
+def test_events_without_weights_weigh_one(kept, arrays):
     events = Events.from_arrays(arrays["features"], arrays["mass"], COLUMNS)
-    batch = next(Batches(events, COLUMNS, B, memory=memory).shuffled().as_numpy_iterator())
+    batch = next(Batches(events, COLUMNS, B, **kept).shuffled().as_numpy_iterator())
     assert batch["weight"].tolist() == [1.0] * B
 
 
 @both
-def test_labels_are_never_read_by_batches(memory, events, monkeypatch):
+def test_labels_are_never_read_by_batches(kept, events, monkeypatch):
     monkeypatch.setattr(Events, "label", property(lambda self: pytest.fail("labels were asked for")))
     stored = Events._stored
 
@@ -109,25 +113,25 @@ def test_labels_are_never_read_by_batches(memory, events, monkeypatch):
     monkeypatch.setattr(Events, "_stored", watch)
     with pytest.raises(AssertionError):
         next(events.blocks("label"))
-    made = Batches(events, COLUMNS, B, memory=memory, weighting=FlatMass(events))
+    made = Batches(events, COLUMNS, B, **kept, weighting=FlatMass(events))
     for data in (made.shuffled().take(2 * made.steps), made.ordered()):
         assert all(sorted(batch) == ["features", "mass", "weight"] for batch in data.as_numpy_iterator())
 
 
 @both
-def test_labels_do_not_change_a_batch(memory, events, arrays):
+def test_labels_do_not_change_a_batch(kept, events, arrays):
     blind = Events.from_arrays(columns=COLUMNS, **{k: v for k, v in arrays.items() if k != "label"})
-    one, other = (Batches(e, COLUMNS, B, memory=memory).shuffled().as_numpy_iterator() for e in (events, blind))
+    one, other = (Batches(e, COLUMNS, B, **kept).shuffled().as_numpy_iterator() for e in (events, blind))
     for batch, twin in itertools.islice(zip(one, other), 20):
         assert all((batch[name] == twin[name]).all() for name in batch)
 
 
 @both
-def test_fewer_events_than_a_batch_are_refused(memory, events):
+def test_fewer_events_than_a_batch_are_refused(kept, events):
     with pytest.raises(InputError) as error:
-        Batches(events.sample(63), COLUMNS, B, memory=memory)
+        Batches(events.sample(63), COLUMNS, B, **kept)
     assert all(word in str(error.value) for word in (events.name, "63 events", "batch of 64", "lower batch_size"))
-    made = Batches(events.sample(64), COLUMNS, B, memory=memory)
+    made = Batches(events.sample(64), COLUMNS, B, **kept)
     assert made.steps == 1 and sorted(passes(made, 1)[0]) == sorted(events.sample(64).read("features")[:, 0])
 
 
@@ -135,8 +139,8 @@ def test_fewer_events_than_a_batch_are_refused(memory, events):
 
 
 @both
-def test_pass_visits_every_event_at_most_once_and_leaves_out_less_than_a_batch(memory, events):
-    made = Batches(events, COLUMNS, B, memory=memory)
+def test_pass_visits_every_event_at_most_once_and_leaves_out_less_than_a_batch(kept, events):
+    made = Batches(events, COLUMNS, B, **kept)
     assert made.steps == SIZE // B
     left_out = []
     for seen in passes(made, 4):
@@ -146,38 +150,38 @@ def test_pass_visits_every_event_at_most_once_and_leaves_out_less_than_a_batch(m
 
 
 @both
-def test_pass_of_whole_batches_visits_every_event_exactly_once(memory, events):
-    for seen in passes(Batches(events, COLUMNS, 50, memory=memory), 2):
+def test_pass_of_whole_batches_visits_every_event_exactly_once(kept, events):
+    for seen in passes(Batches(events, COLUMNS, 50, **kept), 2):
         assert sorted(seen) == list(range(SIZE))
 
 
 @both
-def test_seed_and_pass_number_determine_the_order(memory, events):
-    one, again, other = (passes(Batches(events, COLUMNS, B, seed=seed, memory=memory), 3) for seed in (3, 3, 4))
+def test_seed_and_pass_number_determine_the_order(kept, events):
+    one, again, other = (passes(Batches(events, COLUMNS, B, seed=seed, **kept), 3) for seed in (3, 3, 4))
     assert (one == again).all()
     orders = [*map(tuple, one), *map(tuple, other)]
     assert len(set(orders)) == 6
 
 
 @both
-def test_training_resumed_at_a_pass_sees_the_events_it_would_have_seen(memory, events):
-    made = Batches(events, COLUMNS, B, memory=memory)
+def test_training_resumed_at_a_pass_sees_the_events_it_would_have_seen(kept, events):
+    made = Batches(events, COLUMNS, B, **kept)
     assert (passes(made, 2, first=3) == passes(made, 5)[3:]).all()
 
 
 @both
-def test_ordered_is_the_order_of_the_events_once(memory, events):
-    made = Batches(events, COLUMNS, B, memory=memory)
+def test_ordered_is_the_order_of_the_events_once(kept, events):
+    made = Batches(events, COLUMNS, B, **kept)
     for _ in range(2):
         found = np.concatenate([b["features"][:, 0] for b in made.ordered().as_numpy_iterator()])
         assert found.tolist() == list(range(made.steps * B))
 
 
 @both
-def test_selected_events_are_visited_and_no_others(memory, events):
+def test_selected_events_are_visited_and_no_others(kept, events):
     rows = np.r_[5:40, 100, 300:900:2, 999]
     chosen = events.take(rows)
-    made = Batches(chosen, COLUMNS, 16, memory=memory)
+    made = Batches(chosen, COLUMNS, 16, **kept)
     kept = made.steps * 16
     for seen in passes(made, 2):
         assert len(seen) == len(set(seen)) == kept and set(seen) <= set(rows)
@@ -188,13 +192,41 @@ def test_selected_events_are_visited_and_no_others(memory, events):
 # -- larger than memory -------------------------------------------------------------------------------------
 
 
-def test_memory_is_counted_in_bytes_of_features(events):
-    bytes_of_features = SIZE * 2 * 4
-    assert Batches(events, COLUMNS, B, memory=bytes_of_features).in_memory
-    assert not Batches(events, COLUMNS, B, memory=bytes_of_features - 1).in_memory
+def test_events_are_kept_where_there_is_room(events, tmp_path, monkeypatch):
+    rows = SIZE * (2 + 2) * 4  # two features, mass and weight
+    assert Batches(events, COLUMNS, B, memory=rows).kept == "InMemory"
+    assert Batches(events, COLUMNS, B, memory=rows - 1, cache=tmp_path).kept == "OnDisk"
+    assert Batches(events, COLUMNS, B, memory=0, cache="").kept == "FromFile"
+    monkeypatch.setattr(rows_module, "_free_memory", lambda: 1.9 * rows)
+    assert Batches(events, COLUMNS, B, cache=tmp_path).kept == "OnDisk"
+    monkeypatch.setattr(rows_module, "_free_memory", lambda: 2 * rows)
+    assert Batches(events, COLUMNS, B).kept == "InMemory"
 
 
-def test_streaming_reads_nothing_until_it_is_asked_and_then_a_pool_at_a_time(events, monkeypatch):
+@pytest.mark.parametrize("folder, reason", [("/no/such/folder", "No such file"), (".", "GB free")])
+def test_a_disk_without_room_is_said_and_not_used(folder, reason, events, monkeypatch):
+    monkeypatch.setattr(rows_module, "SPARE", 2**60)
+    with pytest.warns(UserWarning, match=reason):
+        assert Batches(events, COLUMNS, B, memory=0, cache=folder).kept == "FromFile"
+
+
+def test_cache_on_disk_has_no_name_and_is_read_once_from_the_file(events, tmp_path, monkeypatch):
+    read, stored = [], Events._stored
+
+    def watch(self, source, field, start, stop):
+        read.extend(range(start, stop) if field == "mass" else ())
+        return stored(self, source, field, start, stop)
+
+    monkeypatch.setattr(Events, "_stored", watch)
+    (tmp_path / "cache").mkdir()
+    made = Batches(events, COLUMNS, 50, memory=0, cache=tmp_path / "cache")
+    assert not read and not list((tmp_path / "cache").iterdir())
+    first = passes(made, 3)
+    assert sorted(read) == list(range(SIZE))
+    assert (passes(made, 3) == first).all() and len(read) == SIZE
+
+
+def test_reading_from_the_file_takes_a_pool_at_a_time(events, monkeypatch):
     read, stored = [], Events._stored
 
     def watch(self, source, field, start, stop):
@@ -202,23 +234,102 @@ def test_streaming_reads_nothing_until_it_is_asked_and_then_a_pool_at_a_time(eve
         return stored(self, source, field, start, stop)
 
     monkeypatch.setattr(Events, "_stored", watch)
-    made = Batches(events, COLUMNS, 200, memory=0)
+    made = Batches(events, COLUMNS, 200, **FROM_FILE)
     assert not read
-    next(made._one_streamed_pass(np.random.default_rng(0)))
-    assert len(set(read)) == 8  # of 32 blocks
+    pools = made._one_pass(np.random.default_rng(0))
+    next(pools)
+    pools.close()
+    assert len(set(read)) <= 16  # of 32 units: this pool, and the next one is being read
 
 
-def test_streamed_and_in_memory_pass_see_the_same_events(events):
+@pytest.mark.parametrize("batch", [25, 64, 333])
+def test_batches_are_bit_by_bit_the_same_from_memory_from_disk_and_from_the_file(batch, events):
     chosen = events.select(mass_range=(3000, 6000))
-    chosen = chosen.sample(len(chosen) // 25 * 25)
-    streamed, kept = (Batches(chosen, COLUMNS, 25, memory=memory) for memory in (0, batches.MEMORY))
-    assert sorted(passes(streamed, 2)[1]) == sorted(passes(kept, 2)[1]) == sorted(chosen.read("features")[:, 0])
+    weighting = FlatMass(events, bins=20)
+    made = [Batches(chosen, COLUMNS, batch, weighting=weighting, **kept) for kept in (IN_MEMORY, ON_DISK, FROM_FILE)]
+    assert [m.kept for m in made] == ["InMemory", "OnDisk", "FromFile"]
+    for one, *others in zip(*(m.shuffled(1).take(3 * m.steps).as_numpy_iterator() for m in made)):
+        assert all((one[name] == other[name]).all() for other in others for name in one)
+
+
+@pytest.mark.parametrize("readers", [1, 3])
+def test_order_does_not_depend_on_the_number_of_readers(readers, events):
+    expected = passes(Batches(events, COLUMNS, B, **FROM_FILE), 2)
+    assert (passes(Batches(events, COLUMNS, B, readers=readers, **FROM_FILE), 2) == expected).all()
+
+
+def test_a_file_that_breaks_during_training_is_told_by_its_name(events, tmp_path):
+    made = Batches(events, COLUMNS, B, **FROM_FILE)
+    (tmp_path / "events.h5").write_bytes(b"nothing")
+    with pytest.raises(tf.errors.OpError):
+        next(iter(made.shuffled()))
+    assert isinstance(made.error, InputError) and "events.h5" in str(made.error)
+
+
+def test_last_batch_is_smaller_only_if_asked(events):
+    for kept in (IN_MEMORY, FROM_FILE):
+        made = Batches(events, COLUMNS, B, **kept)
+        found = list(made.ordered(drop_remainder=False).as_numpy_iterator())
+        assert len(found) == 16 and len(found[-1]["mass"]) == SIZE - 15 * B
+        assert np.concatenate([b["features"][:, 0] for b in found]).tolist() == list(range(SIZE))
+
+
+# -- several workers, several sources, objects --------------------------------------------------------------
 
 
 @both
-def test_order_of_the_file_and_of_the_pass_are_uncorrelated(memory, arrays):
+def test_workers_share_a_pass_without_overlap(kept, events):
+    made = [Batches(events, COLUMNS, 16, shard=(k, 3), **kept) for k in range(3)]
+    assert len({m.steps for m in made}) == 1
+    for seen in zip(*(passes(m, 3) for m in made)):
+        together = np.concatenate(seen)
+        assert len(set(together)) == len(together) >= 0.9 * (SIZE - 3 * 32)
+    assert set(np.concatenate([passes(m, 8) for m in made], axis=None)) == set(range(SIZE))
+
+
+def test_a_share_that_does_not_exist_or_is_too_small_is_refused(events):
+    with pytest.raises(InputError, match="shard"):
+        Batches(events, COLUMNS, B, shard=(2, 2))
+    with pytest.raises(InputError, match="for all workers"):
+        Batches(events, COLUMNS, 600, shard=(0, 2))
+
+
+@both
+def test_little_signal_is_spread_evenly_over_a_pass(kept, tmp_path):
+    """Two files, 40 to 1: each pool has its share of both, so that no stretch of the pass is without signal."""
+    for name, size, value in (("b", 4000, 0), ("s", 100, 1)):
+        Events.from_arrays(np.full((size, 1), value), np.zeros(size), ["x"]).write(tmp_path / f"{name}.h5")
+    both = join([Events.from_file(tmp_path / f"{name}.h5") for name in "bs"])
+    seen = passes(Batches(both, ["x"], 41, **kept), 1)[0]
+    stretches = seen[: 4096 // 512 * 512].reshape(-1, 512).sum(axis=1)
+    assert seen.sum() == 100 and 8 < stretches.min() <= stretches.max() < 18  # 12.5; within 4 sigma of a fair shuffle
+
+
+@both
+def test_objects_come_with_their_mask(kept, tmp_path):
+    rng = np.random.default_rng(2)
+    objects = rng.normal(size=(SIZE, 5, 4)) * (np.arange(5) < rng.integers(0, 6, SIZE)[:, None])[..., None]
+    about = {"object_columns": ["E", "pt", "eta", "phi"]}
+    Events.from_arrays(np.arange(SIZE)[:, None], np.zeros(SIZE), ["n"], objects=objects, **about).write(
+        tmp_path / "o.h5"
+    )
+    made = Batches(Events.from_file(tmp_path / "o.h5"), ["n"], B, objects=True, transform=lambda x: 2 * x, **kept)
+    for batch in made.shuffled().take(20).as_numpy_iterator():
+        rows = (batch["features"][:, 0] / 2).astype(int)
+        np.testing.assert_array_equal(batch["objects"], objects[rows].astype(np.float32))
+        np.testing.assert_array_equal(batch["mask"], (objects[rows] != 0).any(axis=-1))
+        assert batch["mask"].dtype == bool and batch["objects"].shape == (B, 5, 4)
+    alone = Batches(Events.from_file(tmp_path / "o.h5"), [], B, objects=True, **kept)
+    assert sorted(alone.shuffled().element_spec) == ["mask", "mass", "objects", "weight"]
+
+
+# -- how well it is mixed -----------------------------------------------------------------------------------
+
+
+@both
+def test_order_of_the_file_and_of_the_pass_are_uncorrelated(kept, arrays):
     """In the mean of many passes: blocks stay within a pool, so that a streamed pass alone fluctuates more."""
-    made = Batches(Events.from_arrays(columns=COLUMNS, **arrays), COLUMNS, 50, memory=memory)
+    made = Batches(Events.from_arrays(columns=COLUMNS, **arrays), COLUMNS, 50, **kept)
     seen = passes(made, 40)
     correlation = [spearmanr(np.arange(SIZE), order).statistic for order in seen]
     assert abs(np.mean(correlation)) < 4 / np.sqrt(32 * 40)
@@ -228,7 +339,7 @@ def test_order_of_the_file_and_of_the_pass_are_uncorrelated(memory, arrays):
 
 
 def test_events_of_a_block_are_spread_over_their_pool(events):
-    place = np.argsort(passes(Batches(events, COLUMNS, 50, memory=0), 1)[0])  # where each event came
+    place = np.argsort(passes(Batches(events, COLUMNS, 50, **FROM_FILE), 1)[0])  # where each event came
     for start in range(0, 992, 32):
         block = place[start : start + 32]
         assert np.ptp(block) > 128 and block.std() == pytest.approx(8 * 32 / np.sqrt(12), rel=0.35)
@@ -237,15 +348,16 @@ def test_events_of_a_block_are_spread_over_their_pool(events):
 
 def test_streamed_batch_of_a_sorted_file_mixes_the_whole_range_of_masses(monkeypatch):
     """A pool of random blocks stands for the file: a batch's mean mass fluctuates as its blocks do, no more."""
-    monkeypatch.setattr(batches, "POOL", 64)
+    monkeypatch.setattr(batches, "LEAST", 64)
     size, mass = 16_384, np.linspace(0, 1, 16_384)  # 512 blocks, 8 pools
-    made = Batches(Events.from_arrays(np.zeros((size, 1)), mass, ["x"]), ["x"], 256, memory=0)
+    made = Batches(Events.from_arrays(np.zeros((size, 1)), mass, ["x"]), ["x"], 256, **FROM_FILE)
     means = [b["mass"].mean() for b in made.shuffled().take(made.steps).as_numpy_iterator()]
     assert np.std(means) < 1.5 * np.sqrt(1 / 12 / 64 + 1 / 12 / 256)
 
 
-def test_streamed_blocks_are_chunks_of_the_file(tmp_path):
-    """A block that cuts through chunks would decompress each of them more than once."""
+def test_units_are_chunks_of_the_file_and_pools_hold_many(tmp_path):
+    """A unit that cuts through chunks would decompress each of them more than once."""
     Events.from_arrays(np.zeros((20_000, 1)), np.zeros(20_000), ["x"]).write(tmp_path / "big.h5")
     with h5py.File(tmp_path / "big.h5") as file:
-        assert STREAM_BLOCK % file["features"].chunks[0] == 0
+        assert UNIT % file["features"].chunks[0] == 0
+    assert POOL // (UNIT * 4 * 49) > 100

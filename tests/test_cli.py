@@ -188,7 +188,8 @@ def test_a_table_is_converted_with_the_mass_that_is_named(output, tmp_path):
     with h5py.File(tmp_path / "table.h5", "w") as file:
         file["features"] = np.array([[1.0, 3000.0], [2.0, 6000.0], [3.0, 3500.0]])
         file["features"].attrs["columns"] = ["pt_1", "mjj"]
-    assert output("zoo data convert table.h5 out.h5 --mass mjj --mass-range 2700 5000") == "out.h5: 2 events\n"
+    told = output("zoo data convert table.h5 out.h5 --mass mjj --mass-range 2700 5000").splitlines()
+    assert told == ["out.h5: 2 events", "  3 rows read", "  1 outside the mass range"]
     assert pipelines.open(tmp_path / "out.h5").mass.tolist() == [3000.0, 3500.0]
 
 
@@ -218,23 +219,23 @@ TUNE_COMMAND = f"--trials 2 --max-epochs 2 --factor 2 {TUNE} --data lhco_sim_tes
 
 
 @pytest.mark.parametrize(
-    "line, resumable",
+    "line, how",
     [
-        (f"zoo train gan_ae --data lhco_sim_test --out run {SHORT}", True),
-        (f"tune --out search --data lhco_sim_test {TUNE}", True),
-        ("zoo data cluster lhco_rnd_real events.h5", False),
-        ("zoo score {run} --data lhco_sim_test --out scores.h5", False),
+        (f"zoo train gan_ae --data lhco_sim_test --out run {SHORT}", " with --resume"),
+        (f"tune --out search --data lhco_sim_test {TUNE}", " with --resume"),
+        ("zoo data cluster lhco_rnd_real events.h5", ""),
+        ("zoo score {run} --data lhco_sim_test --out scores.h5", None),
     ],
 )
-def test_ctrl_c_says_how_to_go_on_where_one_can(line, resumable, command, trained, monkeypatch):
+def test_ctrl_c_says_how_to_go_on_where_one_can(line, how, command, trained, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(zoo.AnomalyModel, "fit", interrupted)
     monkeypatch.setattr(zoo.AnomalyModel, "score", interrupted)
-    monkeypatch.setattr("pipelines.datasets.lhco.read_raw", interrupted)
+    monkeypatch.setattr("pipelines.datasets.lhco._cluster", interrupted)
     code, out, err = command(line.format(run=trained))
-    advice = " What is finished is kept; the same command with --resume goes on." if resumable else ""
+    advice = "" if how is None else f" What is finished is kept; the same command{how} goes on."
     assert (code, out, err.splitlines()[-1]) == (130, "", f"Interrupted.{advice}")
 
 

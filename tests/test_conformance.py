@@ -68,12 +68,17 @@ def test_validation_and_training_loss_agree_on_the_same_events(name, train_event
     np.testing.assert_allclose(history["val_loss"], history["loss"], rtol=1e-3)
 
 
-def test_validation_larger_than_memory_is_streamed(name, train_events, tmp_path, monkeypatch):
+def test_training_is_bit_by_bit_the_same_from_memory_from_disk_and_from_the_file(name, train_events, tmp_path):
     train_events.write(tmp_path / "events.h5")
-    events = pipelines.open(tmp_path / "events.h5")
-    monkeypatch.setattr("pipelines.batches.MEMORY", 0)
-    history = small(name).fit(events, events.sample(600), epochs=1, verbose=0, jit_compile=False).history
-    assert np.isfinite(history["val_loss"]).all()
+    events, found = pipelines.open(tmp_path / "events.h5"), []
+    for room in ({"memory": 2**30}, {"memory": 0, "cache": tmp_path}, {"memory": 0, "cache": ""}):
+        model = small(name)
+        history = model.fit(events, events.sample(600), epochs=1, verbose=0, jit_compile=False, **room).history
+        assert np.isfinite(history["val_loss"]).all()
+        found.append((history, model.score(events)))
+    for history, score in found[1:]:
+        assert history == found[0][0]
+        np.testing.assert_array_equal(score, found[0][1])
 
 
 def test_no_variable_is_an_int32_that_a_gpu_program_could_not_reach(name, trained):

@@ -86,7 +86,7 @@ def same(events, arrays, rows=slice(None)):
 def test_file_gives_back_what_was_written(path, arrays, about):
     events = Events.from_file(path)
     same(events, arrays)
-    assert len(events) == events.rows_in_store == SIZE and events.columns == COLUMNS
+    assert len(events) == SIZE and events.seams == (0, SIZE) and events.columns == COLUMNS
     assert {name: getattr(events.about, name) for name in about} == about
     assert {name: events.read(name).dtype for name in arrays} == {
         "features": np.float32,
@@ -182,12 +182,13 @@ def test_blocks_hold_the_asked_number_of_stored_rows(path, arrays):
     np.testing.assert_array_equal(np.concatenate([b["features"] for b in blocks]), arrays["features"])
 
 
-def test_chosen_blocks_come_in_the_chosen_order_with_selected_rows_only(path, arrays):
-    rows = np.r_[3, 70:80, 499]
-    events = Events.from_file(path).take(rows)
-    found = [b["mass"] for b in events.blocks("mass", size=64, starts=[448, 128, 64, 0])]
-    np.testing.assert_array_equal(np.concatenate(found), arrays["mass"][np.r_[499, 70:80, 3]])
-    assert [len(b) for b in found] == [1, 10, 1]
+def test_chosen_rows_come_in_the_chosen_order_from_a_selection_too(path, arrays):
+    kept = np.r_[3, 70:80, 200:400, 499]
+    events = Events.from_file(path).take(kept)
+    found = [b["mass"] for b in events.blocks("mass", size=64, rows=[(11, 211), (0, 2), (5, 5), (211, 212)])]
+    np.testing.assert_array_equal(np.concatenate(found), arrays["mass"][np.r_[200:400, 3, 70, 499]])
+    assert [len(b) for b in found] == [64, 64, 64, 8, 1, 1, 1]
+    assert events.seams == (0, 212)
 
 
 # -- selecting ----------------------------------------------------------------------------------------------
@@ -604,3 +605,17 @@ def test_full_disk_is_told_at_once_in_one_line_and_leaves_nothing(blocks, tmp_pa
     assert message.startswith(f"{path}: cannot be written (File too large)")
     assert int(written) < 30 and time.monotonic() - start < 30
     assert os.listdir(tmp_path) == []
+
+
+def test_events_of_objects_alone_are_written_and_read(tmp_path):
+    objects = np.arange(24, dtype=np.float32).reshape(3, 2, 4)
+    objects[1, 1] = 0
+    events = Events.from_arrays(None, [1, 2, 3], objects=objects, object_columns=["E", "pt", "eta", "phi"])
+    events.write(tmp_path / "objects.h5")
+    again = Events.from_file(tmp_path / "objects.h5")
+    np.testing.assert_array_equal(again.read("objects"), objects)
+    assert again.read("mask").tolist() == [[True, True], [True, False], [True, True]]
+    assert again.columns == () and again.about.object_columns == ("E", "pt", "eta", "phi")
+    assert again.shape_of("objects") == (2, 4) and again.take([1]).read("mask").shape == (1, 2)
+    with pytest.raises(InputError, match="no dataset 'features'"):
+        again.read("features")

@@ -1,5 +1,6 @@
 """Jets and their substructure: closed forms, an independent per-event implementation, and the real events."""
 
+import inspect
 import itertools
 import subprocess
 import sys
@@ -9,21 +10,34 @@ import fastjet
 import h5py
 import numpy as np
 import pytest
+from plain_jets import four_momenta, plain_event
 from scipy.stats import ks_2samp
 
 from pipelines.datasets import lhco
 from pipelines.datasets.catalog import FOLDER
 from pipelines.features import jets
-from pipelines.features.jets import COLUMNS, JET_VARIABLES, RING_EDGES, UNITS, cluster_events
+from pipelines.features.jets import (
+    COLUMNS,
+    JET_VARIABLES,
+    RING_EDGES,
+    UNITS,
+    JetOptions,
+    cluster_events,
+    columns,
+    find_jets,
+    units,
+)
+from pipelines.features.substructure import _kt, _ring
 
 REAL, SIMULATED = FOLDER / "lhco_rnd_real.h5", FOLDER / "lhco_sim_test.h5"
 RINGS = [f"eRing{i}" for i in range(10)]
 
 
 def variables(*hadrons, **options):
-    """The 47 variables, by name, of one event of (pt, eta, phi) hadrons."""
+    """The variables, by name, of one event of (pt, eta, phi) hadrons."""
     pt, eta, phi = np.array(hadrons, float).reshape(-1, 3).T
-    return dict(zip(COLUMNS, cluster_events(pt, eta, phi, [len(pt)], **options)[0].tolist(), strict=True))
+    names = columns(JetOptions(**options))
+    return dict(zip(names, cluster_events(pt, eta, phi, [len(pt)], **options)[0].tolist(), strict=True))
 
 
 def pair_mass(a, b):
@@ -35,41 +49,6 @@ def spray(rng, eta, phi, width, hadrons, pt):
     """Hadrons sharing `pt` GeV around a direction."""
     share = rng.dirichlet(np.full(hadrons, 0.5)) * pt + 1.0
     return np.stack([share, rng.normal(eta, width, hadrons), rng.normal(phi, width, hadrons)], axis=1)
-
-
-# -- the plain implementation: one event at a time, FastJet's own particles, nothing of the product ----------
-
-
-def plain_event(hadrons):
-    particles = [fastjet.PseudoJet(*map(float, p)) for p in four_momenta(hadrons)]
-    sequence = fastjet.ClusterSequence(particles, fastjet.JetDefinition(fastjet.antikt_algorithm, 1.0))
-    first, second = fastjet.sorted_by_pt(sequence.inclusive_jets(20.0))[:2]
-    return [*plain_jet(first), *plain_jet(second), (first + second).m()]
-
-
-def four_momenta(hadrons):
-    pt, eta, phi = hadrons.T
-    return zip(pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), pt * np.cosh(eta), strict=True)
-
-
-def plain_jet(jet):
-    particles = list(jet.constituents())
-    small = fastjet.ClusterSequence(particles, fastjet.JetDefinition(fastjet.kt_algorithm, 0.2))
-    large = fastjet.ClusterSequence(particles, fastjet.JetDefinition(fastjet.kt_algorithm, 1.0))
-    tau = [plain_subjettiness(particles, large, axes) for axes in (1, 2, 3)]
-    distance = [np.hypot(p.delta_phi_to(jet), p.eta() - jet.eta()) for p in particles]
-    rings = np.histogram(distance, RING_EDGES, weights=[p.e() / jet.e() for p in particles])[0]
-    counts = len(particles), len(small.inclusive_jets(0.0)), small.n_exclusive_jets(0.1)
-    ratios = [a / b if b > 0 else 0.0 for a, b in ((tau[2], tau[1]), (tau[1], tau[0]))]
-    return [jet.pt(), jet.eta(), jet.phi_std(), jet.m(), jet.e(), *counts, *tau, *ratios, *rings]
-
-
-def plain_subjettiness(particles, sequence, number):
-    if len(particles) < number:
-        return 0.0
-    axes = sequence.exclusive_jets(number)
-    nearest = [min(np.hypot(p.delta_phi_to(a), p.eta() - a.eta()) for a in axes) for p in particles]
-    return np.dot([p.pt() for p in particles], nearest) / sum(p.pt() for p in particles)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +77,15 @@ def test_columns_and_units_are_those_of_the_simulated_sample():
         assert tuple(file.attrs["columns"]) == COLUMNS
         assert tuple(file.attrs["units"]) == UNITS
     assert len(JET_VARIABLES) == 23 and len(COLUMNS) == 47
+
+
+def test_three_jets_add_their_columns_after_those_of_two():
+    three = JetOptions(njets=3)
+    assert columns(three)[:46] == COLUMNS[:46]
+    assert columns(three)[46:69] == tuple(f"{name}_3" for name in JET_VARIABLES)
+    assert columns(three)[69:] == ("mj1j2", "mj1j3", "mj2j3", "mj1j2j3")
+    assert units(three)[:46] == UNITS[:46] and units(three)[69:] == ("GeV",) * 4
+    assert units(three)[46:69] == UNITS[:23]
 
 
 def test_ring_edges_are_logarithmic_above_a_hundredth():
@@ -152,6 +140,54 @@ def test_radius_option_is_the_size_of_jets():
     assert variables(*hadrons, radius=0.6)["nc_1"] == 1
 
 
+# Three jets; the third in pt is the heaviest, and a fourth, heavier still, is not taken.
+HEAVY_THIRD = [
+    (600.0, 0.0, 0.0),
+    *((250.0, 1.5, 2.9), (250.0, 1.5, 3.1)),
+    *((200.0, -1.5, 1.0), (200.0, -1.5, 1.6)),
+    *((150.0, 2.0, -2.0), (150.0, 2.0, -1.2)),
+]
+
+
+def test_order_by_mass_reorders_the_jets_that_lead_in_pt_and_takes_no_others():
+    by_pt, by_mass = (variables(*HEAVY_THIRD, njets=3, order=order) for order in ("pt", "mass"))
+    assert by_pt["pt_1"] > by_pt["pt_2"] > by_pt["pt_3"] > 300
+    assert by_mass["mass_1"] > by_mass["mass_2"] > by_mass["mass_3"]
+    for place, jet in ((1, 3), (2, 2), (3, 1)):
+        for name in JET_VARIABLES:
+            assert by_mass[f"{name}_{place}"] == by_pt[f"{name}_{jet}"]
+    assert (by_mass["mj1j2"], by_mass["mj1j3"], by_mass["mj2j3"]) == (by_pt["mj2j3"], by_pt["mj1j3"], by_pt["mj1j2"])
+    assert by_mass["mj1j2j3"] == pytest.approx(by_pt["mj1j2j3"], rel=1e-6)
+    two = variables(*HEAVY_THIRD, order="mass")
+    assert (two["mass_1"], two["mass_2"], two["mj1j2"]) == (by_pt["mass_2"], by_pt["mass_1"], by_pt["mj1j2"])
+
+
+def test_mass_of_three_massless_jets_is_that_of_their_pairs_in_quadrature():
+    hadrons = (600.0, 0.0, 0.0), (500.0, 1.0, 3.0), (50.0, -2.0, 1.5)
+    event = variables(*hadrons, njets=3)
+    for name, a, b in (("mj1j2", 0, 1), ("mj1j3", 0, 2), ("mj2j3", 1, 2)):
+        assert event[name] == pytest.approx(pair_mass(hadrons[a], hadrons[b]), rel=1e-6)
+    pairs = event["mj1j2"] ** 2 + event["mj1j3"] ** 2 + event["mj2j3"] ** 2
+    assert event["mj1j2j3"] == pytest.approx(np.sqrt(pairs), rel=1e-6)
+
+
+def test_a_missing_third_jet_is_zero_in_either_order():
+    for order in ("pt", "mass"):
+        event = variables(*HEAVY_THIRD[:3], njets=3, order=order)
+        assert [event[f"{name}_3"] for name in JET_VARIABLES] == [0] * 23
+        assert event["mj1j2j3"] == event["mj1j2"] > 1000
+        assert event["mj1j3"] == pytest.approx(event["mass_1"], abs=0.01)
+
+
+def test_hadrons_below_a_threshold_or_beyond_an_eta_are_not_there():
+    soft, forward, rest = (5.0, 0.1, 0.0), (300.0, 3.0, 2.0), [(600.0, 0.0, 0.0), (400.0, 0.5, 3.0)]
+    assert variables(*rest, soft)["nc_1"] == 2 and variables(*rest, forward)["eta_2"] == pytest.approx(0.5)
+    assert variables(*rest, soft, min_hadron_pt=5.1) == variables(*rest)
+    assert variables(*rest, soft, min_hadron_pt=5.0) == variables(*rest, soft)
+    assert variables(*rest, forward, max_hadron_eta=2.9, njets=3) == variables(*rest, njets=3)
+    assert variables(*rest, forward, njets=3)["pt_3"] == 300
+
+
 def test_substructure_does_not_depend_on_azimuth():
     rng = np.random.default_rng(2)
     hadrons = np.concatenate([spray(rng, 0.2, 0.0, 0.2, 60, 900.0), spray(rng, -0.4, 2.8, 0.2, 60, 700.0)])
@@ -184,8 +220,8 @@ def test_hadrons_exactly_on_an_inner_edge_are_in_the_outer_ring_only(ring):
 
 
 def test_last_ring_includes_the_jet_radius_and_nothing_beyond():
-    shares = jets._energy_rings(np.array([1.0, 1.0 + 1e-9]), np.array([3.0, 5.0]), np.zeros(2, int), np.array([8.0]))
-    np.testing.assert_allclose(shares, [[0] * 9 + [3 / 8]])
+    edges = np.array(RING_EDGES)
+    assert (_ring(1.0, edges), _ring(1.0 + 1e-9, edges), _ring(0.0, edges)) == (9, -1, 0)
 
 
 def test_energy_rings_scale_with_the_jet_radius():
@@ -210,6 +246,12 @@ def test_subjet_radius_option_merges_clumps():
     hadrons = (300, 0, 0), (200, 0.3, 0)
     assert variables(*hadrons)["nisj_1"] == 2
     assert variables(*hadrons, subjet_radius=0.4)["nisj_1"] == 1
+
+
+def test_soft_subjets_are_not_counted_above_a_threshold():
+    hadrons = (300, 0, 0), (10, 0.3, 0)
+    assert variables(*hadrons, min_subjet_pt=10)["nisj_1"] == 2
+    assert variables(*hadrons, min_subjet_pt=10.1)["nisj_1"] == 1
 
 
 @pytest.mark.parametrize("distance, subjets", [(0.060, 2), (0.066, 3)])
@@ -294,6 +336,14 @@ def test_events_without_particles_or_jets_are_zero_and_keep_their_row():
     assert cluster_events([], [], [], []).shape == (0, 47)
 
 
+@pytest.mark.parametrize("njets, found, incomplete", [(2, [2, 2, 1, 0], 2), (3, [3, 2, 1, 0], 3)])
+def test_events_with_fewer_jets_than_asked_for_are_counted(njets, found, incomplete):
+    hadrons = np.array([*HEAVY_THIRD, (100, 0, 0), (90, 0, 3), (100, 0, 0), (5, 0, 0)], float)
+    jets_found = find_jets(*hadrons.T, [7, 2, 1, 1], JetOptions(njets=njets))
+    assert jets_found.found.tolist() == found and jets_found.incomplete == incomplete
+    assert jets_found.images is None
+
+
 def test_min_pt_decides_what_is_a_jet():
     hadrons = (500, 0, 0), (19, 0, 3)
     assert variables(*hadrons)["pt_2"] == 0
@@ -331,10 +381,52 @@ def test_lengths_that_disagree_are_refused():
         cluster_events([1], [0], [0], [2, -1])
 
 
-@pytest.mark.parametrize("option", [{"radius": 0}, {"subjet_radius": -1}, {"dcut": np.nan}, {"min_pt": -1}])
-def test_options_out_of_range_are_named(option):
-    with pytest.raises(ValueError, match=f"{next(iter(option))} is .*expected"):
-        cluster_events([1], [0], [0], [1], **option)
+@pytest.mark.parametrize(
+    "name, value, expected",
+    [
+        ("njets", 4, "2 or 3"),
+        ("njets", 2.0, "2 or 3"),
+        ("order", "eta", "'pt' or 'mass'"),
+        ("radius", 0, "a finite number > 0"),
+        ("radius", "1", "a finite number > 0"),
+        ("subjet_radius", -1, "a finite number > 0"),
+        ("dcut", np.nan, "a finite number >= 0"),
+        ("min_pt", -1, "a finite number >= 0"),
+        ("min_pt", np.inf, "a finite number >= 0"),
+        ("min_subjet_pt", -1, "a finite number >= 0"),
+        ("min_hadron_pt", None, "a finite number >= 0"),
+        ("max_hadron_eta", 0, "a number > 0"),
+        ("max_hadron_eta", np.nan, "a number > 0"),
+    ],
+)
+def test_options_out_of_range_are_named(name, value, expected):
+    with pytest.raises(ValueError) as error:
+        cluster_events([1], [0], [0], [1], **{name: value})
+    assert str(error.value) == f"{name} is {value!r}, expected {expected}"
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(TypeError, match="raduis"):
+        cluster_events([1], [0], [0], [1], raduis=1)
+
+
+def test_a_hadron_of_more_than_a_collision_is_taken_for_mev():
+    with pytest.raises(ValueError, match=r"event row 1: a hadron has a pt of 14000.5 GeV, more than .* MeV"):
+        cluster_events([10, 14_000.5], [0, 0], [0, 0], [1, 1])
+
+
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_a_jet_of_more_than_a_collision_is_taken_for_mev(batch, monkeypatch):
+    monkeypatch.setattr(jets, "_BATCH", batch)
+    pt, phi = [30, 20, 9000, 8000, 40], [0, 3, 0.1, 0.1, 0]
+    with pytest.raises(ValueError, match=r"event row 2: a jet has a pt of 17000 GeV, more than .* MeV"):
+        cluster_events(pt, [0] * 5, phi, [2, 0, 2, 1])
+
+
+def test_real_events_in_mev_are_refused(real_hadrons):
+    pt, eta, phi, counts, _ = real_hadrons
+    with pytest.raises(ValueError, match=r"event row 0: a hadron .* MeV"):
+        cluster_events(1000 * pt, eta, phi, counts)
 
 
 # -- a good citizen of its process --------------------------------------------------------------------------
@@ -361,16 +453,98 @@ def test_clustering_warns_of_nothing_and_leaves_the_warnings_module_alone(monkey
     assert not warned and warnings.formatwarning is ours
 
 
+def test_where_compiled_code_cannot_be_kept_it_is_compiled_in_every_process(fresh_python):
+    code = """
+        from numba.core import caching
+        caching.CacheImpl._locator_classes = []  # no folder to write to
+        from pipelines.features import substructure
+        print(substructure._ratio(3.0, 2.0), substructure._ratio(3.0, 0.0))
+    """
+    assert fresh_python(inspect.cleandoc(code), cwd=FOLDER.parent.parent).split() == ["1.5", "0.0"]
+
+
 # -- real events --------------------------------------------------------------------------------------------
 
 
+# (njets, order, scales): every option away from its default, jets small and large, events with fewer jets
+CHOICES = [
+    {"njets": 3},
+    {"order": "mass"},
+    {"njets": 3, "order": "mass", "radius": 0.4, "subjet_radius": 0.1, "dcut": 1.0, "min_pt": 50.0},
+    {"njets": 3, "radius": 1.5, "subjet_radius": 0.5, "dcut": 100.0, "min_pt": 0.0, "min_subjet_pt": 10.0},
+    {"radius": 3.0, "subjet_radius": 1.0, "dcut": 1e4, "min_pt": 400.0},
+]
+
+
+def assert_equal_to_plain(x, events, many=40, **options):
+    plain = np.array([plain_event(hadrons, **options) for hadrons in events])
+    for column, name in enumerate(columns(JetOptions(**options))):
+        if name.startswith(("nc_", "nisj_", "nesj_")):
+            np.testing.assert_array_equal(x[:, column], plain[:, column], err_msg=name)
+        np.testing.assert_allclose(x[:, column], plain[:, column], rtol=1e-6, atol=1e-6, err_msg=name)
+    assert x.shape == plain.shape and x.any(axis=0).sum() > many  # columns that say something
+
+
+def by_event(pt, eta, phi, counts):
+    return np.split(np.stack([pt, eta, phi], axis=1), np.cumsum(counts)[:-1])
+
+
 def test_real_events_equal_the_plain_implementation(real, real_hadrons):
+    assert_equal_to_plain(real[0], by_event(*real_hadrons[:4]))
+
+
+@pytest.mark.parametrize("options", CHOICES)
+def test_real_events_equal_the_plain_implementation_with_other_options(options, real_hadrons):
     pt, eta, phi, counts, _ = real_hadrons
-    events = np.split(np.stack([pt, eta, phi], axis=1), np.cumsum(counts)[:-1])
-    plain = np.array([plain_event(hadrons) for hadrons in events])
-    assert plain.shape == (1000, 47)
-    for column, name in enumerate(COLUMNS):
-        np.testing.assert_allclose(real[0][:, column], plain[:, column], rtol=1e-6, atol=1e-6, err_msg=name)
+    stop = counts[:150].sum()
+    some = pt[:stop], eta[:stop], phi[:stop], counts[:150]
+    assert_equal_to_plain(cluster_events(*some, **options), by_event(*some), **options)
+
+
+def test_events_of_any_size_equal_the_plain_implementation():
+    # 1 to 700 hadrons in two narrow sprays and everywhere, so that jets of 1 to 350 constituents pass all paddings.
+    rng = np.random.default_rng(7)
+    events = []
+    for hadrons in (*range(1, 70), 100, 128, 200, 300, 500, 700):
+        near = np.where(rng.random(hadrons) < 0.5, 0.0, 3.0)
+        spread = np.where(rng.random(hadrons) < 0.8, 0.15, 1.5)
+        eta, phi = rng.normal(0, spread), near + rng.normal(0, spread)
+        events.append(np.stack([20 + rng.exponential(10.0, hadrons), eta, phi], axis=1))
+    x = cluster_events(*np.concatenate(events).T, [len(hadrons) for hadrons in events])
+    assert_equal_to_plain(x, events)
+
+
+@pytest.mark.parametrize("radius, tower", [(0.2, 0.1), (1.0, 0.1), (3.0, 0.7)])
+def test_equal_distances_are_decided_as_by_fastjets_plain_strategy(radius, tower):
+    # Towers of a calorimeter: distances that are equal, or zero, many times over. FastJet's own strategies
+    # decide them differently from each other. In the largest jets recombination can lower a pt.
+    rng = np.random.default_rng(8)
+    definition = fastjet.JetDefinition(fastjet.kt_algorithm, radius, fastjet.E_scheme, fastjet.N2Plain, 1)
+    for hadrons in range(1, 100):
+        place = rng.integers(-4, 5, (2, hadrons)) * np.array([[tower], [0.873 * tower]])
+        momenta = np.array(list(four_momenta(np.stack([rng.uniform(5, 50, hadrons), *place], axis=1))))
+        sequence = fastjet.ClusterSequence([fastjet.PseudoJet(*map(float, p)) for p in momenta], definition)
+        inclusive, exclusive, axes, leading = _kt(momenta, radius, 0.1, 40.0)
+        assert inclusive == len(sequence.inclusive_jets(40.0))
+        assert exclusive == sequence.n_exclusive_jets(0.1)
+        found = fastjet.sorted_by_pt(sequence.inclusive_jets())[:2]
+        np.testing.assert_allclose(leading[: len(found)], [four_vector(jet) for jet in found])
+        for number in range(1, min(3, hadrons) + 1):
+            expected = [four_vector(jet) for jet in fastjet.sorted_by_pt(sequence.exclusive_jets(number))]
+            ordered = axes[number - 1, np.argsort(-np.hypot(*axes[number - 1, :number, :2].T))]
+            np.testing.assert_allclose(ordered, expected, rtol=1e-12, atol=1e-9)
+
+
+def four_vector(jet):
+    return jet.px(), jet.py(), jet.pz(), jet.e()
+
+
+def test_particles_at_one_place_equal_the_plain_implementation():
+    # Twice the same place: distances of exactly zero, but no two pairs at the same kt distance.
+    events = [spray(np.random.default_rng(seed), 0.3, 1.0, 0.2, 30, 900)[np.arange(60) // 2] for seed in range(20)]
+    for hadrons in events:
+        hadrons[::2, 0] *= 1.5
+    assert_equal_to_plain(cluster_events(*np.concatenate(events).T, [60] * 20), events, many=20)
 
 
 def test_an_event_does_not_depend_on_its_neighbours(real, real_hadrons, monkeypatch):

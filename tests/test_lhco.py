@@ -7,7 +7,8 @@ import pytest
 from pipelines import Events, InputError
 from pipelines.datasets import lhco
 from pipelines.datasets.catalog import FOLDER
-from pipelines.features.jets import COLUMNS, UNITS, cluster_events
+from pipelines.features.images import ImageOptions
+from pipelines.features.jets import COLUMNS, UNITS, JetOptions, cluster_events, find_jets
 
 REAL, SIMULATED = FOLDER / "lhco_rnd_real.h5", FOLDER / "lhco_sim_test.h5"
 
@@ -104,8 +105,8 @@ def test_event_without_hadrons_keeps_its_place(table, write_raw):
 def test_raw_files_are_told_from_others(table, write_raw, tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("not HDF5")
-    assert lhco.is_raw(REAL)
-    assert lhco.is_raw(write_raw(table[:, :2100], "unlabelled.h5"))
+    assert lhco.recognises(REAL)
+    assert lhco.recognises(write_raw(table[:, :2100], "unlabelled.h5"))
     for other in (
         SIMULATED,
         text,
@@ -113,7 +114,7 @@ def test_raw_files_are_told_from_others(table, write_raw, tmp_path):
         tmp_path / "missing.h5",
         write_raw(table[:, :2000], "narrow.h5"),
     ):
-        assert not lhco.is_raw(other)
+        assert not lhco.recognises(other)
 
 
 # -- refusing -----------------------------------------------------------------------------------------------
@@ -161,12 +162,17 @@ def test_key_of_another_file_has_another_number_of_lines(lines, table, write_raw
     assert_one_line_naming(error, key, f"{lines} lines", "expected 40")
 
 
-@pytest.mark.parametrize("value", ["2", "0.5", "signal", "nan", ""])
-def test_key_value_other_than_0_or_1_names_its_line(value, table, write_raw, write_key):
+@pytest.mark.parametrize("value", ["-1", "128", "0.5", "signal", "nan", "inf", ""])
+def test_key_value_that_is_no_label_names_its_line(value, table, write_raw, write_key):
     key = write_key("0\n1\n" + value + "\n0\n")
     with pytest.raises(InputError) as error:
         lhco.read_raw(write_raw(table[:4, :2100]), key)
     assert_one_line_naming(error, key, "line 3", repr(value), "expected 0")
+
+
+def test_key_of_the_third_black_box_has_two_signals(table, write_raw, write_key):
+    *_, label = next(lhco.read_raw(write_raw(table[:4, :2100]), write_key("0.0\n2.0\n1.0\n0.0\n")))
+    assert label.tolist() == [0, 2, 1, 0]
 
 
 def test_key_that_is_missing_or_binary_is_named(table, write_raw, write_key, tmp_path):
@@ -238,7 +244,7 @@ def test_empty_blocks_are_refused():
 
 def test_events_hold_the_jet_variables_the_dijet_mass_and_the_labels(table, write_raw, tmp_path):
     raw, out = write_raw(table), tmp_path / "events.h5"
-    assert lhco.cluster(raw, out, block=16, license="CC BY 4.0", citation="LHC Olympics") == 40
+    assert lhco.convert([raw], out, block=16, license="CC BY 4.0", citation="LHC Olympics").events == 40
     events = Events.from_file(out)
     *hadrons, label = next(lhco.read_raw(raw))
     expected = cluster_events(*hadrons)
@@ -247,7 +253,7 @@ def test_events_hold_the_jet_variables_the_dijet_mass_and_the_labels(table, writ
     np.testing.assert_array_equal(events.label, label)
     assert (events.columns, events.about.units) == (COLUMNS, UNITS)
     assert events.about.mass_column == "mj1j2" and events.about.dataset == "lhco"
-    assert events.about.label_names == {0: "background", 1: "signal"}
+    assert events.about.label_names == {0: "background", 1: "signal", 2: "signal 2"}
     assert "raw.h5" in events.about.source and (events.about.license, events.about.citation) == (
         "CC BY 4.0",
         "LHC Olympics",
@@ -256,22 +262,22 @@ def test_events_hold_the_jet_variables_the_dijet_mass_and_the_labels(table, writ
 
 def test_events_of_a_black_box_have_labels_only_with_its_key(table, write_raw, write_key, tmp_path):
     raw, truth = write_raw(table[:6, :2100]), [0, 1, 0, 0, 1, 1]
-    lhco.cluster(raw, tmp_path / "blind.h5")
+    lhco.convert([raw], tmp_path / "blind.h5")
     assert not Events.from_file(tmp_path / "blind.h5").has_labels
-    lhco.cluster(raw, tmp_path / "open.h5", key=write_key("".join(f"{t}\n" for t in truth)), block=4)
+    lhco.convert([raw], tmp_path / "open.h5", key=write_key("".join(f"{t}\n" for t in truth)), block=4)
     assert Events.from_file(tmp_path / "open.h5").label.tolist() == truth
 
 
 def test_clustering_reports_its_progress(table, write_raw, tmp_path):
     seen = []
-    lhco.cluster(write_raw(table), tmp_path / "events.h5", block=15, progress=lambda *step: seen.append(step))
+    lhco.convert([write_raw(table)], tmp_path / "events.h5", block=15, progress=lambda *step: seen.append(step))
     assert seen == [(15, 40), (30, 40), (40, 40)]
 
 
 def test_jet_options_reach_the_clustering(table, write_raw, tmp_path):
     raw = write_raw(table)
-    lhco.cluster(raw, tmp_path / "narrow.h5", radius=0.4)
-    lhco.cluster(raw, tmp_path / "wide.h5")
+    lhco.convert([raw], tmp_path / "narrow.h5", jets=JetOptions(radius=0.4))
+    lhco.convert([raw], tmp_path / "wide.h5")
     narrow, wide = (Events.from_file(tmp_path / f"{name}.h5").read("features", ["nc_1"]) for name in ("narrow", "wide"))
     assert narrow.mean() < wide.mean()
 
@@ -280,7 +286,7 @@ def test_labels_of_several_signals_keep_their_names(table, write_raw, tmp_path):
     rows = table[:3].copy()
     rows[:, 2100] = [0, 1, 2]
     names = {0: "background", 1: "two-prong", 2: "three-prong"}
-    lhco.cluster(write_raw(rows), tmp_path / "events.h5", label_names=names)
+    lhco.convert([write_raw(rows)], tmp_path / "events.h5", label_names=names)
     events = Events.from_file(tmp_path / "events.h5")
     assert events.label.tolist() == [0, 1, 2] and events.about.label_names == names
 
@@ -290,20 +296,46 @@ def test_failed_clustering_leaves_nothing_behind(table, write_raw, tmp_path):
     rows[33, 0] = np.nan
     raw = write_raw(rows)
     with pytest.raises(InputError, match="row 33"):
-        lhco.cluster(raw, tmp_path / "events.h5", block=10)
+        lhco.convert([raw], tmp_path / "events.h5", block=10)
     assert list(tmp_path.iterdir()) == [raw]
 
 
-def test_wrong_jet_option_is_found_before_any_work(table, write_raw, tmp_path):
-    seen = []
-    with pytest.raises(InputError, match="radius is -1"):
-        lhco.cluster(write_raw(table), tmp_path / "events.h5", radius=-1, progress=lambda *step: seen.append(step))
-    assert not seen and not (tmp_path / "events.h5").exists()
+def test_wrong_options_are_found_before_any_work(table, write_raw, tmp_path):
+    raw, seen = write_raw(table), []
+    for options, words in (({"block": 0}, "block is 0"), ({"mass": "mj1j3"}, "'mj1j3'.*mj1j2")):
+        with pytest.raises(InputError, match=words):
+            lhco.convert([raw], tmp_path / "events.h5", progress=lambda *step: seen.append(step), **options)
+    assert not seen and list(tmp_path.iterdir()) == [raw]
+
+
+def test_three_jets_by_mass_with_images_and_the_mass_asked_for(table, write_raw, tmp_path):
+    raw, options, images = write_raw(table), JetOptions(njets=3, order="mass"), ImageOptions(pixels=7)
+    done = lhco.convert([raw], tmp_path / "e.h5", jets=options, images=images, mass="mj1j2", block=15)
+    *hadrons, _ = next(lhco.read_raw(raw))
+    expected, events = find_jets(*hadrons, options, images), Events.from_file(tmp_path / "e.h5")
+    np.testing.assert_array_equal(events.read("features"), expected.features)
+    np.testing.assert_array_equal(events.read("images"), expected.images)
+    np.testing.assert_array_equal(events.mass, expected.features[:, events.columns.index("mj1j2")])
+    assert done.counts == {"events with fewer than 3 jets": expected.incomplete}
+    lhco.convert([raw], tmp_path / "default.h5", jets=options)
+    assert Events.from_file(tmp_path / "default.h5").about.mass_column == "mj1j2j3"
+
+
+def test_several_files_are_one_whoever_does_the_work(table, write_raw, tmp_path):
+    raws = [write_raw(table[:25]), write_raw(table[25:], "more.h5")]
+    lhco.convert(raws, tmp_path / "two.h5", block=10, workers=2)
+    lhco.convert([write_raw(table, "all.h5")], tmp_path / "one.h5")
+    two, one = (Events.from_file(tmp_path / f"{name}.h5") for name in ("two", "one"))
+    for field in ("features", "mass", "label"):
+        np.testing.assert_array_equal(two.read(field), one.read(field))
+    blind = write_raw(table[:, :2100], "blind.h5")
+    with pytest.raises(InputError, match=r"blind.h5: no labels, which .*raw.h5 has"):
+        lhco.convert([raws[0], blind], tmp_path / "x.h5")
 
 
 def test_existing_output_is_kept(table, write_raw, tmp_path):
     out = tmp_path / "events.h5"
     out.write_text("precious")
     with pytest.raises(InputError, match="exists"):
-        lhco.cluster(write_raw(table), out)
+        lhco.convert([write_raw(table)], out)
     assert out.read_text() == "precious"

@@ -73,7 +73,7 @@ def test_the_configuration_is_all_that_repeats_the_training(trained, events):
         "seed": 0,
     }.items()
     assert len(config["hyperparameters"]["columns"]) == 6
-    assert config["data"] == {"source": events.name, "events": 600, "sha256": run.checksum(events)}
+    assert config["data"] == {"source": events.name, "files": [], "events": 600, "sha256": run.checksum(events)}
     assert {"tensorflow", "python", "numpy", "hep-anomaly-zoo"} <= set(config["versions"])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pipelines.errors import InputError
-from zoo.cli import JSON, MASS_RANGE, SEED, Command, open_events, quiet_zoo, say, setting, stdout_to_stderr
+from zoo.terminal import JSON, MASS_RANGE, SEED, Command, open_events, quiet_zoo, say, setting, stdout_to_stderr
 
 SAMPLE = "lhco_sim_train"
 
@@ -46,7 +46,7 @@ def main(model, trials, data, out, objective, max_epochs, factor, preset, settin
     if export_to and check_new(export_to).resolve() == out.resolve():
         raise InputError(f"{export_to}: given for --export and --out; name two folders")
     notice = "" if data else f"No --data given: tuning on the embedded sample {SAMPLE} (simulated, 20,000 QCD dijets)."
-    events = open_events(data or SAMPLE, mass_range)
+    events = open_events([data or SAMPLE], mass_range)
     with stdout_to_stderr(), _display(notice) as watcher:
         results = session.search(
             model,

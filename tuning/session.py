@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pipelines.batches import Batches
+from pipelines.batches import check_enough
 from pipelines.errors import InputError
 from pipelines.events import Events
 from pipelines.outputs import check_new, new_directory, write_json
@@ -186,7 +186,7 @@ class _Session:
         self.oracle = asked.oracle(out)
         self.description = self._description(events)
         self.training, self.validation = events.split(1.0 - VALIDATION_SHARE, asked.seed)
-        Batches(self.training, (), plain.hyperparameter("batch_size"), memory=0)  # are there enough events?
+        check_enough(self.training, plain.hyperparameter("batch_size"))
         plain.adapt(self.training)
         self.models: dict[str, object] = {}
 

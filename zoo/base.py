@@ -214,6 +214,8 @@ class AnomalyModel(keras.Model):
         callbacks: Sequence[keras.callbacks.Callback] = (),
         verbose: int | str = "auto",
         jit_compile: bool = True,
+        memory: int | None = None,
+        cache: str | os.PathLike | None = None,
     ) -> keras.callbacks.History:
         """Run the paper's whole recipe on events, without labels.
 
@@ -225,6 +227,8 @@ class AnomalyModel(keras.Model):
             callbacks: Keras callbacks, called in the last phase.
             verbose: Keras' progress bar: 0, 1, 2 or "auto".
             jit_compile: compile the training step with XLA.
+            memory, cache: bytes of memory, and the folder, that may hold the events while training (see
+                `pipelines.rows.keep`). The result does not depend on them.
 
         Returns:
             The Keras history of the last phase; those of earlier phases are in `model.histories`, by name.
@@ -234,8 +238,10 @@ class AnomalyModel(keras.Model):
         if not self.resolved_columns:
             self.adapt(events)
         weighting = self.weighting(events)
-        batches = self.batches(events, weighting)
-        held_out = None if validation is None else self.batches(validation, weighting, smaller=True).ordered()
+        room = {"memory": memory, "cache": cache}
+        batches = self.batches(events, weighting, **room)
+        watched = None if validation is None else self.batches(validation, weighting, smaller=True, **room)
+        held_out = None if watched is None else watched.ordered()
         self.steps_per_pass.assign(batches.steps)
         if not self._is_compiled or self.jit_compile != jit_compile:
             rates = {"optimizer": self.optimizers[0]} if self.optimizers else {}
@@ -248,33 +254,39 @@ class AnomalyModel(keras.Model):
             if phase.epochs and not initial_epoch:
                 self._fit_phase(index, phase, batches, passes_done, verbose=verbose)
             passes_done += phase.epochs * phase.passes
-        watched = {"validation_data": held_out, "callbacks": list(callbacks), "initial_epoch": initial_epoch}
-        return self._fit_phase(len(earlier), last, batches, passes_done, verbose=verbose, **watched)
+        options = {"validation_data": held_out, "callbacks": list(callbacks), "initial_epoch": initial_epoch}
+        return self._fit_phase(len(earlier), last, batches, passes_done, verbose=verbose, **options)
 
     def _fit_phase(self, index, phase, batches, passes_done, *, initial_epoch=0, **options):
         """Run a phase of the recipe; which events come when depends on the passes before it only."""
         passes_done += initial_epoch * phase.passes
         self.phase.assign(index)
         self.phase_start.assign(int(self.clock) - initial_epoch * phase.passes * batches.steps)
-        self.histories[phase.name] = keras.Model.fit(
-            self,
-            batches.shuffled(passes_done),
-            epochs=phase.epochs,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=phase.passes * batches.steps,
-            **options,
-        )
+        try:
+            self.histories[phase.name] = keras.Model.fit(
+                self,
+                batches.shuffled(passes_done),
+                epochs=phase.epochs,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=phase.passes * batches.steps,
+                **options,
+            )
+        except tf.errors.OpError:
+            if batches.error is None:
+                raise
+            raise batches.error from None  # what TensorFlow makes a long text of
         history = self.histories[phase.name]
         for metric in self.metrics:  # what a phase never measures would stand there as zero
             if hasattr(metric, "count") and not float(metric.count):
                 history.history.pop(metric.name, None)
         return history
 
-    def batches(self, events: Events, weighting, smaller: bool = False) -> Batches:
+    def batches(self, events: Events, weighting, smaller: bool = False, **room) -> Batches:
         """Return scaled batches of events; with `smaller`, of fewer events than `batch_size` where there are fewer."""
         size, seed = self.hyperparameter("batch_size"), self.hyperparameter("seed")
         size = min(size, len(events)) if smaller else size
-        return Batches(events, self.resolved_columns, size, transform=self.scaler, weighting=weighting, seed=seed)
+        options = {"transform": self.scaler, "weighting": weighting, "seed": seed, **room}
+        return Batches(events, self.resolved_columns, size, **options)
 
     # -- scoring ---------------------------------------------------------------------------------
 

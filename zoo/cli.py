@@ -2,120 +2,38 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import errno
 import json
-import os
 import sys
-import warnings
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # one clear line on stderr, not TensorFlow's greetings
 
 import click
 
 from pipelines.errors import InputError
-
-MASS_RANGE = click.option(
-    "--mass-range", type=float, nargs=2, metavar="LOW HIGH", help="Use events with LOW <= mass < HIGH, GeV."
+from zoo.cli_data import data
+from zoo.terminal import (
+    JSON,
+    MASS_RANGE,
+    SEED,
+    WORKERS,
+    Commands,
+    open_events,
+    progress,
+    quiet_zoo,
+    say,
+    setting,
+    settings_text,
+    short,
+    stdout_to_stderr,
 )
-SEED = click.option(
-    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Fixes everything random."
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
-
-
-class OneLine:
-    """What answers bad input with one line on stderr and exit code 2, and Ctrl-C with a line and exit code 130."""
-
-    def invoke(self, context):
-        try:
-            return super().invoke(context)
-        except InputError as error:
-            _refuse(context, str(error))
-        except OSError as error:  # a full disk, a name too long, a folder that vanished
-            if error.errno == errno.EPIPE:
-                raise
-            _refuse(context, f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        except KeyboardInterrupt:
-            command = getattr(self, "commands", {}).get(context.invoked_subcommand, self)
-            resumable = any(parameter.name == "resume" for parameter in command.params)
-            advice = " What is finished is kept; the same command with --resume goes on." if resumable else ""
-            click.echo(f"\nInterrupted.{advice}", err=True)
-            context.exit(130)
-
-
-def _refuse(context: click.Context, message: str) -> None:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
-    context.exit(2)
-
-
-class Command(OneLine, click.Command):
-    """A command that stands alone."""
-
-
-class Commands(OneLine, click.Group):
-    """A group of commands."""
-
-
-def setting(text: str) -> tuple[str, object]:
-    """Read NAME=VALUE, the value a Python literal, words with commas, or a word; raises `InputError` if no "=".
-
-    >>> setting("d_units=300,200,100"), setting("scaling=quantile"), setting("columns=pt_*,mass_1")
-    (('d_units', (300, 200, 100)), ('scaling', 'quantile'), ('columns', ('pt_*', 'mass_1')))
-    """
-    name, found, value = text.partition("=")
-    if not found or not name:
-        raise InputError(f"--set {text}: expected NAME=VALUE, as in --set epsilon=6")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError, TypeError):
-        words = tuple(word.strip() for word in value.split(",") if word.strip())
-        return name, words if "," in value else value
-
-
-def say(value: object, as_json: bool, text) -> None:
-    """Print `value` as JSON, or what `text()` gives."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False) if as_json else text())
-
-
-def open_events(data, mass_range):
-    """Open the events of a file or sample, within a mass range if one is given."""
-    import pipelines
-
-    events = pipelines.open(data)
-    return events.select(mass_range=mass_range) if mass_range else events
-
-
-@contextlib.contextmanager
-def stdout_to_stderr():
-    """Send what libraries print to stderr: stdout is for results."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
-def quiet_zoo():
-    """Import the zoo without the greetings that TensorFlow's libraries print before they can be told not to."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            import zoo.keras
-        except ImportError as error:  # its message says what to do
-            raise InputError(str(error)) from None
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
-    return zoo
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hep-anomaly-zoo")
 def main():
     """A zoo of Keras anomaly detectors for the LHC: train, score, evaluate, export."""
+
+
+main.add_command(data)
 
 
 @main.command("list")
@@ -141,8 +59,10 @@ def show(name, as_json):
 
     def text():
         lines = [about["description"], "", "Hyperparameters:"]
-        lines += [f"  {k} = {_short(v)}" for k, v in about["hyperparameters"].items()]
-        lines += ["", "Presets:"] + [f"  {k}: {_settings(v) or 'the defaults'}" for k, v in about["presets"].items()]
+        lines += [f"  {k} = {short(v)}" for k, v in about["hyperparameters"].items()]
+        lines += ["", "Presets:"] + [
+            f"  {k}: {settings_text(v) or 'the defaults'}" for k, v in about["presets"].items()
+        ]
         return "\n".join(lines + ["", f"Scores: {', '.join(about['score_kinds'])}"])
 
     say(about, as_json, text)
@@ -150,7 +70,16 @@ def show(name, as_json):
 
 @main.command()
 @click.argument("name")
-@click.option("--data", required=True, help="Events file, or an embedded sample's name.")
+@click.option(
+    "--data", required=True, multiple=True, help="Events file, a sample's name, or a published file; may be repeated."
+)
+@click.option(
+    "--convert",
+    "conversion",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Published files: an option of their conversion.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New run directory.")
 @click.option("--preset", help="A named set of hyperparameters (see `zoo show`).")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a hyperparameter; may be repeated.")
@@ -160,21 +89,32 @@ def show(name, as_json):
 @click.option("--validation", type=float, default=0.0, show_default=True, help="Share of the events held out to watch.")
 @MASS_RANGE
 @SEED
+@click.option("--score", "scored", is_flag=True, help="Score these events too, into the run's scores.h5.")
+@click.option(
+    "--memory", type=float, metavar="GB", help="Events held in memory while training; more are read from disk."
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
+@WORKERS
 @click.option("--xla/--no-xla", default=True, help="Compile the training step with XLA.")
 @JSON
-def train(name, data, out, preset, settings, epochs, validation, mass_range, seed, resume, xla, as_json):
-    """Train the model NAME on events, without labels, and write a run directory."""
+def train(name, data, conversion, out, preset, settings, mass_range, seed, scored, workers, as_json, **options):
+    """Train the model NAME on events, without labels, and write a run directory.
+
+    Published files are converted first, into OUT.events.h5, as `zoo data convert` does.
+    """
     zoo = quiet_zoo()
     from pipelines.outputs import check_new
     from zoo import run
 
     check_new(out)
+    validation, memory = options.pop("validation"), options.pop("memory")
     if not 0 <= validation < 1:
         raise InputError(f"--validation {validation:g} is not possible; expected a share >= 0 and < 1")
+    if memory is not None and not memory >= 0:
+        raise InputError(f"--memory {memory:g} is not possible; expected gigabytes >= 0")
     model = zoo.get(name, preset, **{"seed": seed, **dict(map(setting, settings))})
-    events = open_events(data, mass_range)
-    held_out = None
+    files = _converted(data, out, dict(map(setting, conversion)), workers, options["resume"])
+    events, held_out = open_events(files, mass_range), None
     if validation:
         events, held_out = events.split(1.0 - validation, seed)
     with stdout_to_stderr():
@@ -183,17 +123,43 @@ def train(name, data, out, preset, settings, epochs, validation, mass_range, see
             events,
             out,
             validation=held_out,
-            epochs=epochs,
-            resume=resume,
+            epochs=options["epochs"],
+            resume=options["resume"],
             extra={"mass_range": mass_range, "validation": validation},
             verbose=1 if sys.stderr.isatty() else 2,
-            jit_compile=xla,
+            jit_compile=options["xla"],
+            memory=None if memory is None else int(memory * 1e9),
         )
+    if scored:
+        everything = open_events(files, mass_range)
+        _write_scores(out / "scores.h5", *scores(out, everything, None), everything, out, " + ".join(map(str, files)))
     last = json.loads((out / "metrics.json").read_text())["last_epoch"]
     if None in last.values():
         click.echo("Warning: the last losses are not numbers: training diverged; lower learning_rate.", err=True)
     result = {"run": str(out), "events": len(events), "last_epoch": last}
+    result |= {"scores": str(out / "scores.h5")} if scored else {}
     say(result, as_json, lambda: f"{out}: trained on {len(events)} events; " + _numbers(last))
+
+
+def _converted(data, out, options, workers, resume) -> list:
+    """Return the events files behind what `--data` names, after converting published files among them."""
+    from pipelines import datasets
+    from pipelines.datasets.catalog import find
+
+    paths = [find(file) for file in data]
+    published = [path for path in paths if not datasets.is_events(path)]
+    if not published:
+        if options:
+            raise InputError(f"--convert {next(iter(options))}: nothing to convert, {paths[0]} is an events file")
+        return list(data)
+    made = out.with_name(f"{out.name}.events.h5")
+    if made.exists() and not resume:
+        raise InputError(f"{made}: exists already; train on it with --data {made}, or remove it first")
+    if not made.exists():
+        with progress("converting") as advance:
+            done = datasets.convert(published, made, workers=workers, progress=advance, **options)
+        click.echo(f"{made}: {done.events} events of {', '.join(map(str, published))}", err=True)
+    return [made, *(path for path in paths if path not in published)]
 
 
 def scores(run, events, kind):
@@ -220,21 +186,27 @@ def scores(run, events, kind):
 @click.option("--kind", help="Score kind; the model's default otherwise.")
 def score(run, data, out, kind):
     """Score every event of a file with a trained RUN: higher is more anomalous."""
-    import h5py
     import numpy as np
 
     quiet_zoo()
-    from pipelines.outputs import check_new, new_disk
+    from pipelines.outputs import check_new
 
     check_new(out)
-    events = open_events(data, None)
+    events = open_events([data], None)
     model, found = scores(run, events, kind)
+    _write_scores(out, model, found, events, run, data, kind)
+    click.echo(f"{out}: {len(found)} scores, median {np.median(found):.4g}")
+
+
+def _write_scores(out, model, found, events, run, data, kind=None) -> None:
+    import h5py
+
+    from pipelines.outputs import new_disk
+
+    about = {"model": model.zoo_name, "run": str(run), "data": str(data), "kind": kind or model.score_kinds[0]}
     with new_disk(out) as disk, h5py.File(disk, "w") as file:
         file["score"], file["mass"] = found, events.mass
-        file.attrs.update(
-            {"model": model.zoo_name, "run": str(run), "data": str(data), "kind": kind or model.score_kinds[0]}
-        )
-    click.echo(f"{out}: {len(found)} scores, median {np.median(found):.4g}")
+        file.attrs.update(about)
 
 
 @main.command()
@@ -254,9 +226,29 @@ def evaluate(run, data, kind, mass_range, seed, as_json):
     from zoo.run import read_config
 
     trained_in = read_config(run).get("mass_range")
-    events = open_events(data, mass_range or trained_in)
-    found = metrics.evaluate(scores(run, events, kind)[1], events, seed)
+    events = open_events([data], mass_range or trained_in)
+    _, score = scores(run, events, kind)
+    _warn_of_duplicates(run, events)
+    found = metrics.evaluate(score, events, seed)
     say(found, as_json, lambda: _evaluation(found))
+
+
+def _warn_of_duplicates(run, events) -> None:
+    """Say how many of these events the run was trained on, if its training file is still there."""
+    from pipelines.datasets.overlap import overlap
+    from zoo.run import read_config
+
+    files = read_config(run).get("data", {}).get("files", [])
+    try:
+        again = overlap(open_events(files, None), events) if files else 0
+    except InputError:  # moved, changed or of another kind since: then nothing can be said
+        return
+    if again:
+        click.echo(
+            f"Warning: {again} of {len(events)} events are also in {' + '.join(files)}, which the run was trained on: "
+            f"they say nothing about new data",
+            err=True,
+        )
 
 
 @main.command()
@@ -270,135 +262,6 @@ def export(run, out):
     check_new(out)
     zoo.load(run).export(out)
     click.echo(f"{out}: SavedModel; serving_default takes features (N, F) in physical units and gives score")
-
-
-@main.group(cls=Commands)
-def data():
-    """Events: look at them, convert tables, cluster raw hadrons."""
-
-
-@data.command()
-@click.argument("source")
-@JSON
-def info(source, as_json):
-    """Say what an events file (or embedded sample) holds."""
-    import pipelines
-    from pipelines.datasets import lhco
-    from pipelines.datasets.catalog import find
-
-    path = find(source)
-    if lhco.is_raw(path):
-        about = lhco.describe(path)
-        say(about, as_json, lambda: "\n".join(f"{k}: {v}" for k, v in about.items()))
-        return
-    events = pipelines.open(path)
-    mass = events.mass
-    low, high = (float(mass.min()), float(mass.max())) if len(mass) else (None, None)
-    about = {
-        "file": events.name,
-        "events": len(events),
-        "columns": list(events.columns),
-        "mass": {"column": events.about.mass_column, "min": low, "max": high},
-        "labels": _label_counts(events),
-        "dataset": events.about.dataset,
-        "source": events.about.source,
-        "license": events.about.license,
-        "citation": events.about.citation,
-    }
-    say(about, as_json, lambda: "\n".join(f"{k}: {_short(v)}" for k, v in about.items()))
-
-
-@data.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--mass", required=True, metavar="COLUMN", help="The column that is the mass spectrum, GeV.")
-@MASS_RANGE
-def convert(source, out, mass, mass_range):
-    """Convert an HDF5 table with `features`, `columns` and maybe `label` to an events file."""
-    from pipelines.datasets.table import convert
-    from pipelines.outputs import check_new
-
-    check_new(out)
-    with _progress("converting") as progress:
-        count = convert(source, out, mass=mass, mass_range=mass_range or None, progress=progress)
-    click.echo(f"{out}: {count} events")
-
-
-@data.command()
-@click.argument("source")
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("rest", type=click.Path(path_type=Path))
-@click.option("--events", type=click.IntRange(min=1), required=True, help="Size of FIRST.")
-@click.option("--label", type=int, help="Draw FIRST from one truth label only, such as 0, the background.")
-@SEED
-def split(source, first, rest, events, label, seed):
-    """Draw a training sample without labels, FIRST, and write all other events to REST."""
-    import pipelines
-    from pipelines.outputs import check_new
-
-    if check_new(first).resolve() == check_new(rest).resolve():
-        raise InputError(f"{rest}: given for both parts; name two files")
-    drawn, others = pipelines.open(source).set_aside(events, label=label, seed=seed)
-    drawn.write(first)
-    try:
-        others.write(rest)
-    except BaseException:  # both or none: one part alone is a study that judges by what it trained on
-        first.unlink()
-        raise
-    click.echo(f"{first}: {len(drawn)} events\n{rest}: {len(others)} events")
-
-
-@data.command()
-@click.argument("source")
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--key", type=click.Path(path_type=Path), help="Master key: one label per line, for files without labels."
-)
-def cluster(source, out, key):
-    """Cluster raw LHC Olympics hadrons into jets: 47 variables per event."""
-    from pipelines.datasets import lhco
-    from pipelines.datasets.catalog import SAMPLES, find
-    from pipelines.outputs import check_new
-
-    check_new(out)
-    credit = {k: getattr(SAMPLES[source], k) for k in ("license", "citation")} if source in SAMPLES else {}
-    with _progress("clustering") as progress:
-        count = lhco.cluster(find(source), out, key=key, progress=progress, **credit)
-    click.echo(f"{out}: {count} events")
-
-
-@contextlib.contextmanager
-def _progress(what):
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _label_counts(events) -> dict[str, int]:
-    import numpy as np
-
-    if not events.has_labels:
-        return {}
-    names = events.about.label_names
-    return {
-        f"{k} {names.get(int(k), '')}".strip(): int(n) for k, n in zip(*np.unique(events.label, return_counts=True))
-    }
-
-
-def _short(value) -> str:
-    if isinstance(value, dict):
-        return _settings(value)
-    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    if len(text) < 100 or isinstance(value, str):
-        return text
-    return f"{text[:80].rpartition(',')[0]}, ... ({len(value)} in all)"
-
-
-def _settings(values) -> str:
-    return ", ".join(f"{k} {_short(v)}" if not isinstance(v, list) else f"{k} ({_short(v)})" for k, v in values.items())
 
 
 def _numbers(values) -> str:

@@ -23,9 +23,10 @@ from importlib import metadata
 from pathlib import Path
 
 import h5py
+import numpy as np
 import tensorflow as tf
 
-from pipelines.batches import Batches
+from pipelines.batches import check_enough
 from pipelines.errors import InputError
 from pipelines.events import Events
 from pipelines.layout import open_hdf5
@@ -128,6 +129,7 @@ def train(
     extra: Mapping[str, object] | None = None,
     verbose: int | str = "auto",
     jit_compile: bool = True,
+    memory: int | None = None,
 ) -> keras.callbacks.History:
     """Train a model and write its run directory; a checkpoint is kept beside it until it is whole.
 
@@ -142,7 +144,7 @@ def train(
         Checkpoint.check(out)
     else:
         Checkpoint.refuse(out)
-    Batches(events, (), model.hyperparameter("batch_size"), memory=0)  # are there enough events?
+    check_enough(events, model.hyperparameter("batch_size"))
     model.adapt(events)
     checkpoint = Checkpoint(out, model, events, {**(extra or {}), "epochs": epochs or model.epochs})
     done = checkpoint.restore() if resume else checkpoint.start()
@@ -155,6 +157,7 @@ def train(
             callbacks=[checkpoint],
             verbose=verbose,
             jit_compile=jit_compile,
+            memory=memory,
         )
     except InputError:
         checkpoint.forget_if_empty()
@@ -197,7 +200,12 @@ def configuration(model, events: Events, **extra: object) -> dict[str, object]:
     return {
         "model": model.zoo_name,
         "hyperparameters": json.loads(json.dumps(model.get_config())),
-        "data": {"source": events.name, "events": len(events), "sha256": checksum(events)},
+        "data": {
+            "source": events.name,
+            "files": list(map(str, events.files)),
+            "events": len(events),
+            "sha256": checksum(events),
+        },
         "versions": versions,
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         **extra,
@@ -205,12 +213,13 @@ def configuration(model, events: Events, **extra: object) -> dict[str, object]:
 
 
 def checksum(events: Events) -> str:
-    """Return the SHA-256 of the features and masses of a selection of events, whatever file they are in."""
-    digest = hashlib.sha256()
-    for block in events.blocks("features", "mass"):
-        digest.update(block["features"].tobytes())
-        digest.update(block["mass"].tobytes())
-    return digest.hexdigest()
+    """Return the SHA-256 of what a model may see of a selection of events, whatever file they are in."""
+    fields = [name for name in ("features", "objects", "images", "mass") if events.has(name)]
+    digests = {name: hashlib.sha256() for name in fields}
+    for block in events.blocks(*fields):
+        for name, values in block.items():
+            digests[name].update(np.ascontiguousarray(values).tobytes())
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests.values())).hexdigest()
 
 
 def _version(package: str) -> str:

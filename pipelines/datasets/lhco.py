@@ -8,33 +8,33 @@ black boxes' truth is in separate master keys, one number a line.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import h5py
-
-# Registers the Blosc filter (32001) of the published files, which h5py alone cannot read.
-import hdf5plugin  # noqa: F401
 import numpy as np
 
+from pipelines.chunks import Outcome, write_events
 from pipelines.errors import InputError
-from pipelines.events import EventsWriter
-from pipelines.features import jets
-from pipelines.layout import open_hdf5
+from pipelines.features.images import ImageOptions
+from pipelines.features.jets import JetOptions, find_jets
+from pipelines.features.jets import columns as jet_columns
+from pipelines.features.jets import units as jet_units
+from pipelines.layout import open_hdf5, read_names
 
 TABLE = "df/block0_values"
 HADRONS = 700
 WIDTH = 3 * HADRONS
-LABEL_NAMES = {0: "background", 1: "signal"}
+LABEL_NAMES = {0: "background", 1: "signal", 2: "signal 2"}  # Black Box 3 has two
 
 RawBlock = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
 
 
-def is_raw(path: str | os.PathLike) -> bool:
+def recognises(path: str | os.PathLike) -> bool:
     """Tell whether a file has the layout of LHC Olympics raw events (False for anything else, or no file).
 
     >>> from pipelines.datasets.catalog import find
-    >>> is_raw(find("lhco_rnd_real")), is_raw(find("lhco_sim_test"))
+    >>> recognises(find("lhco_rnd_real")), recognises(find("lhco_sim_test"))
     (True, False)
     """
     try:
@@ -75,65 +75,133 @@ def read_raw(path: str | os.PathLike, key: str | os.PathLike | None = None, bloc
     return _blocks(Path(path), truth, block)
 
 
-def cluster(
-    source: str | os.PathLike,
+def convert(
+    sources: str | os.PathLike | Sequence[str | os.PathLike],
     out: str | os.PathLike,
     *,
     key: str | os.PathLike | None = None,
+    jets: JetOptions | None = None,
+    images: ImageOptions | None = None,
+    mass: str | None = None,
     block: int = 5_000,
-    progress: Callable[[int, int], object] | None = None,
-    label_names: Mapping[int, str] = LABEL_NAMES,
+    label_names: Mapping[int, str] | None = None,
     license: str = "",
     citation: str = "",
-    **jet_options: float,
-) -> int:
-    """Cluster a raw file into an events file of the 47 jet variables and return its number of events.
+    workers: int = 1,
+    scheduler: str | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> Outcome:
+    """Cluster raw files into an events file of jet variables (and images, if asked for).
 
-    The columns are `pipelines.features.jets.COLUMNS`, the mass is their m_jj.
+    The columns are `pipelines.features.jets.columns(jets)`. A killed run continues at its last finished block.
 
     Args:
-        source: raw file, as for `read_raw`.
+        sources: raw files, as for `read_raw`.
         out: events file to make; it appears only when all events are in it.
-        key: master key, as for `read_raw`.
-        block: events in memory at a time; 5,000 take 0.1 GB and some seconds.
-        progress: called with (events done, all events) after every block.
-        label_names: what the labels mean.
-        license, citation: of the raw file, to go with the events.
-        jet_options: `radius`, `subjet_radius`, `dcut`, `min_pt` of `pipelines.features.jets.cluster_events`.
+        key: master key of a file without labels, as for `read_raw`; for a single source.
+        jets: what jets are; by default two, R = 1.
+        images: how to draw them; by default they are not drawn.
+        mass: the column that is the mass spectrum; by default the mass of all jets, m_jj or m_jjj.
+        block: events done together; 5,000 take 0.2 GB and some seconds.
+        label_names: what the labels mean; by default what the files say, or `LABEL_NAMES`.
+        license, citation: of the raw files, to go with the events.
+        workers, scheduler, progress: as in `pipelines.chunks.in_chunks`.
+
+    Returns:
+        `Outcome`: events written, and how many have fewer jets than were to be taken.
 
     Raises:
-        InputError: as `read_raw`; `out` exists or cannot be written; a jet option is out of range.
+        InputError: as `read_raw`; some files have labels and others not; no such mass column; a hadron of more than
+            14,000 GeV; `out` exists or cannot be written.
 
     Example:
         >>> import pathlib, tempfile
         >>> from pipelines.datasets.catalog import find
-        >>> cluster(find("lhco_rnd_real"), pathlib.Path(tempfile.mkdtemp()) / "events.h5")
+        >>> convert([find("lhco_rnd_real")], pathlib.Path(tempfile.mkdtemp()) / "events.h5").events
         1000
     """
-    blocks = read_raw(source, key, block)
-    total, _ = _describe(source)
-    _cluster_block([], [], [], [], "jet options", jet_options)  # a wrong option is found before any work
+    sources = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    jets = jets or JetOptions()
+    columns = jet_columns(jets)
+    mass = mass or columns[-1]
+    if mass not in columns:
+        raise InputError(
+            f"mass {mass!r}: no such column; the jets' masses are {', '.join(c for c in columns if c.startswith('mj'))}"
+        )
+    if block < 1:
+        raise InputError(f"block is {block}, expected at least 1 event")
+    label_names = _label_names(sources) if label_names is None else label_names
+    truth = _truth(sources, key)
+    sizes = [_describe(path)[0] for path in sources]
+    tasks = (
+        (str(path), start, min(start + block, size), jets, images, mass, labels and labels[start : start + block])
+        for path, size, labels in zip(sources, sizes, truth)
+        for start in range(0, size, block)
+    )
     about = {
-        "columns": jets.COLUMNS,
-        "units": jets.UNITS,
-        "mass_column": jets.COLUMNS[-1],
+        "columns": columns,
+        "units": jet_units(jets),
+        "mass_column": mass,
         "dataset": "lhco",
-        "label_names": label_names,
-        "source": f"clustered from {Path(source).name}",
+        "label_names": label_names if any(_describe(path)[1] for path in sources) or key else {},
+        "source": f"clustered from {', '.join(Path(path).name for path in sources)}",
         "license": license,
         "citation": citation,
     }
-    done = 0
-    with EventsWriter(out, **about) as writer:
-        for pt, eta, phi, counts, label in blocks:
-            where = f"{source}, events from row {done}"
-            features = _cluster_block(pt, eta, phi, counts, where, jet_options)
-            truth = {} if label is None else {"label": label}
-            writer.append(features=features, mass=features[:, -1], **truth)
-            done += len(counts)
-            if progress is not None:
-                progress(done, total)
-    return done
+    options = {"block": block, "mass": mass, "jets": str(jets), "images": str(images), "labels": str(label_names)}
+    return write_events(
+        out,
+        _cluster,
+        tasks,
+        about=about,
+        sources=[*sources, *([key] if key else [])],
+        options=options,
+        total=sum(sizes),
+        workers=workers,
+        scheduler=scheduler,
+        progress=progress,
+    )
+
+
+def _label_names(sources: Sequence[str | os.PathLike]) -> dict[int, str]:
+    """Return what labels mean by the files themselves (simulated ones say so), or as published."""
+    names: dict[int, str] = {}
+    for path in sources:
+        with open_hdf5(path) as file:
+            names |= read_names(file.attrs, "label_names", Path(path))
+    return LABEL_NAMES | names if names else LABEL_NAMES
+
+
+def _truth(sources: Sequence[str | os.PathLike], key: str | os.PathLike | None) -> list[bytes | None]:
+    """Return the truth of each file from its master key, a byte an event; None where the file has it, or nobody."""
+    labelled = [str(path) for path in sources if _describe(path)[1]]
+    if key is None:
+        if labelled and len(labelled) < len(sources):
+            without = next(str(path) for path in sources if str(path) not in labelled)
+            raise InputError(f"{without}: no labels, which {labelled[0]} has; cluster them one by one")
+        return [None] * len(sources)
+    if len(sources) > 1:
+        raise InputError(f"{key}: a master key goes with one file, found {len(sources)}; cluster them one by one")
+    if labelled:
+        raise InputError(f"{labelled[0]}: has its own label column; leave the key {key} out")
+    return [_read_key(key, _describe(sources[0])[0], sources[0]).tobytes()]
+
+
+def _cluster(path, start, stop, jets, images, mass, truth) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """Cluster rows of a raw file: what one worker does at a time."""
+    pt, eta, phi, counts, label = next(_blocks(Path(path), None, stop - start, start))
+    try:
+        found = find_jets(pt, eta, phi, counts, jets, images)
+    except ValueError as error:
+        raise InputError(f"{path}, events from row {start}: {error}") from None
+    chunk = {"features": found.features, "mass": found.features[:, jet_columns(jets).index(mass)]}
+    if found.images is not None:
+        chunk["images"] = found.images
+    if truth is not None:
+        label = np.frombuffer(truth, np.int8)
+    if label is not None:
+        chunk["label"] = label
+    return chunk, {f"events with fewer than {jets.njets} jets": found.incomplete}
 
 
 def describe(path: str | os.PathLike) -> dict[str, object]:
@@ -151,13 +219,6 @@ def describe(path: str | os.PathLike) -> dict[str, object]:
         "labels": "in the last column" if has_label else "none; a master key may hold them",
         "next": "zoo data cluster",
     }
-
-
-def _cluster_block(pt, eta, phi, counts, where: str, jet_options: Mapping[str, float]) -> np.ndarray:
-    try:
-        return jets.cluster_events(pt, eta, phi, counts, **jet_options)
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from None
 
 
 def _layout_problem(file: h5py.File) -> str | None:
@@ -183,10 +244,10 @@ def _describe(path: str | os.PathLike) -> tuple[int, bool]:
         return rows, columns > WIDTH
 
 
-def _blocks(path: Path, truth: np.ndarray | None, block: int) -> Iterator[RawBlock]:
+def _blocks(path: Path, truth: np.ndarray | None, block: int, first: int = 0) -> Iterator[RawBlock]:
     with open_hdf5(path) as file:
         table = file[TABLE]
-        for start in range(0, len(table), block):
+        for start in range(first, len(table), block):
             stop = min(start + block, len(table))
             try:
                 rows = table[start:stop]
@@ -230,7 +291,7 @@ def _labels(values: np.ndarray, path: Path, start: int) -> np.ndarray:
 
 
 def _read_key(key: str | os.PathLike, size: int, path: str | os.PathLike) -> np.ndarray:
-    """Return the truth (size,) int8 of a master key, whose lines are 0 or 1 (published as 0.0 and 1.0)."""
+    """Return the truth (size,) int8 of a master key, whose lines are 0 or 1 (published as 0.0 and 1.0), in Black Box 3 also 2."""
     try:
         lines = Path(key).read_text(encoding="ascii").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -246,8 +307,8 @@ def _read_key(key: str | os.PathLike, size: int, path: str | os.PathLike) -> np.
             value = float(line)
         except ValueError:
             value = np.nan
-        if value not in (0.0, 1.0):
+        if not (0 <= value <= 127 and value == np.floor(value)):
             found = repr(line.strip()[:40])
-            raise InputError(f"{key}: line {number + 1} is {found}, expected 0 (background) or 1 (signal)")
+            raise InputError(f"{key}: line {number + 1} is {found}, expected 0 (background), 1 or 2 (signals)")
         truth[number] = value
     return truth
