@@ -99,21 +99,25 @@ class Description:
 def match_columns(patterns: Sequence[str], available: Sequence[str], where: str = "the data") -> tuple[str, ...]:
     """Resolve names and shell patterns to column names: in the order of the patterns, then of the data.
 
-    Raises `InputError` naming the pattern that matches nothing.
+    A pattern that begins with "!" takes columns away. Raises `InputError` naming the pattern that matches nothing, or
+    if nothing is left.
 
     >>> match_columns(["mass_1", "tau*_1"], ["tau1_1", "pt_1", "tau2_1", "mass_1"])
     ('mass_1', 'tau1_1', 'tau2_1')
+    >>> match_columns(["*", "!tau*"], ["tau1_1", "pt_1", "tau2_1", "mass_1"])
+    ('pt_1', 'mass_1')
     """
-    found: dict[str, None] = {}
-    missing = []
-    for pattern in patterns:
-        matches = [c for c in available if fnmatch.fnmatchcase(c, pattern)]
-        if not matches:
-            missing.append(pattern)
-        found.update(dict.fromkeys(matches))
+    matches = {
+        pattern: [c for c in available if fnmatch.fnmatchcase(c, pattern.removeprefix("!"))] for pattern in patterns
+    }
+    missing = [pattern for pattern, found in matches.items() if not found]
     if missing:
         raise InputError(f"{where}: no column {', '.join(map(repr, missing))}; it has {', '.join(available)}")
-    return tuple(found)
+    found = dict.fromkeys(c for pattern in patterns if pattern[:1] != "!" for c in matches[pattern])
+    away = {c for pattern in patterns if pattern[:1] == "!" for c in matches[pattern]}
+    if not set(found) - away:
+        raise InputError(f"{where}: columns {', '.join(map(repr, patterns))} leave nothing of {', '.join(available)}")
+    return tuple(c for c in found if c not in away)
 
 
 def typed(field: str, values: np.ndarray, where: str) -> np.ndarray:

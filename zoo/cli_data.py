@@ -125,6 +125,13 @@ def info(source, as_json):
 @click.option("--background", multiple=True, metavar="PATTERN", help="Dark Machines, ATLAS: processes that are not.")
 @click.option("--only", type=click.Choice(["data", "simulation"]), help="ATLAS: leave out files of the other kind.")
 @click.option("--luminosity", type=float, metavar="FB-1", help="ATLAS: of the data that simulation is weighted to.")
+@click.option(
+    "--scale-factor",
+    "scale_factors",
+    multiple=True,
+    metavar="NAME",
+    help="ATLAS: branches scaleFactor_NAME in the weight.",
+)
 @WORKERS
 @SCHEDULER
 def convert(sources, out, format_, workers, scheduler, **options):

@@ -269,7 +269,7 @@ def find_jets(
     features = np.zeros((len(counts), len(columns(options))), np.float32)
     found = np.zeros(len(counts), np.int64)
     drawn = None if images is None else np.zeros((len(counts), options.njets, *2 * [images.pixels]), np.float32)
-    _send_banner_to_stderr()
+    send_banner_to_stderr()
     for first in range(0, len(counts), _BATCH):
         rows = slice(first, first + _BATCH)
         batch = hadrons.take(slice(ends[first] - counts[first], ends[rows][-1]))
@@ -403,12 +403,14 @@ def _mass(px: np.ndarray, py: np.ndarray, pz: np.ndarray, energy: np.ndarray) ->
 
 
 @functools.cache
-def _send_banner_to_stderr() -> None:
+def send_banner_to_stderr() -> None:
+    """Have FastJet print its citation now, and on stderr.
+
+    It prints it on the C-level stdout at the first clustering, where it would break machine-readable output. Its
+    licence terms ask programs not to silence it (ClusterSequence.hh).
+    """
     import fastjet
 
-    # FastJet prints its citation on the C-level stdout at the first clustering, where it would break
-    # machine-readable output. Its licence terms ask programs not to silence it (ClusterSequence.hh), so it
-    # moves to stderr: the first clustering happens here.
     sys.stdout.flush()
     try:
         stdout = os.dup(1)

@@ -97,7 +97,9 @@ def triggered(hadrons: Hadrons) -> np.ndarray:
     import awkward as ak
     import fastjet
 
-    quiet_fastjet()
+    from pipelines.features.jets import send_banner_to_stderr
+
+    send_banner_to_stderr()
     pt, eta, phi = (quantity.astype(np.float64) for quantity in hadrons[1:])
     momenta = {"px": pt * np.cos(phi), "py": pt * np.sin(phi), "pz": pt * np.sinh(eta), "E": pt * np.cosh(eta)}
     particles = ak.with_name(ak.unflatten(ak.Array(momenta), hadrons.counts), "Momentum4D")
@@ -108,13 +110,6 @@ def triggered(hadrons: Hadrons) -> np.ndarray:
     central = np.abs(np.arcsinh(jets.pz / jet_pt)) < TRIGGER_ETA
     passes = (jet_pt > TRIGGER_PT) & central
     return ak.fill_none(ak.any(passes[leading], axis=1) & (ak.num(jets) >= 2), False).to_numpy()
-
-
-def quiet_fastjet() -> None:
-    """Have FastJet print its citation on stderr, where it does not break machine-readable output."""
-    from pipelines.features import jets
-
-    jets.cluster_events([], [], [], [])
 
 
 def constants() -> dict[str, object]:

@@ -1,0 +1,131 @@
+"""From a published file to a scored run in one command, for every family of files."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import test_lhco_features
+from click.testing import CliRunner
+
+import pipelines
+from pipelines.datasets import FORMATS, convert, options_of, recognise
+from pipelines.datasets.catalog import find
+from pipelines.errors import InputError
+from pipelines.simulation import simulate
+from zoo.cli import main
+
+SMALL = "--set batch_size=32 --set ae_units=8 --set d_units=8 --set cycles=1 --set pretraining_epochs=1 --no-xla"
+PRESELECTION = {"lhco": "--mass-range 2000 8000", "lhco_features": "--set columns=mass_*,tau*"}
+PRESELECTION |= {"darkmachines": "--convert channel=2b --set columns=MET,HT,n_*,pt_*"}
+PRESELECTION |= {"atlas": "--set columns=*,!mll", "table": "--convert mass=mjj --set columns=tau*"}
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A file of every family, in its published layout."""
+    folder = tmp_path_factory.mktemp("published")
+    files = {"lhco": find("lhco_rnd_real")}
+    files["lhco_features"] = test_lhco_features.mixed(folder / "v2.features.h5", test_lhco_features.events(200))
+    files["darkmachines"] = folder / "background_chan2b.csv.gz"
+    simulate("darkmachines_background", files["darkmachines"], events=80, channel="2b", process="ttbar")
+    simulate("atlas_background", folder / "atlas", events=80, process="Zee")
+    (files["atlas"],) = (folder / "atlas").glob("*.root")
+    files["table"] = folder / "jets.csv"
+    rng = np.random.default_rng(1)
+    lines = (f"{m:.1f},{a:.4f},{b:.4f}" for m, a, b in zip(rng.uniform(3000, 4000, 90), *rng.uniform(0, 1, (2, 90))))
+    files["table"].write_text("\n".join(["mjj,tau21_1,tau21_2", *lines, ""]))
+    return files
+
+
+def run(line, code=0):
+    done = CliRunner().invoke(main, [str(word) for word in line])
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.mark.parametrize("family", FORMATS)
+def test_a_published_file_becomes_a_scored_run_in_one_command(family, published, tmp_path):
+    out = tmp_path / "run"
+    line = ["train", "gan_ae", "--data", published[family], "--out", out, "--score", "--workers", 1, "--json"]
+    run([*line, *SMALL.split(), *PRESELECTION[family].split()])
+    events = pipelines.open(tmp_path / "run.events.h5")
+    with h5py.File(out / "scores.h5") as file:
+        score, mass = file["score"][:], file["mass"][:]
+    assert len(score) == len(mass) > 32 and np.isfinite(score).all() and np.ptp(score) > 0
+    assert set(mass) <= set(events.mass)
+    config = json.loads((out / "config.json").read_text())
+    assert config["data"]["files"] == [str(tmp_path / "run.events.h5")]
+    assert events.about.dataset and recognise(published[family]) == family
+
+
+def test_info_tells_of_every_family(published):
+    for family, path in published.items():
+        found = json.loads(run(["data", "info", path, "--json"]).stdout)
+        assert found and all(isinstance(key, str) for key in found), family
+
+
+def test_families_do_not_mix_and_options_of_others_are_refused(published, tmp_path):
+    out = tmp_path / "out.h5"
+    for paths, options, words in (
+        ([published["lhco"], published["table"]], {}, "different kinds"),
+        ([published["lhco"]], {"channel": "1"}, "option channel: lhco files have"),
+        ([published["table"]], {}, "needs the option mass"),
+        ([], {}, "no files"),
+        ([tmp_path / "none.csv"], {}, "no such file"),
+        ([tmp_path], {}, "is a folder"),
+    ):
+        with pytest.raises(InputError, match=words):
+            convert(paths, out, **options)
+    with pytest.raises(InputError, match="did you mean 'atlas'"):
+        convert([published["atlas"]], out, format="atlsa")
+    (tmp_path / "words.doc").write_text("nothing of the kind")
+    with pytest.raises(InputError, match="layout not recognised; expected one of"):
+        convert([tmp_path / "words.doc"], out)
+    assert not out.exists() and "channel" in options_of("darkmachines")
+
+
+def test_a_second_training_does_not_take_the_first_ones_events_silently(published, tmp_path):
+    (tmp_path / "run.events.h5").write_text("something")
+    line = ["train", "gan_ae", "--data", published["table"], "--convert", "mass=mjj", "--out", tmp_path / "run"]
+    assert "exists already; train on it with --data" in run(line, 2).stderr
+    line = ["train", "gan_ae", "--data", "lhco_sim_test", "--convert", "mass=mjj", "--out", tmp_path / "run"]
+    assert "nothing to convert" in run(line, 2).stderr
+
+
+def test_duplicates_between_training_and_test_are_counted(published, tmp_path):
+    train, test, out = tmp_path / "train.h5", tmp_path / "test.h5", tmp_path / "run"
+    sample = pipelines.open("lhco_sim_test")
+    sample.take(range(300)).without_labels().write(train)
+    sample.take(np.r_[250:400, 4000:4100]).write(test)
+    run(["train", "gan_ae", "--data", train, "--out", out, *SMALL.split()])
+    assert f"Warning: 50 of 250 events are also in {train}" in run(["evaluate", out, "--data", test]).stderr
+    assert "50 of 250 events" in run(["data", "overlap", train, test]).stdout
+    assert "Warning" not in run(["evaluate", out, "--data", "lhco_sim_train"]).stderr
+
+
+def test_mix_writes_the_ratio_and_the_labels(tmp_path):
+    line = ["data", "mix", tmp_path / "mixed.h5", "--background", "lhco_sim_train", "--signal", "lhco_sim_test"]
+    told = run([*line, "--s-over-b", 0.01, "--seed", 3]).stdout
+    mixed = pipelines.open(tmp_path / "mixed.h5")
+    assert np.bincount((mixed.label > 0).astype(int)).tolist() == [20000, 200] and "20200 events" in told
+    assert "S/B" in run([*line[:2], tmp_path / "x.h5", *line[3:], "--s-over-b", 0], 2).stderr
+
+
+def test_what_can_be_fetched_and_simulated_is_listed():
+    names = {entry["name"]: entry["state"] for entry in json.loads(run(["data", "list", "--json"]).stdout)}
+    assert names["lhco_sim_train"] == "embedded" and {"lhco_rnd", "lhco_bb3_key"} <= set(names)
+    kinds = {kind["kind"]: kind for kind in json.loads(run(["data", "kinds", "--json"]).stdout)}
+    assert kinds["lhco_2prong"]["options"]["m_zprime"] == {"default": 3500.0, "about": "mass of the Z'", "unit": "GeV"}
+    assert "m_zprime=3500.0" in run(["data", "kinds"]).stdout
+
+
+def test_simulation_from_the_command_line_is_refused_in_one_line(tmp_path):
+    out = tmp_path / "x.h5"
+    for words, told in (
+        (["lhco_2prong", out, "--events", 5, "--set", "m_x=-1"], "m_x is -1"),
+        (["lhco_2pron", out, "--events", 5], "did you mean 'lhco_2prong'"),
+    ):
+        done = run(["data", "simulate", *words, "--workers", 1], 2)
+        assert told in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not out.exists()
