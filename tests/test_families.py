@@ -1,6 +1,8 @@
 """From a published file to a scored run in one command, for every family of files."""
 
+import http.server
 import json
+import threading
 
 import h5py
 import numpy as np
@@ -129,3 +131,33 @@ def test_simulation_from_the_command_line_is_refused_in_one_line(tmp_path):
         done = run(["data", "simulate", *words, "--workers", 1], 2)
         assert told in done.stderr and len(done.stderr.splitlines()) == 1
     assert not out.exists()
+
+
+@pytest.fixture
+def address():
+    """A server on this machine that has one file, a master key."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "8")
+            self.end_headers()
+            self.wfile.write(b"0.0\n1.0\n")
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/key"
+    server.shutdown()
+    server.server_close()
+
+
+def test_get_downloads_by_name_and_says_when_it_cannot(address, tmp_path):
+    told = run(["data", "get", "lhco_bb1_key", "--url", address, "--folder", tmp_path]).stdout
+    assert (tmp_path / "events_LHCO2020_BlackBox1.masterkey").read_text() == "0.0\n1.0\n" and str(tmp_path) in told
+    run(["data", "get", "lhco_bb3_key", "--from", tmp_path / "events_LHCO2020_BlackBox1.masterkey", "--folder", tmp_path])
+    assert (tmp_path / "events_LHCO2020_BlackBox3.masterkey").is_file()
+    done = run(["data", "get", "lhco_bx1"], 2)
+    assert "did you mean 'lhco_bb1'" in done.stderr
