@@ -26,8 +26,9 @@ LEAST = 16  # units that are shuffled together at least
 class Batches:
     """Batches of a set of events, in an order that depends only on the seed and the number of the pass.
 
-    In a pass the units of `UNIT` neighbouring events come in random order, and the events of as many units as `POOL`
-    holds are shuffled together: all events, up to some 300,000 of 47 columns.
+    In a pass the units of `UNIT` neighbouring events are dealt at random to pools, as large as `POOL`, whose events are
+    shuffled together: all events, up to some 300,000 of 47 columns. They are dealt like cards, every pool getting one of
+    each run of neighbours, so that no pool misses a part of the file.
 
     Args:
         events: the events; their labels are not read.
@@ -70,7 +71,7 @@ class Batches:
         if not 0 <= worker < workers:
             raise InputError(f"shard {shard}: expected (k, n) with 0 <= k < n")
         self.events, self.batch_size, self.seed = events, batch_size, seed
-        self._units, self._shard, self._readers = pieces_of(events, UNIT), slice(worker, None, workers), readers
+        self._units, self._shard, self._readers = pieces_of(events, UNIT), shard, readers
         self.steps = self._fewest(workers) // batch_size
         check_enough(events, batch_size, self.steps)
         packing = Packing(len(columns), events.shape_of("objects") if objects else (0, 0))
@@ -118,8 +119,9 @@ class Batches:
 
     def _one_pass(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield rows (n, width) of a pool of units, and which of them make its batches, (steps, B)."""
-        units = rng.permutation(len(self._units))[self._shard]
-        pools = [units[i : i + self._pool] for i in range(0, len(units), self._pool)]
+        worker, workers = self._shard
+        units = deal(np.arange(len(self._units)), workers, rng)[worker]
+        pools = deal(units, -(-len(units) // self._pool), rng)
         rest, left = np.empty((0, self.packing.width), np.float32), self.steps
         with ThreadPoolExecutor(self._readers) as readers:
             waiting = self._ask(readers, pools[0])
@@ -157,6 +159,17 @@ class Batches:
     def _cut(self, rows: tf.Tensor, order: tf.Tensor) -> tf.data.Dataset:
         batches = tf.data.Dataset.from_tensor_slices(order)
         return batches.map(lambda chosen: self.packing.unpack(tf.gather(rows, chosen)))
+
+
+def deal(units: np.ndarray, hands: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Deal units to so many hands, one of every run of `hands` neighbours to each, in random order.
+
+    >>> [hand.tolist() for hand in deal(np.arange(6), 2, np.random.default_rng(0))]
+    [[0, 2, 4], [1, 3, 5]]
+    """
+    rounds = -(-len(units) // hands)
+    hand = rng.permuted(np.tile(np.arange(hands), (rounds, 1)), axis=1).ravel()[: len(units)]
+    return [units[hand == number] for number in range(hands)]
 
 
 def check_enough(events: Events, batch_size: int, steps: int | None = None) -> None:

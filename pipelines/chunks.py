@@ -2,8 +2,8 @@
 
 While `out` is being made, `out.parts` beside it holds the finished chunks, one small HDF5 file each, and `job.json`,
 which says what is being made of what. The same command again takes these chunks as they are and does the others;
-another command for the same `out` is refused. Input that cannot be used ends the job and its chunks. When all are there they are joined, in order, into `out`, which
-appears whole, and `out.parts` goes.
+another command for the same `out` is refused. Input that cannot be used ends a job that has just begun, and its chunks.
+When all are there they are joined, in order, into `out`, which appears whole, and `out.parts` goes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import glob
 import itertools
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 
 import h5py
@@ -117,7 +119,8 @@ def in_chunks(
             still at work; no events; and whatever `work` raises.
     """
     out = check_new(out)
-    job = {"sources": [_identity(path) for path in sources], "options": dict(options)}
+    options = {**options, "version": metadata.version("hep-anomaly-zoo")}
+    job = {"sources": [identity(path) for path in sources], "options": options}
     with _parts(out, job) as parts:
         done = 0
         for size in parts.finish(work, tasks, workers, scheduler):
@@ -193,37 +196,59 @@ class _Parts:
 def _parts(out: Path, job: Mapping[str, object]) -> Iterator[_Parts]:
     """Give the folder of finished chunks of `job`, new or as a killed run left it; it goes when all went well."""
     folder = out.with_name(f"{out.name}.parts")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another output") from None
-    mine = False
-    try:
+    with _locked(folder, out):
+        begun = _same_job(folder, json.loads(json.dumps(job)))
+        for unfinished in out.parent.glob(f".{glob.escape(out.name)}.*.part"):  # killed while it was put together
+            unfinished.unlink(missing_ok=True)
+        try:
+            yield _Parts(folder)
+        except BaseException as error:
+            # What cannot be used is told within the call that began the job; chunks of earlier calls are worth more.
+            hopeless = begun and isinstance(error, InputError) and not isinstance(error, Unfinished)
+            if hopeless or not any(folder.glob("*.h5")):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, out: Path) -> Iterator[None]:
+    """Hold the lock of a folder of chunks, which is made if it is not there."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another output") from None
+        try:
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+        except FileNotFoundError:  # another process has just ended, and taken the folder away
+            continue
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another output") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            os.close(lock)
             raise InputError(f"{out}: another process is making it; wait for it, or choose another output") from None
         except OSError:
             pass  # some file systems of batch farms have no locks; then it is the user who must not start two
-        _same_job(folder, json.loads(json.dumps(job)))
-        mine = True
-        yield _Parts(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-    except BaseException as error:
-        hopeless = isinstance(error, InputError) and not isinstance(error, Unfinished)  # the job itself must change
-        if mine and (hopeless or not any(folder.glob("*.h5"))):
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(lock), os.stat(folder / "lock")):
+                break
+        os.close(lock)  # the lock of a folder that another process has just taken away
+    try:
+        check_new(out)  # which the process before may have made
+        yield
     finally:
         os.close(lock)
 
 
-def _same_job(folder: Path, job: Mapping[str, object]) -> None:
+def _same_job(folder: Path, job: Mapping[str, object]) -> bool:
+    """Tell whether a job begins here; raises `InputError` if the chunks in the folder are another's."""
     path = folder / "job.json"
     if not path.exists():
         write_json(path, job)
-        return
+        return True
     try:
         found = json.loads(path.read_text())
         before, now = ({**j["options"], "sources": j["sources"]} for j in (found, job))
@@ -235,8 +260,10 @@ def _same_job(folder: Path, job: Mapping[str, object]) -> None:
             f"{folder}: chunks of an unfinished run with other {', '.join(names)}; "
             f"give the same again to continue it, or remove that folder"
         )
+    return False
 
 
-def _identity(path: str | os.PathLike) -> dict[str, object]:
+def identity(path: str | os.PathLike) -> dict[str, object]:
+    """Return what tells a file from others, and from itself after a change: place, size and time."""
     found = os.stat(path)
     return {"path": str(Path(path).resolve()), "size": found.st_size, "modified": found.st_mtime_ns}

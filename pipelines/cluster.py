@@ -6,6 +6,7 @@ a task gives must not depend on who does it: then one process, four, or a batch 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import itertools
@@ -61,7 +62,8 @@ class Farm:
         What a task raises is raised here. A worker that dies gives its task to another one.
         Raises `Unfinished` if workers die of the same task again and again.
         """
-        from distributed import KilledWorker, as_completed
+        from distributed import CancelledError, KilledWorker, as_completed
+        from distributed.comm import CommClosedError
 
         waiting, numbers = iter(tasks), {}
         results = as_completed()
@@ -84,6 +86,10 @@ class Farm:
                         f"task {number}: every worker that tried it died, probably for want of memory; "
                         f"use fewer workers, or smaller blocks"
                     ) from None
+                except (CancelledError, CommClosedError):
+                    raise Unfinished(
+                        "the connection to the Dask scheduler is lost; start it again and repeat the command"
+                    ) from None
                 future.release()
                 hand_out(AHEAD * self.count - len(numbers))
                 yield number, result
@@ -92,7 +98,7 @@ class Farm:
 
     def _settle(self) -> None:
         """Wait for workers that are being restarted: closing them just then makes Dask print a stack trace."""
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):  # of which Python 3.10 makes two
             self._client.wait_for_workers(self._started, timeout=10)
 
 
@@ -137,7 +143,7 @@ def _client(workers: int, scheduler: str | None):
         # Away with the client that failed, here: Python would end it in any thread, also in that of the next client
         # while that starts, and both would wait for each other forever (distributed 2026.8).
         gc.collect()
-        raise InputError(
+        raise Unfinished(
             f"scheduler {scheduler}: {reason}; expected the address of a running Dask scheduler, as tcp://host:8786"
         )
     options = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "silence_logs": logging.CRITICAL}

@@ -32,6 +32,7 @@ from pipelines.layout import (
 from pipelines.outputs import new_disk
 
 BLOCK = 65_536  # events read at a time: 12 MB of 47 columns
+BLOCK_BYTES = 2**26
 # Smaller than gzip, written five times and read three times as fast. To read such a file with h5py alone, import
 # hdf5plugin first, as for the published LHC Olympics files.
 COMPRESSION = hdf5plugin.Zstd(clevel=1)
@@ -190,10 +191,12 @@ class Events:
         self,
         *fields: str,
         columns: Sequence[str] | None = None,
-        size: int = BLOCK,
+        size: int | None = None,
         rows: Iterable[tuple[int, int]] | None = None,
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yield the named datasets, and `mask` for the objects', in blocks of at most `size` stored rows, in order.
+
+        By default blocks have `BLOCK` rows, fewer of large ones so that they stay under `BLOCK_BYTES`.
 
         `rows`, pairs (first, last + 1) counted within this selection, picks what is read and in which order: that is
         how events larger than memory are shuffled. `weight` is ones where there is none.
@@ -203,6 +206,9 @@ class Events:
         take = None if columns is None else self._indices(columns)
         names = self.columns if columns is None else tuple(columns)
         with self._source() as source:
+            shapes = [source["objects" if f == "mask" else f].shape[1:] for f in fields if f in source or f == "mask"]
+            largest = 4 * sum(math.prod(shape) for shape in shapes)
+            size = size or max(1, min(BLOCK, BLOCK_BYTES // max(1, largest)))
             for start, stop, picked in self._stretches(size, [(0, len(self))] if rows is None else rows):
                 block = {}
                 for field in (f for f in fields if f != "mask"):
@@ -270,6 +276,8 @@ class Events:
         Raises `InputError` if there is no such row, or the mask is of another length.
         """
         rows = np.asarray(rows)
+        if rows.size and rows.dtype.kind not in "iub":
+            raise InputError(f"{self.name}: rows of type {rows.dtype}, expected whole numbers or a mask")
         if rows.dtype == bool and rows.shape != (len(self),):
             raise InputError(f"{self.name}: mask has shape {rows.shape}, expected {(len(self),)}, one for each event")
         kind = np.int32 if self._size < 2**31 else np.int64  # there may be 10^8 of them

@@ -85,15 +85,46 @@ class Description:
                 f"{path}: no attributes 'columns' and 'schema_version', expected an events file; "
                 f"make one with `zoo data convert` or `zoo data cluster`"
             )
-        version = int(attributes["schema_version"])
-        if version > SCHEMA_VERSION:
-            raise InputError(f"{path}: schema version {version}, this release reads up to {SCHEMA_VERSION}; upgrade")
-        values = {f.name: as_text(attributes.get(f.name, "")) for f in dataclasses.fields(cls)}
-        for name in ("columns", "units", "object_columns", "object_units"):
-            values[name] = tuple(map(as_text, attributes.get(name, ())))
+        lists = ("columns", "units", "object_columns", "object_units")
+        name = "schema_version"
+        try:
+            version = int(attributes[name])
+            if version > SCHEMA_VERSION:
+                raise InputError(
+                    f"{path}: schema version {version}, this release reads up to {SCHEMA_VERSION}; upgrade"
+                )
+            values: dict[str, object] = {}
+            for name in (f.name for f in dataclasses.fields(cls)):
+                found = attributes.get(name, () if name in lists else "")
+                values[name] = tuple(map(as_text, found)) if name in lists else as_text(found)
+        except InputError:
+            raise
+        except (TypeError, ValueError, OSError):
+            raise InputError(f"{path}: attribute {name!r} is damaged; convert the events again") from None
+        for names, units in (("columns", "units"), ("object_columns", "object_units")):
+            if values[units] and len(values[units]) != len(values[names]):
+                raise InputError(f"{path}: {len(values[units])} {units} of {len(values[names])} {names}; convert again")
         for name in ("label_names", "process_names"):
             values[name] = read_names(attributes, name, path)
         return cls(**values)
+
+
+def source_files(sources: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
+    """Return one or several files as a list of paths.
+
+    Raises `InputError` if there are none, or if one comes twice: its events would count twice.
+
+    >>> [str(path) for path in source_files("a.h5")], [str(path) for path in source_files(["a.h5", "b.h5"])]
+    (['a.h5'], ['a.h5', 'b.h5'])
+    """
+    paths = [Path(path) for path in ([sources] if isinstance(sources, (str, os.PathLike)) else sources)]
+    if not paths:
+        raise InputError("no files given; name at least one")
+    real = [os.path.realpath(path) for path in paths]
+    twice = sorted({str(path) for path, target in zip(paths, real) if real.count(target) > 1})
+    if twice:
+        raise InputError(f"{', '.join(twice)}: given more than once, its events would count twice")
+    return paths
 
 
 def match_columns(patterns: Sequence[str], available: Sequence[str], where: str = "the data") -> tuple[str, ...]:
@@ -187,10 +218,10 @@ def check_names(columns: Sequence[str], where: object) -> None:
 
 def check_datasets(file: h5py.File, names: Iterable[str], path: Path) -> None:
     """Raise `InputError` unless those of the named datasets that are there hold numbers, one row an event."""
-    there = {name: file[name] for name in names if name in file}
-    rows = next((data.shape[:1] for name, data in there.items() if isinstance(data, h5py.Dataset)), ())
+    there = {name: file.get(name) for name in names if name in file or file.get(name, getlink=True) is not None}
+    rows = next((data.shape[:1] for data in there.values() if isinstance(data, h5py.Dataset) and data.shape), ())
     for name, data in there.items():
-        if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "fiub":
+        if not isinstance(data, h5py.Dataset) or data.shape is None or data.dtype.kind not in "fiub":
             raise InputError(f"{path}: {name} is {data}, expected a dataset of numbers")
         if data.shape[:1] != rows or data.ndim != 1 + len(AXES.get(name, ())):
             raise InputError(f"{path}: {name} has shape {data.shape}, expected {_shape(rows, name)}")

@@ -7,14 +7,19 @@ files at any time, so that a little signal is spread evenly over a pass through 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
+import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.events import Events
+from pipelines.events import CHUNK, Events, EventsWriter
 from pipelines.layout import AXES, DTYPES, TRUTH, Description
+from pipelines.rows import pieces_of
 
 
 class Joined(Events):
@@ -79,9 +84,10 @@ class _Stack:
 def join(parts: Sequence[Events]) -> Events:
     """Return the events of several sources as one, in their order.
 
-    The columns are those of the first one, found by name in the others. Truth is there if all of them have it.
+    The columns are those of the first one, found by name in the others. Truth is there if all of them have it and no
+    number means two things; else it is left out, in the second case with a warning.
 
-    Raises `InputError` if there are none, a column is missing, objects differ in shape, or units differ.
+    Raises `InputError` if there are none, a column is missing, or objects, units or the mass differ.
 
     Example:
         >>> import pipelines
@@ -94,7 +100,11 @@ def join(parts: Sequence[Events]) -> Events:
 
 
 def mix(
-    background: Events, signals: Events | Sequence[Events], s_over_b: float | Sequence[float], *, seed: int = 0
+    background: Events | Sequence[Events],
+    signals: Events | Sequence[Events],
+    s_over_b: float | Sequence[float],
+    *,
+    seed: int = 0,
 ) -> Events:
     """Return background with signal in it, at a given ratio S/B of their numbers of events.
 
@@ -103,8 +113,8 @@ def mix(
     as signal.
 
     Args:
-        background: at least one event.
-        signals: one or several.
+        background: one or several, taken as one.
+        signals: one or several, each with a label of its own.
         s_over_b: of each signal, > 0, or one number for all.
         seed: which events are drawn.
 
@@ -122,7 +132,8 @@ def mix(
     ratios = [s_over_b] * len(signals) if np.isscalar(s_over_b) else list(s_over_b)
     if not signals or len(ratios) != len(signals) or not all(np.isfinite(r) and r > 0 for r in ratios):
         raise InputError(f"S/B {s_over_b} for {len(signals)} signals, expected a number > 0, or one for each signal")
-    background = _of(background, truth=False)
+    backgrounds = [background] if isinstance(background, Events) else list(background)
+    background = _joined([_of(part, truth=False) for part in backgrounds], [0] * len(backgrounds), {0: "background"})
     signals = [_of(signal, truth=True) for signal in signals]
     number = min([len(background), *(int(len(signal) / ratio) for signal, ratio in zip(signals, ratios))])
     counts = [number, *(round(ratio * number) for ratio in ratios)]
@@ -132,7 +143,20 @@ def mix(
             raise InputError(f"{part.name}: S/B {s_over_b} leaves none of its {len(part)} events; give more background")
     drawn = [part if len(part) == n else part.sample(n, seed + i) for i, (part, n) in enumerate(zip(parts, counts))]
     names = {0: "background"} | {i: _title(signal, i) for i, signal in enumerate(signals, 1)}
-    return _joined(drawn, range(len(parts)), names)
+    return _joined(drawn, list(range(len(parts))), names)
+
+
+def write_spread(events: Events, path: str | os.PathLike, size: int = CHUNK) -> None:
+    """Write events of several sources to one file so that every stretch of it has its share of each of them.
+
+    In the order of `Events.write` one source comes after the other, and a training that reads the file in blocks
+    would meet a rare signal in few of them.
+    """
+    about = {f.name: getattr(events.about, f.name) for f in dataclasses.fields(Description)}
+    with EventsWriter(path, **about) as writer:
+        for unit in pieces_of(events, size):
+            parts = list(events.blocks(*events.fields, rows=unit))
+            writer.append(**{name: np.concatenate([part[name] for part in parts]) for name in events.fields})
 
 
 def _of(events: Events, *, truth: bool) -> Events:
@@ -153,25 +177,50 @@ def _title(signal: Events, number: int) -> str:
 def _joined(parts: Sequence[Events], labels: Sequence[int] | None, label_names: Mapping[int, str]) -> Events:
     if not parts:
         raise InputError("there are no events to join; give at least one file")
+    parts, labels = _flat(parts, labels)
     first, others = parts[0], parts[1:]
     fields = [f for f in first.fields if f not in ("weight", *TRUTH) and all(f in part.fields for part in others)]
     fields += ["weight"] if any("weight" in part.fields for part in parts) else []
     truth = [f for f in TRUTH if all(f in part.fields for part in parts)] if labels is None else ["label"]
     for part in others:
         _check_alike(first, part, fields)
+    process_names: Mapping[int, str] = {}
     if labels is None:
-        truth = [f for f in truth if all(_names(part, f) == _names(first, f) for part in others)]
-        label_names = first.about.label_names if "label" in truth else {}
+        names = {f: _united(parts, f) for f in truth}
+        truth = [f for f in truth if names[f] is not None]
+        label_names = names["label"] if "label" in truth else {}
+        process_names = names["process"] if "process" in truth else {}
     about = {f: getattr(first.about, f) for f in ("columns", "units", "object_columns", "object_units", "mass_column")}
     for text in ("dataset", "source", "license", "citation"):
         about[text] = "; ".join(dict.fromkeys(filter(None, (getattr(part.about, text) for part in parts))))
-    process_names = first.about.process_names if "process" in truth else {}
     description = Description(**about, label_names=dict(label_names), process_names=process_names)
     return Joined(parts, description, [f for f in DTYPES if f in (*fields, *truth)], labels)
 
 
-def _names(events: Events, field: str) -> Mapping[int, str]:
-    return getattr(events.about, f"{field}_names")
+def _flat(parts: Sequence[Events], labels: Sequence[int] | None) -> tuple[list[Events], list[int] | None]:
+    """Take apart what was joined before, so that every source keeps its share of a batch."""
+    flat, flat_labels = [], []
+    for number, part in enumerate(parts):
+        pairs = [(a, b) for a, b in itertools.pairwise(part.seams) if a < b]
+        pieces = [part] if len(part.seams) == 2 else [part.take(np.arange(a, b)) for a, b in pairs]
+        flat += pieces
+        flat_labels += [labels[number]] * len(pieces) if labels is not None else []
+    return flat, None if labels is None else flat_labels
+
+
+def _united(parts: Sequence[Events], field: str) -> dict[int, str] | None:
+    """Return what labels or processes mean in all parts; None, and a warning, if one means two things."""
+    united: dict[int, str] = {}
+    for part in parts:
+        for number, name in getattr(part.about, f"{field}_names").items():
+            if united.setdefault(number, name) != name:
+                warnings.warn(
+                    f"{field} {number} is {united[number]!r} in one source and {name!r} in {part.name}: "
+                    f"the joined events have no {field}",
+                    stacklevel=2,
+                )
+                return None
+    return united
 
 
 def _check_alike(first: Events, other: Events, fields: Sequence[str]) -> None:
@@ -181,11 +230,18 @@ def _check_alike(first: Events, other: Events, fields: Sequence[str]) -> None:
     missing = [c for c in first.columns if c not in other.columns]
     if missing:
         raise InputError(f"{other.name}: no column {', '.join(map(repr, missing))}, which {first.name} has")
+    if first.about.mass_column != other.about.mass_column:
+        masses = other.about.mass_column or "not named", first.about.mass_column or "not named"
+        raise InputError(f"{other.name}: the mass is {masses[0]}, in {first.name} it is {masses[1]}; convert one")
+    for what in ("object_columns", "object_units"):
+        if getattr(first.about, what) != getattr(other.about, what) and "objects" in fields:
+            found = [", ".join(getattr(events.about, what)) for events in (other, first)]
+            raise InputError(f"{other.name}: {what} {found[0]}, in {first.name} they are {found[1]}; convert one")
     for column, unit in zip(first.columns, first.about.units):
         found = dict(zip(other.columns, other.about.units)).get(column, "")
         if unit and found and unit != found:
             raise InputError(f"{other.name}: {column} is in {found}, in {first.name} it is in {unit}; convert one")
     for name in (f for f in fields if f in AXES and f != "features"):
         shapes = first.shape_of(name), other.shape_of(name)
-        if shapes[0] != shapes[1] or first.about.object_columns != other.about.object_columns:
+        if shapes[0] != shapes[1]:
             raise InputError(f"{other.name}: {name} of shape {shapes[1]}, in {first.name} they are {shapes[0]}")

@@ -128,6 +128,9 @@ class OnDisk(FromFile):
         super().__init__(*arguments)
         self._file = tempfile.TemporaryFile(dir=folder, prefix="hep-anomaly-zoo-")  # noqa: SIM115  (as long as this)
         self._row = 4 * self.packing.width
+        os.posix_fallocate(
+            self._file.fileno(), 0, max(1, self._row * len(self.events))
+        )  # it is ours, not just free now
         self._kept: set[Piece] = set()
 
     def read(self, pieces):

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from pipelines.errors import InputError
 from pipelines.events import Events
 
 
@@ -15,7 +16,7 @@ class FlatMass:
     The average weighted event has weight 1. GAN-AE sec. 3 weights its training events this way, from a
     histogram of 500 bins over the training range. In a long tail few events carry most of the weight: cut it off
     (GAN-AE trains on 2700 to 5000 GeV). A warning says so where the effective number of events, (sum w)^2 / sum w^2,
-    is under a tenth of their number.
+    is under a tenth of their number. Raises `InputError` for weights below 0, or if all are 0.
 
     Args:
         events: whose spectrum is flattened (with their own weights, if they have some).
@@ -33,19 +34,26 @@ class FlatMass:
         for block in events.blocks("mass"):
             low, high = min(low, block["mass"].min()), max(high, block["mass"].max())
         self.edges = np.histogram_bin_edges(np.array([low, high], np.float64), bins)
-        content, number = np.zeros(bins), np.zeros(bins)
+        content, squares = np.zeros(bins), np.zeros(bins)
         for block in events.blocks("mass", "weight"):
             # In float64: NumPy sums in the type of the weights, and a float32 sum of millions loses single events.
             mass, weight = (block[name].astype(np.float64) for name in ("mass", "weight"))
             content += np.histogram(mass, self.edges, weights=weight)[0]
-            number += np.histogram(mass, self.edges)[0]
+            squares += np.histogram(mass, self.edges, weights=weight**2)[0]
+            if weight.min() < 0:
+                raise InputError(
+                    f"{events.name}: weight {weight.min():g}; a spectrum with weights below 0, as some generators give "
+                    f"them, is not flattened: train without (flat_mass=False), or convert without weights"
+                )
+        if not content.sum() > 0:
+            raise InputError(f"{events.name}: all weights are 0; nothing is left to train on")
         filled = content > 0
         share = content.sum() / filled.sum()
         centres = (self.edges[1:] + self.edges[:-1]) / 2
         # other events than these may fall where these have none: they weigh as the nearest of these do
         nearest = np.abs(centres[:, None] - centres[filled][None, :]).argmin(axis=1)
         self.weights = (share / content[filled])[nearest]
-        effective = (number @ self.weights) ** 2 / (number @ np.square(self.weights))
+        effective = (content @ self.weights) ** 2 / (squares @ np.square(self.weights))
         if effective < 0.1 * len(events):
             warnings.warn(
                 f"weights that flatten the mass spectrum leave {effective:.0f} effective of {len(events)} events; "

@@ -375,7 +375,7 @@ def test_background_can_be_what_the_user_says(write, tmp_path):
         ([ZEE, "mc_361106.Zee.3lep.root"], {}, "2 files of the sample 361106 Zee"),
         ([DATA, ZEE], {}, r"data and simulation \(data_A, 361106 Zee\).*only='data' or only='simulation'"),
         ([ZEE], {"only": "data"}, "none of 1 files is data"),
-        ([], {}, "none of 0 files"),
+        ([], {}, "no files given"),
         ([ZEE], {"only": "mc"}, "only is 'mc', expected 'data' or 'simulation'"),
         ([ZEE], {"features": "14"}, "features is '14', expected '33' or '13'"),
         ([ZEE], {"luminosity": 0.0}, "luminosity is 0, expected a positive number"),

@@ -123,7 +123,9 @@ def scheduler():
 
 def start(folder, **options):
     """Begin the job in another process, with its own process group, and wait until it is at chunk STOP."""
-    code = f"import test_chunks as t; t.run({str(folder)!r}, t.work_until_stopped, **{options!r})"
+    # a shell's background jobs, CI among them, ignore Ctrl-C, and so do their children
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = hear + f"import test_chunks as t; t.run({str(folder)!r}, t.work_until_stopped, **{options!r})"
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=Path(__file__).parent, start_new_session=True, stderr=subprocess.PIPE
     )

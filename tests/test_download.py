@@ -444,7 +444,10 @@ def test_unknown_name_helps(tmp_path, name, hint):
 
 
 def process(server, folder):
-    code = "import sys; from pipelines.datasets import download as d; print(d.get(*sys.argv[1:3], url=sys.argv[3]))"
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs ignore it
+        "from pipelines.datasets import download as d; print(d.get(*sys.argv[1:3], url=sys.argv[3]))"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", code, NAME, folder, server.url],
         stdout=subprocess.PIPE,

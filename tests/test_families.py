@@ -19,7 +19,7 @@ from zoo.cli import main
 
 SMALL = "--set batch_size=32 --set ae_units=8 --set d_units=8 --set cycles=1 --set pretraining_epochs=1 --no-xla"
 PRESELECTION = {"lhco": "--mass-range 2000 8000", "lhco_features": "--set columns=mass_*,tau*"}
-PRESELECTION |= {"darkmachines": "--convert channel=2b --set columns=MET,HT,n_*,pt_*"}
+PRESELECTION |= {"darkmachines": "--convert channel=2b --set columns=MET,n_*,pt_*"}
 PRESELECTION |= {"atlas": "--set columns=*,!mll", "table": "--convert mass=mjj --set columns=tau*"}
 
 
@@ -90,9 +90,59 @@ def test_families_do_not_mix_and_options_of_others_are_refused(published, tmp_pa
 def test_a_second_training_does_not_take_the_first_ones_events_silently(published, tmp_path):
     (tmp_path / "run.events.h5").write_text("something")
     line = ["train", "gan_ae", "--data", published["table"], "--convert", "mass=mjj", "--out", tmp_path / "run"]
-    assert "exists already; train on it with --data" in run(line, 2).stderr
-    line = ["train", "gan_ae", "--data", "lhco_sim_test", "--convert", "mass=mjj", "--out", tmp_path / "run"]
+    assert "exists already, of other files or options" in run(line, 2).stderr
+    (tmp_path / "run.events.h5").unlink()
+    assert (
+        "no column 'nope'" in run([*line, *SMALL.split(), "--set", "columns=nope"], 2).stderr
+    )  # converted, then refused
+    run([*line, *SMALL.split(), "--set", "columns=tau*"])  # the same files and options: used as they are
+    again = ["train", "gan_ae", "--data", published["table"], "--out", tmp_path / "run2", "--convert", "mass=mjj"]
+    (tmp_path / "run.events.h5").rename(tmp_path / "run2.events.h5")
+    (tmp_path / "run.events.json").rename(tmp_path / "run2.events.json")
+    assert "of other files or options" in run([*again, "--convert", "features=tau*"], 2).stderr
+    line = ["train", "gan_ae", "--data", "lhco_sim_test", "--convert", "mass=mjj", "--out", tmp_path / "run3"]
     assert "nothing to convert" in run(line, 2).stderr
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["channel=9"], "'9' is not one of"),
+        (["mass"], "expected NAME=VALUE"),
+        (["workers=2"], "NAME is one of format"),
+        (["out=1"], "NAME is one of format"),
+        (["truncated=maybe"], "truncated=true or truncated=false"),
+        (["mass_range=5"], "expected 2 values"),
+        (["mass_range=a,b"], "expected a finite number"),
+        (["luminosity=abc"], "'abc' is not a valid float"),
+        (["mass=3"], "no column '3'"),
+        (["mass=mjj", "label=1"], "no column '1'"),
+        (["mass=mjj", "units=5"], "expected NAME=VALUE"),
+        (["mass=mjj", "channel=1"], "option channel"),
+        (["mass=mjj", "format=7"], "format '7' is not known"),
+    ],
+)
+def test_wrong_conversions_are_told_in_one_line(words, told, published, tmp_path):
+    line = ["train", "gan_ae", "--data", published["table"], "--out", tmp_path / "run", "--workers", 1]
+    done = run([*line, *(part for word in words for part in ("--convert", word))], 2)
+    assert told in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("*.h5"))
+
+
+def test_truth_in_a_table_is_no_feature_whatever_is_named_the_label(tmp_path):
+    lines = ["mjj,tau1,label,is_signal,process,weight,w2", *(f"{3000 + i},{i / 9},0,{i % 2},3,1,2" for i in range(9))]
+    (tmp_path / "t.csv").write_text("\n".join([*lines, ""]))
+    convert([tmp_path / "t.csv"], tmp_path / "t.h5", mass="mjj", label="is_signal", weight="w2", features=["*", "!mjj"])
+    events = pipelines.open(tmp_path / "t.h5")
+    assert events.columns == ("tau1",) and events.label.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0]
+    with pytest.raises(InputError, match="truth or a weight, never a feature"):
+        convert([tmp_path / "t.csv"], tmp_path / "u.h5", mass="mjj", features=["label"])
+
+
+@pytest.mark.parametrize("line", ["data cluster {f} {f} o.h5", "train gan_ae --data {f} --data {f} --out o"])
+def test_a_file_given_twice_is_refused(line, tmp_path, published):
+    words = [word.format(f=published["lhco"]).replace("o.h5", str(tmp_path / "o.h5")) for word in line.split()]
+    assert "given more than once" in run(words, 2).stderr
 
 
 def test_duplicates_between_training_and_test_are_counted(published, tmp_path):
@@ -157,7 +207,17 @@ def address():
 def test_get_downloads_by_name_and_says_when_it_cannot(address, tmp_path):
     told = run(["data", "get", "lhco_bb1_key", "--url", address, "--folder", tmp_path]).stdout
     assert (tmp_path / "events_LHCO2020_BlackBox1.masterkey").read_text() == "0.0\n1.0\n" and str(tmp_path) in told
-    run(["data", "get", "lhco_bb3_key", "--from", tmp_path / "events_LHCO2020_BlackBox1.masterkey", "--folder", tmp_path])
+    run(
+        [
+            "data",
+            "get",
+            "lhco_bb3_key",
+            "--from",
+            tmp_path / "events_LHCO2020_BlackBox1.masterkey",
+            "--folder",
+            tmp_path,
+        ]
+    )
     assert (tmp_path / "events_LHCO2020_BlackBox3.masterkey").is_file()
     done = run(["data", "get", "lhco_bx1"], 2)
     assert "did you mean 'lhco_bb1'" in done.stderr

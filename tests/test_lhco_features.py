@@ -368,8 +368,8 @@ def test_conversion_that_cannot_be_is_refused_before_any_work(source, tmp_path):
         ([source, blind], {}, "f.h5: has no labels, others have"),
         ([source], {"label": 1}, "has its own labels"),
         ([blind], {"label": 300}, "label 300"),
-        ([], {}, "0 sources"),
-        ([blind], {"chunk": 0}, "chunks of 0"),
+        ([], {}, "no files given"),
+        ([blind], {"chunk": 0}, "chunk is 0"),
         ([tmp_path / "none.h5"], {}, "none.h5: no such file"),
     ):
         with pytest.raises(InputError, match=reason):

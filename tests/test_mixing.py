@@ -60,8 +60,6 @@ def test_truth_is_kept_if_all_have_it_and_it_means_the_same():
     one = made([0, 1], label=[0, 1], label_names={0: "QCD", 1: "Z'"}, process=[3, 4], process_names={3: "x", 4: "y"})
     assert join([one, one]).label.tolist() == [0, 1, 0, 1] and join([one, one]).about.process_names == {3: "x", 4: "y"}
     assert not join([one, made([5])]).has_labels
-    other = made([0, 1], label=[0, 1], label_names={0: "QCD", 1: "graviton"})
-    assert not join([one, other]).has_labels
     assert not join([one, one]).without_labels().has_labels
 
 
@@ -122,6 +120,41 @@ def test_labelled_files_give_their_background_as_background_and_their_signal_as_
     assert (mixed.mass[mixed.label == 0] < 1900).all() and (mixed.mass[mixed.label == 1] >= 1900).all()
     with pytest.raises(InputError, match="no signal among"):
         mix(both, both.select(label=0), 0.1)
+
+
+def test_several_backgrounds_leave_their_own_signal_out_whatever_their_labels_mean():
+    one = made(np.arange(100), label=np.arange(100) >= 90, label_names={0: "QCD", 1: "two-prong"})
+    two = made(np.arange(500, 600), label=np.repeat([0, 2], 50), label_names={0: "background", 2: "Z'"})
+    mixed = mix([one, two, made(np.arange(800, 820))], made(np.arange(5000, 5100)), 0.1)
+    kept = mixed.mass[mixed.label == 0] - 1000
+    assert sorted(kept) == [*range(90), *range(500, 550), *range(800, 820)] and (mixed.label == 1).sum() == 16
+
+
+def test_names_of_truth_are_united_and_a_conflict_is_said():
+    one = made([0, 1], label=[0, 1], label_names={0: "QCD", 1: "Z'"})
+    assert dict(join([one, made([2], label=[6], label_names={6: "W'"})]).about.label_names) == {
+        0: "QCD",
+        1: "Z'",
+        6: "W'",
+    }
+    with pytest.warns(UserWarning, match="label 1 is \"Z'\" in one source and 'other'"):
+        assert not join([one, made([2], label=[1], label_names={1: "other"})]).has_labels
+
+
+def test_sources_of_what_was_joined_before_keep_their_seams(files):
+    mixed = mix(join(files), made(range(9000, 9200)), 0.1)
+    assert mixed.seams == (0, 700, 730, 1230, 1353)
+    chosen = join([join(files).select(mass_range=(1600, 3100)), files[0]])
+    assert chosen.seams == (0, 100, 130, 230, 930)
+
+
+def test_other_masses_and_other_units_of_objects_are_refused():
+    with pytest.raises(InputError, match=r"the mass is mll, in .* it is mjj"):
+        join([made([1], mass_column="mjj"), made([1], mass_column="mll")])
+    objects = {"objects": np.ones((1, 2, 2)), "object_columns": ["E", "pt"]}
+    one, two = (Events.from_arrays(None, [1.0], **objects, object_units=[u, u]) for u in ("GeV", "MeV"))
+    with pytest.raises(InputError, match="object_units MeV, MeV"):
+        join([one, two])
 
 
 @pytest.mark.parametrize("ratio", [0, -1, float("nan"), [0.1, 0.2]])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines import Events
+from pipelines import Events, InputError
 from pipelines.selection import FlatMass
 
 
@@ -68,3 +68,19 @@ def test_masses_outside_take_the_nearest_bin(falling):
     low, high = flat(np.array([100.0, 1e6]))
     assert low == flat(np.array([falling.min()]))[0] and high == flat(np.array([falling.max()]))[0]
     assert flat(falling).dtype == np.float32
+
+
+def test_weights_that_cannot_be_flattened_are_refused():
+    for weight, words in ((np.r_[-1.0, np.ones(9)], "weight -1"), (np.zeros(10), "all weights are 0")):
+        events = Events.from_arrays(np.zeros((10, 1)), np.linspace(3000, 4000, 10), ["x"], weight=weight)
+        with pytest.raises(InputError, match=words):
+            FlatMass(events, bins=5)
+
+
+def test_few_events_with_all_the_weight_are_said():
+    weight = np.r_[np.full(990, 1e-3), np.full(10, 1e3)]
+    events = Events.from_arrays(
+        np.zeros((1000, 1)), np.random.default_rng(0).uniform(3000, 4000, 1000), ["x"], weight=weight
+    )
+    with pytest.warns(UserWarning, match="effective of 1000 events"):
+        FlatMass(events, bins=1)

@@ -399,9 +399,9 @@ def test_label_and_weight_are_never_features(tmp_path):
     WRITERS["comma.csv"](tmp_path / "t.csv", jets(20))
     convert(tmp_path / "t.csv", tmp_path / "a.h5", mass="mjj")
     assert Events.from_file(tmp_path / "a.h5").columns == ("mjj", "tau21_1", "tau21_2", "njets")
-    convert(tmp_path / "t.csv", tmp_path / "b.h5", mass="mjj", label="njets")  # then "label" is a variable as any
-    assert Events.from_file(tmp_path / "b.h5").columns == ("mjj", "tau21_1", "tau21_2", "label")
-    refused(tmp_path / "t.csv", tmp_path / "x", "'label'", "is the label", mass="mjj", features=["label"])
+    convert(tmp_path / "t.csv", tmp_path / "b.h5", mass="mjj", label="njets")  # and "label" is no feature for that
+    assert Events.from_file(tmp_path / "b.h5").columns == ("mjj", "tau21_1", "tau21_2")
+    refused(tmp_path / "t.csv", tmp_path / "x", "'label'", "never a feature", mass="mjj", features=["label"])
     refused(tmp_path / "t.csv", tmp_path / "x", "three different", mass="mjj", label="mjj")
 
 

@@ -284,7 +284,8 @@ class AnomalyModel(keras.Model):
     def batches(self, events: Events, weighting, smaller: bool = False, **room) -> Batches:
         """Return scaled batches of events; with `smaller`, of fewer events than `batch_size` where there are fewer."""
         size, seed = self.hyperparameter("batch_size"), self.hyperparameter("seed")
-        size = min(size, len(events)) if smaller else size
+        if smaller and len(events):  # as few left over as can be: these events are the same at every epoch
+            size = len(events) // -(-len(events) // size)
         options = {"transform": self.scaler, "weighting": weighting, "seed": seed, **room}
         return Batches(events, self.resolved_columns, size, **options)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
 import click
 
 from pipelines.errors import InputError
-from zoo.cli_data import data
+from zoo.cli_data import conversion, converted, data
 from zoo.terminal import (
     JSON,
     MASS_RANGE,
@@ -17,7 +18,6 @@ from zoo.terminal import (
     WORKERS,
     Commands,
     open_events,
-    progress,
     quiet_zoo,
     say,
     setting,
@@ -78,7 +78,7 @@ def show(name, as_json):
     "conversion",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Published files: an option of their conversion.",
+    help="Published files: an option of `zoo data convert`, as channel=2b.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New run directory.")
 @click.option("--preset", help="A named set of hyperparameters (see `zoo show`).")
@@ -110,10 +110,11 @@ def train(name, data, conversion, out, preset, settings, mass_range, seed, score
     validation, memory = options.pop("validation"), options.pop("memory")
     if not 0 <= validation < 1:
         raise InputError(f"--validation {validation:g} is not possible; expected a share >= 0 and < 1")
-    if memory is not None and not memory >= 0:
+    if memory is not None and not 0 <= memory < math.inf:
         raise InputError(f"--memory {memory:g} is not possible; expected gigabytes >= 0")
     model = zoo.get(name, preset, **{"seed": seed, **dict(map(setting, settings))})
-    files = _converted(data, out, dict(map(setting, conversion)), workers, options["resume"])
+    (run.Checkpoint.check if options["resume"] else run.Checkpoint.refuse)(out)
+    files = _events_files(data, out, conversion, workers)
     events, held_out = open_events(files, mass_range), None
     if validation:
         events, held_out = events.split(1.0 - validation, seed)
@@ -141,23 +142,37 @@ def train(name, data, conversion, out, preset, settings, mass_range, seed, score
     say(result, as_json, lambda: f"{out}: trained on {len(events)} events; " + _numbers(last))
 
 
-def _converted(data, out, options, workers, resume) -> list:
-    """Return the events files behind what `--data` names, after converting published files among them."""
-    from pipelines import datasets
-    from pipelines.datasets.catalog import find
+def _events_files(data, out, words, workers) -> list:
+    """Return the events files behind what `--data` names, after converting published files among them.
 
-    paths = [find(file) for file in data]
+    These become OUT.events.h5, and what that was made of is in OUT.events.json: the same again uses it as it is.
+    """
+    from pipelines import datasets
+    from pipelines.chunks import identity
+    from pipelines.datasets.catalog import find
+    from pipelines.layout import source_files
+    from pipelines.outputs import write_json
+
+    options = conversion(words)
+    paths = source_files([find(file) for file in data])
     published = [path for path in paths if not datasets.is_events(path)]
     if not published:
-        if options:
-            raise InputError(f"--convert {next(iter(options))}: nothing to convert, {paths[0]} is an events file")
-        return list(data)
-    made = out.with_name(f"{out.name}.events.h5")
-    if made.exists() and not resume:
-        raise InputError(f"{made}: exists already; train on it with --data {made}, or remove it first")
-    if not made.exists():
-        with progress("converting") as advance:
-            done = datasets.convert(published, made, workers=workers, progress=advance, **options)
+        if words:
+            raise InputError(f"--convert {words[0]}: nothing to convert, {paths[0]} is an events file")
+        return paths
+    made, note = (out.with_name(f"{out.name}.events.{ending}") for ending in ("h5", "json"))
+    origin = {"sources": [identity(path) for path in published], "convert": sorted(words)}
+    if made.exists():
+        if not note.exists() or json.loads(note.read_text()) != origin:
+            raise InputError(f"{made}: exists already, of other files or options; remove it, or choose another --out")
+    else:
+        try:
+            files = [file for file in data if find(file) in published]
+            done = converted(files, made, options.pop("format_"), workers, None, options)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted. What is converted is kept; the same command goes on.", err=True)
+            click.get_current_context().exit(130)
+        write_json(note, origin)
         click.echo(f"{made}: {done.events} events of {', '.join(map(str, published))}", err=True)
     return [made, *(path for path in paths if path not in published)]
 

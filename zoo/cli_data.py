@@ -1,4 +1,4 @@
-"""The command line of the events: `zoo data list | get | info | convert | cluster | simulate | split | mix | overlap`."""
+"""The command line of the events, `zoo data ...`: fetch, convert, cluster, simulate, mix, and look at them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zoo.terminal import (
     SEED,
     WORKERS,
     Commands,
-    open_events,
+    each_of,
     progress,
     say,
     setting,
@@ -139,6 +139,11 @@ def convert(sources, out, format_, workers, scheduler, **options):
 
     Killed and started again, it goes on where it was.
     """
+    _tell(out, converted(sources, out, format_, workers, scheduler, options))
+
+
+def converted(sources, out, format_, workers, scheduler, options):
+    """Convert files with what the command line says, and return the outcome."""
     from pipelines import datasets
     from pipelines.datasets.catalog import credit, find
     from pipelines.outputs import check_new
@@ -147,22 +152,53 @@ def convert(sources, out, format_, workers, scheduler, **options):
     paths = [find(source) for source in sources]
     name = format_ or datasets.recognise(paths[0])
     options = {k: v for k, v in options.items() if v not in (None, ())}
-    own = datasets.options_of(name)
-    if "license" in own:
+    if "license" in datasets.options_of(name):
         options |= credit(sources[0])
     if "columns" in options:
         options["columns"] = options["columns"].split(",")
     if "units" in options:
-        options["units"] = dict(map(setting, options["units"]))
+        options["units"] = {k: str(v) for k, v in (setting(unit, "--units") for unit in options["units"])}
     if "features" in options and name == "atlas":
         options["features"] = ",".join(options["features"])
     if "label" in options and name == "lhco_features":
         options["label"] = _whole(options["label"], "--label")
     with progress("converting") as advance:
-        done = datasets.convert(
+        return datasets.convert(
             paths, out, format=name, workers=workers, scheduler=scheduler, progress=advance, **options
         )
-    _tell(out, done)
+
+
+def conversion(words) -> dict[str, object]:
+    """Return the options of `zoo data convert` that NAME=VALUE texts set, of its types.
+
+    >>> found = conversion(["channel=2b", "truncated=no", "features=tau*"])
+    >>> found["channel"], found["truncated"], found["features"], found["mass"]
+    ('2b', False, ('tau*',), None)
+    """
+    own = {p.opts[0][2:]: p for p in convert.params if isinstance(p, click.Option)}
+    own = {name: option for name, option in own.items() if name not in ("workers", "scheduler", "help")}
+    line = []
+    for word in words:
+        name, found, value = word.partition("=")
+        option = own.get(name.replace("_", "-"))
+        if option is None or not found:
+            raise InputError(f"--convert {word}: expected NAME=VALUE, where NAME is one of {', '.join(own)}")
+        if not option.is_flag:
+            values = [part for part in value.replace(",", " ").split() if part] if option.nargs > 1 else [value]
+            if len(values) != option.nargs:
+                raise InputError(f"--convert {word}: expected {option.nargs} values, as in {name}=2700,5000")
+            line += [option.opts[0], *values]
+        elif value.lower() in ("true", "yes", "1"):
+            line += option.opts[:1]
+        elif value.lower() in ("false", "no", "0"):
+            line += option.secondary_opts[:1]
+        else:
+            raise InputError(f"--convert {word}: expected {name}=true or {name}=false")
+    try:
+        parsed = convert.make_context("convert", [*line, "source", "out"]).params
+    except click.ClickException as error:
+        raise InputError(f"--convert {' '.join(words)}: {error.format_message()}") from None
+    return {name: value for name, value in parsed.items() if name not in ("sources", "out", "workers", "scheduler")}
 
 
 @data.command()
@@ -240,6 +276,9 @@ def simulate(kind, out, events, settings, seed, workers, scheduler):
     from pipelines.simulation import simulate
 
     options = dict(map(setting, settings))
+    taken = sorted({"kind", "out", "events", "seed", "workers", "scheduler", "progress"} & set(options))
+    if taken:
+        raise InputError(f"--set {taken[0]}: no option of a kind of sample (see `zoo data kinds`); use --{taken[0]}")
     with progress("simulating") as advance:
         done = simulate(
             kind, out, events=events, seed=seed, workers=workers, scheduler=scheduler, progress=advance, **options
@@ -309,10 +348,10 @@ def mix(out, background, signal, s_over_b, mass_range, seed):
     from pipelines.outputs import check_new
 
     check_new(out)
-    parts = [open_events([file], mass_range) for file in signal]
+    backgrounds, signals = (each_of(files, mass_range) for files in (background, signal))
     ratios = s_over_b[0] if len(s_over_b) == 1 else s_over_b
-    mixed = mixing.mix(open_events(background, mass_range), parts, ratios, seed=seed)
-    mixed.write(out)
+    mixed = mixing.mix(backgrounds, signals, ratios, seed=seed)
+    mixing.write_spread(mixed, out)
     click.echo(f"{out}: {len(mixed)} events, labels {short(_counts(mixed, 'label'))}")
 
 

@@ -17,6 +17,15 @@ def glorot_uniform(shape: tuple[int, ...], seed: tuple[int, int]) -> tf.Tensor:
     return tf.random.stateless_uniform(shape, seed, -limit, limit)
 
 
+def leaky_relu(x: tf.Tensor, slope: tf.Tensor | float) -> tf.Tensor:
+    """max(x, slope x), with a slope in [0, 1] that may be a variable.
+
+    >>> leaky_relu(tf.constant([-1.0, 2.0]), 0.5).numpy().tolist()
+    [-0.5, 2.0]
+    """
+    return tf.maximum(x, slope * x)
+
+
 def dropout(x: tf.Tensor, rate: tf.Tensor | float, seed: tf.Tensor, use: int) -> tf.Tensor:
     """Inverted dropout: zero each element with probability `rate`, scale the others by 1 / (1 - rate).
 

@@ -214,12 +214,13 @@ def configuration(model, events: Events, **extra: object) -> dict[str, object]:
 
 def checksum(events: Events) -> str:
     """Return the SHA-256 of what a model may see of a selection of events, whatever file they are in."""
-    fields = [name for name in ("features", "objects", "images", "mass") if events.has(name)]
+    fields = [name for name in ("features", "objects", "mass") if events.has(name)] + ["weight"]
     digests = {name: hashlib.sha256() for name in fields}
     for block in events.blocks(*fields):
         for name, values in block.items():
             digests[name].update(np.ascontiguousarray(values).tobytes())
-    return hashlib.sha256(b"".join(digest.digest() for digest in digests.values())).hexdigest()
+    names = json.dumps([events.columns, events.about.object_columns]).encode()
+    return hashlib.sha256(names + b"".join(digest.digest() for digest in digests.values())).hexdigest()
 
 
 def _version(package: str) -> str:

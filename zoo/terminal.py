@@ -6,6 +6,7 @@ import ast
 import contextlib
 import errno
 import json
+import math
 import os
 import sys
 import warnings
@@ -17,8 +18,24 @@ import click
 from pipelines.cluster import cores
 from pipelines.errors import InputError
 
+
+class Finite(click.ParamType):
+    """A number that is not infinite, as JSON has them."""
+
+    name = "float"
+
+    def convert(self, value, param, ctx):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise InputError(f"{param.opts[0]} {value}: expected a finite number, such as 14000")
+        return number
+
+
 MASS_RANGE = click.option(
-    "--mass-range", type=float, nargs=2, metavar="LOW HIGH", help="Use events with LOW <= mass < HIGH, GeV."
+    "--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH", help="Use events with LOW <= mass < HIGH, GeV."
 )
 SEED = click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Fixes everything random."
@@ -66,7 +83,7 @@ class Commands(OneLine, click.Group):
     """A group of commands."""
 
 
-def setting(text: str) -> tuple[str, object]:
+def setting(text: str, option: str = "--set") -> tuple[str, object]:
     """Read NAME=VALUE, the value a Python literal, words with commas, or a word; raises `InputError` if no "=".
 
     >>> setting("d_units=300,200,100"), setting("scaling=quantile"), setting("columns=pt_*,mass_1")
@@ -74,7 +91,7 @@ def setting(text: str) -> tuple[str, object]:
     """
     name, found, value = text.partition("=")
     if not found or not name:
-        raise InputError(f"--set {text}: expected NAME=VALUE, as in --set epsilon=6")
+        raise InputError(f"{option} {text}: expected NAME=VALUE, as in --set epsilon=6 or --units 'pt_*=MeV'")
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError):
@@ -89,12 +106,21 @@ def say(value: object, as_json: bool, text) -> None:
 
 def open_events(files, mass_range):
     """Open the events of files or samples as one, within a mass range if one is given."""
-    import pipelines
     from pipelines.mixing import join
 
-    parts = [pipelines.open(file) for file in files]
+    parts = each_of(files, None)
     events = parts[0] if len(parts) == 1 else join(parts)
     return events.select(mass_range=mass_range) if mass_range else events
+
+
+def each_of(files, mass_range) -> list:
+    """Open files or samples, each within a mass range if one is given; raises `InputError` if one comes twice."""
+    import pipelines
+    from pipelines.datasets.catalog import find
+    from pipelines.layout import source_files
+
+    parts = [pipelines.open(file) for file in source_files([find(file) for file in files])]
+    return [part.select(mass_range=mass_range) if mass_range else part for part in parts]
 
 
 @contextlib.contextmanager

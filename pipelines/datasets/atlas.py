@@ -34,6 +34,7 @@ from pipelines.chunks import Arrays, Outcome, write_events
 from pipelines.datasets.atlas_samples import KINDS, Patterns, Sample, Truth, category, of_one_kind, truths
 from pipelines.errors import InputError
 from pipelines.features import leptons
+from pipelines.layout import source_files
 
 TREE = "mini"
 LUMINOSITY = 10.064
@@ -192,7 +193,7 @@ def convert(
         pipelines.errors.InputError: data and simulation (data_A, 361106 Zee) in one call: ...
     """
     _check_options(features, luminosity, only, step)
-    sources = [sources] if isinstance(sources, (str, os.PathLike)) else sources
+    sources = source_files(sources)
     samples = of_one_kind([Sample.of(path) for path in sources], only)
     truth, names = truths(samples, signal, background) if samples[0].simulated else ([None] * len(samples), {})
     recipe = _Recipe(FEATURES[features], luminosity, tuple(scale_factors))

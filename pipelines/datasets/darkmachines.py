@@ -38,6 +38,7 @@ import numpy as np
 from pipelines import chunks
 from pipelines.datasets.darkmachines_lines import EXAMPLE, TYPES, Line, read_block, read_line, sound_line
 from pipelines.errors import InputError
+from pipelines.layout import source_files
 
 SLOTS = (15, 4, 4, 4, 4, 4, 4)
 TRUNCATED_SLOTS = (4, 3, 3, 3, 3, 3, 3)
@@ -348,9 +349,9 @@ def convert(
         >>> convert(folder / "background.csv", folder / "events.h5").counts["process ttbar"]
         1
     """
-    paths = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    paths = source_files(sources)
     patterns = {"signal": _patterns(signal), "background": _patterns(background)}
-    _check_options(paths, channel, on_error, unit, block)
+    _check_options(channel, on_error, unit, block)
     settings = _Settings(channel, truncated, on_error == "skip", unit, blind, **patterns)
     for path in paths:
         _sound_lines(path, _opening(path), unit)
@@ -490,13 +491,7 @@ def _check_length(line: bytes, path: Path) -> None:
 # -- checks ---------------------------------------------------------------------------------------------------
 
 
-def _check_options(paths: Sequence, channel: str | None, on_error: str, unit: str, block: int) -> None:
-    if not paths:
-        raise InputError("no files to convert; give at least one")
-    real = [os.path.realpath(path) for path in paths]
-    twice = sorted({str(path) for path, target in zip(paths, real) if real.count(target) > 1})
-    if twice:
-        raise InputError(f"{', '.join(twice)}: given more than once, which would count its events twice")
+def _check_options(channel: str | None, on_error: str, unit: str, block: int) -> None:
     if channel is not None and channel not in CHANNELS:
         raise InputError(f"channel {channel!r}, expected one of {', '.join(CHANNELS)}")
     for name, value, allowed in (("on_error", on_error, ("stop", "skip")), ("unit", unit, ("MeV", "GeV"))):

@@ -20,7 +20,7 @@ from pipelines.features.images import ImageOptions
 from pipelines.features.jets import JetOptions, find_jets
 from pipelines.features.jets import columns as jet_columns
 from pipelines.features.jets import units as jet_units
-from pipelines.layout import open_hdf5, read_names
+from pipelines.layout import open_hdf5, read_names, source_files
 
 TABLE = "df/block0_values"
 HADRONS = 700
@@ -120,7 +120,7 @@ def convert(
         >>> convert([find("lhco_rnd_real")], pathlib.Path(tempfile.mkdtemp()) / "events.h5").events
         1000
     """
-    sources = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    sources = source_files(sources)
     jets = jets or JetOptions()
     columns = jet_columns(jets)
     mass = mass or columns[-1]

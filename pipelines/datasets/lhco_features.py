@@ -24,7 +24,7 @@ import numpy as np
 
 from pipelines.chunks import Outcome, write_events
 from pipelines.errors import InputError
-from pipelines.layout import as_text, check_finite, open_hdf5, read_rows, typed
+from pipelines.layout import as_text, check_finite, open_hdf5, read_rows, source_files, typed
 
 _OF_JET = ("px", "py", "pz", "m", "tau1", "tau2", "tau3")
 PUBLISHED_COLUMNS = tuple(f"{name}j{jet}" for jet in (1, 2) for name in _OF_JET)
@@ -142,10 +142,9 @@ def convert(
     Raises:
         InputError: as `read_chunk`; some sources have labels and others none; `out` exists or cannot be written.
     """
-    sources = [sources] if isinstance(sources, str | os.PathLike) else sources
-    sources = [str(source) for source in sources]
-    if not sources or chunk < 1:
-        raise InputError(f"{len(sources)} sources and chunks of {chunk} events, expected at least one of each")
+    sources = [str(source) for source in source_files(sources)]
+    if chunk < 1:
+        raise InputError(f"chunk is {chunk}, expected at least 1 event")
     layouts = [_survey(source) for source in sources]
     labels = _labels_to_give(sources, layouts, label)
     tasks = [

@@ -27,7 +27,7 @@ import numpy as np
 from pipelines.chunks import Arrays, Outcome, write_events
 from pipelines.errors import InputError
 from pipelines.events import BLOCK
-from pipelines.layout import match_columns, typed
+from pipelines.layout import match_columns, source_files, typed
 from pipelines.outputs import check_new
 
 UNITS = {"pt": "GeV", "mass": "GeV", "e": "GeV", "mj1j2": "GeV", "mj1j2j3": "GeV", "phi": "rad"}
@@ -83,7 +83,8 @@ def convert(
             goes on from there.
         mass: the column that is the mass spectrum; among the features only if they match it too.
         features: names and shell patterns of columns; label and weight are never among them.
-        label: column of truth, whole numbers 0 to 127; "label" if there is one.
+        label: column of truth, whole numbers 0 to 127; "label" if there is one. No column named label, process, weight,
+            is_signal, signal, target or truth is ever a feature.
         weight: column of event weights; "weight" if there is one.
         columns: names of the columns, for a table that has none.
         mass_range: keep low <= mass < high, GeV.
@@ -193,14 +194,12 @@ def _open(path: str | os.PathLike, columns: Sequence[str] | None):
     return open_table(path, columns)
 
 
+# Columns of these names are truth or weights, also where other ones are named as the label or the weight.
+NO_FEATURES = ("label", "process", "weight", "is_signal", "signal", "target", "truth")
+
+
 def _open_all(sources, columns) -> list:
-    paths = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
-    if not paths:
-        raise InputError("no table to convert; name at least one")
-    twice = sorted({str(path) for path in paths if [Path(p).resolve() for p in paths].count(Path(path).resolve()) > 1})
-    if twice:
-        raise InputError(f"{', '.join(twice)}: given more than once; its events would be there twice")
-    return [_open(path, columns) for path in paths]
+    return [_open(path, columns) for path in source_files(sources)]
 
 
 def _choose(tables, asked, units, mass_range, skip) -> tuple[Choice, dict[str, str]]:
@@ -234,10 +233,11 @@ def _resolve(table, asked) -> dict[str, object]:
     truth = [name for name in (label, weight) if name is not None]
     if len({asked["mass"], *truth}) != 1 + len(truth):
         raise InputError(f"{table.path}: mass, label and weight are one column; name three different ones")
-    possible = [name for name in table.columns if name not in truth]
+    possible = [name for name in table.columns if name not in truth and name.lower() not in NO_FEATURES]
     for pattern in asked["features"]:
-        if not fnmatch.filter(possible, pattern):
-            hint = "; that is the label or weight" if pattern in truth else _near(pattern, possible)
+        if not fnmatch.filter(possible, pattern.removeprefix("!")):
+            reserved = pattern in truth or pattern.lower() in NO_FEATURES
+            hint = "; it is truth or a weight, never a feature" if reserved else _near(pattern, possible)
             raise InputError(f"{table.path}: no column {pattern!r} for the features{hint}")
     features = match_columns(asked["features"], possible, str(table.path))
     if not features:

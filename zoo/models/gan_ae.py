@@ -14,7 +14,7 @@ import tensorflow as tf
 from pipelines.selection import FlatMass
 from zoo.base import COUNT, COUNT_OR_ZERO, FLAG, FRACTION, NOT_NEGATIVE, POSITIVE, SCALING, AnomalyModel, Limit, Phase
 from zoo.keras import keras
-from zoo.layers import dropout
+from zoo.layers import dropout, leaky_relu
 from zoo.losses import distance_correlation, rms_distance
 from zoo.registry import register
 
@@ -316,8 +316,3 @@ class GANAE(AnomalyModel):
             "d_epochs": hp.Int("d_epochs", 1, 10),
             "ae_epochs": hp.Int("ae_epochs", 1, 10),
         }
-
-
-def leaky_relu(x, slope):
-    """max(x, slope x), with a slope that may be a variable."""
-    return tf.maximum(x, slope * x)

@@ -1,0 +1,358 @@
+"""AE: the stacked auto-encoder of a search for new physics in ATLAS Open Data.
+
+S. Frette, "Deployment of unsupervised learning in a search for new physics with ATLAS Open Data", University of Oslo
+(2022), called the report here. Where it is silent, this follows the code, notebooks and saved networks that its author
+published with it (github.com/Gadangadang/FYS5555, Project3), called the release here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.datasets.atlas import FEATURES
+from pipelines.errors import InputError
+from pipelines.layout import match_columns
+from zoo.base import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, SCALING, AnomalyModel, Limit, Phase
+from zoo.keras import keras
+from zoo.layers import leaky_relu
+from zoo.registry import register
+
+# Table I without what the report dropped, and without the mass that is searched for bumps
+COLUMNS = tuple(name for name in FEATURES["33"] if name != "mll")
+
+ACTIVATIONS = {
+    "relu": lambda x, slope: tf.nn.relu(x),
+    "leaky_relu": leaky_relu,
+    "tanh": lambda x, slope: tf.tanh(x),
+    "linear": lambda x, slope: x,
+}
+KERNEL_NORMS = {"l1": tf.abs, "l2": tf.square}
+
+# The space of the report's search (sec. III.B), and of the release where the report gives no values
+PENALTIES = [0.5, 0.1, 0.05, 0.01]
+SLOPES = [1.0, 0.5, 0.1, 0.05, 0.01]
+LEARNING_RATES = [9e-2, 9.5e-2, 1e-3, 1.5e-3]
+WIDTHS = ((1, 9), (10, 14), (15, 19), (20, len(COLUMNS) - 1))  # from the latent space outwards; they do not overlap
+
+
+class Autoencoder(keras.layers.Layer):
+    """x -> encoder -> z -> decoder -> x', a dense layer for each of `widths` after the first, biases everywhere."""
+
+    def __init__(self, widths: Sequence[int], activations: Sequence[str], latent: int, **kwargs):
+        super().__init__(**kwargs)
+        self.widths, self.activations, self.latent = tuple(widths), tuple(activations), latent
+
+    def build(self, shape):
+        self.kernels = [self.add_weight(f"kernel{i}", s) for i, s in enumerate(pairwise(self.widths))]
+        self.biases = [self.add_weight(f"bias{i}", (n,), initializer="zeros") for i, n in enumerate(self.widths[1:])]
+        super().build(shape)
+
+    def call(self, x, slope):
+        """Outputs (B, U) of all layers: `latent` is the index of the latent space, the last is the reconstruction."""
+        outputs = []
+        for kernel, bias, activation in zip(self.kernels, self.biases, self.activations):
+            x = ACTIVATIONS[activation](x @ kernel + bias[..., None, :], slope)
+            outputs.append(x)
+        return outputs
+
+
+@register("ae")
+class AE(AnomalyModel):
+    """Stacked auto-encoder of the search in ATLAS Open Data (Frette 2022): what it reconstructs badly is anomalous.
+
+    Training minimises, over batches of B events with F scaled features,
+
+        1/B sum_i w_i mse_i + kernel_regularisation sum_l |W_l| + activity_regularisation 1/B sum_i sum_l |y_il|^2
+
+    with mse_i = 1/F sum_f (x_if - x'_if)^2, the report's loss, and the anomaly score. |W_l| is the sum of the squares
+    ("l2") or of the magnitudes ("l1") of a layer's kernel, y_il a layer's output after its activation, both of the
+    `regularised` layers: what Keras' kernel and activity regularisers are. As in Keras, event weights enter the
+    first term alone.
+
+    The weights w_i are the events' own, scaled to mean one over the training sample, so that the penalties mean
+    the same at any luminosity (the release takes them as they are). Negative weights of simulated events stay negative:
+    only so do they cancel what the generator has in excess, and is the expected loss that of data.
+
+    Penalties as large as the report's are more than any reconstruction gains: the weights go to zero and the score
+    becomes the distance from one constant event. The presets are the report's all the same; the defaults have none.
+
+    Args:
+        columns: names or patterns of the features; the report's 33 without `mll`, which is the mass.
+        scaling: "standard" or "minmax" (the report), or "quantile".
+        encoder_units: widths of the encoder's layers, each smaller than the one before; the last is the latent space.
+        decoder_units: widths of the decoder's hidden layers, each larger than the one before, the first larger than
+            the latent space; none for the encoder's in reverse. The layer that gives the features back is not
+            counted.
+        activations: of every layer from the first to the output, "relu", "leaky_relu", "tanh" or "linear"; none
+            for leaky_relu in hidden layers and linear in the latent space and the output.
+        negative_slope: of leaky_relu (Keras' alpha), in [0, 1]; 1 makes it linear.
+        kernel_regularisation, activity_regularisation: see above, >= 0.
+        kernel_norm: "l2", or "l1" (the release).
+        regularised: which layers the penalties are for: "all", or "alternate" (the release), every second one going
+            back from the last hidden layer.
+        learning_rate: of Adam.
+        epochs: passes through the events.
+        batch_size: events per step.
+        seed: fixes weights and the order of events.
+
+    Raises `InputError` naming a hyperparameter out of range, widths that do not shrink and grow, or another number of
+    activations than of layers.
+
+    Example:
+        >>> import zoo
+        >>> zoo.get("ae", preset="big33").get_config()["encoder_units"]
+        (15, 10, 2)
+    """
+
+    # The networks of figures 7, 13, 17 and 21, which the AUCs of the report are of. Its text lists an activation more
+    # for the encoders: of a first layer that is in no figure, as in the release the second takes the features directly.
+    presets = {
+        "big33": {
+            "scaling": "minmax",
+            "encoder_units": (15, 10, 2),
+            "decoder_units": (10, 16, 27),
+            "activations": ("linear", "linear", "leaky_relu", "relu", "leaky_relu", "tanh", "linear"),
+            "negative_slope": 1.0,
+            "kernel_regularisation": 0.05,
+            "activity_regularisation": 0.5,
+            "kernel_norm": "l1",
+            "regularised": "alternate",
+            "learning_rate": 0.0015,
+            "epochs": 5,  # of the release; the report gives none
+        },
+        "small33": {
+            "scaling": "minmax",
+            "encoder_units": (24,),
+            "activations": ("tanh", "linear"),
+            "kernel_regularisation": 0.05,
+            "activity_regularisation": 0.01,
+            "kernel_norm": "l1",
+            "learning_rate": 0.9,  # so the report; a misprint, its list of values and the release have 0.09
+            "epochs": 6,
+        },
+        "big13": {
+            "columns": FEATURES["13"],
+            "scaling": "minmax",
+            "encoder_units": (7, 6, 2),
+            "decoder_units": (6, 8, 11),
+            "activations": ("linear", "leaky_relu", "linear", "leaky_relu", "tanh", "relu", "linear"),
+            "negative_slope": 0.1,
+            "kernel_regularisation": 0.5,
+            "activity_regularisation": 0.5,
+            "kernel_norm": "l1",
+            "regularised": "alternate",
+            "learning_rate": 0.0015,
+            "epochs": 5,
+        },
+        "standard33": {
+            "scaling": "standard",
+            "encoder_units": (19, 12, 1),
+            "decoder_units": (14, 17, 24),
+            "activations": ("tanh", "tanh", "tanh", "leaky_relu", "leaky_relu", "tanh", "tanh"),
+            "negative_slope": 0.01,
+            "kernel_regularisation": 0.01,
+            "activity_regularisation": 0.01,
+            "kernel_norm": "l1",
+            "regularised": "alternate",
+            "learning_rate": 0.0015,
+            "epochs": 15,
+        },
+    }
+    score_kinds = ("mse",)
+    dials = ("negative_slope", "kernel_regularisation", "activity_regularisation", "learning_rate")
+    limits = {
+        **dict.fromkeys(("encoder_units", "epochs", "batch_size"), COUNT),
+        **dict.fromkeys(("kernel_regularisation", "activity_regularisation"), NOT_NEGATIVE),
+        "negative_slope": Limit(0, 1),
+        "kernel_norm": Limit(choices=tuple(KERNEL_NORMS)),
+        "regularised": Limit(choices=("all", "alternate")),
+        "learning_rate": POSITIVE,
+        "scaling": SCALING,
+        "seed": COUNT_OR_ZERO,
+    }
+
+    def __init__(
+        self,
+        *,
+        columns: Sequence[str] = COLUMNS,
+        scaling: str = "standard",
+        encoder_units: Sequence[int] = (24, 18, 12, 6),
+        decoder_units: Sequence[int] = (),
+        activations: Sequence[str] = (),
+        negative_slope: float = 0.3,
+        kernel_regularisation: float = 0.0,
+        activity_regularisation: float = 0.0,
+        kernel_norm: str = "l2",
+        regularised: str = "all",
+        learning_rate: float = 0.0015,
+        epochs: int = 15,
+        batch_size: int = 8192,
+        seed: int = 0,
+    ):
+        super().__init__(locals())
+
+    @classmethod
+    def check(cls, hyperparameters: Mapping[str, object]) -> None:
+        """Raise `InputError` as `AnomalyModel.check`, and for widths and activations that make no auto-encoder."""
+        super().check(hyperparameters)
+        names = ("encoder_units", "decoder_units", "activations")
+        if all(name in hyperparameters for name in names):
+            _check_layers(*(hyperparameters[name] for name in names))
+
+    @property
+    def hidden_units(self) -> tuple[int, ...]:
+        """Widths of all layers between the features and their reconstruction."""
+        encoder = tuple(self.hyperparameter("encoder_units"))
+        return encoder + (tuple(self.hyperparameter("decoder_units")) or encoder[-2::-1])
+
+    def adapt(self, events):
+        """As `AnomalyModel.adapt`; raises `InputError` too if the latent space is not smaller than the features."""
+        width = len(match_columns(self.hyperparameter("columns"), events.columns, events.name))
+        latent = self.hyperparameter("encoder_units")[-1]
+        if latent >= width:
+            raise InputError(
+                f"encoder_units={self.hyperparameter('encoder_units')!r} leaves {latent} of {width} features: nothing is "
+                f"compressed and nothing is anomalous; expected a last layer of at most {width - 1}"
+            )
+        super().adapt(events)
+
+    def make(self, width):
+        hp, hidden = self.hyperparameter, self.hidden_units
+        latent = len(hp("encoder_units")) - 1
+        usual = tuple("linear" if layer in (latent, len(hidden)) else "leaky_relu" for layer in range(len(hidden) + 1))
+        self.autoencoder = Autoencoder((width, *hidden, width), hp("activations") or usual, latent)
+        self.autoencoder.build((None, width))
+        every = range(len(hidden) + 1)
+        self.penalised = list(every) if hp("regularised") == "all" else list(every[-2::-2])
+        self.ae_optimizer = keras.optimizers.Adam(hp("learning_rate"))
+        self.ae_optimizer.build(self.autoencoder.trainable_variables)
+        names = ("loss", "reconstruction", "kernel_penalty", "activity_penalty")
+        self.means = {name: keras.metrics.Mean(name) for name in names}
+
+    @property
+    def optimizers(self):
+        return (self.ae_optimizer,)
+
+    def prepare(self):
+        self.ae_optimizer.learning_rate = self.hyperparameter("learning_rate")
+
+    def recipe(self):
+        return (Phase("training", self.hyperparameter("epochs")),)
+
+    def weighting(self, events):
+        total = sum(block["weight"].sum(dtype=np.float64) for block in events.blocks("weight"))
+        if total <= 0:
+            raise InputError(f"{events.name}: the weights of its events add up to {total:g}, expected more than 0")
+        scale = np.float32(len(events) / total)
+        return lambda mass: np.full(len(mass), scale)
+
+    # -- training ------------------------------------------------------------------------------------
+
+    @tf.autograph.experimental.do_not_convert
+    def train_step(self, batch):
+        variables = self.autoencoder.trainable_variables
+        with tf.GradientTape() as tape:
+            terms = self._terms(batch)
+        self.ae_optimizer.apply_gradients(zip(tape.gradient(terms["loss"], variables), variables))
+        self.clock.assign_add(1)
+        return self._record(terms)
+
+    @tf.autograph.experimental.do_not_convert
+    def test_step(self, batch):
+        return self._record(self._terms(batch))
+
+    def _terms(self, batch):
+        """The loss and what it is the sum of; batch and layers are the last axes, so that others may come before."""
+        x = batch["features"]
+        outputs = self.autoencoder(x, self.dial["negative_slope"])
+        size = KERNEL_NORMS[self.hyperparameter("kernel_norm")]
+        kernels = [tf.reduce_sum(size(self.autoencoder.kernels[layer]), (-2, -1)) for layer in self.penalised]
+        activities = [tf.reduce_mean(tf.reduce_sum(tf.square(outputs[layer]), -1), -1) for layer in self.penalised]
+        terms = {
+            "reconstruction": tf.reduce_mean(batch["weight"] * mean_squared_error(x, outputs[-1]), -1),
+            "kernel_penalty": self.dial["kernel_regularisation"] * tf.add_n(kernels),
+            "activity_penalty": self.dial["activity_regularisation"] * tf.add_n(activities),
+        }
+        return {"loss": tf.add_n(list(terms.values())), **terms}
+
+    def _record(self, terms):
+        for name, value in terms.items():
+            self.means[name].update_state(value)
+        return {name: mean.result() for name, mean in self.means.items()}
+
+    # -- use -----------------------------------------------------------------------------------------
+
+    def infer(self, features):
+        x = self.scaler(features)
+        outputs = self.autoencoder(x, self.dial["negative_slope"])
+        return {
+            "mse": mean_squared_error(x, outputs[-1]),
+            "reconstruction": self.scaler.inverse(outputs[-1]),
+            "latent": outputs[self.autoencoder.latent],
+        }
+
+    @classmethod
+    def search_space(cls, hp):
+        # With four layers the report's space, with one that of its small network. The scaling is none of it, since a
+        # loss in other units is another loss.
+        layers = hp.Int("layers", 1, len(WIDTHS), default=len(WIDTHS))
+        with hp.conditional_scope("layers", [1]):
+            alone = hp.Int("latent_alone", 1, WIDTHS[-1][1])
+        with hp.conditional_scope("layers", [2, 3, 4]):
+            latent = hp.Int("latent", *WIDTHS[0])
+        encoder, decoder = [(latent or alone, _activation(hp, "latent"))], []
+        for place, limits in enumerate(WIDTHS[1:], 1):
+            with hp.conditional_scope("layers", list(range(place + 1, len(WIDTHS) + 1))):
+                encoder.insert(0, (hp.Int(f"encoder_{place}", *limits), _activation(hp, f"encoder_{place}")))
+                decoder.append((hp.Int(f"decoder_{place}", *limits), _activation(hp, f"decoder_{place}")))
+        encoder, decoder = encoder[-layers:], decoder[: layers - 1]  # those of other numbers of layers are None
+        output = _activation(hp, "output")
+        return {
+            "encoder_units": tuple(units for units, _ in encoder),
+            "decoder_units": tuple(units for units, _ in decoder),
+            "activations": (*(activation for _, activation in encoder + decoder), output),
+            "negative_slope": hp.Choice("negative_slope", SLOPES),
+            "kernel_regularisation": hp.Choice("kernel_regularisation", PENALTIES),
+            "activity_regularisation": hp.Choice("activity_regularisation", PENALTIES),
+            "kernel_norm": "l1",
+            "regularised": "alternate" if layers > 1 else "all",
+            "learning_rate": hp.Choice("learning_rate", LEARNING_RATES),
+        }
+
+
+def mean_squared_error(x, reconstruction):
+    """The report's reconstruction error: 1/F sum_f (x_f - x'_f)^2 of (..., F)."""
+    return tf.reduce_mean(tf.square(x - reconstruction), -1)
+
+
+def _activation(hp, layer: str) -> str:
+    return hp.Choice(f"{layer}_activation", list(ACTIVATIONS))
+
+
+def _check_layers(encoder, decoder, activations) -> None:
+    """Raise `InputError` unless widths shrink to the latent space and grow again, with one activation per layer."""
+    for name, value in (("encoder_units", encoder), ("decoder_units", decoder), ("activations", activations)):
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"{name}={value!r} is not possible; expected a list")
+    if decoder:
+        COUNT.check("decoder_units", decoder)
+    if not all(wide > narrow for wide, narrow in pairwise(encoder)):
+        raise InputError(
+            f"encoder_units={tuple(encoder)!r} is not possible; expected each layer narrower than the one before it"
+        )
+    if not all(narrow < wide for narrow, wide in pairwise((encoder[-1], *decoder) if decoder else ())):
+        raise InputError(
+            f"decoder_units={tuple(decoder)!r} is not possible after a latent space of {encoder[-1]}; expected each "
+            f"layer wider than the one before it"
+        )
+    layers = len(encoder) + (len(decoder) or len(encoder) - 1) + 1
+    unknown = [one for one in activations if one not in ACTIVATIONS]
+    if unknown or len(activations) not in (0, layers):
+        raise InputError(
+            f"activations={tuple(activations)!r} is not possible; expected {layers}, one for each layer, of "
+            f"{', '.join(ACTIVATIONS)}"
+        )
