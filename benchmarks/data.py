@@ -43,11 +43,11 @@ def main() -> None:
     given = parser.parse_args()
     options = {"jets": [find("lhco_rnd_real")], "streaming": ["--size", given.size, "--limit", given.limit]}
     for name in OTHERS:
+        if name == "darkmachines" and "processes" not in given.skip:
+            processes(given.events)
         if name not in given.skip:
             command = [sys.executable, HERE / f"{name}.py", *options.get(name, [])]
             subprocess.run([str(word) for word in command], check=True)
-        if name == "jets" and "processes" not in given.skip:
-            processes(given.events)
 
 
 def processes(events: int) -> None:

@@ -21,6 +21,7 @@ from pipelines.rows import Packing, Piece, Transform, Weighting, keep, pieces_of
 UNIT = CHUNK  # events that stay neighbours on disk, read together
 POOL = 2**26  # bytes of rows shuffled together. Many small units mix a file sorted by mass better than few large ones
 LEAST = 16  # units that are shuffled together at least
+SHORT = 256  # steps for which rows are handed to TensorFlow at a time, of several passes if one has fewer
 
 
 class Batches:
@@ -78,6 +79,9 @@ class Batches:
         self.packing = packing
         self._pool = max(LEAST, POOL // (4 * packing.width * UNIT))
         self._rows = keep(events, columns, packing, transform, weighting, memory=memory, cache=cache)
+        # Passes of a single pool have the same rows, in other orders: a short one costs less together with others.
+        alone = workers == 1 and len(self._units) <= self._pool
+        self._together = max(1, SHORT // self.steps) if alone else 1
         self.error: Exception | None = None  # what went wrong while reading: TensorFlow tells it as a long text
 
     @property
@@ -89,8 +93,10 @@ class Batches:
         """Return passes `first_pass`, `first_pass + 1`, ... without end, each in another order."""
 
         def pools():
-            for number in itertools.count(first_pass):
-                yield from self._one_pass(np.random.default_rng([self.seed, number]))
+            for number in itertools.count(first_pass, self._together):
+                passes = [np.random.default_rng([self.seed, n]) for n in range(number, number + self._together)]
+                pools = zip(*map(self._one_pass, passes))
+                yield from ((rows[0], np.concatenate(orders)) for rows, orders in (zip(*pool) for pool in pools))
 
         data = self._dataset(pools).flat_map(self._cut)
         return _to_device(data.prefetch(8))
