@@ -12,14 +12,16 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
 import pytest
 
-from pipelines import Events, InputError
+from pipelines import Events, InputError, chunks
 from pipelines.chunks import Outcome, in_chunks, write_events
 from pipelines.cluster import AHEAD
+from pipelines.errors import Unfinished
 
 SIZE = 10  # events of a chunk
 CHUNKS = 12
@@ -450,3 +452,37 @@ def test_file_system_without_locks_is_no_obstacle(expected, tmp_path, monkeypatc
     monkeypatch.setattr(fcntl, "flock", unsupported)
     run(tmp_path)
     assert (tmp_path / "events.h5").read_bytes() == expected
+
+
+def test_chunks_survive_a_scheduler_that_does_not_answer_and_input_that_breaks_later(tmp_path, monkeypatch):
+    """Only a job that begins with unusable input is taken away; what earlier calls finished is worth more."""
+    out, broken = tmp_path / "events.h5", []
+
+    def work(number):
+        if number == 2 and broken:
+            raise broken[0]
+        return {"features": np.full((5, 1), number), "mass": np.ones(5)}, {}
+
+    def make(**more):
+        tasks = [(n,) for n in range(4)]
+        return write_events(out, work, tasks, about={"columns": ["x"]}, sources=[], options={}, **more)
+
+    broken.append(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        make()
+    kept = sorted(path.name for path in tmp_path.glob("events.h5.parts/*.h5"))
+    assert kept == ["000000.h5", "000001.h5"]
+    monkeypatch.setattr(chunks, "open_workers", mock.Mock(side_effect=Unfinished("scheduler tcp://x: no answer")))
+    with pytest.raises(InputError, match="no answer"):
+        make(scheduler="tcp://x")
+    monkeypatch.undo()
+    broken[:] = [InputError("a file that cannot be read for the moment")]
+    with pytest.raises(InputError, match="for the moment"):
+        make()
+    assert sorted(path.name for path in tmp_path.glob("events.h5.parts/*.h5")) == kept
+    broken.clear()
+    assert make().events == 20 and not out.with_name("events.h5.parts").exists()
+    (tmp_path / ".events.h5.0123abcd.part").write_text("what a kill -9 left")
+    out.unlink()
+    make()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["events.h5"]
