@@ -484,7 +484,9 @@ def test_killed_download_goes_on_where_it_was(server, tmp_path, content, how):
     there = part.stat().st_size
     server.pause, server.sent = 0, 0
     assert get(server, tmp_path).read_bytes() == content
-    assert server.requests[-1] == f"bytes={there}-" and server.sent == len(content) - there
+    assert server.requests[-1] == f"bytes={there}-"
+    # the thread that served the killed one may still count a block or two
+    assert 0 <= server.sent - (len(content) - there) <= 2 * 8192
     assert list(part.parent.iterdir()) == []  # nothing of the killed process is left
 
 
