@@ -17,9 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import h5py
-
-# Registers the Blosc filter (32001) of the published files, which h5py alone cannot read.
-import hdf5plugin  # noqa: F401
 import numpy as np
 
 from pipelines.chunks import Outcome, write_events

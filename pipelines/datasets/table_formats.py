@@ -639,7 +639,7 @@ class Hdf5Table(Table):
 
     def _rows(self, start: int, stop: int, names: Sequence[str]) -> Columns:
         values, blocks = {}, {}
-        with open_compressed(self.path) as file:
+        with open_hdf5(self.path) as file:
             for name in names:
                 dataset, at = self.places[name]
                 if dataset not in blocks:
@@ -648,16 +648,9 @@ class Hdf5Table(Table):
         return values
 
 
-def open_compressed(path: Path) -> h5py.File:
-    """Open an HDF5 file that may use a filter which h5py alone does not have, such as Blosc."""
-    import hdf5plugin  # noqa: F401
-
-    return open_hdf5(path)
-
-
 def open_h5(path: Path, columns: Sequence[str] | None) -> Hdf5Table:
     """Look at the datasets of an HDF5 file."""
-    with open_compressed(path) as file:
+    with open_hdf5(path) as file:
         group = _inner(file)
         if as_text(group.attrs.get("pandas_type", "")).startswith("frame"):
             found, extra, rows = _frame(group, path, columns)
