@@ -16,6 +16,7 @@ from pipelines.datasets.catalog import find
 from pipelines.errors import InputError
 from pipelines.simulation import simulate
 from zoo.cli import main
+from zoo.run import checksum
 
 SMALL = "--set batch_size=32 --set ae_units=8 --set d_units=8 --set cycles=1 --set pretraining_epochs=1 --no-xla"
 PRESELECTION = {"lhco": "--mass-range 2000 8000", "lhco_features": "--set columns=mass_*,tau*"}
@@ -221,3 +222,36 @@ def test_get_downloads_by_name_and_says_when_it_cannot(address, tmp_path):
     assert (tmp_path / "events_LHCO2020_BlackBox3.masterkey").is_file()
     done = run(["data", "get", "lhco_bx1"], 2)
     assert "did you mean 'lhco_bb1'" in done.stderr
+
+
+def test_numbers_that_are_none_and_options_that_are_taken_are_told_in_one_line(tmp_path):
+    train = ["train", "gan_ae", "--data", "lhco_sim_test", "--out", tmp_path / "run"]
+    simulation = ["data", "simulate", "lhco_qcd", tmp_path / "x.h5", "--events", 5]
+    for line, told in (
+        ([*train, "--memory", "inf"], "--memory inf is not possible"),
+        ([*train, "--mass-range", 3000, "inf"], "--mass-range inf: expected a finite number"),
+        ([*simulation, "--set", "workers=3"], "use --workers"),
+    ):
+        done = run(line, 2)
+        assert told in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name, value", [("schema_version", "one"), ("columns", 5), ("units", ["GeV"]), ("columns", h5py.Empty("f4"))]
+)
+def test_damaged_attributes_are_named(name, value, tmp_path):
+    pipelines.open("lhco_sim_test").take(range(5)).write(tmp_path / "e.h5")
+    with h5py.File(tmp_path / "e.h5", "r+") as file:
+        file.attrs[name] = value
+    with pytest.raises(InputError, match=name):
+        pipelines.open(tmp_path / "e.h5")
+
+
+def test_the_checksum_of_events_sees_weights_and_names_but_no_truth():
+    values, mass = np.arange(6.0).reshape(3, 2), np.array([1.0, 2.0, 3.0])
+    made = [
+        checksum(pipelines.Events.from_arrays(values, mass, columns, **more))
+        for columns, more in (("ab", {}), ("ab", {"label": [0, 1, 0]}), ("ac", {}), ("ab", {"weight": [1, 1, 2]}))
+    ]
+    assert made[0] == made[1] and len(set(made)) == 3
