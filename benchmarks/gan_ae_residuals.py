@@ -30,7 +30,7 @@ def main(run, test_file, events):
     model, test = zoo.load(run), pipelines.open(test_file)
     test = test.sample(min(events, len(test)))
     label, x = test.label, test.read("features", model.resolved_columns)
-    reconstruction = model.results(test, ["reconstruction"])["reconstruction"]
+    reconstruction = model.results(test, ["reconstructed"])["reconstructed"]
     squared = (model.scaler(x).numpy() - model.scaler(reconstruction).numpy()) ** 2
     mean = squared[label == 0].mean(axis=0)
     share = mean / mean.sum()

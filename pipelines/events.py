@@ -16,6 +16,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from pipelines.derived import Reading
 from pipelines.errors import InputError
 from pipelines.layout import (
     AXES,
@@ -201,10 +202,12 @@ class Events:
         `rows`, pairs (first, last + 1) counted within this selection, picks what is read and in which order: that is
         how events larger than memory are shuffled. `weight` is ones where there is none.
 
+        `columns` may be derived ones too (see `pipelines.derived`).
+
         Raises `InputError` for a missing column, or for NaN or infinite values (named column, count).
         """
-        take = None if columns is None else self._indices(columns)
-        names = self.columns if columns is None else tuple(columns)
+        reading = None if columns is None else self._reading(columns)
+        names = self.columns if reading is None else reading.names
         with self._source() as source:
             shapes = [source["objects" if f == "mask" else f].shape[1:] for f in fields if f in source or f == "mask"]
             largest = 4 * sum(math.prod(shape) for shape in shapes)
@@ -214,10 +217,11 @@ class Events:
                 for field in (f for f in fields if f != "mask"):
                     values = self._stored(source, field, start, stop)
                     values = typed(field, values if picked is None else values[picked], self.name)
-                    if field == "features" and take is not None:
-                        values = values[:, take]
+                    chosen = field == "features" and reading is not None
+                    if chosen:
+                        values = values[:, reading.take]
                     check_finite(values, self._names(field, names), self.name)
-                    block[field] = values
+                    block[field] = reading(values) if chosen else values
                 if "mask" in fields:
                     objects = self._stored(source, "objects", start, stop) if "objects" not in block else None
                     objects = block["objects"] if objects is None else objects if picked is None else objects[picked]
@@ -260,13 +264,12 @@ class Events:
             with open_hdf5(self.path) as file:
                 yield file
 
-    def _indices(self, columns: Sequence[str]) -> list[int]:
-        missing = [c for c in columns if c not in self.columns]
-        if missing:
-            raise InputError(
-                f"{self.name}: no column {', '.join(map(repr, missing))}; it has {', '.join(self.columns)}"
-            )
-        return [self.columns.index(c) for c in columns]
+    def _reading(self, columns: Sequence[str]) -> Reading:
+        reading = Reading(columns, self.columns)
+        if reading.missing:
+            missing = ", ".join(map(repr, reading.missing))
+            raise InputError(f"{self.name}: no column {missing}; it has {', '.join(self.columns)}")
+        return reading
 
     # -- selecting -------------------------------------------------------------------------------
 

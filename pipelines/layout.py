@@ -35,6 +35,7 @@ import h5py
 import hdf5plugin  # noqa: F401
 import numpy as np
 
+from pipelines.derived import derivable
 from pipelines.errors import InputError
 
 SCHEMA_VERSION = 1
@@ -130,7 +131,8 @@ def source_files(sources: str | os.PathLike | Sequence[str | os.PathLike]) -> li
 def match_columns(patterns: Sequence[str], available: Sequence[str], where: str = "the data") -> tuple[str, ...]:
     """Resolve names and shell patterns to column names: in the order of the patterns, then of the data.
 
-    A pattern that begins with "!" takes columns away. Raises `InputError` naming the pattern that matches nothing, or
+    A pattern that begins with "!" takes columns away. One that matches nothing of the data may match columns that can be
+    derived from them (see `pipelines.derived`). Raises `InputError` naming the pattern that matches nothing, or
     if nothing is left.
 
     >>> match_columns(["mass_1", "tau*_1"], ["tau1_1", "pt_1", "tau2_1", "mass_1"])
@@ -138,8 +140,16 @@ def match_columns(patterns: Sequence[str], available: Sequence[str], where: str 
     >>> match_columns(["*", "!tau*"], ["tau1_1", "pt_1", "tau2_1", "mass_1"])
     ('pt_1', 'mass_1')
     """
+
+    def matching(pattern, names):
+        return [c for c in names if fnmatch.fnmatchcase(c, pattern.removeprefix("!"))]
+
+    derived = derivable(available)
     matches = {
-        pattern: [c for c in available if fnmatch.fnmatchcase(c, pattern.removeprefix("!"))] for pattern in patterns
+        one: [*matching(one, available), *matching(one, derived)]
+        if one[:1] == "!"
+        else matching(one, available) or matching(one, derived)
+        for one in patterns
     }
     missing = [pattern for pattern, found in matches.items() if not found]
     if missing:

@@ -10,6 +10,28 @@ from pipelines.errors import InputError
 from pipelines.events import Events
 
 
+class MeanOne:
+    """Weights w(m) = N / sum of the events' own weights: multiplied with these, they have mean one.
+
+    Negative weights, as some generators give them, stay negative: only so do they cancel what is in excess. Raises
+    `InputError` if the weights add up to nothing.
+
+    >>> events = Events.from_arrays(np.zeros((2, 1)), [3000.0, 3100.0], ["pt_1"], weight=[1.0, 3.0])
+    >>> MeanOne(events)(np.zeros(2)).tolist()
+    [0.5, 0.5]
+    """
+
+    def __init__(self, events: Events):
+        total = sum(block["weight"].sum(dtype=np.float64) for block in events.blocks("weight"))
+        if not total > 0:
+            raise InputError(f"{events.name}: the weights of its events add up to {total:g}, expected more than 0")
+        self.weight = np.float32(len(events) / total)
+
+    def __call__(self, mass: np.ndarray) -> np.ndarray:
+        """Return the weight for each of the masses (N,)."""
+        return np.full(len(mass), self.weight)
+
+
 class FlatMass:
     """Weights that make the mass spectrum flat: w(m) = sum of weights / (filled bins * content of m's bin).
 

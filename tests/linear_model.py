@@ -19,47 +19,46 @@ class Linear(zoo.AnomalyModel):
 
     def __init__(
         self, *, columns=("pt_*", "mass_*", "e_*"), scaling="standard", units=2, learning_rate=0.01, cycles=3,
-        batch_size=128, seed=0,
+        batch_size=128, members=1, seed=0,
     ):  # fmt: skip
         super().__init__(locals())
 
     def make(self, width):
-        self.kernel = self.add_weight("kernel", (width, self.hyperparameter("units")))
-        self.optimizer_used = keras.optimizers.Adam(self.hyperparameter("learning_rate"))
-        self.optimizer_used.build([self.kernel])
-        self.mean_loss = keras.metrics.Mean("loss")
+        self.kernel = self.add_weight("kernel", (*self.lead, width, self.hyperparameter("units")))
+        self.optimizer_used = self.descent(keras.optimizers.Adam, [self.kernel])
+        self.measure("loss")
 
     @property
     def optimizers(self):
         return (self.optimizer_used,)
 
     def prepare(self):
-        self.optimizer_used.learning_rate = self.hyperparameter("learning_rate")
+        self.set_rate(self.optimizer_used, "learning_rate")
 
     def recipe(self):
         return Phase("pretraining", 1), Phase("main", self.hyperparameter("cycles"))
 
     def distance(self, x):
-        return tf.reduce_mean((x - x @ self.kernel @ tf.transpose(self.kernel)) ** 2, axis=1)
+        return tf.reduce_mean((x - self.there_and_back(x)) ** 2, axis=-1)
+
+    def there_and_back(self, x):
+        return tf.matmul(x @ self.kernel, self.kernel, transpose_b=True)
 
     def train_step(self, batch):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(self.distance(batch["features"]))
-        self.optimizer_used.minimize(loss, [self.kernel], tape)
+            loss = tf.reduce_mean(self.distance(batch["features"]), -1)
+            together = tf.reduce_sum(loss)
+        self.optimizer_used.minimize(together, [self.kernel], tape)
         self.clock.assign_add(1)
-        return self.told(loss)
+        return self.record(loss=loss)
 
     def test_step(self, batch):
-        return self.told(tf.reduce_mean(self.distance(batch["features"])))
-
-    def told(self, loss):
-        self.mean_loss.update_state(loss)
-        return {"loss": self.mean_loss.result()}
+        return self.record(loss=tf.reduce_mean(self.distance(batch["features"]), -1))
 
     def infer(self, features):
         x = self.scaler(features)
-        reconstruction = self.scaler.inverse(x @ self.kernel @ tf.transpose(self.kernel))
-        return {"distance": self.distance(x), "reconstruction": reconstruction}
+        reconstruction = self.scaler.inverse(self.there_and_back(x))
+        return {"distance": self.distance(x), "reconstructed": reconstruction}
 
     @classmethod
     def search_space(cls, hp):

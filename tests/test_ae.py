@@ -159,7 +159,7 @@ def test_activations_are_leaky_relu_and_linear_in_latent_space_and_output():
         {"regularised": "some"},
         {"learning_rate": 0.0},
         {"epochs": 0},
-        {"scaling": "maxabs"},
+        {"scaling": "robust"},
         {"columns": ()},
     ],
 )
@@ -220,9 +220,9 @@ def test_score_is_the_mean_squared_error_over_scaled_features(events):
     features = events.read("features", model.resolved_columns)
     x = (features - features.mean(0)) / features.std(0)
     np.testing.assert_allclose(model.score(events), ((x - in_keras(model)(x)) ** 2).numpy().mean(1), rtol=1e-3)
-    found = model.results(events, ["reconstruction", "latent"])
+    found = model.results(events, ["reconstructed", "latent"])
     assert found["latent"].shape == (512, 4)
-    residual = (features - found["reconstruction"]) / features.std(0)
+    residual = (features - found["reconstructed"]) / features.std(0)
     np.testing.assert_allclose((residual**2).mean(1), model.score(events), rtol=1e-3)
 
 
@@ -286,7 +286,7 @@ def trained(events):
 def spread(model, events):
     """Mean over features of the reconstruction's standard deviation, in units of the feature's."""
     features = events.read("features", COLUMNS)
-    return (model.results(events, ["reconstruction"])["reconstruction"] / features.std(0)).std(0).mean()
+    return (model.results(events, ["reconstructed"])["reconstructed"] / features.std(0)).std(0).mean()
 
 
 def test_training_learns_to_reconstruct_what_five_numbers_make(trained, events):

@@ -132,7 +132,10 @@ def test_evaluate_looks_where_the_run_was_trained_unless_told_otherwise(trained,
     for option, mass_range in (("", (2700, 4000)), ("--mass-range 3000 5000", (3000, 5000))):
         events = pipelines.open("lhco_sim_test").select(mass_range=mass_range)
         expected = json.loads(json.dumps(metrics.evaluate(model.score(events), events)))
-        assert json.loads(output(f"zoo evaluate {trained} --data lhco_sim_test --json {option}")) == expected
+        found = json.loads(output(f"zoo evaluate {trained} --data lhco_sim_test --json {option}"))
+        assert {key: found[key] for key in expected} == expected
+        best = metrics.significance_improvement(*(model.score(events.select(label=k)) for k in (0, 1)))
+        assert found["improvement"]["distance"]["1"] == pytest.approx(best) and found["members"] == 1
 
 
 def test_evaluate_in_words_names_the_signals_and_the_floor(trained, output):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.stats import ks_2samp
 
 import pipelines.outputs
 import zoo
@@ -22,6 +23,7 @@ SMALL = {
     "ae_units": 16,
     "d_units": (16, 8),
     "latent_dim": 4,
+    "decoder_epochs": 2,
 }
 
 pytestmark = pytest.mark.parametrize("name", zoo.names())
@@ -54,7 +56,7 @@ def test_training_records_every_epoch_of_every_phase(name, trained):
         assert history.epoch == list(range(history.params["epochs"]))
         for key, values in history.history.items():
             assert len(values) == len(history.epoch) and np.isfinite(values).all(), key
-    last = list(model.histories.values())[-1].history
+    last = model.histories[model.recipe()[model.main_phase].name].history
     assert {key for key in last if key.startswith("val_")} == {f"val_{k}" for k in last if not k.startswith("val_")}
 
 
@@ -67,7 +69,8 @@ def test_validation_and_training_loss_agree_on_the_same_events(name, train_event
         .fit(train_events, train_events, epochs=1, verbose=0, jit_compile=False)
         .history
     )
-    np.testing.assert_allclose(history["val_loss"], history["loss"], rtol=1e-3)
+    rtol = 0.1 if type(small(name)).stochastic else 1e-3  # other random numbers
+    np.testing.assert_allclose(history["val_loss"], history["loss"], rtol=rtol)
 
 
 def test_training_is_bit_by_bit_the_same_from_memory_from_disk_and_from_the_file(name, train_events, tmp_path):
@@ -99,12 +102,16 @@ def test_score_is_one_finite_number_per_event(name, trained, test_events):
         assert score.shape == (len(test_events),) and score.dtype == np.float32 and np.isfinite(score).all()
 
 
-def test_events_far_from_the_training_sample_score_higher(name, trained, train_events):
+def test_events_far_from_the_training_sample_score_elsewhere(name, trained, train_events):
     model = trained(name)
     features = train_events.read("features", model.resolved_columns)
     shifted = features + 5.0 * features.std(axis=0)
     for kind in model.score_kinds:
-        assert np.median(model.score(shifted, kind)) > np.quantile(model.score(features, kind), 0.95), kind
+        near, far = model.score(features, kind), model.score(shifted, kind)
+        if kind in model.undirected:  # the method does not say where they go, but they go somewhere
+            assert ks_2samp(near, far).statistic > 0.3, kind
+        else:
+            assert np.median(far) > np.quantile(near, 0.95), kind
 
 
 def test_same_seed_same_model_and_another_seed_another(name, trained, train_events):
@@ -143,7 +150,10 @@ def test_training_step_is_traced_once_whatever_the_epochs_and_phases(name, train
     model.fit(train_events, epochs=5, initial_epoch=2, verbose=0, jit_compile=False)
     model.reset(**{dial: model.hyperparameter(dial) for dial in model.dials})
     model.fit(train_events, epochs=1, verbose=0, jit_compile=False)
-    assert len(traces) == once <= 2  # Keras traces the loop over steps once more to learn what it returns
+    programs = {phase.program for phase in model.recipe()}
+    assert (
+        len(traces) == once <= 2 * len(programs)
+    )  # Keras traces the loop over steps once more to learn what it returns
 
 
 def test_config_round_trip(name, trained):

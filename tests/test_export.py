@@ -72,10 +72,10 @@ def test_tensorflow_alone_gives_the_same_scores(model, served, test_events, tmp_
     )
     assert json.loads(printed.splitlines()[-1]) == list(model.resolved_columns)
     with np.load(tmp_path / "found.npz") as found:
-        assert set(found) == {"score", "distance", "reconstruction", "latent"}
+        assert set(found) == {"score", "distance", "reconstructed", "latent"}
         np.testing.assert_allclose(found["score"], model.score(test_events), rtol=1e-6)
-        reconstruction = model.results(test_events, ["reconstruction"])["reconstruction"]
-        np.testing.assert_allclose(found["reconstruction"], reconstruction, rtol=1e-5, atol=1e-4)
+        reconstruction = model.results(test_events, ["reconstructed"])["reconstructed"]
+        np.testing.assert_allclose(found["reconstructed"], reconstruction, rtol=1e-5, atol=1e-4)
 
 
 def test_the_signature_takes_features_of_any_number_of_events_and_nothing_else(model, served):

@@ -67,7 +67,7 @@ def test_reconstruction_is_the_tied_network_written_out(adapted, test_events):
     found = model.infer(tf.constant(features))
     np.testing.assert_allclose(found["latent"], z, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["distance"], np.sqrt(((x - y) ** 2).mean(1)), rtol=1e-4)
-    np.testing.assert_allclose(model.scaler(found["reconstruction"]), y, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(model.scaler(found["reconstructed"]), y, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("kernel", [0, 1])

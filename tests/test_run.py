@@ -60,7 +60,14 @@ def copy(trained, tmp_path):
 
 def test_a_run_holds_what_it_says_and_nothing_that_runs_code(trained):
     found = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
-    assert found == {"config.json", "history.csv", "metrics.json", "model/state.h5", "plots/history.png"}
+    assert found == {
+        "config.json",
+        "history.csv",
+        "metrics.json",
+        "model/state.h5",
+        "plots/history.json",
+        "plots/history.png",
+    }
     assert (trained / "plots" / "history.png").read_bytes().startswith(b"\x89PNG")
     assert not [path for path in trained.parent.iterdir() if path != trained]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, QuantileTransformer, StandardScaler
 
 from pipelines import InputError
 from zoo import scalers
@@ -38,6 +38,7 @@ def fitted(name, blocks, seed=0):
 
 def reference(name, x):
     made = {
+        "maxabs": MaxAbsScaler(),
         "minmax": MinMaxScaler(),
         "standard": StandardScaler(),
         "quantile": QuantileTransformer(n_quantiles=scalers.Quantile.knots, subsample=None),
@@ -46,7 +47,7 @@ def reference(name, x):
 
 
 every = pytest.mark.parametrize("name", list(scalers.SCALERS))
-affine = pytest.mark.parametrize("name", ["minmax", "standard"])
+affine = pytest.mark.parametrize("name", ["minmax", "standard", "maxabs"])
 # Of the column with mean 1e5 and spread 1, float32 keeps the last 0.008.
 CLOSE = {"rtol": 1e-5, "atol": 5e-3}
 
@@ -135,7 +136,10 @@ def test_constant_feature_stays_finite_for_other_values(name, x):
     constant = np.full((1000, 1), 0.1, np.float32)
     scaler = fitted(name, [constant[:300], constant[300:]])
     moved = scaler(np.array([[0.1], [0.1001], [0.2], [-5.0]], np.float32)).numpy()[:, 0]
-    assert moved[0] == 0 and np.abs(moved).max() <= 5.2
+    if name == "maxabs":  # is divided by itself
+        np.testing.assert_allclose(moved, [1, 1.001, 2, -50], rtol=1e-5)
+    else:
+        assert moved[0] == 0 and np.abs(moved).max() <= 5.2
     assert scaler.inverse(scaler(constant)).numpy() == pytest.approx(0.1)
 
 
@@ -150,7 +154,7 @@ def test_values_outside_the_fitted_range_are_held_by_quantile_and_go_on_for_the_
     outside = np.stack([x.min(0) - 100, x.max(0) + 100])
     found = fitted("quantile", [x])(outside).numpy()
     assert (found == [[0], [1]]).all()
-    for name in ("minmax", "standard"):
+    for name in ("minmax", "standard", "maxabs"):
         expected = reference(name, x).transform(outside.astype(np.float64))
         np.testing.assert_allclose(fitted(name, [x])(outside).numpy(), expected, rtol=1e-4)
 
@@ -187,5 +191,5 @@ def test_no_events_to_fit_to_are_refused(name):
 
 
 def test_unknown_scaling_names_the_known_ones():
-    with pytest.raises(InputError, match=r"scaling='robust'.*minmax, standard, quantile"):
+    with pytest.raises(InputError, match=r"scaling='robust'.*minmax, standard, maxabs, quantile"):
         scalers.make("robust")

@@ -258,7 +258,7 @@ class Told:
         return self._score
 
     def results(self, events, names):
-        return {"reconstruction": self._reconstruction}
+        return {"reconstructed": self._reconstruction}
 
 
 def test_a_score_blind_to_the_mass_has_no_sculpting(train_events):

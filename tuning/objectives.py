@@ -28,7 +28,7 @@ def reconstruction(model, validation: Events, history: Mapping[str, list[float]]
     x = validation.read("features", model.resolved_columns).astype(np.float64)
     spread = x.std(axis=0)
     varies = spread > 1e-6 * np.abs(x).max(axis=0)
-    residual = x - model.results(validation, ["reconstruction"])["reconstruction"]
+    residual = x - model.results(validation, ["reconstructed"])["reconstructed"]
     return float(np.mean(np.sqrt(np.mean((residual[:, varies] / spread[varies]) ** 2, axis=1))))
 
 

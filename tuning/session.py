@@ -280,6 +280,7 @@ class _Session:
             callbacks=[tell, keras.callbacks.TerminateOnNaN()],
             verbose=0,
             jit_compile=self.jit_compile,
+            finish=False,
         )
         return model, self.objective(model, self.validation, history.history), run.history_rows(model.histories)
 
@@ -330,6 +331,9 @@ class _Session:
             "tuning": {"trial": best["trial"], "objective": best["objective"]},
         }
         rows = self._history(best)
+        model.histories.clear()
+        model.finish(self.training, jit_compile=self.jit_compile)
+        rows += run.history_rows(model.histories)
         with new_directory(self.out / "best") as part:
             run.write(model, part, run.configuration(model, self.training, **extra), rows, **best["metrics"])
 

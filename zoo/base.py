@@ -18,15 +18,40 @@ from pipelines.events import Events
 from pipelines.layout import match_columns
 from zoo import layers, scalers
 from zoo.keras import keras
+from zoo.members import BestEpoch, MemberHistory, MemberMean, before, leading, memberwise
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """What the epochs of a phase are compared by, member by member.
+
+    `quantity` is a training term whose largest ("max") or smallest ("min") epoch is the best; one is better than another
+    by more than the share `tolerance` of it. With `keep` the weights of that epoch are what remains of the phase. A member
+    without a better epoch for `patience` epochs stops learning; with None all go on to the end.
+    """
+
+    quantity: str
+    best: str = "min"
+    keep: bool = False
+    patience: int | None = None
+    tolerance: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A stage of a model's training recipe: `epochs` Keras epochs of `passes` passes through the events each."""
+    """A stage of a model's training recipe: `epochs` Keras epochs of `passes` passes through the events each.
+
+    The `main` phase, if none is so called the last, is the one that callbacks, checkpoints and the tuner count.
+    Phases of one `program` share a compiled training step, which looks at `model.phase`; each program is traced once, with
+    its name as `model.program`.
+    """
 
     name: str
     epochs: int
     passes: int = 1
+    main: bool = False
+    program: str = ""
+    watch: Watch | None = None
 
 
 class AnomalyModel(keras.Model):
@@ -34,19 +59,26 @@ class AnomalyModel(keras.Model):
 
     A model is one file in `zoo/models`: a subclass of this, registered with `zoo.register`, that states
 
-    - its hyperparameters, as keywords of the constructor in the paper's own symbols, among them `columns`,
-      `scaling`, `batch_size` and `seed`, handed on by `super().__init__(locals())`. `get_config` returns them.
-      Those named in `dials` live in variables: changing them changes no shape and compiles nothing anew;
+    - its hyperparameters, as keywords of the constructor in the paper's own symbols, among them `columns`, `scaling`,
+      `batch_size`, `members` and `seed`, handed on by `super().__init__(locals())`. `get_config` returns them.
+      Those named in `dials` live in variables: changing them changes no shape and compiles nothing anew, and but for
+      the `shared` ones every member may have its own;
     - `limits`, the values they may take, `presets`, `score_kinds` (the first is the default);
-    - `make(width)`: create the layers for `width` features, and the `optimizers`, the first of which is the one
-      that Keras' learning-rate callbacks act on; `prepare()`: what new weights and dials ask for; `initial(weight,
-      seed)`, where kernels and biases are not all there is;
-    - `recipe()`: the phases of training, and `weighting(events)`; `train_step(batch)` and `test_step(batch)` in the
-      network's units, which look at `self.phase` to know where they are, so that a change of phase never retraces.
-      A training step ends with `self.clock.assign_add(1)`;
-    - `infer(features)`: from physical features (B, F) to a dict with every score kind, and `reconstruction`
+    - `make(width)`: create the layers for `width` features, the `optimizers` (by `descent`; the first of them is the
+      one that Keras' learning-rate callbacks act on) and the terms that it records (by `measure`); `prepare()`: what
+      new weights and dials ask for; `initial(shape, seed)`, where kernels and biases are not all there is;
+    - `recipe()`: the phases of training, `begin(phase)` and `learned(phase, events)`: what is done before and after one,
+      and `weighting(events)`;
+      `train_step(batch)` and `test_step(batch)` in the network's units, which look at `self.phase` or `self.program` to
+      know where they are, so that a change of phase never retraces. A training step ends with
+      `self.clock.assign_add(1)`;
+    - `infer(features)`: from physical features (B, F) to a dict with every score kind, and `reconstructed`
       and `latent` if the model has them;
     - `search_space(hp)`: its KerasTuner space.
+
+    With `members` K > 1 all weights have a leading axis of K, so has what is computed from them, and layers and losses
+    look at their last axes only (see `zoo.members`). A member of seed s is what a plain model of that seed is; the
+    members of a group have the seeds s, s + 1, ..., and the order of events of the first. `score` is their mean.
 
     Everything outside the model is in physical units: the input scaling is fitted by `adapt` and lives in the
     model. No label is ever read, and the mass is used for training weights and decorrelation only.
@@ -62,20 +94,33 @@ class AnomalyModel(keras.Model):
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     score_kinds: ClassVar[tuple[str, ...]] = ()
     dials: ClassVar[tuple[str, ...]] = ()
+    shared: ClassVar[tuple[str, ...]] = ()
+    undirected: ClassVar[
+        tuple[str, ...]
+    ] = ()  # score kinds whose direction the method does not give: look at both tails
+    stochastic: ClassVar[bool] = False  # whether validation draws random numbers
     limits: ClassVar[Mapping[str, Limit]] = {}
 
     def __init__(self, hyperparameters: Mapping[str, object]):
         """Take the constructor's `locals()`: what is written there are the hyperparameters, and nothing else is."""
         super().__init__()
         given = {k: v for k, v in hyperparameters.items() if k not in ("self", "__class__")}
-        missing = [name for name in ("columns", "scaling", "batch_size", "seed") if name not in given]
+        missing = [name for name in ("columns", "scaling", "batch_size", "members", "seed") if name not in given]
         if missing:
             raise InputError(f"{type(self).__name__} has no hyperparameter {missing[0]!r}; every model needs it")
         self.check(given)
         self._hyperparameters = tuple(given.items())  # pairs: Keras would wrap a dict and track it
+        self.members: int = given["members"]
+        self.lead = leading(self.members)
+        self.member_rows: list[dict[str, object]] = []
+        object.__setattr__(self, "histories", {})  # past Keras, which would track the dict as part of the model
         self.resolved_columns: tuple[str, ...] = ()
         self.scaler = scalers.make(given["scaling"])
-        self.dial = {name: tf.Variable(float(given[name]), trainable=False, name=name) for name in self.dials}
+        self.dial = {name: tf.Variable(self._dialled(name), trainable=False, name=name) for name in self.dials}
+        self.active = tf.Variable(tf.ones(self.lead), trainable=False, name="active")  # 0: this member has stopped
+        self.best: dict[str, BestEpoch] = {}
+        self.means: dict[str, MemberMean] = {}
+        self.program = ""
         self.phase = _counter("phase", 0)
         self.clock = _counter("clock", 0)  # training steps done: seeds the dropout
         self.seed = _counter("seed", given["seed"])
@@ -90,9 +135,16 @@ class AnomalyModel(keras.Model):
         columns = hyperparameters.get("columns", ("*",))
         if not isinstance(columns, (list, tuple)) or not columns or not all(isinstance(c, str) for c in columns):
             raise InputError(f"columns={columns!r} is not possible; expected a list of names or patterns")
+        COUNT.check("members", hyperparameters.get("members", 1))
         for name, limit in cls.limits.items():
             if name in hyperparameters:
                 limit.check(name, hyperparameters[name])
+        for name in cls.dials:
+            value, members = hyperparameters.get(name), hyperparameters.get("members", 1)
+            if isinstance(value, (list, tuple)) and (name in cls.shared or members == 1 or len(value) != members):
+                each = f"one value, or {members}, one for each member" if members > 1 else "one value"
+                expected = "one for all members" if name in cls.shared and members > 1 else each
+                raise InputError(f"{name}={value!r} is not possible; expected {expected}")
 
     def hyperparameter(self, name: str):
         """Return the value of one hyperparameter."""
@@ -112,12 +164,32 @@ class AnomalyModel(keras.Model):
         """Return hyperparameters drawn from the KerasTuner object `hp`."""
         raise NotImplementedError
 
+    def _dialled(self, name: str) -> np.ndarray:
+        """The value of a dial as its variable holds it: of every member, () or (K,), or of all."""
+        value = np.asarray(self.hyperparameter(name), np.float32)
+        return value if name in self.shared else np.broadcast_to(value, self.lead)
+
+    def value(self, name: str, axes: int = 0) -> tf.Tensor:
+        """Return a dial with so many axes behind that of the members, to multiply with (B,), (B, F) and so on."""
+        return before(self.dial[name], axes)
+
+    @property
+    def seeds(self) -> tf.Tensor:
+        """The seed of every member, () or (K,)."""
+        return self.seed + tf.range(self.members, dtype=tf.int64) if self.lead else tf.convert_to_tensor(self.seed)
+
+    @property
+    def main_phase(self) -> int:
+        """The place in the recipe of the phase that callbacks, checkpoints and the tuner count."""
+        phases = self.recipe()
+        return next((place for place, phase in enumerate(phases) if phase.main), len(phases) - 1)
+
     @property
     def epochs(self) -> int:
-        """Keras epochs of the last phase, the one that callbacks, checkpoints and the tuner count."""
-        return self.recipe()[-1].epochs
+        """Keras epochs of the main phase."""
+        return self.recipe()[self.main_phase].epochs
 
-    def reset(self, seed: int | None = None, **dials: float) -> None:
+    def reset(self, seed: int | None = None, **dials: float | Sequence[float]) -> None:
         """Start over: fresh weights from `seed`, optimizers at rest, dials set. Compiles nothing anew.
 
         Raises `InputError` for a name that is not a dial of this model, or a value out of range.
@@ -127,25 +199,61 @@ class AnomalyModel(keras.Model):
             raise InputError(
                 f"{unknown[0]!r} is not a dial of {type(self).__name__}; dials are {', '.join(self.dials)}"
             )
-        self.check(dials)
+        self.check({**dials, "members": self.members})
         config = dict(self._hyperparameters) | dials | ({} if seed is None else {"seed": seed})
         self._hyperparameters = tuple(config.items())
         for name, variable in self.dial.items():
-            variable.assign(float(config[name]))
+            variable.assign(self._dialled(name))
         self.seed.assign(config["seed"])
         self.clock.assign(0)
-        for index, weight in enumerate(self.trainable_variables):
-            weight.assign(self.initial(weight, (config["seed"], index)))
-        for optimizer in self.optimizers:
+        self.member_rows = []
+        self.begin_anew(self.trainable_variables, self.optimizers)
+        for best in self.best.values():
+            best.reset()
+        self.active.assign(tf.ones(self.lead))
+        self.prepare()
+
+    def begin_anew(self, weights: Sequence[tf.Variable], optimizers: Sequence[keras.optimizers.Optimizer]) -> None:
+        """Give trainable weights their initial values of this seed, and bring optimizers to rest."""
+        place = {id(weight): index for index, weight in enumerate(self.trainable_variables)}
+        for weight in weights:
+            shape = tuple(weight.shape[len(self.lead) :])
+            seeds = [(self.hyperparameter("seed") + member, place[id(weight)]) for member in range(self.members)]
+            values = [self.initial(shape, seed) for seed in seeds]
+            weight.assign(tf.stack(values) if self.lead else values[0])
+        for optimizer in optimizers:
             rate = optimizer.learning_rate
             for variable in optimizer.variables:
                 if variable is not rate:
                     variable.assign(tf.zeros_like(variable))
-        self.prepare()
 
-    def initial(self, weight: tf.Variable, seed: tuple[int, int]) -> tf.Tensor:
+    def initial(self, shape: tuple[int, ...], seed: tuple[int, int]) -> tf.Tensor:
         """Return the initial value of a trainable weight: Glorot uniform for kernels, zeros for biases."""
-        return layers.glorot_uniform(weight.shape, seed) if weight.shape.rank >= 2 else tf.zeros_like(weight)
+        return layers.glorot_uniform(shape, seed) if len(shape) >= 2 else tf.zeros(shape)
+
+    def descent(self, optimizer: type[keras.optimizers.Optimizer], variables, **options) -> keras.optimizers.Optimizer:
+        """Return an optimizer of these variables whose rate `set_rate` sets, one for each member if need be."""
+        share = tf.Variable(tf.ones(self.lead), trainable=False)
+        made = memberwise(optimizer)(1.0, shares=(share, self.active), **options)
+        made.share = share
+        made.build(variables)
+        return made
+
+    def set_rate(self, optimizer: keras.optimizers.Optimizer, name: str) -> None:
+        """Give an optimizer the learning rate that a hyperparameter has: one number, or one for each member."""
+        rates = np.broadcast_to(np.asarray(self.hyperparameter(name), np.float32), self.lead)
+        optimizer.learning_rate = rates.flat[0]
+        optimizer.share.assign(rates / rates.flat[0])
+
+    def measure(self, *names: str) -> None:
+        """Say which terms are recorded while training and validating."""
+        self.means = {name: MemberMean(name, self.members) for name in names}
+
+    def record(self, **terms: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Add terms, per member or per member and event; returns what Keras is to show, the means over members."""
+        for name, value in terms.items():
+            self.means[name].update_state(value)
+        return {name: self.means[name].result() for name in terms or self.means}
 
     @property
     def optimizers(self) -> tuple[keras.optimizers.Optimizer, ...]:
@@ -187,6 +295,10 @@ class AnomalyModel(keras.Model):
             self.scaler.build((None, len(columns)))
         self.make(len(columns))
         self.infer(tf.zeros((1, len(columns))))
+        for phase in self.recipe():
+            if phase.watch is not None:
+                weights = list(self.trainable_variables)
+                self.best[phase.name] = BestEpoch(phase.watch, self.members, self.active, weights)
         self.reset()
         self.built = True
 
@@ -197,6 +309,12 @@ class AnomalyModel(keras.Model):
     def recipe(self) -> tuple[Phase, ...]:
         """Return the phases of training, in order."""
         raise NotImplementedError
+
+    def begin(self, phase: Phase) -> None:
+        """Do what has to be done before a phase is trained from its first epoch."""
+
+    def learned(self, phase: Phase, events: Events) -> None:
+        """Do what has to be done with the training events after a phase."""
 
     def weighting(self, events: Events):
         """Return a function from masses to training weights, or None to use the events' own weights."""
@@ -216,25 +334,37 @@ class AnomalyModel(keras.Model):
         jit_compile: bool = True,
         memory: int | None = None,
         cache: str | os.PathLike | None = None,
+        finish: bool = True,
     ) -> keras.callbacks.History:
         """Run the paper's whole recipe on events, without labels.
 
         Args:
             events: what to train on; labels, if there are any, are not read.
             validation: other events, whose losses are recorded as `val_...` after every epoch.
-            epochs: Keras epochs of the last phase, by default the model's own number.
-            initial_epoch: epoch of the last phase to go on from with the present weights; earlier phases are done.
-            callbacks: Keras callbacks, called in the last phase.
+            epochs: Keras epochs of the main phase, by default the model's own number.
+            initial_epoch: epoch of the main phase to go on from with the present weights; earlier phases are done.
+            callbacks: Keras callbacks, called in the main phase.
             verbose: Keras' progress bar: 0, 1, 2 or "auto".
             jit_compile: compile the training step with XLA.
             memory, cache: bytes of memory, and the folder, that may hold the events while training (see
                 `pipelines.rows.keep`). The result does not depend on them.
+            finish: train the phases after the main one too; `finish()` does that later.
 
         Returns:
-            The Keras history of the last phase; those of earlier phases are in `model.histories`, by name.
+            The Keras history of the main phase; those of the others are in `model.histories`, by name. What each of
+            several members did is in `model.member_rows`.
 
         Raises `InputError` for missing or non-finite columns and for fewer events than one batch.
         """
+        return self._train(events, validation, "before", epochs, initial_epoch, callbacks, finish=finish, verbose=verbose,
+                           jit_compile=jit_compile, memory=memory, cache=cache)  # fmt: skip
+
+    def finish(self, events: Events, *, verbose=0, jit_compile: bool = True, memory=None, cache=None) -> None:
+        """Train the phases after the main one, if there are any, as `fit` does."""
+        self._train(events, None, "after", verbose=verbose, jit_compile=jit_compile, memory=memory, cache=cache)
+
+    def _train(self, events, validation, start, epochs=None, initial_epoch=0, callbacks=(), *, finish=True, verbose,
+               jit_compile, memory, cache):  # fmt: skip
         if not self.resolved_columns:
             self.adapt(events)
         weighting = self.weighting(events)
@@ -246,20 +376,41 @@ class AnomalyModel(keras.Model):
         if not self._is_compiled or self.jit_compile != jit_compile:
             rates = {"optimizer": self.optimizers[0]} if self.optimizers else {}
             self.compile(**rates, jit_compile=jit_compile, steps_per_execution=min(batches.steps, 64))
-        *earlier, last = self.recipe()
-        last = last if epochs is None else dataclasses.replace(last, epochs=epochs)
-        object.__setattr__(self, "histories", {})  # past Keras, which would track the dict as part of the model
-        passes_done = 0
-        for index, phase in enumerate(earlier):
-            if phase.epochs and not initial_epoch:
-                self._fit_phase(index, phase, batches, passes_done, verbose=verbose)
+            object.__setattr__(self, "_programs", {})
+        phases, main, passes_done, history = self.recipe(), self.main_phase, 0, None
+        if start == "before":
+            self.histories.clear()
+            self.member_rows = self.member_rows if initial_epoch else []
+        for place, phase in enumerate(phases):
+            options = {"verbose": verbose}
+            if place == main:
+                phase = phase if epochs is None else dataclasses.replace(phase, epochs=epochs)
+                options |= {"validation_data": held_out, "callbacks": callbacks, "initial_epoch": initial_epoch}
+            done = start == "after" if place <= main else not finish
+            done = done or not phase.epochs or (place < main and initial_epoch)
+            if not done:
+                found = self._fit_phase(place, phase, batches, passes_done, events, **options)
+                history = found if place == main else history
             passes_done += phase.epochs * phase.passes
-        options = {"validation_data": held_out, "callbacks": list(callbacks), "initial_epoch": initial_epoch}
-        return self._fit_phase(len(earlier), last, batches, passes_done, verbose=verbose, **options)
+        return history
 
-    def _fit_phase(self, index, phase, batches, passes_done, *, initial_epoch=0, **options):
+    def _fit_phase(self, index, phase, batches, passes_done, events, *, initial_epoch=0, callbacks=(), **options):
         """Run a phase of the recipe; which events come when depends on the passes before it only."""
         passes_done += initial_epoch * phase.passes
+        best = self.best.get(phase.name)
+        self.active.assign(tf.ones(self.lead))
+        if best is not None and initial_epoch:
+            best.unsettle()
+            best.release(initial_epoch - 1)
+            if not self.active.numpy().any():  # it had ended
+                phase = dataclasses.replace(phase, epochs=initial_epoch)
+        elif best is not None:
+            best.reset()
+        if not initial_epoch:
+            self.begin(phase)
+        past = [row for row in self.member_rows if row["phase"] != phase.name or row["epoch"] < initial_epoch]
+        self.member_rows = past
+        self.program, self.train_function = phase.program, self._programs.get(phase.program)
         self.phase.assign(index)
         self.phase_start.assign(int(self.clock) - initial_epoch * phase.passes * batches.steps)
         try:
@@ -269,17 +420,34 @@ class AnomalyModel(keras.Model):
                 epochs=phase.epochs,
                 initial_epoch=initial_epoch,
                 steps_per_epoch=phase.passes * batches.steps,
+                callbacks=[MemberHistory(self, phase.name, best), *callbacks],
                 **options,
             )
         except tf.errors.OpError:
             if batches.error is None:
                 raise
             raise batches.error from None  # what TensorFlow makes a long text of
+        self._programs[phase.program] = self.train_function
+        if best is not None:
+            best.settle()
+        self.learned(phase, events)
         history = self.histories[phase.name]
         for metric in self.metrics:  # what a phase never measures would stand there as zero
             if hasattr(metric, "count") and not float(metric.count):
                 history.history.pop(metric.name, None)
         return history
+
+    def best_epochs(self) -> dict[str, dict[str, object]]:
+        """Return for every watched phase its quantity, and each member's best epoch (from 0; None: none) and value."""
+        return {
+            phase: {
+                "quantity": best.watch.quantity,
+                "best": best.watch.best,
+                "epoch": [int(epoch) if epoch >= 0 else None for epoch in np.ravel(best.epoch)],
+                "value": [float(v) if e >= 0 else None for v, e in zip(np.ravel(best.value), np.ravel(best.epoch))],
+            }
+            for phase, best in self.best.items()
+        }
 
     def batches(self, events: Events, weighting, smaller: bool = False, **room) -> Batches:
         """Return scaled batches of events; with `smaller`, of fewer events than `batch_size` where there are fewer."""
@@ -292,11 +460,14 @@ class AnomalyModel(keras.Model):
     # -- scoring ---------------------------------------------------------------------------------
 
     def infer(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return every score kind, `reconstruction` and `latent` of features (B, F) in physical units."""
+        """Return every score kind, `reconstructed` features and `latent` of features (B, F) in physical units."""
         raise NotImplementedError
 
     def results(self, events: Events | np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return the named results of `infer` for events, or for an array (N, F) with columns as `resolved_columns`."""
+        """Return the named results of `infer` for events, or for an array (N, F) with columns as `resolved_columns`.
+
+        Each has the events as its first axis, or with several members as its second.
+        """
         if not self.resolved_columns:
             raise InputError(
                 f"{type(self).__name__} has not met any data; call fit, or load a trained run with zoo.load"
@@ -306,15 +477,21 @@ class AnomalyModel(keras.Model):
             found = self._compiled_infer(features)
             for name in names:
                 parts[name].append(found[name].numpy())
-        return {name: np.concatenate(part) for name, part in parts.items()}
+        return {name: np.concatenate(part, axis=len(self.lead)) for name, part in parts.items()}
 
-    def score(self, events: Events | np.ndarray | Mapping[str, np.ndarray], kind: str | None = None) -> np.ndarray:
-        """Return anomaly scores (N,), higher = more anomalous.
+    def score(
+        self,
+        events: Events | np.ndarray | Mapping[str, np.ndarray],
+        kind: str | None = None,
+        per_member: bool = False,
+    ) -> np.ndarray:
+        """Return anomaly scores (N,), higher = more anomalous; of several members the mean of theirs.
 
         Args:
             events: `Events`; or an array (N, F) with columns as `resolved_columns`, in physical units; or a batch, a
                 dict whose `features` are such an array.
             kind: one of `score_kinds`, by default the first.
+            per_member: return each member's, (K, N), also if K = 1.
 
         Raises `InputError` for an unknown kind, a missing column, a wrong number of columns, or non-finite values.
         """
@@ -323,7 +500,13 @@ class AnomalyModel(keras.Model):
             raise InputError(
                 f"score kind {kind!r} is not known; {type(self).__name__} has {', '.join(self.score_kinds)}"
             )
-        return self.results(events, [kind])[kind]
+        found = self.results(events, [kind])[kind]
+        found = found if self.lead else found[None]
+        return found if per_member else found.mean(axis=0) if self.lead else found[0]
+
+    def score_std(self, events, kind: str | None = None) -> np.ndarray:
+        """Return the standard deviation over members of each event's score (N,), as `score`; zero for one member."""
+        return self.score(events, kind, per_member=True).std(axis=0)
 
     def _feature_blocks(self, events: Events | np.ndarray) -> Iterator[np.ndarray]:
         if isinstance(events, Mapping):

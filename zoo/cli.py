@@ -1,4 +1,4 @@
-"""The command line: `zoo list | show | train | score | evaluate | export | data ...`."""
+"""The command line: `zoo list | show | train | score | evaluate | plot | leaderboard | export | data ...`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from pipelines.errors import InputError
 from zoo.cli_data import conversion, converted, data
+from zoo.cli_judge import evaluate, leaderboard, plot, scores
 from zoo.terminal import (
     JSON,
     MASS_RANGE,
@@ -33,7 +34,8 @@ def main():
     """A zoo of Keras anomaly detectors for the LHC: train, score, evaluate, export."""
 
 
-main.add_command(data)
+for command in (data, evaluate, leaderboard, plot):
+    main.add_command(command)
 
 
 @main.command("list")
@@ -84,7 +86,7 @@ def show(name, as_json):
 @click.option("--preset", help="A named set of hyperparameters (see `zoo show`).")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a hyperparameter; may be repeated.")
 @click.option(
-    "--epochs", type=click.IntRange(min=1), help="Epochs of the last phase; the model's own number otherwise."
+    "--epochs", type=click.IntRange(min=1), help="Epochs of the main phase; the model's own number otherwise."
 )
 @click.option("--validation", type=float, default=0.0, show_default=True, help="Share of the events held out to watch.")
 @MASS_RANGE
@@ -139,7 +141,9 @@ def train(name, data, conversion, out, preset, settings, mass_range, seed, score
         click.echo("Warning: the last losses are not numbers: training diverged; lower learning_rate.", err=True)
     result = {"run": str(out), "events": len(events), "last_epoch": last}
     result |= {"scores": str(out / "scores.h5")} if scored else {}
-    say(result, as_json, lambda: f"{out}: trained on {len(events)} events; " + _numbers(last))
+    best = json.loads((out / "metrics.json").read_text()).get("best_epoch", {})
+    result |= {"best_epoch": best} if best else {}
+    say(result, as_json, lambda: f"{out}: trained on {len(events)} events; " + _numbers(last) + _peaks(best, last))
 
 
 def _events_files(data, out, words, workers) -> list:
@@ -177,23 +181,6 @@ def _events_files(data, out, words, workers) -> list:
     return [made, *(path for path in paths if path not in published)]
 
 
-def scores(run, events, kind):
-    """Return the model of a run and its scores of events; raises `InputError` if any is not a number."""
-    import numpy as np
-
-    import zoo
-
-    model = zoo.load(run)
-    found = model.score(events, kind)
-    bad = int(np.sum(~np.isfinite(found)))
-    if bad:
-        raise InputError(
-            f"{run}: {bad} of {len(found)} scores are NaN or infinite; "
-            f"see {run}/history.csv whether its training diverged, and train with a lower learning_rate"
-        )
-    return model, found
-
-
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", required=True, help="Events file, or an embedded sample's name.")
@@ -221,49 +208,9 @@ def _write_scores(out, model, found, events, run, data, kind=None) -> None:
     about = {"model": model.zoo_name, "run": str(run), "data": str(data), "kind": kind or model.score_kinds[0]}
     with new_disk(out) as disk, h5py.File(disk, "w") as file:
         file["score"], file["mass"] = found, events.mass
+        if model.members > 1:
+            file["score_std"] = model.score_std(events, kind)
         file.attrs.update(about)
-
-
-@main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", required=True, help="Events file with labels, or an embedded sample's name.")
-@click.option("--kind", help="Score kind; the model's default otherwise.")
-@MASS_RANGE
-@SEED
-@JSON
-def evaluate(run, data, kind, mass_range, seed, as_json):
-    """Judge a trained RUN with truth: AUC, signal efficiencies, mass sculpting.
-
-    Events outside the mass range of the run's training are left out, unless --mass-range says otherwise.
-    """
-    quiet_zoo()
-    from pipelines import metrics
-    from zoo.run import read_config
-
-    trained_in = read_config(run).get("mass_range")
-    events = open_events([data], mass_range or trained_in)
-    _, score = scores(run, events, kind)
-    _warn_of_duplicates(run, events)
-    found = metrics.evaluate(score, events, seed)
-    say(found, as_json, lambda: _evaluation(found))
-
-
-def _warn_of_duplicates(run, events) -> None:
-    """Say how many of these events the run was trained on, if its training file is still there."""
-    from pipelines.datasets.overlap import overlap
-    from zoo.run import read_config
-
-    files = read_config(run).get("data", {}).get("files", [])
-    try:
-        again = overlap(open_events(files, None), events) if files else 0
-    except InputError:  # moved, changed or of another kind since: then nothing can be said
-        return
-    if again:
-        click.echo(
-            f"Warning: {again} of {len(events)} events are also in {' + '.join(files)}, which the run was trained on: "
-            f"they say nothing about new data",
-            err=True,
-        )
 
 
 @main.command()
@@ -279,20 +226,27 @@ def export(run, out):
     click.echo(f"{out}: SavedModel; serving_default takes features (N, F) in physical units and gives score")
 
 
+def _peaks(best, last) -> str:
+    """Say where the watched terms were largest, and which trainings ended before they were."""
+    lines = []
+    for phase, one in best.items():
+        epochs = [epoch + 1 for epoch in one["epoch"] if epoch is not None]
+        if one["best"] != "max" or not epochs:
+            continue
+        span = (
+            f"epoch {epochs[0]}"
+            if len(epochs) == 1
+            else f"epochs {min(epochs)} to {max(epochs)} of {len(epochs)} members"
+        )
+        lines.append(f"\n{phase}: {one['quantity']} was largest at {span}; those weights are kept")
+        first = sum(epoch == 1 for epoch in epochs)
+        if first:
+            lines.append(f"; of {first} in the very first epoch, when nothing is learnt yet: train longer")
+        rising = sum(1 < epoch > last["epoch"] for epoch in epochs)
+        if rising:
+            lines.append(f"; {rising} still rising at the last epoch: the peak was not reached, train longer")
+    return "".join(lines)
+
+
 def _numbers(values) -> str:
     return ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, float))
-
-
-def _evaluation(found) -> str:
-    names = found.get("label_names", {})
-    lines = []
-    for label, area in found["auc"].items():
-        efficiencies = ", ".join(
-            f"{e:.3g} at {eps}" if e is not None else f"too few events at {eps}"
-            for eps, e in found["signal_efficiency"][label].items()
-        )
-        lines += [f"{names.get(label, label)}: AUC {area:.3f}; signal efficiency {efficiencies} background efficiency"]
-    lines += ["Jensen-Shannon distance of the background's mass spectrum (what statistics alone makes):"]
-    for percentile, at in found["sculpting"].items():
-        lines += [f"  {percentile:>4}th percentile  {at['distance']:.3f}  ({at['floor']:.3f} +- {at['floor_std']:.3f})"]
-    return "\n".join(lines)

@@ -16,7 +16,9 @@ def export(model, path: str | os.PathLike) -> None:
     Signatures:
 
     - `serving_default(features=(N, F) float32)`: `score` (N,), the model's default kind; and everything else that
-      the model infers: its score kinds, `reconstruction` (N, F) in physical units, `latent`;
+      the model infers: its score kinds, `reconstructed` (N, F) in physical units, `latent`. Of K members scores are
+      the mean, with their standard deviation as `score_std` and each one's as `score_members` (N, K); what is not a
+      score is (N, K, ...);
     - `columns()`: the names of the F features in their order.
 
     Raises `InputError` if the model has not met any data, or if `path` exists or cannot be written.
@@ -34,7 +36,7 @@ def export(model, path: str | os.PathLike) -> None:
     @tf.function(input_signature=[features])
     def serve(features):
         found = model.infer(features)
-        return {"score": found[model.score_kinds[0]]} | found
+        return {"score": found[model.score_kinds[0]], **found} if model.members == 1 else _of_members(model, found)
 
     @tf.function(input_signature=[])
     def columns():
@@ -43,3 +45,12 @@ def export(model, path: str | os.PathLike) -> None:
     served.serve, served.columns = serve, columns
     with new_directory(path) as part:
         tf.saved_model.save(served, str(part), signatures={"serving_default": serve, "columns": columns})
+
+
+def _of_members(model, found):
+    """What `infer` gives of K members, (K, N, ...), with the events first, and its scores as their means."""
+    events_first = {name: tf.transpose(value, (1, 0, *range(2, value.shape.rank))) for name, value in found.items()}
+    each = events_first[model.score_kinds[0]]
+    means = {kind: tf.reduce_mean(events_first[kind], 1) for kind in model.score_kinds}
+    ensemble = {"score": means[model.score_kinds[0]], "score_std": tf.math.reduce_std(each, 1), "score_members": each}
+    return {**events_first, **means, **ensemble}

@@ -11,7 +11,7 @@ import tensorflow as tf
 def rms_distance(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Root mean squared difference over features, GAN-AE's `dist`: sqrt(1/N sum_i (x_i - y_i)^2) (its eq. 2).
 
-    x, y: (B, F). Returns (B,).
+    x, y: (B, F), or with members (K, B, F). Returns (B,) or (K, B).
 
     >>> rms_distance(tf.zeros((1, 4)), tf.fill((1, 4), 2.0)).numpy().tolist()
     [2.0]
@@ -32,16 +32,18 @@ def distance_correlation(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     computation, and the only pair sum in G that sorting does not solve is `preceding_distance`.
 
     Args:
-        a, b: (B,) samples, any units (the measure does not depend on them); B static.
+        a, b: (B,) samples, any units (the measure does not depend on them); B static. Or one of them, or both, (K, B):
+            a sample of each of K members.
 
     Returns:
-        A scalar in [0, 1], differentiable once in both arguments; zero, with zero gradient, if one is constant.
+        A scalar in [0, 1], or (K,), differentiable once in both arguments; zero, with zero gradient, if one is constant.
 
     >>> x = tf.linspace(0.0, 1.0, 64)
     >>> round(float(distance_correlation(x, 3 * x + 2)), 4)
     1.0
     """
-    a, b = _standardise(a), _standardise(b)
+    shape = tf.broadcast_static_shape(a.shape, b.shape)
+    a, b = (tf.broadcast_to(_standardise(sample), shape) for sample in (a, b))
     variances = distance_variance(a) * distance_variance(b)
     positive = variances > 0.0
     ratio = distance_covariance(a, b) / tf.sqrt(tf.where(positive, variances, 1.0))
@@ -50,50 +52,52 @@ def distance_correlation(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 @tf.custom_gradient
 def distance_covariance(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Squared distance covariance 1/n^2 sum_ij A_ij B_ij of two samples (B,) (Szekely et al. 2007, def. 2.4).
+    """Squared distance covariance 1/n^2 sum_ij A_ij B_ij of two samples (..., B) (Szekely et al. 2007, def. 2.4).
 
     >>> round(float(distance_covariance(tf.constant([0.0, 1.0]), tf.constant([0.0, 1.0]))), 3)
     0.25
     """
     order_a, order_b = tf.argsort(a), tf.argsort(b)
     rank_a, rank_b = _invert(order_a), _invert(order_b)
-    slope_b = tf.gather(_slope(tf.gather(a, order_b), tf.gather(rank_a, order_b)), rank_b)
-    scale = 2.0 / a.shape[0] ** 2
+    slope_b = _pick(_slope(_pick(a, order_b), _pick(rank_a, order_b)), rank_b)
+    scale = 2.0 / a.shape[-1] ** 2
 
     def gradient(upstream):  # XLA drops the side whose gradient nobody asks for
-        slope_a = tf.gather(_slope(tf.gather(b, order_a), tf.gather(rank_b, order_a)), rank_a)
-        return upstream * scale * slope_a, upstream * scale * slope_b
+        slope_a = _pick(_slope(_pick(b, order_a), _pick(rank_b, order_a)), rank_a)
+        upstream = upstream[..., None] * scale
+        return upstream * slope_a, upstream * slope_b
 
-    return scale * tf.tensordot(b - tf.reduce_mean(b), slope_b, 1), gradient
+    return scale * tf.reduce_sum((b - _mean(b)) * slope_b, -1), gradient
 
 
 @tf.custom_gradient
 def distance_variance(b: tf.Tensor) -> tf.Tensor:
-    """Squared distance variance dCov^2(b, b) of a sample (B,): `distance_covariance` with one sort and no pair sum.
+    """Squared distance variance dCov^2(b, b) of a sample (..., B): `distance_covariance` with one sort and no pair sum.
 
     >>> round(float(distance_variance(tf.constant([0.0, 1.0]))), 3)
     0.25
     """
     order = tf.argsort(b)
-    centred = tf.gather(b, order) - tf.reduce_mean(b)
-    mean_row = _summed_distance(centred) / b.shape[0]
-    slope = tf.gather(_signed_sum(b.shape[0] * centred, mean_row), _invert(order))
-    scale = 2.0 / b.shape[0] ** 2
-    return scale * tf.tensordot(b - tf.reduce_mean(b), slope, 1), lambda upstream: upstream * 2.0 * scale * slope
+    centred = _pick(b, order) - _mean(b)
+    mean_row = _summed_distance(centred) / b.shape[-1]
+    slope = _pick(_signed_sum(b.shape[-1] * centred, mean_row), _invert(order))
+    scale = 2.0 / b.shape[-1] ** 2
+    variance = scale * tf.reduce_sum((b - _mean(b)) * slope, -1)
+    return variance, lambda upstream: upstream[..., None] * 2.0 * scale * slope
 
 
 def _slope(x, rank):
-    """G_i = sum_j A_ij sign(i - j) of x (n,) as it stands, given the rank of each value."""
-    mean_row = tf.gather(_summed_distance(tf.gather(x, _invert(rank))), rank) / x.shape[0]
-    return _signed_sum(2.0 * preceding_distance(x, rank) - x.shape[0] * mean_row, mean_row)
+    """G_i = sum_j A_ij sign(i - j) of x (..., n) as it stands, given the rank of each value."""
+    mean_row = _pick(_summed_distance(_pick(x, _invert(rank))), rank) / x.shape[-1]
+    return _signed_sum(2.0 * preceding_distance(x, rank) - x.shape[-1] * mean_row, mean_row)
 
 
 def _signed_sum(signed_distance, mean_row):
     """sum_j (|x_i - x_j| - m_i - m_j + mean(m)) sign(i - j), given its first part and the row means m."""
     running = prefix_sum(mean_row)
-    signed_rows = 2.0 * running - mean_row - running[-1]
-    signed_ones = 2.0 * tf.cast(tf.range(mean_row.shape[0]), mean_row.dtype) - (mean_row.shape[0] - 1)
-    return signed_distance - (mean_row - tf.reduce_mean(mean_row)) * signed_ones - signed_rows
+    signed_rows = 2.0 * running - mean_row - running[..., -1:]
+    signed_ones = 2.0 * tf.cast(tf.range(mean_row.shape[-1]), mean_row.dtype) - (mean_row.shape[-1] - 1)
+    return signed_distance - (mean_row - _mean(mean_row)) * signed_ones - signed_rows
 
 
 def preceding_distance(x: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
@@ -104,65 +108,82 @@ def preceding_distance(x: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
     known from the blocks, and a table of counts and sums per (position block, rank block) is enough.
 
     Args:
-        x: (n,) values. rank: (n,) int32, the place of each value in ascending order. n static.
+        x: (..., n) values. rank: (..., n) int32, the place of each value in ascending order. n static.
 
     >>> preceding_distance(tf.constant([1.0, 4.0, 2.0]), tf.constant([0, 2, 1])).numpy().tolist()
     [0.0, 3.0, 3.0]
     """
-    n = x.shape[0]
+    n, lead = x.shape[-1], x.shape[:-1]
     side = math.isqrt(n - 1) + 1
     blocks = -(-n // side)
-    filler = tf.range(n, blocks * side)  # later than everything and larger than everything: never counted
-    rank = tf.concat([rank, filler], 0)
-    x = tf.concat([x, tf.zeros_like(filler, x.dtype)], 0)
+    filler = tf.broadcast_to(
+        tf.range(n, blocks * side), (*lead, blocks * side - n)
+    )  # later and larger than everything:
+    rank = tf.concat([rank, filler], -1)  # never counted
+    x = tf.concat([x, tf.zeros_like(filler, x.dtype)], -1)
     order = _invert(rank)
 
-    by_place = tf.reshape(x, (blocks, side))
+    by_place = tf.reshape(x, (*lead, blocks, side))
     earlier = tf.constant(np.tril(np.ones((side, side), np.float32), -1), x.dtype)
-    same_place = tf.reduce_sum(tf.abs(by_place[:, :, None] - by_place[:, None, :]) * earlier, 2)
+    same_place = tf.reduce_sum(tf.abs(by_place[..., :, None] - by_place[..., None, :]) * earlier, -1)
 
-    by_rank = tf.reshape(tf.gather(x, order), (blocks, side))
-    place = tf.reshape(order // side, (blocks, side))
-    apart = place[:, None, :] < place[:, :, None]
-    same_rank = tf.reduce_sum(tf.where(apart, tf.abs(by_rank[:, :, None] - by_rank[:, None, :]), 0.0), 2)
+    by_rank = tf.reshape(_pick(x, order), (*lead, blocks, side))
+    place = tf.reshape(order // side, (*lead, blocks, side))
+    apart = place[..., None, :] < place[..., :, None]
+    same_rank = tf.reduce_sum(tf.where(apart, tf.abs(by_rank[..., :, None] - by_rank[..., None, :]), 0.0), -1)
 
-    in_block = tf.reshape(tf.one_hot(rank // side, blocks, dtype=x.dtype), (blocks, side, blocks))
+    in_block = tf.reshape(tf.one_hot(rank // side, blocks, dtype=x.dtype), (*lead, blocks, side, blocks))
     before = tf.constant(np.tril(np.ones((blocks, blocks), np.float32), -1), x.dtype)
     below = tf.constant(np.sign(np.subtract.outer(-np.arange(blocks), -np.arange(blocks))).astype(np.float32), x.dtype)
-    count = before @ tf.reduce_sum(in_block, 1) @ below
-    total = before @ tf.einsum("ps,psq->pq", by_place, in_block) @ below
-    elsewhere = by_place * tf.einsum("pq,psq->ps", count, in_block) - tf.einsum("pq,psq->ps", total, in_block)
+    count = before @ tf.reduce_sum(in_block, -2) @ below
+    total = before @ tf.einsum("...ps,...psq->...pq", by_place, in_block) @ below
+    elsewhere = by_place * tf.einsum("...pq,...psq->...ps", count, in_block)
+    elsewhere -= tf.einsum("...pq,...psq->...ps", total, in_block)
 
-    return (tf.reshape(same_place + elsewhere, (-1,)) + tf.gather(tf.reshape(same_rank, (-1,)), rank))[:n]
+    flat = (*lead, blocks * side)
+    return (tf.reshape(same_place + elsewhere, flat) + _pick(tf.reshape(same_rank, flat), rank))[..., :n]
 
 
 def prefix_sum(x: tf.Tensor) -> tf.Tensor:
-    """Inclusive cumulative sum of (n,) as two small products with triangular matrices; n static.
+    """Inclusive cumulative sum of (..., n) as two small products with triangular matrices; n static.
 
     >>> prefix_sum(tf.constant([1.0, 2.0, 3.0])).numpy().tolist()
     [1.0, 3.0, 6.0]
     """
-    n = x.shape[0]
+    n, lead = x.shape[-1], x.shape[:-1]
     side = math.isqrt(n - 1) + 1
     blocks = -(-n // side)
-    rows = tf.reshape(tf.pad(x, [[0, blocks * side - n]]), (blocks, side))
+    rows = tf.reshape(tf.pad(x, [[0, 0]] * len(lead) + [[0, blocks * side - n]]), (*lead, blocks, side))
     within = rows @ tf.constant(np.triu(np.ones((side, side), np.float32)), x.dtype)
     before = tf.constant(np.tril(np.ones((blocks, blocks), np.float32), -1), x.dtype)
-    return tf.reshape(within + before @ within[:, -1:], (-1,))[:n]
+    return tf.reshape(within + before @ within[..., -1:], (*lead, blocks * side))[..., :n]
 
 
 def _summed_distance(x):
     """sum_j |x_i - x_j| for x in ascending order."""
     running = prefix_sum(x)
-    index = tf.cast(tf.range(x.shape[0]), x.dtype)
-    return (2.0 * index - x.shape[0] + 2.0) * x + running[-1] - 2.0 * running
+    index = tf.cast(tf.range(x.shape[-1]), x.dtype)
+    return (2.0 * index - x.shape[-1] + 2.0) * x + running[..., -1:] - 2.0 * running
 
 
 def _standardise(x):
-    x = x - tf.reduce_mean(x)
-    spread = tf.math.reduce_std(tf.stop_gradient(x))
+    x = x - _mean(x)
+    spread = tf.math.reduce_std(tf.stop_gradient(x), -1, keepdims=True)
     return x / tf.where(spread > 0.0, spread, 1.0)
 
 
+def _mean(x):
+    return tf.reduce_mean(x, -1, keepdims=True)
+
+
+def _pick(x, places):
+    """x at places, along the last axis of both."""
+    return tf.gather(x, places, axis=-1, batch_dims=x.shape.rank - 1)
+
+
 def _invert(order):
-    return tf.scatter_nd(order[:, None], tf.range(order.shape[0]), (order.shape[0],))
+    count = order.shape.num_elements() // order.shape[-1]
+    start = tf.reshape(tf.range(count) * order.shape[-1], (*order.shape[:-1], 1))  # of each member, in one long row
+    place = tf.broadcast_to(tf.range(order.shape[-1]), order.shape)
+    total = (order.shape.num_elements(),)
+    return tf.reshape(tf.scatter_nd(tf.reshape(order + start, (-1, 1)), tf.reshape(place, (-1,)), total), order.shape)

@@ -105,8 +105,18 @@ def get(name: str, preset: str | None = None, **hyperparameters: object):
     for key in hyperparameters:
         if key not in valid:
             raise InputError(f"hyperparameter {key!r} of {name!r} is not known; {_near(key, valid)}")
-    given = {key: _shaped(key, value, valid[key]) for key, value in hyperparameters.items()}
+    chosen = dict(model.presets.get(preset, {})) | hyperparameters
+    several = model.dials if chosen.get("members", 1) != 1 else ()  # each member may have its own
+    given = {
+        key: _each(value) if key in several and np.ndim(value) else _shaped(key, value, valid[key])
+        for key, value in hyperparameters.items()
+    }
     return model(**dict(model.presets.get(preset, {})) | given)
+
+
+def _each(values) -> tuple:
+    """Return a value for each member: a list, tuple or array of them."""
+    return tuple(values.tolist() if isinstance(values, np.ndarray) else values)
 
 
 def _shaped(name: str, value: object, default: object) -> object:

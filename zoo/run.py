@@ -3,7 +3,8 @@
 RUN/config.json    model, hyperparameters, data with checksum, seed, versions: all that repeats it
 RUN/model/state.h5 weights, input scaling, optimizer state
 RUN/history.csv    one row per epoch of every phase
-RUN/metrics.json   the last losses, and the time it took
+RUN/members.csv    the same for every member, if there are several
+RUN/metrics.json   the last losses, each member's best epoch where one is sought, and the time it took
 RUN/plots/*.png    the loss terms
 """
 
@@ -47,6 +48,7 @@ def state_of(model) -> dict[str, tf.Variable]:
         "fixed": [v for v in model.non_trainable_variables if not _is_passing(model, v)],
         "scaler": model.scaler.variables,
         "training": [model.clock],
+        **{f"best_{phase}": best.variables for phase, best in model.best.items()},
         **{f"optimizer{i}": optimizer.variables for i, optimizer in enumerate(model.optimizers)},
     }
     return {f"{group}/{i:03d}": variable for group, members in groups.items() for i, variable in enumerate(members)}
@@ -57,7 +59,8 @@ def _is_passing(model, variable) -> bool:
     kept = {id(v) for v in model.scaler.variables}
     kept |= {id(v) for metric in model.metrics for v in metric.variables}
     kept |= {id(v) for v in (*model.dial.values(), model.phase, model.clock, model.seed)}
-    kept |= {id(v) for v in (model.phase_start, model.steps_per_pass)}
+    kept |= {id(v) for v in (model.phase_start, model.steps_per_pass, model.active)}
+    kept |= {id(v) for best in model.best.values() for v in best.variables}
     kept |= {id(v) for optimizer in model.optimizers for v in optimizer.variables}
     return id(variable) in kept
 
@@ -162,8 +165,9 @@ def train(
     except InputError:
         checkpoint.forget_if_empty()
         raise
+    rows = checkpoint.with_later_phases()
     with new_directory(out) as part:
-        write(model, part, checkpoint.config, checkpoint.rows, seconds=checkpoint.seconds())
+        write(model, part, checkpoint.config, rows, seconds=checkpoint.seconds())
     shutil.rmtree(checkpoint.folder, ignore_errors=True)
     return history
 
@@ -176,13 +180,20 @@ def write(model, folder: Path, config: Mapping[str, object], rows: Sequence[Mapp
     (folder / "plots").mkdir()
     save_state(model, folder / "model" / "state.h5")
     write_json(folder / "config.json", dict(config))
-    write_json(folder / "metrics.json", {"last_epoch": dict(rows[-1]) if rows else {}, **metrics})
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with open(folder / "history.csv", "w", newline="") as file:
-        table = csv.DictWriter(file, names)
+    main = [row for row in rows if row["phase"] == model.recipe()[model.main_phase].name]
+    best = {"best_epoch": model.best_epochs()} if model.best else {}
+    write_json(folder / "metrics.json", {"last_epoch": dict((main or rows)[-1]) if rows else {}, **best, **metrics})
+    _write_table(folder / "history.csv", rows)
+    if model.member_rows:
+        _write_table(folder / "members.csv", model.member_rows)
+    plot_history(rows, folder / "plots" / "history.png")
+
+
+def _write_table(path: Path, rows: Sequence[Mapping]) -> None:
+    with open(path, "w", newline="") as file:
+        table = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         table.writeheader()
         table.writerows(rows)
-    plot_history(rows, folder / "plots" / "history.png")
 
 
 def history_rows(histories: Mapping[str, keras.callbacks.History]) -> list[dict[str, object]]:
@@ -231,7 +242,7 @@ def _version(package: str) -> str:
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Keeps state and history of a training in a folder after every epoch of its last phase."""
+    """Keeps state and history of a training in a folder after every epoch of its main phase."""
 
     def __init__(self, out: Path, model, events: Events, extra: Mapping[str, object]):
         super().__init__()
@@ -281,6 +292,7 @@ class Checkpoint(keras.callbacks.Callback):
         kept = json.loads(progress.read_text())
         load_state(self._trained, self.folder / kept["state"])
         self.rows, self._seconds_before = kept["rows"], kept["seconds"]
+        self._trained.member_rows = kept["member_rows"]
         return kept["epochs"]
 
     def _different(self, kept: Mapping) -> list[str]:
@@ -304,13 +316,24 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if not self.rows:
             self.rows += history_rows(self._trained.histories)  # of the phases before this one
-        phase = self._trained.recipe()[-1].name
+        phase = self._main
         self.rows.append({"phase": phase, "epoch": epoch} | {k: _plain(v) for k, v in (logs or {}).items()})
         # two files in turn: progress.json, renamed into place last, always names one that is whole
         state = f"state{epoch % 2}.h5"
         save_state(self._trained, self.folder / state)
+        members = self._trained.member_rows
         progress = {"epochs": epoch + 1, "state": state, "seconds": self.seconds(), "rows": self.rows}
-        write_json(self.folder / "progress.json", progress)
+        write_json(self.folder / "progress.json", {**progress, "member_rows": members})
+
+    @property
+    def _main(self) -> str:
+        return self._trained.recipe()[self._trained.main_phase].name
+
+    def with_later_phases(self) -> list[dict[str, object]]:
+        """Return the rows of all phases: those kept, and what was trained after the main one."""
+        recipe = self._trained.recipe()
+        later = {phase.name for phase in recipe[self._trained.main_phase + 1 :]}
+        return self.rows + history_rows({k: v for k, v in self._trained.histories.items() if k in later})
 
 
 def _plain(value) -> float | None:

@@ -66,6 +66,16 @@ class Standard(_Affine):
         self._assign(mean, np.sqrt(squares / count))
 
 
+class MaxAbs(_Affine):
+    """Divides every feature by its largest magnitude: x / max |x|, in [-1, 1], with zero left at zero."""
+
+    def adapt(self, blocks, seed=0):
+        largest = 0.0
+        for block in _some(blocks):
+            largest = np.maximum(largest, np.abs(block).max(0))
+        self._assign(np.zeros_like(largest), largest)
+
+
 class Quantile(Scaler):
     """Maps every feature to a uniform distribution in [0, 1] by its empirical distribution function.
 
@@ -123,11 +133,11 @@ def _some(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         raise InputError("there are no events to fit the input scaling to; widen the selection")
 
 
-SCALERS = {"minmax": MinMax, "standard": Standard, "quantile": Quantile}
+SCALERS = {"minmax": MinMax, "standard": Standard, "maxabs": MaxAbs, "quantile": Quantile}
 
 
 def make(name: str) -> Scaler:
-    """Return a new scaler: "minmax", "standard" or "quantile"; raises `InputError` for another name."""
+    """Return a new scaler: "minmax", "standard", "maxabs" or "quantile"; raises `InputError` for another name."""
     if name not in SCALERS:
         raise InputError(f"scaling={name!r} is not known; expected one of {', '.join(SCALERS)}")
     return SCALERS[name](name="scaler")

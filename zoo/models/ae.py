@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-import numpy as np
 import tensorflow as tf
 
 from pipelines.datasets.atlas import FEATURES
 from pipelines.errors import InputError
 from pipelines.layout import match_columns
+from pipelines.selection import MeanOne
 from zoo.base import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, SCALING, AnomalyModel, Limit, Phase
 from zoo.keras import keras
 from zoo.layers import leaky_relu
@@ -42,13 +42,14 @@ WIDTHS = ((1, 9), (10, 14), (15, 19), (20, len(COLUMNS) - 1))  # from the latent
 class Autoencoder(keras.layers.Layer):
     """x -> encoder -> z -> decoder -> x', a dense layer for each of `widths` after the first, biases everywhere."""
 
-    def __init__(self, widths: Sequence[int], activations: Sequence[str], latent: int, **kwargs):
+    def __init__(self, widths: Sequence[int], activations: Sequence[str], latent: int, lead: tuple[int, ...], **kwargs):
         super().__init__(**kwargs)
         self.widths, self.activations, self.latent = tuple(widths), tuple(activations), latent
+        self.lead = tuple(lead)
 
     def build(self, shape):
-        self.kernels = [self.add_weight(f"kernel{i}", s) for i, s in enumerate(pairwise(self.widths))]
-        self.biases = [self.add_weight(f"bias{i}", (n,), initializer="zeros") for i, n in enumerate(self.widths[1:])]
+        self.kernels = [self.add_weight(f"kernel{i}", self.lead + s) for i, s in enumerate(pairwise(self.widths))]
+        self.biases = [self.add_weight(f"bias{i}", (*self.lead, n)) for i, n in enumerate(self.widths[1:])]
         super().build(shape)
 
     def call(self, x, slope):
@@ -97,6 +98,7 @@ class AE(AnomalyModel):
         learning_rate: of Adam.
         epochs: passes through the events.
         batch_size: events per step.
+        members: independently seeded copies trained together; their mean error is the score.
         seed: fixes weights and the order of events.
 
     Raises `InputError` naming a hyperparameter out of range, widths that do not shrink and grow, or another number of
@@ -191,6 +193,7 @@ class AE(AnomalyModel):
         learning_rate: float = 0.0015,
         epochs: int = 15,
         batch_size: int = 8192,
+        members: int = 1,
         seed: int = 0,
     ):
         super().__init__(locals())
@@ -224,31 +227,25 @@ class AE(AnomalyModel):
         hp, hidden = self.hyperparameter, self.hidden_units
         latent = len(hp("encoder_units")) - 1
         usual = tuple("linear" if layer in (latent, len(hidden)) else "leaky_relu" for layer in range(len(hidden) + 1))
-        self.autoencoder = Autoencoder((width, *hidden, width), hp("activations") or usual, latent)
+        self.autoencoder = Autoencoder((width, *hidden, width), hp("activations") or usual, latent, self.lead)
         self.autoencoder.build((None, width))
         every = range(len(hidden) + 1)
         self.penalised = list(every) if hp("regularised") == "all" else list(every[-2::-2])
-        self.ae_optimizer = keras.optimizers.Adam(hp("learning_rate"))
-        self.ae_optimizer.build(self.autoencoder.trainable_variables)
-        names = ("loss", "reconstruction", "kernel_penalty", "activity_penalty")
-        self.means = {name: keras.metrics.Mean(name) for name in names}
+        self.ae_optimizer = self.descent(keras.optimizers.Adam, self.autoencoder.trainable_variables)
+        self.measure("loss", "reconstruction", "kernel_penalty", "activity_penalty")
 
     @property
     def optimizers(self):
         return (self.ae_optimizer,)
 
     def prepare(self):
-        self.ae_optimizer.learning_rate = self.hyperparameter("learning_rate")
+        self.set_rate(self.ae_optimizer, "learning_rate")
 
     def recipe(self):
         return (Phase("training", self.hyperparameter("epochs")),)
 
     def weighting(self, events):
-        total = sum(block["weight"].sum(dtype=np.float64) for block in events.blocks("weight"))
-        if total <= 0:
-            raise InputError(f"{events.name}: the weights of its events add up to {total:g}, expected more than 0")
-        scale = np.float32(len(events) / total)
-        return lambda mass: np.full(len(mass), scale)
+        return MeanOne(events)
 
     # -- training ------------------------------------------------------------------------------------
 
@@ -257,18 +254,19 @@ class AE(AnomalyModel):
         variables = self.autoencoder.trainable_variables
         with tf.GradientTape() as tape:
             terms = self._terms(batch)
-        self.ae_optimizer.apply_gradients(zip(tape.gradient(terms["loss"], variables), variables))
+            loss = tf.reduce_sum(terms["loss"])  # over members
+        self.ae_optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
         self.clock.assign_add(1)
-        return self._record(terms)
+        return self.record(**terms)
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, batch):
-        return self._record(self._terms(batch))
+        return self.record(**self._terms(batch))
 
     def _terms(self, batch):
-        """The loss and what it is the sum of; batch and layers are the last axes, so that others may come before."""
+        """The loss and what it is the sum of, () or (K,) each."""
         x = batch["features"]
-        outputs = self.autoencoder(x, self.dial["negative_slope"])
+        outputs = self.autoencoder(x, self.value("negative_slope", 2))
         size = KERNEL_NORMS[self.hyperparameter("kernel_norm")]
         kernels = [tf.reduce_sum(size(self.autoencoder.kernels[layer]), (-2, -1)) for layer in self.penalised]
         activities = [tf.reduce_mean(tf.reduce_sum(tf.square(outputs[layer]), -1), -1) for layer in self.penalised]
@@ -279,19 +277,14 @@ class AE(AnomalyModel):
         }
         return {"loss": tf.add_n(list(terms.values())), **terms}
 
-    def _record(self, terms):
-        for name, value in terms.items():
-            self.means[name].update_state(value)
-        return {name: mean.result() for name, mean in self.means.items()}
-
     # -- use -----------------------------------------------------------------------------------------
 
     def infer(self, features):
         x = self.scaler(features)
-        outputs = self.autoencoder(x, self.dial["negative_slope"])
+        outputs = self.autoencoder(x, self.value("negative_slope", 2))
         return {
             "mse": mean_squared_error(x, outputs[-1]),
-            "reconstruction": self.scaler.inverse(outputs[-1]),
+            "reconstructed": self.scaler.inverse(outputs[-1]),
             "latent": outputs[self.autoencoder.latent],
         }
 

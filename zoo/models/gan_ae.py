@@ -37,17 +37,16 @@ class Autoencoder(keras.layers.Layer):
     does. Biases are free in both.
     """
 
-    def __init__(self, hidden: int, latent: int, decoder: str, **kwargs):
+    def __init__(self, hidden: int, latent: int, decoder: str, lead: tuple[int, ...], **kwargs):
         super().__init__(**kwargs)
-        self.hidden, self.latent, self.decoder = hidden, latent, decoder
+        self.hidden, self.latent, self.decoder, self.lead = hidden, latent, decoder, tuple(lead)
 
     def build(self, shape):
         width = shape[-1]
-        self.kernels = [
-            self.add_weight(f"kernel{i}", s) for i, s in enumerate([(width, self.hidden), (self.hidden, self.latent)])
-        ]
+        shapes = [(width, self.hidden), (self.hidden, self.latent)]
+        self.kernels = [self.add_weight(f"kernel{i}", self.lead + s) for i, s in enumerate(shapes)]
         sizes = [self.hidden, self.latent, self.hidden, width]
-        self.biases = [self.add_weight(f"bias{i}", (s,), initializer="zeros") for i, s in enumerate(sizes)]
+        self.biases = [self.add_weight(f"bias{i}", (*self.lead, s)) for i, s in enumerate(sizes)]
         self.frozen = [self.add_weight(f"frozen{i}", k.shape, trainable=False) for i, k in enumerate(self.kernels)]
         super().build(shape)
 
@@ -58,14 +57,14 @@ class Autoencoder(keras.layers.Layer):
 
     def encode(self, x, slope, drop=lambda h, use: h):
         """Latent (B, latent_dim) of scaled features (B, F)."""
-        h = drop(leaky_relu(x @ self.kernels[0] + self.biases[0], slope), 0)
-        return h @ self.kernels[1] + self.biases[1]
+        h = drop(leaky_relu(x @ self.kernels[0] + self.biases[0][..., None, :], slope), 0)
+        return h @ self.kernels[1] + self.biases[1][..., None, :]
 
     def decode(self, z, slope, drop=lambda h, use: h):
         """Scaled features (B, F) of a latent."""
         first, second = self.kernels if self.decoder == "tied" else self.frozen
-        h = drop(leaky_relu(tf.matmul(z, second, transpose_b=True) + self.biases[2], slope), 1)
-        return tf.matmul(h, first, transpose_b=True) + self.biases[3]
+        h = drop(leaky_relu(tf.matmul(z, second, transpose_b=True) + self.biases[2][..., None, :], slope), 1)
+        return tf.matmul(h, first, transpose_b=True) + self.biases[3][..., None, :]
 
     def call(self, x, slope, drop=lambda h, use: h):
         return self.decode(self.encode(x, slope, drop), slope, drop)
@@ -74,21 +73,21 @@ class Autoencoder(keras.layers.Layer):
 class Discriminator(keras.layers.Layer):
     """Multilayer perceptron with LeakyReLU; gives the logit of "this is an original event" (sec. 2)."""
 
-    def __init__(self, units: Sequence[int], **kwargs):
+    def __init__(self, units: Sequence[int], lead: tuple[int, ...], **kwargs):
         super().__init__(**kwargs)
-        self.units = tuple(units)
+        self.units, self.lead = tuple(units), tuple(lead)
 
     def build(self, shape):
         widths = [shape[-1], *self.units, 1]
-        self.kernels = [self.add_weight(f"kernel{i}", s) for i, s in enumerate(pairwise(widths))]
-        self.biases = [self.add_weight(f"bias{i}", (s,), initializer="zeros") for i, s in enumerate(widths[1:])]
+        self.kernels = [self.add_weight(f"kernel{i}", self.lead + s) for i, s in enumerate(pairwise(widths))]
+        self.biases = [self.add_weight(f"bias{i}", (*self.lead, s)) for i, s in enumerate(widths[1:])]
         super().build(shape)
 
     def call(self, x, slope, drop=lambda h, use: h):
         *hidden, (kernel, bias) = zip(self.kernels, self.biases)
         for use, (w, b) in enumerate(hidden):
-            x = drop(leaky_relu(x @ w + b, slope), use)
-        return tf.squeeze(x @ kernel + bias, -1)
+            x = drop(leaky_relu(x @ w + b[..., None, :], slope), use)
+        return tf.squeeze(x @ kernel + bias[..., None, :], -1)
 
 
 @register("gan_ae")
@@ -121,6 +120,7 @@ class GANAE(AnomalyModel):
         pretraining_epochs: passes in which the auto-encoder alone learns to reconstruct, before the first cycle.
         d_pretraining_epochs: passes in which the discriminator alone learns, after that.
         batch_size: events per step.
+        members: independently seeded copies trained together; their mean distance is the score.
         seed: fixes weights, dropout, and the order of events.
 
     Raises `InputError` naming a hyperparameter out of range.
@@ -140,6 +140,7 @@ class GANAE(AnomalyModel):
         *("epsilon", "alpha", "disco_power", "dropout_rate", "negative_slope", "learning_rate"),
         *("d_epochs", "ae_epochs"),
     )
+    shared = ("d_epochs", "ae_epochs")  # whose turn it is, is so for all members
     limits = {
         **dict.fromkeys(("latent_dim", "ae_units", "d_units", "mass_bins"), COUNT),
         **dict.fromkeys(("cycles", "d_epochs", "ae_epochs", "batch_size"), COUNT),
@@ -176,22 +177,21 @@ class GANAE(AnomalyModel):
         pretraining_epochs: int = 5,
         d_pretraining_epochs: int = 0,
         batch_size: int = 2048,
+        members: int = 1,
         seed: int = 0,
     ):
         super().__init__(locals())
 
     def make(self, width):
         hp = self.hyperparameter
-        self.autoencoder = Autoencoder(hp("ae_units"), hp("latent_dim"), hp("decoder"))
-        self.discriminator = Discriminator(hp("d_units"))
+        self.autoencoder = Autoencoder(hp("ae_units"), hp("latent_dim"), hp("decoder"), self.lead)
+        self.discriminator = Discriminator(hp("d_units"), self.lead)
         self.autoencoder.build((None, width))
         self.discriminator.build((None, width))
-        self.ae_optimizer = keras.optimizers.Adam(hp("learning_rate"), beta_1=hp("beta_1"))
-        self.d_optimizer = keras.optimizers.Adam(hp("learning_rate"), beta_1=hp("beta_1"))
-        self.ae_optimizer.build(self.autoencoder.trainable_variables)
-        self.d_optimizer.build(self.discriminator.trainable_variables)
-        names = ("loss", "distance", "adversarial", "disco", "discriminator_loss", "discriminator_accuracy")
-        self.means = {name: keras.metrics.Mean(name) for name in names}
+        adam, beta_1 = keras.optimizers.Adam, hp("beta_1")
+        self.ae_optimizer = self.descent(adam, self.autoencoder.trainable_variables, beta_1=beta_1)
+        self.d_optimizer = self.descent(adam, self.discriminator.trainable_variables, beta_1=beta_1)
+        self.measure("loss", "distance", "adversarial", "disco", "discriminator_loss", "discriminator_accuracy")
 
     @property
     def optimizers(self):
@@ -200,7 +200,7 @@ class GANAE(AnomalyModel):
     def prepare(self):
         self.autoencoder.freeze()
         for optimizer in self.optimizers:
-            optimizer.learning_rate = self.hyperparameter("learning_rate")
+            self.set_rate(optimizer, "learning_rate")
 
     def recipe(self):
         hp = self.hyperparameter
@@ -220,7 +220,7 @@ class GANAE(AnomalyModel):
         turns = (self._pretrain, self._teach_discriminator, self._train_autoencoder)
         tf.switch_case(self._turn(), [lambda turn=turn: turn(batch) for turn in turns])
         self.clock.assign_add(1)
-        return {name: mean.result() for name, mean in self.means.items()}
+        return self.record()
 
     def _turn(self):
         """The recipe's phase, and within a cycle first the discriminator's turn, then the auto-encoder's."""
@@ -232,72 +232,74 @@ class GANAE(AnomalyModel):
     def _pretrain(self, batch):
         x = batch["features"]
         with tf.GradientTape() as tape:
-            distance = rms_distance(x, self.autoencoder(x, self.dial["negative_slope"], self._drop(0)))
-            loss = tf.reduce_mean(batch["weight"] * distance)
+            distance = rms_distance(x, self.autoencoder(x, self.value("negative_slope", 2), self._drop(0)))
+            loss = tf.reduce_sum(tf.reduce_mean(batch["weight"] * distance, -1))
         self._descend(self.ae_optimizer, tape, loss, self.autoencoder)
-        self._record(distance=distance)
+        self.record(distance=distance)
 
     def _teach_discriminator(self, batch):
         x = batch["features"]
-        both = tf.concat([x, self.autoencoder(x, self.dial["negative_slope"])], 0)
-        original = tf.concat([tf.ones(tf.shape(x)[0]), tf.zeros(tf.shape(x)[0])], 0)
+        both, original = self._originals_and_reconstructions(x)
         with tf.GradientTape() as tape:
-            logit = self.discriminator(both, self.dial["negative_slope"], self._drop(8))
-            loss = tf.nn.sigmoid_cross_entropy_with_logits(original, logit)
-            mean_loss = tf.reduce_mean(loss)
+            logit = self.discriminator(both, self.value("negative_slope", 2), self._drop(8))
+            loss = tf.nn.softplus(tf.where(original, -logit, logit))
+            mean_loss = tf.reduce_sum(tf.reduce_mean(loss, -1))
         self._descend(self.d_optimizer, tape, mean_loss, self.discriminator)
-        correct = tf.cast((logit > 0) == (original > 0), tf.float32)
-        self._record(discriminator_loss=loss, discriminator_accuracy=correct)
+        self.record(discriminator_loss=loss, discriminator_accuracy=tf.cast((logit > 0) == original, tf.float32))
+
+    def _originals_and_reconstructions(self, x):
+        """Events and what the auto-encoders make of them, one after the other, and which of them are events."""
+        reconstruction = self.autoencoder(x, self.value("negative_slope", 2))
+        both = tf.concat([tf.broadcast_to(x, tf.shape(reconstruction)), reconstruction], -2)
+        return both, tf.range(2 * tf.shape(x)[0]) < tf.shape(x)[0]
 
     def _train_autoencoder(self, batch):
         x = batch["features"]
         with tf.GradientTape() as tape:
-            terms = self._terms(batch, self.autoencoder(x, self.dial["negative_slope"], self._drop(0)), self._drop(8))
-        self._descend(self.ae_optimizer, tape, terms["loss"], self.autoencoder)
-        self._record(**terms)
+            reconstruction = self.autoencoder(x, self.value("negative_slope", 2), self._drop(0))
+            terms = self._terms(batch, reconstruction, self._drop(8))
+            loss = tf.reduce_sum(terms["loss"])  # over members
+        self._descend(self.ae_optimizer, tape, loss, self.autoencoder)
+        self.record(**terms)
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, batch):
         x = batch["features"]
-        reconstruction = self.autoencoder(x, self.dial["negative_slope"])
-        self._record(**self._terms(batch, reconstruction, lambda h, use: h))
-        logit = [self.discriminator(v, self.dial["negative_slope"]) for v in (x, reconstruction)]
-        loss = tf.concat([tf.nn.softplus(-logit[0]), tf.nn.softplus(logit[1])], 0)
-        correct = tf.cast(tf.concat([logit[0] > 0, logit[1] <= 0], 0), tf.float32)
-        self._record(discriminator_loss=loss, discriminator_accuracy=correct)
-        return {name: mean.result() for name, mean in self.means.items()}
+        reconstruction = self.autoencoder(x, self.value("negative_slope", 2))
+        terms = self._terms(batch, reconstruction, lambda h, use: h)
+        both, original = self._originals_and_reconstructions(x)
+        logit = self.discriminator(both, self.value("negative_slope", 2))
+        loss = tf.nn.softplus(tf.where(original, -logit, logit))
+        correct = tf.cast((logit > 0) == original, tf.float32)
+        return self.record(**terms, discriminator_loss=loss, discriminator_accuracy=correct)
 
     def _terms(self, batch, reconstruction, drop):
         """The terms of eq. 5; DisCo is measured also where alpha is 0."""
         distance = rms_distance(batch["features"], reconstruction)
-        adversarial = tf.nn.softplus(-self.discriminator(reconstruction, self.dial["negative_slope"], drop))
+        adversarial = tf.nn.softplus(-self.discriminator(reconstruction, self.value("negative_slope", 2), drop))
         disco = distance_correlation(batch["mass"], distance)
-        per_event = adversarial + self.dial["epsilon"] * distance
-        penalty = self.dial["alpha"] * tf.pow(tf.maximum(disco, 1e-12), self.dial["disco_power"])
-        loss = tf.reduce_mean(batch["weight"] * per_event) + penalty
+        per_event = adversarial + self.value("epsilon", 1) * distance
+        penalty = self.value("alpha") * tf.pow(tf.maximum(disco, 1e-12), self.value("disco_power"))
+        loss = tf.reduce_mean(batch["weight"] * per_event, -1) + penalty
         return {"loss": loss, "distance": distance, "adversarial": adversarial, "disco": disco}
 
     def _drop(self, first_use):
-        seed = self.seed * 1_000_003 + self.clock
-        return lambda h, use: dropout(h, self.dial["dropout_rate"], seed, first_use + use)
+        seed = self.seeds * 1_000_003 + self.clock
+        return lambda h, use: dropout(h, self.value("dropout_rate"), seed, first_use + use)
 
     def _descend(self, optimizer, tape, loss, network):
         variables = network.trainable_variables
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
 
-    def _record(self, **values):
-        for name, value in values.items():
-            self.means[name].update_state(value)
-
     # -- use -----------------------------------------------------------------------------------------
 
     def infer(self, features):
         x = self.scaler(features)
-        latent = self.autoencoder.encode(x, self.dial["negative_slope"])
-        reconstruction = self.autoencoder.decode(latent, self.dial["negative_slope"])
+        latent = self.autoencoder.encode(x, self.value("negative_slope", 2))
+        reconstruction = self.autoencoder.decode(latent, self.value("negative_slope", 2))
         return {
             "distance": rms_distance(x, reconstruction),
-            "reconstruction": self.scaler.inverse(reconstruction),
+            "reconstructed": self.scaler.inverse(reconstruction),
             "latent": latent,
         }
 

@@ -1,0 +1,79 @@
+"""The figures of a run, drawn from a small training of every kind of model."""
+
+import h5py
+import numpy as np
+import pytest
+
+import pipelines
+import zoo
+from pipelines import metrics, plots
+from zoo import figures, run
+
+FILES = {"errors", "history", "observables", "roc"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, train_events):
+    """Run directories of a group of VAEs and of a single auto-encoder."""
+    folder = tmp_path_factory.mktemp("runs")
+    small = {"batch_size": 250, "epochs": 2}
+    vae = zoo.get("vae", members=2, units=(8, 8), decoder_epochs=2, **small)
+    ae = zoo.get("ae", columns=("pt_*", "mass_*", "tau21_*"), encoder_units=(4, 2), **small)
+    for name, model in (("vae", vae), ("ae", ae)):
+        run.train(model, train_events, folder / name, verbose=0, jit_compile=False)
+    return folder
+
+
+def stems(folder):
+    return {path.stem for path in folder.iterdir() if path.suffix == ".png"}
+
+
+def test_every_figure_of_a_vae_is_drawn_with_its_numbers(trained, test_events, tmp_path):
+    files = figures.draw(trained / "vae", tmp_path / "figures", test_events)
+    assert stems(tmp_path / "figures") == FILES | {"peak", "scan"}
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == files
+    for path in (tmp_path / "figures").glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert path.with_suffix(".json").exists() or path.with_suffix(".h5").exists(), path
+
+
+def test_the_numbers_behind_the_figures_are_those_of_the_model(trained, test_events, tmp_path):
+    figures.draw(trained / "vae", tmp_path / "figures", test_events)
+    model = zoo.load(trained / "vae")
+    roc = plots.read_numbers(tmp_path / "figures" / "roc.h5")
+    background, signal = (model.score(test_events.select(label=k)) for k in (0, 1))
+    area = metrics.auc(background, signal)
+    found = roc["signals"]["two-prong"]
+    assert float(found["score"]["auc"]) == pytest.approx(area, abs=1e-6)
+    assert float(found["minus score"]["auc"]) == pytest.approx(1 - area, abs=1e-6)
+    with h5py.File(tmp_path / "figures" / "scan.h5") as file:
+        assert np.isfinite(file["observables/mass_heavy"][()]).all()
+        np.testing.assert_allclose(file["z"][()], model.scan(test_events.select(label=0))["z"], rtol=1e-5)
+
+
+def test_a_model_without_latent_mass_or_watched_term_has_the_other_figures(trained, test_events, tmp_path):
+    figures.draw(trained / "ae", tmp_path / "figures", test_events)
+    assert stems(tmp_path / "figures") == FILES
+
+
+def test_unlabelled_events_are_drawn_as_data_without_a_roc_curve(trained, test_events, tmp_path):
+    figures.draw(trained / "ae", tmp_path / "figures", test_events.without_labels())
+    assert stems(tmp_path / "figures") == FILES - {"roc"}
+    assert set(plots.read_numbers(tmp_path / "figures" / "errors.json")["samples"]) == {"data"}
+
+
+def test_without_events_the_training_alone_is_drawn(trained, tmp_path):
+    figures.draw(trained / "vae", tmp_path / "figures")
+    assert stems(tmp_path / "figures") == {"history", "peak"}
+
+
+def test_bad_events_leave_no_folder(trained, test_events, tmp_path):
+    with pytest.raises(pipelines.InputError, match="no column"):
+        few = pipelines.Events.from_arrays(np.ones((5, 1)), np.full(5, 3e3), ["pt_1"])
+        figures.draw(trained / "vae", tmp_path / "figures", few)
+    assert not (tmp_path / "figures").exists()
+
+
+def test_an_unknown_score_kind_is_named(trained):
+    with pytest.raises(pipelines.InputError, match="score kind 'nonsense'"):
+        figures.check_drawable(zoo.load(trained / "ae"), "nonsense")
