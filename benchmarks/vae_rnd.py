@@ -77,7 +77,7 @@ def ripple(scan, name, centre=3500.0, width=300.0, range_=(2400.0, 6000.0)):
 
 
 def train(events, preset, members, epochs, seed):
-    model = zoo.get("vae", members=members, epochs=epochs, seed=seed, **PRESETS[preset])
+    model = zoo.get("vae", members=members, epochs=epochs, decoder_epochs=20, seed=seed, **PRESETS[preset])
     started = time.monotonic()
     history = model.fit(events, verbose=0)
     best = model.best_epochs()["vae"]

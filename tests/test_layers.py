@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 
+from zoo import layers
 from zoo.layers import dropout, glorot_uniform
 
 
@@ -62,3 +64,40 @@ def test_initial_weights_depend_on_the_seed_only_and_have_glorot_width():
     np.testing.assert_array_equal(kernel, glorot_uniform((300, 200), (5, 0)))
     assert np.abs(kernel - glorot_uniform((300, 200), (5, 1))).max() > 0.1 * kernel.std()
     assert abs(kernel.std() / np.sqrt(2 / 500) - 1) < 0.02 and np.abs(kernel).max() <= np.sqrt(6 / 500)
+
+
+@pytest.mark.parametrize("lead", [(), (3,)])
+@pytest.mark.parametrize("widths", [(1, 64), (6, 64), (64, 2), (64, 64), (9, 5), (8, 8)])
+def test_product_is_the_matrix_product_with_its_gradients(widths, lead):
+    rng = np.random.default_rng(0)
+    columns, units = widths
+    shared = tf.constant(rng.normal(size=(50, columns)), tf.float64)
+    own = tf.constant(rng.normal(size=(*lead, 50, columns)), tf.float64)
+    kernel = tf.constant(rng.normal(size=(*lead, columns, units)), tf.float64)
+    factor = tf.constant(rng.normal(size=(*lead, 50, units)), tf.float64)
+    for x in (shared, own):
+        found = []
+        for times in (layers.product, tf.matmul):
+            with tf.GradientTape() as tape:
+                tape.watch([x, kernel])
+                y = times(x, kernel)
+                total = tf.reduce_sum(factor * y)
+            found.append([y, *tape.gradient(total, [x, kernel])])
+        for one, other in zip(*found):
+            assert one.shape == other.shape
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_selu_is_tensorflows():
+    x = tf.linspace(-20.0, 20.0, 4001)
+    np.testing.assert_allclose(layers.selu(x), tf.nn.selu(x), rtol=1e-5, atol=3e-7)
+
+
+def test_normal_numbers_are_standard_normal_and_independent():
+    z = layers.normal((400_000,), tf.constant(5), use=0).numpy().astype(np.float64)
+    assert scipy.stats.kstest(z, "norm").pvalue > 1e-3
+    assert abs((z**4).mean() - 3) < 6 * np.sqrt(96 / len(z))
+    other_use, other_seed = (layers.normal((400_000,), tf.constant(s), use=u).numpy() for s, u in ((5, 1), (6, 0)))
+    for other in (other_use, other_seed, np.roll(z, 1)):
+        assert abs(np.corrcoef(z, other)[0, 1]) < 5 / np.sqrt(len(z))
+        assert abs(np.corrcoef(z**2, other**2)[0, 1]) < 5 / np.sqrt(len(z))

@@ -525,7 +525,7 @@ class AnomalyModel(keras.Model):
     def _compiled_infer(self):
         if not hasattr(self, "_infer_function"):
             spec = tf.TensorSpec((None, len(self.resolved_columns)), tf.float32)
-            self._infer_function = tf.function(self.infer, input_signature=[spec])
+            self._infer_function = tf.function(self.infer, input_signature=[spec], autograph=False)
         return self._infer_function
 
     # -- leaving ---------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def export(model, path: str | os.PathLike) -> None:
     served.state = list(model.variables) + list(model.scaler.variables) + list(model.dial.values())
     features = tf.TensorSpec((None, len(model.resolved_columns)), tf.float32, name="features")
 
-    @tf.function(input_signature=[features])
+    @tf.function(input_signature=[features], autograph=False)
     def serve(features):
         found = model.infer(features)
         return {"score": found[model.score_kinds[0]], **found} if model.members == 1 else _of_members(model, found)

@@ -39,6 +39,34 @@ def selu(x: tf.Tensor) -> tf.Tensor:
     return 1.0507009873554805 * tf.where(x > 0, x, 1.6732632423543772 * (tf.exp(tf.minimum(x, 0.0)) - 1.0))
 
 
+NARROW = 8  # columns up to which a sum of outer products is faster than a matrix product
+
+
+@tf.custom_gradient
+def product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """x @ kernel for (..., B, F) and (..., F, H), forwards and backwards without matrix products over few columns.
+
+    XLA on a CPU runs a product that sums over one to eight columns, as at the latent space of an auto-encoder, on one
+    core, and slower than the products of its hidden layers; a sum of outer products it fuses with what is around it.
+
+    >>> product(tf.ones((5, 2)), tf.ones((3, 2, 4))).shape
+    TensorShape([3, 5, 4])
+    """
+
+    def gradient(upstream):
+        towards_x = _contract(upstream, tf.linalg.matrix_transpose(kernel))
+        shared = list(range(towards_x.shape.rank - x.shape.rank))  # members see the same batch
+        return tf.reduce_sum(towards_x, shared) if shared else towards_x, tf.matmul(x, upstream, transpose_a=True)
+
+    return _contract(x, kernel), gradient
+
+
+def _contract(x, kernel):
+    if kernel.shape[-2] > NARROW:
+        return x @ kernel
+    return tf.add_n([x[..., i : i + 1] * kernel[..., i : i + 1, :] for i in range(kernel.shape[-2])])
+
+
 def normal(shape: tuple[int, ...], seed: tf.Tensor, use: int) -> tf.Tensor:
     """Standard normal numbers (..., *shape) from an integer hash of (element index, `seed`, `use`), by Box & Muller (1958).
 

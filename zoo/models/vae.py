@@ -26,7 +26,7 @@ from zoo.base import (
     Watch,
 )
 from zoo.keras import keras
-from zoo.layers import normal, selu
+from zoo.layers import normal, product, selu
 from zoo.registry import register
 
 # m_j, tau_2/tau_1 and tau_3/tau_2 of the two jets, the heavier one first
@@ -53,8 +53,8 @@ class Network(keras.layers.Layer):
     def call(self, x):
         *hidden, (kernel, bias) = zip(self.kernels, self.biases)
         for w, b in hidden:
-            x = selu(x @ w + b[..., None, :])
-        return x @ kernel + bias[..., None, :]
+            x = selu(product(x, w) + b[..., None, :])
+        return product(x, kernel) + bias[..., None, :]
 
 
 @register("vae")
