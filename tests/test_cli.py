@@ -149,6 +149,80 @@ def test_evaluate_without_labels_still_judges_the_sculpting(trained, output):
     assert found["auc"] == {} and len(found["sculpting"]) == 4
 
 
+@pytest.fixture(scope="module")
+def group(tmp_path_factory):
+    """A group of three small VAEs, trained for two epochs."""
+    out = tmp_path_factory.mktemp("group") / "run"
+    line = f"train vae --data lhco_sim_train --no-xla --epochs 2 --out {out} --set members=3 --set units=8,8"
+    done = CliRunner().invoke(zoo.cli.main, f"{line} --set decoder_epochs=2".split())
+    assert done.exit_code == 0, done.output
+    return out, done.stdout
+
+
+def test_training_a_vae_says_where_the_largest_kl_was(group):
+    out, text = group
+    best = json.loads((out / "metrics.json").read_text())["best_epoch"]["vae"]["epoch"]
+    assert re.search(rf"kl was largest at epochs {min(best) + 1} to {max(best) + 1} of 3 members", text)
+
+
+def test_scores_of_a_group_come_with_their_spread(group, output, tmp_path):
+    output(f"zoo score {group[0]} --data lhco_sim_test --out scores.h5")
+    each = zoo.load(group[0]).score(pipelines.open("lhco_sim_test"), per_member=True)
+    with h5py.File(tmp_path / "scores.h5") as file:
+        np.testing.assert_allclose(file["score"][()], each.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(file["score_std"][()], each.std(0), rtol=1e-3, atol=1e-5)
+
+
+def test_evaluate_of_a_score_without_direction_names_both_and_the_members(group, output):
+    text = output(f"zoo evaluate {group[0]} --data lhco_sim_test")
+    assert re.search(r"two-prong: AUC 0\.\d{3} \(members 0\.\d{3} \+- 0\.\d{3}\)", text)
+    assert " by kl" in text and " by minus kl" in text and "looks at both of its tails" in text
+    found = json.loads(output(f"zoo evaluate {group[0]} --data lhco_sim_test --kind rarity --json"))
+    assert set(found["improvement"]) == {"rarity"} and found["members"] == 3
+
+
+def test_plot_draws_the_figures_of_a_run(group, output, tmp_path):
+    text = output(f"zoo plot {group[0]} --data lhco_sim_test --out figures")
+    for name in ("errors", "history", "observables", "peak", "roc", "scan"):
+        assert f"{name}.png" in text and (tmp_path / "figures" / f"{name}.png").exists()
+
+
+SCORES = "Signal,Model,Chan,AUC,1e-2,1e-3,1e-4\n"
+
+
+def test_leaderboard_compares_the_models_of_its_files(output, tmp_path):
+    (tmp_path / "a.csv").write_text(SCORES + "glgl,VAE,1,0.7,0.1,0.02,0.001\nstop,VAE,1,0.8,0.3,0.1,0.05\n")
+    (tmp_path / "b.csv").write_text(SCORES + "glgl,Flow,1,0.9,0.5,0.2,0.01\nstop,Flow,1,0.6,0.05,0.01,0.001\n")
+    found = json.loads(output("zoo leaderboard a.csv b.csv --json"))
+    best = {row["model"]: (row["minimum"], row["maximum"]) for row in found["improvement"]}
+    assert best["Flow"] == pytest.approx((0.05 / 0.1, 0.2 / 1e-3**0.5))
+    assert best["VAE"] == pytest.approx((0.1 / 0.1, 0.05 / 1e-4**0.5))
+    text = output("zoo leaderboard a.csv b.csv --plot board.png --out all.csv")
+    assert "2 models" in text and (tmp_path / "board.png").exists() and (tmp_path / "board.json").exists()
+    assert (tmp_path / "all.csv").read_text().startswith(SCORES.strip())
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("zoo plot {run} --data lhco_sim_test --out new --kind nonsense", "score kind 'nonsense'"),
+        ("zoo plot nowhere --out new", "expected a run directory"),
+        ("zoo plot {run} --data nothing.h5 --out new", "nothing.h5"),
+        ("zoo leaderboard nothing.csv", "nothing.csv"),
+        ("zoo leaderboard {run}/config.json", "config.json"),
+        ("zoo evaluate {run} --data lhco_sim_test --kind nonsense", "score kind 'nonsense'"),
+        ("zoo train vae --data lhco_sim_train --out new --set members=0", "members=0"),
+        ("zoo train vae --data lhco_sim_train --out new --set alpha=1,2", "alpha"),
+        ("zoo train vae --data lhco_sim_train --out new --set members=3 --set alpha=1,2", "alpha"),
+        ("zoo train vae --data lhco_sim_train --out new --set columns=tau9_heavy", "tau9_heavy"),
+    ],
+)
+def test_wrong_judging_and_grouping_end_in_one_line(line, reason, group, command, tmp_path):
+    code, out, err = command(line.format(run=group[0]))
+    assert code == 2 and out == "" and err.count("\n") == 1 and reason in err, err
+    assert not (tmp_path / "new").exists()
+
+
 def test_export_gives_the_scores_that_score_gives(trained, output, tmp_path):
     assert "serving_default" in output(f"zoo export {trained} --out served")
     events = pipelines.open("lhco_sim_test")

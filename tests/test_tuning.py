@@ -278,6 +278,8 @@ def test_reconstruction_is_measured_in_spreads_of_the_columns_that_vary():
     found = objectives.reconstruction(Told(events.columns, None, mean), events, {})
     assert abs(found - np.sqrt(np.pi) / 2) < 0.02
     assert objectives.reconstruction(Told(events.columns, None, x), events, {}) < 1e-4
+    members = Told(events.columns, None, np.stack([mean, x]))
+    assert abs(objectives.reconstruction(members, events, {}) - found / 2) < 1e-4
 
 
 def test_an_objective_is_the_weighted_sum_of_its_terms():

@@ -20,7 +20,7 @@ ENOUGH = 100  # selected events without which a spectrum of 40 bins says nothing
 
 
 def reconstruction(model, validation: Events, history: Mapping[str, list[float]]) -> float:
-    """Mean over events of the RMS residual, every feature in units of its standard deviation.
+    """Mean over events (and members) of the RMS residual, every feature in units of its standard deviation.
 
     mean_i sqrt(1/F sum_f ((x_if - x'_if) / sigma_f)^2), in physical features that vary: the same measure whatever
     the model's input scaling is. 0 is perfect; predicting the mean of everything gives a little less than 1.
@@ -29,7 +29,7 @@ def reconstruction(model, validation: Events, history: Mapping[str, list[float]]
     spread = x.std(axis=0)
     varies = spread > 1e-6 * np.abs(x).max(axis=0)
     residual = x - model.results(validation, ["reconstructed"])["reconstructed"]
-    return float(np.mean(np.sqrt(np.mean((residual[:, varies] / spread[varies]) ** 2, axis=1))))
+    return float(np.mean(np.sqrt(np.mean((residual[..., varies] / spread[varies]) ** 2, axis=-1))))
 
 
 def mass_sculpting(model, validation: Events, history: Mapping[str, list[float]]) -> float:
