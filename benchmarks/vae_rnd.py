@@ -50,14 +50,7 @@ def judge(model, background, signals):
 def pulls(model, events):
     """(median reconstructed - median) / std of every observable, by the decoder of step one and by the new one."""
     x = events.read("features", model.resolved_columns)
-    found = model.results(events, ["reconstructed", "latent", "latent_log_var"])
-    latent = found["latent"]
-    made = {"before": found["reconstructed"]}
-    rng = np.random.default_rng(0)
-    drawn = latent + np.exp(found["latent_log_var"] / 2) * rng.standard_normal(latent.shape)
-    made["after"] = np.stack([model.generate(z, events.mass)[k] for k, z in enumerate(drawn)]) if model.lead else (
-        model.generate(drawn, events.mass)
-    )  # fmt: skip
+    made = {"before": model.results(events, ["reconstructed"])["reconstructed"], "after": model.regenerate(events)}
     each = {when: (np.median(y, axis=-2) - np.median(x, axis=0)) / x.std(axis=0) for when, y in made.items()}
     return {
         when: {c: [float(np.mean(v[..., i])), float(np.std(v[..., i]))] for i, c in enumerate(model.resolved_columns)}
@@ -66,7 +59,7 @@ def pulls(model, events):
 
 
 def ripple(scan, name, centre=3500.0, width=300.0, range_=(2400.0, 6000.0)):
-    """How far an observable leaves a smooth course in the mass around `centre`: the largest |residual| over z there,
+    """How far an observable leaves a smooth course in the mass around `centre`: the largest mean |residual| over z there,
     from cubic fits in the mass of what lies outside, over the standard deviation of the residuals outside."""
     mass, values = scan["mass"], scan["observables"][name]
     inside = np.abs(mass - centre) < width

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from pipelines.errors import InputError
 from pipelines.events import Events
 
-LEAST = 25  # background events behind a threshold whose efficiency is quoted
+LEAST = 10  # background events that must pass for a best S/sqrt(B) to count
 PERCENTILES = (50.0, 85.0, 95.0, 99.0)
 BACKGROUND_EFFICIENCIES = (1e-1, 1e-2, 1e-3)
 MASS_BINS = 40  # as the histogram of the bump hunt in GAN-AE sec. 4.3
@@ -55,16 +55,18 @@ def significance_improvement(background: np.ndarray, signal: np.ndarray, least: 
     _check_scores(background, signal)
     if len(background) < least:
         raise InputError(f"{len(background)} background events; expected at least {least}")
-    thresholds = np.sort(background)[::-1]
-    eps_b = np.searchsorted(-thresholds, -thresholds, side="right") / len(background)  # events at or above each
-    eps_s = np.searchsorted(np.sort(-signal), -thresholds, side="right") / len(signal)
-    improvement = np.where(eps_b * len(background) >= least, eps_s / np.sqrt(eps_b), 0.0)
-    best = int(improvement.argmax())
-    s, b = eps_s[best], eps_b[best]
+    background, signal = np.sort(background), np.sort(signal)
+    thresholds = np.unique(np.concatenate([background, signal]))
+    b = 1 - np.searchsorted(background, thresholds) / len(background)  # events at or above each
+    s = 1 - np.searchsorted(signal, thresholds) / len(signal)
+    enough = np.rint(b * len(background)) >= least
+    b, s = b[enough], s[enough]
+    best = int(np.argmax(s / np.sqrt(b)))
+    b, s = b[best], s[best]
     relative = np.sqrt((1 - s) / max(s * len(signal), 1.0) + (1 - b) / (4 * b * len(background)))
     return {
-        "improvement": float(improvement[best]),
-        "error": float(improvement[best] * relative),
+        "improvement": float(s / np.sqrt(b)),
+        "error": float(s / np.sqrt(b) * relative),
         "background_efficiency": float(b),
         "signal_efficiency": float(s),
     }

@@ -135,7 +135,7 @@ def test_evaluate_looks_where_the_run_was_trained_unless_told_otherwise(trained,
         found = json.loads(output(f"zoo evaluate {trained} --data lhco_sim_test --json {option}"))
         assert {key: found[key] for key in expected} == expected
         best = metrics.significance_improvement(*(model.score(events.select(label=k)) for k in (0, 1)))
-        assert found["improvement"]["distance"]["1"] == pytest.approx(best) and found["members"] == 1
+        assert found["improvement"]["1"] == pytest.approx(best) and found["members"] == 1
 
 
 def test_evaluate_in_words_names_the_signals_and_the_floor(trained, output):
@@ -176,9 +176,12 @@ def test_scores_of_a_group_come_with_their_spread(group, output, tmp_path):
 def test_evaluate_of_a_score_without_direction_names_both_and_the_members(group, output):
     text = output(f"zoo evaluate {group[0]} --data lhco_sim_test")
     assert re.search(r"two-prong: AUC 0\.\d{3} \(members 0\.\d{3} \+- 0\.\d{3}\)", text)
-    assert " by kl" in text and " by minus kl" in text and "looks at both of its tails" in text
+    assert "By kl:" in text and "By minus kl:" in text and "looks at both of its tails" in text
+    found = json.loads(output(f"zoo evaluate {group[0]} --data lhco_sim_test --json"))
+    assert found["minus"]["auc"]["1"] == pytest.approx(1 - found["auc"]["1"], abs=1e-6)
+    assert found["minus"]["sculpting"] != found["sculpting"] and found["minus"]["kind"] == "minus kl"
     found = json.loads(output(f"zoo evaluate {group[0]} --data lhco_sim_test --kind rarity --json"))
-    assert set(found["improvement"]) == {"rarity"} and found["members"] == 3
+    assert "minus" not in found and found["members"] == 3
 
 
 def test_plot_draws_the_figures_of_a_run(group, output, tmp_path):
@@ -212,6 +215,8 @@ def test_leaderboard_compares_the_models_of_its_files(output, tmp_path):
         ("zoo leaderboard {run}/config.json", "config.json"),
         ("zoo evaluate {run} --data lhco_sim_test --kind nonsense", "score kind 'nonsense'"),
         ("zoo train vae --data lhco_sim_train --out new --set members=0", "members=0"),
+        ("zoo train vae --data lhco_sim_train --out new --set members=2 --set alpha=[1,[2]]", "alpha"),
+        ("zoo train vae --data lhco_sim_train --out new --set seed=99999999999999999999", "seed"),
         ("zoo train vae --data lhco_sim_train --out new --set alpha=1,2", "alpha"),
         ("zoo train vae --data lhco_sim_train --out new --set members=3 --set alpha=1,2", "alpha"),
         ("zoo train vae --data lhco_sim_train --out new --set columns=tau9_heavy", "tau9_heavy"),

@@ -1,5 +1,7 @@
 """The figures of a run, drawn from a small training of every kind of model."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def stems(folder):
 
 def test_every_figure_of_a_vae_is_drawn_with_its_numbers(trained, test_events, tmp_path):
     files = figures.draw(trained / "vae", tmp_path / "figures", test_events)
-    assert stems(tmp_path / "figures") == FILES | {"peak", "scan"}
+    assert stems(tmp_path / "figures") == FILES | {"peak", "scan", "observables_with_mass"}
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == files
     for path in (tmp_path / "figures").glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
@@ -44,6 +46,10 @@ def test_the_numbers_behind_the_figures_are_those_of_the_model(trained, test_eve
     background, signal = (model.score(test_events.select(label=k)) for k in (0, 1))
     area = metrics.auc(background, signal)
     found = roc["signals"]["two-prong"]
+    for sign, name in ((1, "score"), (-1, "minus score")):  # the number that `zoo evaluate` prints
+        best = metrics.significance_improvement(sign * background, sign * signal)
+        assert float(found[name]["best"]["gain"]) == pytest.approx(best["improvement"], rel=1e-6)
+        assert float(found[name]["best"]["error"]) == pytest.approx(best["error"], rel=1e-6)
     assert float(found["score"]["auc"]) == pytest.approx(area, abs=1e-6)
     assert float(found["minus score"]["auc"]) == pytest.approx(1 - area, abs=1e-6)
     with h5py.File(tmp_path / "figures" / "scan.h5") as file:
@@ -74,6 +80,52 @@ def test_bad_events_leave_no_folder(trained, test_events, tmp_path):
     assert not (tmp_path / "figures").exists()
 
 
-def test_an_unknown_score_kind_is_named(trained):
+def test_an_unknown_score_kind_is_named(trained, tmp_path):
     with pytest.raises(pipelines.InputError, match="score kind 'nonsense'"):
-        figures.check_drawable(zoo.load(trained / "ae"), "nonsense")
+        figures.draw(trained / "ae", tmp_path / "figures", kind="nonsense")
+    assert not (tmp_path / "figures").exists()
+
+
+def test_two_classes_of_one_name_are_both_drawn(trained, test_events, tmp_path):
+    features, columns = test_events.read("features"), test_events.columns
+    label_names = {0: "QCD", 1: "background", 2: "background"}
+    same = pipelines.Events.from_arrays(
+        features, test_events.mass, columns, label=test_events.label, label_names=label_names
+    )
+    figures.draw(trained / "ae", tmp_path / "figures", same)
+    found = plots.read_numbers(tmp_path / "figures" / "errors.json")["samples"]
+    assert {name: one["events"] for name, one in found.items()} == {
+        "background": int((same.label == 0).sum()),
+        "background (1)": int((same.label == 1).sum()),
+        "background (2)": int((same.label == 2).sum()),
+    }
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_the_others_and_says_why(trained, test_events, tmp_path):
+    features, columns = test_events.read("features"), test_events.columns
+    constant = pipelines.Events.from_arrays(features, np.full(len(features), 3e3), columns, label=test_events.label)
+    with pytest.warns(UserWarning, match="no figure 'scan'.*mass"):
+        figures.draw(trained / "vae", tmp_path / "figures", constant)
+    assert stems(tmp_path / "figures") == FILES | {"peak", "observables_with_mass"}
+
+
+@pytest.mark.parametrize("damage", ["phase,epoch,kl\nvae,0,what\n", "phase,epoch,member,kl\nvae,0,0,1.0\n"])
+def test_a_damaged_history_is_named(trained, tmp_path, damage):
+    shutil.copytree(trained / "vae", tmp_path / "run")
+    name = "members.csv" if "member," in damage else "history.csv"
+    (tmp_path / "run" / name).write_text(damage)
+    with pytest.raises(pipelines.InputError, match=rf"{name}: damaged"):
+        figures.draw(tmp_path / "run", tmp_path / "figures")
+
+
+def test_the_training_of_a_group_with_a_diverged_member_is_drawn(trained, tmp_path):
+    shutil.copytree(trained / "vae", tmp_path / "run")
+    table = (tmp_path / "run" / "members.csv").read_text().splitlines()
+    columns = table[0].split(",")
+    rows = [dict(zip(columns, line.split(","))) for line in table[1:]]
+    for row in rows:
+        row["kl"] = "" if row["member"] == "1" else row["kl"]
+    lines = [",".join(columns), *(",".join(row[c] for c in columns) for row in rows)]
+    (tmp_path / "run" / "members.csv").write_text("\n".join(lines) + "\n")
+    figures.draw(tmp_path / "run", tmp_path / "figures")
+    assert np.shape(plots.read_numbers(tmp_path / "figures" / "peak.json")["values"])[1] == 1

@@ -251,6 +251,8 @@ def test_objectives_that_cannot_be_read_are_refused_with_what_could(text):
 class Told:
     """A model that scores and reconstructs what it is told to."""
 
+    score_kinds, undirected = ("told",), ()
+
     def __init__(self, columns, score, reconstruction):
         self.resolved_columns, self._score, self._reconstruction = columns, score, reconstruction
 
@@ -259,6 +261,14 @@ class Told:
 
     def results(self, events, names):
         return {"reconstructed": self._reconstruction}
+
+
+def test_sculpting_of_a_score_without_direction_is_that_of_its_worse_tail(train_events):
+    told = Told(train_events.columns, train_events.mass.astype(float), None)
+    upper = objectives.mass_sculpting(told, train_events, {})
+    lower = objectives.mass_sculpting(Told(train_events.columns, -told._score, None), train_events, {})
+    told.undirected = ("told",)
+    assert upper != lower and objectives.mass_sculpting(told, train_events, {}) == max(upper, lower)
 
 
 def test_a_score_blind_to_the_mass_has_no_sculpting(train_events):
@@ -280,6 +290,14 @@ def test_reconstruction_is_measured_in_spreads_of_the_columns_that_vary():
     assert objectives.reconstruction(Told(events.columns, None, x), events, {}) < 1e-4
     members = Told(events.columns, None, np.stack([mean, x]))
     assert abs(objectives.reconstruction(members, events, {}) - found / 2) < 1e-4
+
+
+def test_the_best_of_a_search_of_groups_keeps_every_members_history(search, tmp_path):
+    results = search(trials=5, max_epochs=2, objective="val_loss", fixed={"members": 2, "units": 3}, out=tmp_path / "m")
+    members = (tmp_path / "m" / "best" / "members.csv").read_text().splitlines()
+    rows = (tmp_path / "m" / "best" / "history.csv").read_text().splitlines()
+    assert len(members) - 1 == 2 * (len(rows) - 1)
+    assert zoo.load(tmp_path / "m" / "best").members == 2 and results.best["status"] == "COMPLETED"
 
 
 def test_an_objective_is_the_weighted_sum_of_its_terms():

@@ -250,7 +250,8 @@ class _Session:
                 self.models.clear()
         if status == "COMPLETED":  # not above: a full disk is not the trial's fault, and ends the search
             run.save_state(model, self._file(trial.trial_id, "h5"))
-            write_json(self._file(trial.trial_id, "history.json"), rows)
+            members = model.member_rows
+            write_json(self._file(trial.trial_id, "history.json"), {"rows": rows, "members": members})
         return {
             "trial": trial.trial_id,
             "status": status,
@@ -282,13 +283,18 @@ class _Session:
             jit_compile=self.jit_compile,
             finish=False,
         )
+        if past and not history.epoch:  # all its members had stopped: it is what it was
+            return model, self._of(past)["metrics"], []
         return model, self.objective(model, self.validation, history.history), run.history_rows(model.histories)
 
-    def _history(self, record: Mapping[str, object]) -> list[dict[str, object]]:
-        """Return the epochs of a trial and of those that it was promoted from."""
+    def _history(self, record: Mapping[str, object], which: str) -> list[dict[str, object]]:
+        """Return the epochs, `rows` or those of `members`, of a trial and of those that it was promoted from."""
         past = record["promoted_from"]
-        before = self._history(json.loads(self._file(past, "json").read_text())) if past else []
-        return before + json.loads(self._file(record["trial"], "history.json").read_text())
+        before = self._history(self._of(past), which) if past else []
+        return before + json.loads(self._file(record["trial"], "history.json").read_text())[which]
+
+    def _of(self, trial_id: str) -> dict[str, object]:
+        return json.loads(self._file(trial_id, "json").read_text())
 
     def _model(self, hyperparameters: Mapping[str, object]):
         """Return a fresh model; of an architecture that was compiled before, that one, started over."""
@@ -330,7 +336,7 @@ class _Session:
             "validation": VALIDATION_SHARE,
             "tuning": {"trial": best["trial"], "objective": best["objective"]},
         }
-        rows = self._history(best)
+        rows, model.member_rows = self._history(best, "rows"), self._history(best, "members")
         model.histories.clear()
         model.finish(self.training, jit_compile=self.jit_compile)
         rows += run.history_rows(model.histories)

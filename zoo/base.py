@@ -124,6 +124,7 @@ class AnomalyModel(keras.Model):
         self.phase = _counter("phase", 0)
         self.clock = _counter("clock", 0)  # training steps done: seeds the dropout
         self.seed = _counter("seed", given["seed"])
+        self.main_epochs = _counter("main_epochs", 0)  # what the main phase was trained for
         self.phase_start = _counter("phase_start", 0)  # clock at the start of the phase
         self.steps_per_pass = _counter("steps_per_pass", 1)
 
@@ -136,6 +137,7 @@ class AnomalyModel(keras.Model):
         if not isinstance(columns, (list, tuple)) or not columns or not all(isinstance(c, str) for c in columns):
             raise InputError(f"columns={columns!r} is not possible; expected a list of names or patterns")
         COUNT.check("members", hyperparameters.get("members", 1))
+        Limit(0, 2**31 - 1, whole=True).check("seed", hyperparameters.get("seed", 0))
         for name, limit in cls.limits.items():
             if name in hyperparameters:
                 limit.check(name, hyperparameters[name])
@@ -297,7 +299,7 @@ class AnomalyModel(keras.Model):
         self.infer(tf.zeros((1, len(columns))))
         for phase in self.recipe():
             if phase.watch is not None:
-                weights = list(self.trainable_variables)
+                weights = list(self.watched_weights(phase))
                 self.best[phase.name] = BestEpoch(phase.watch, self.members, self.active, weights)
         self.reset()
         self.built = True
@@ -309,6 +311,10 @@ class AnomalyModel(keras.Model):
     def recipe(self) -> tuple[Phase, ...]:
         """Return the phases of training, in order."""
         raise NotImplementedError
+
+    def watched_weights(self, phase: Phase) -> Sequence[tf.Variable]:
+        """Return the weights whose values of the best epoch are kept of a phase: those that it trains."""
+        return self.trainable_variables
 
     def begin(self, phase: Phase) -> None:
         """Do what has to be done before a phase is trained from its first epoch."""
@@ -342,7 +348,9 @@ class AnomalyModel(keras.Model):
             events: what to train on; labels, if there are any, are not read.
             validation: other events, whose losses are recorded as `val_...` after every epoch.
             epochs: Keras epochs of the main phase, by default the model's own number.
-            initial_epoch: epoch of the main phase to go on from with the present weights; earlier phases are done.
+            initial_epoch: epoch of the main phase to go on from with the present weights; earlier phases are done. From a
+                training with `finish=False`, or from a checkpoint of it, that gives what one training would give; later
+                phases that have run in between shift the random numbers.
             callbacks: Keras callbacks, called in the main phase.
             verbose: Keras' progress bar: 0, 1, 2 or "auto".
             jit_compile: compile the training step with XLA.
@@ -383,8 +391,14 @@ class AnomalyModel(keras.Model):
             self.member_rows = self.member_rows if initial_epoch else []
         for place, phase in enumerate(phases):
             options = {"verbose": verbose}
-            if place == main:
+            if place == main and start == "after":
+                phase = dataclasses.replace(phase, epochs=int(self.main_epochs))
+            elif place == main:
                 phase = phase if epochs is None else dataclasses.replace(phase, epochs=epochs)
+                self.main_epochs.assign(phase.epochs)
+                for later in phases[main + 1 :]:  # what it learnt is of another network now
+                    if later.watch is not None:
+                        self.best[later.name].reset()
                 options |= {"validation_data": held_out, "callbacks": callbacks, "initial_epoch": initial_epoch}
             done = start == "after" if place <= main else not finish
             done = done or not phase.epochs or (place < main and initial_epoch)

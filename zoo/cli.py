@@ -136,12 +136,12 @@ def train(name, data, conversion, out, preset, settings, mass_range, seed, score
     if scored:
         everything = open_events(files, mass_range)
         _write_scores(out / "scores.h5", *scores(out, everything, None), everything, out, " + ".join(map(str, files)))
-    last = json.loads((out / "metrics.json").read_text())["last_epoch"]
+    written = json.loads((out / "metrics.json").read_text())
+    last, best = written["last_epoch"], written.get("best_epoch", {})
     if None in last.values():
         click.echo("Warning: the last losses are not numbers: training diverged; lower learning_rate.", err=True)
     result = {"run": str(out), "events": len(events), "last_epoch": last}
     result |= {"scores": str(out / "scores.h5")} if scored else {}
-    best = json.loads((out / "metrics.json").read_text()).get("best_epoch", {})
     result |= {"best_epoch": best} if best else {}
     say(result, as_json, lambda: f"{out}: trained on {len(events)} events; " + _numbers(last) + _peaks(best, last))
 
@@ -230,22 +230,26 @@ def _peaks(best, last) -> str:
     """Say where the watched terms were largest, and which trainings ended before they were."""
     lines = []
     for phase, one in best.items():
+        if one["best"] != "max":
+            continue
         epochs = [epoch + 1 for epoch in one["epoch"] if epoch is not None]
-        if one["best"] != "max" or not epochs:
+        members, ended = len(one["epoch"]), last["epoch"] + 1
+        if len(epochs) < members:
+            lines.append(
+                f"{phase}: {members - len(epochs)} of {members} never had a number as {one['quantity']}: diverged"
+            )
+        if not epochs:
             continue
         span = (
-            f"epoch {epochs[0]}"
-            if len(epochs) == 1
-            else f"epochs {min(epochs)} to {max(epochs)} of {len(epochs)} members"
+            f"epochs {min(epochs)} to {max(epochs)} of {len(epochs)} members" if members > 1 else f"epoch {epochs[0]}"
         )
-        lines.append(f"\n{phase}: {one['quantity']} was largest at {span}; those weights are kept")
-        first = sum(epoch == 1 for epoch in epochs)
-        if first:
-            lines.append(f"; of {first} in the very first epoch, when nothing is learnt yet: train longer")
-        rising = sum(1 < epoch > last["epoch"] for epoch in epochs)
-        if rising:
-            lines.append(f"; {rising} still rising at the last epoch: the peak was not reached, train longer")
-    return "".join(lines)
+        line = f"{phase}: {one['quantity']} was largest at {span}; those weights are kept"
+        if first := epochs.count(1):
+            line += f"; of {first} in the very first epoch, when nothing is learnt yet: train longer"
+        if ended > 1 and (rising := epochs.count(ended)):
+            line += f"; {rising} still rising at the last epoch: the peak was not reached, train longer"
+        lines.append(line)
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _numbers(values) -> str:

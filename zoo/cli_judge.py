@@ -40,24 +40,30 @@ def evaluate(run, data, kind, mass_range, seed, as_json):
     Events outside the mass range of the run's training are left out, unless --mass-range says otherwise.
     """
     quiet_zoo()
-    from pipelines import metrics
     from zoo.run import read_config
 
     trained_in = read_config(run).get("mass_range")
     events = open_events([data], mass_range or trained_in)
     model, score = scores(run, events, kind)
     _warn_of_duplicates(run, events)
-    found = metrics.evaluate(score, events, seed)
     kind = kind or model.score_kinds[0]
-    found |= {"kind": kind, "members": model.members}
-    if events.has_labels:
-        signs = (1, -1) if kind in model.undirected else (1,)
-        found["improvement"] = {
-            kind if sign > 0 else f"minus {kind}": _improvements(sign * score, events) for sign in signs
-        }
-    if model.members > 1 and found["auc"]:
-        found["auc_members"] = _of_members(model, events, kind)
+    each = model.score(events, kind, per_member=True) if model.members > 1 and events.has_labels else None
+    found = {"kind": kind, "members": model.members, **_judged(score, each, events, seed)}
+    if kind in model.undirected:
+        found["minus"] = {"kind": f"minus {kind}"} | _judged(-score, None if each is None else -each, events, seed)
     say(found, as_json, lambda: _evaluation(found))
+
+
+def _judged(score, each, events, seed):
+    """What `metrics.evaluate` says of a score, the best S/sqrt(B), and how the members' own AUCs (K, N) spread."""
+    from pipelines import metrics
+
+    found = metrics.evaluate(score, events, seed)
+    if events.has_labels:
+        found["improvement"] = _improvements(score, events)
+    if each is not None and found["auc"]:
+        found["auc_members"] = _of_members(each, events)
+    return found
 
 
 def _improvements(score, events):
@@ -71,13 +77,12 @@ def _improvements(score, events):
     return {str(k): metrics.significance_improvement(background, score[events.label == k]) for k in labels}
 
 
-def _of_members(model, events, kind):
+def _of_members(each, events):
     """Mean and standard deviation over members of each signal's AUC."""
     import numpy as np
 
     from pipelines import metrics
 
-    each = model.score(events, kind, per_member=True)
     found = {}
     for k in sorted(set(events.label.tolist()) - {0}):
         areas = [metrics.auc(one[events.label == 0], one[events.label == k]) for one in each]
@@ -116,13 +121,18 @@ def _evaluation(found) -> str:
         lines += [
             f"{names.get(label, label)}: AUC {area:.3f}{band}; signal efficiency {efficiencies} background efficiency"
         ]
-        gains = [(name, one[label]) for name, one in found.get("improvement", {}).items() if label in one]
-        lines += [f"    S/sqrt(B) x {g['improvement']:.2f} +- {g['error']:.2f} by {n}" for n, g in gains]
-    if len(found.get("improvement", {})) > 1:
-        lines += [f"The method gives {found['kind']} no direction: without truth a search looks at both of its tails."]
-    lines += ["Jensen-Shannon distance of the background's mass spectrum (what statistics alone makes):"]
+        if gain := found["improvement"].get(label):
+            lines += [f"    S/sqrt(B) x {gain['improvement']:.2f} +- {gain['error']:.2f}"]
+    whose = "the background's mass spectrum" if found["auc"] else "the mass spectrum of all events"
+    lines += [f"Jensen-Shannon distance of {whose} (what statistics alone makes):"]
     for percentile, at in found["sculpting"].items():
         lines += [f"  {percentile:>4}th percentile  {at['distance']:.3f}  ({at['floor']:.3f} +- {at['floor_std']:.3f})"]
+    if "minus" in found:
+        lines += [
+            "",
+            f"The method gives {found['kind']} no direction: without truth a search looks at both of its tails.",
+        ]
+        lines = [f"By {found['kind']}:", *lines, f"By {found['minus']['kind']}:", _evaluation(found["minus"])]
     return "\n".join(lines)
 
 
@@ -139,11 +149,10 @@ def plot(run, data, out, kind, mass_range, seed, as_json):
     quiet_zoo()
     from pipelines.outputs import check_new
     from zoo import figures
-    from zoo.run import load, read_config
+    from zoo.run import read_config
 
     check_new(out)
     trained_in = read_config(run).get("mass_range")
-    figures.check_drawable(load(run), kind)
     events = None if data is None else open_events([data], mass_range or trained_in)
     found = {"out": str(out), "files": figures.draw(run, out, events, kind, seed)}
     say(found, as_json, lambda: f"{out}: " + ", ".join(file for file in found["files"] if file.endswith(".png")))

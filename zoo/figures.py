@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,36 +25,50 @@ def draw(
     """Draw every figure that a run's model has into a new folder, each with the numbers behind it.
 
     Of the training: `history` (terms of the loss per epoch), `peak` (the watched quantity, with each member's best epoch).
-    With events also: `errors` (reconstruction errors, log-log, with ratios), `observables` (input and reconstructed, with
-    median pulls), `roc` (of `kind`, if there are labels; both directions, if the method gives it none), `scan` (the latent
-    space against the mass, if the model has a decoder of both). Of each class at most 100,000 events, drawn by `seed`.
+    With events also: `errors` (reconstruction errors, log-log, with ratios; weighted if the events are), `observables`
+    (input and reconstructed, with median pulls; of several members the first, since their mean is no event),
+    `observables_with_mass` (the same by a second decoder that takes the mass), `roc` (of `kind`, if there are labels; both
+    directions, if the method gives it none), `scan` (the latent space against the mass). Of each class at most 100,000
+    events are drawn, chosen by `seed`. A figure that these events do not allow is left out, with a warning that says why.
 
-    Returns the names of the files. Raises `InputError` if `run` is none, for events without its columns, or if `out` exists.
+    Returns the names of the files. Raises `InputError` if `run` is none or damaged, for an unknown `kind`, for events
+    without its columns, or if `out` exists.
     """
     run, model = Path(run), runs.load(run)
+    if kind is not None and kind not in model.score_kinds:
+        raise InputError(f"score kind {kind!r} is not known; {type(model).__name__} has {', '.join(model.score_kinds)}")
     with new_directory(out) as part:
         _draw_training(run, model, part)
         if events is not None:
             classes = _classes(events, seed)
-            _draw_events(model, classes, part, kind)
-            if (
-                hasattr(model, "scan")
-                and model.hyperparameter("latent_dim") == 1
-                and model.hyperparameter("decoder_epochs")
-            ):
-                _draw_scan(model, classes, part)
+            drawn = [_draw_errors, _draw_observables]
+            drawn += [_draw_roc] if "background" in classes and len(classes) > 1 else []
+            drawn += [_draw_scan] if _decodes_mass(model) and model.hyperparameter("latent_dim") == 1 else []
+            for figure in drawn:
+                try:
+                    figure(model, classes, part, kind)
+                except InputError as error:
+                    name = figure.__name__.removeprefix("_draw_")
+                    warnings.warn(f"{events.name}: no figure {name!r}: {error}", stacklevel=2)
         return sorted(path.name for path in part.iterdir())
 
 
 def _draw_training(run: Path, model, part: Path) -> None:
     rows, members = _table(run / "history.csv"), _table(run / "members.csv")
-    plots.plot_history(rows, part / "history.png", members=_by_phase(members, model.members))
+    each = _by_phase(run / "members.csv", members, model.members)
+    plots.plot_history(rows, part / "history.png", members=each or None)
     for phase, best in model.best_epochs().items():
-        terms = members or rows
-        values = [row.get(best["quantity"], np.nan) for row in terms if row["phase"] == phase]
-        if values and best["best"] == "max":
-            values = np.array(values, float).reshape(-1, model.members)
-            plots.plot_peak(values, part / "peak.png", best=best["epoch"], label=best["quantity"])
+        if best["best"] != "max":
+            continue
+        alone = [row.get(best["quantity"], np.nan) for row in rows if row["phase"] == phase]
+        values = each.get(phase, {}).get(best["quantity"]) if model.members > 1 else np.array(alone)
+        if values is None or not len(values):
+            continue
+        values = np.reshape(values, (len(values), -1))
+        seen = np.isfinite(values).any(axis=0)  # others diverged at once
+        if seen.any():
+            epochs = [epoch for epoch, one in zip(best["epoch"], seen) if one]
+            plots.plot_peak(values[:, seen], part / "peak.png", best=epochs, label=best["quantity"])
 
 
 def _table(path: Path) -> list[dict[str, object]]:
@@ -61,16 +76,19 @@ def _table(path: Path) -> list[dict[str, object]]:
         return []
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
-    return [{k: v if k == "phase" else float(v) for k, v in row.items() if v not in ("", None)} for row in rows]
+    try:
+        return [{k: v if k == "phase" else float(v) for k, v in row.items() if v not in ("", None)} for row in rows]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error}), expected a table of numbers; train again") from None
 
 
-def _by_phase(rows, members: int) -> Mapping[str, Mapping[str, np.ndarray]] | None:
+def _by_phase(path: Path, rows, members: int) -> dict[str, dict[str, np.ndarray]]:
     """Phase -> term -> (epochs, K)."""
-    if not rows:
-        return None
     found = {}
-    for phase in dict.fromkeys(row["phase"] for row in rows):
-        its = [row for row in rows if row["phase"] == phase]
+    for phase in dict.fromkeys(row.get("phase") for row in rows):
+        its = [row for row in rows if row.get("phase") == phase]
+        if len(its) % members:
+            raise InputError(f"{path}: damaged ({len(its)} rows of {phase} for {members} members); train again")
         terms = dict.fromkeys(term for row in its for term in row if term not in ("phase", "epoch", "member"))
         found[phase] = {t: np.reshape([row.get(t, np.nan) for row in its], (-1, members)) for t in terms}
     return found
@@ -81,38 +99,43 @@ def _classes(events: Events, seed: int) -> dict[str, Events]:
     if not events.has_labels:
         parts = {"data": events}
     else:
-        names = events.about.label_names
         labels = sorted(set(events.label.tolist()))
-        parts = {"background" if not k else names.get(k, f"signal {k}"): events.select(label=k) for k in labels}
+        names = {k: events.about.label_names.get(k, f"signal {k}") if k else "background" for k in labels}
+        if len(set(names.values())) < len(names):
+            names = {k: f"{name} ({k})" if k else name for k, name in names.items()}
+        parts = {names[k]: events.select(label=k) for k in labels}
     return {name: part.sample(min(len(part), MOST), seed=seed) for name, part in parts.items()}
 
 
-def _draw_events(model, classes: Mapping[str, Events], part: Path, kind: str | None) -> None:
+def _draw_errors(model, classes: Mapping[str, Events], part: Path, kind: str | None) -> None:
     errors = next((one for one in ERRORS if one in model.score_kinds), None)
     if errors:
         samples = {name: model.score(events, errors) for name, events in classes.items()}
-        plots.plot_errors(samples, part / "errors.png", xlabel=errors, normalise=True)
-        found = {name: model.results(events, ["reconstructed"])["reconstructed"] for name, events in classes.items()}
-        original = [events.read("features", model.resolved_columns) for events in classes.values()]
-        made = [one[0] if model.lead else one for one in found.values()]  # of members the first: their mean is no event
-        label_of = np.repeat(np.arange(len(classes)), [len(one) for one in original])
-        names = dict(enumerate(classes))
-        plots.plot_observables(
-            np.concatenate(original),
-            np.concatenate(made),
-            model.resolved_columns,
-            label_of,
-            part / "observables.png",
-            names=names,
-        )
-    if "background" in classes and len(classes) > 1:
-        kind = kind or model.score_kinds[0]
-        scores = {name: model.score(events, kind, per_member=bool(model.lead)) for name, events in classes.items()}
-        background = scores.pop("background")
-        plots.plot_roc(background, scores, part / "roc.png", both=kind in model.undirected)
+        weights = {name: events.weight for name, events in classes.items() if events.has("weight")}
+        plots.plot_errors(samples, part / "errors.png", weights=weights, xlabel=errors, normalise=True)
 
 
-def _draw_scan(model, classes: Mapping[str, Events], part: Path) -> None:
+def _draw_observables(model, classes: Mapping[str, Events], part: Path, kind: str | None) -> None:
+    original = np.concatenate([events.read("features", model.resolved_columns) for events in classes.values()])
+    label_of = np.repeat(np.arange(len(classes)), [len(events) for events in classes.values()])
+    ways = {"observables": lambda events: model.results(events, ["reconstructed"])["reconstructed"]}
+    if _decodes_mass(model):
+        ways["observables_with_mass"] = model.regenerate
+    for name, way in ways.items():
+        made = [way(events) for events in classes.values()]
+        first = np.concatenate([one[0] if model.lead else one for one in made])
+        path, names = part / f"{name}.png", dict(enumerate(classes))
+        plots.plot_observables(original, first, model.resolved_columns, label_of, path, names=names)
+
+
+def _draw_roc(model, classes: Mapping[str, Events], part: Path, kind: str | None) -> None:
+    kind = kind or model.score_kinds[0]
+    scores = {name: model.score(events, kind, per_member=bool(model.lead)) for name, events in classes.items()}
+    background = scores.pop("background")
+    plots.plot_roc(background, scores, part / "roc.png", both=kind in model.undirected)
+
+
+def _draw_scan(model, classes: Mapping[str, Events], part: Path, kind: str | None) -> None:
     first, *signals = classes
     scan = model.scan(classes[first])
     latent = {name: model.results(events, ["latent"])["latent"] for name, events in classes.items()}
@@ -125,7 +148,5 @@ def _draw_scan(model, classes: Mapping[str, Events], part: Path) -> None:
     plots.plot_scan(scan["z"], scan["mass"], scan["observables"], part / "scan.png", regions=regions, truth=truth)
 
 
-def check_drawable(model, kind: str | None) -> None:
-    """Raise `InputError` for a score kind that the model does not have, before anything is drawn."""
-    if kind is not None and kind not in model.score_kinds:
-        raise InputError(f"score kind {kind!r} is not known; {type(model).__name__} has {', '.join(model.score_kinds)}")
+def _decodes_mass(model) -> bool:
+    return hasattr(model, "regenerate") and model.hyperparameter("decoder_epochs") > 0

@@ -20,6 +20,15 @@ def rms_distance(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(tf.maximum(tf.reduce_mean(tf.square(x - y), axis=-1), 1e-12))
 
 
+def mean_squared_error(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Mean squared difference over features, 1/F sum_f (x_f - y_f)^2; shapes as `rms_distance`.
+
+    >>> mean_squared_error(tf.zeros((1, 4)), tf.fill((1, 4), 2.0)).numpy().tolist()
+    [4.0]
+    """
+    return tf.reduce_mean(tf.square(x - y), axis=-1)
+
+
 def distance_correlation(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """DisCo: the squared distance correlation of two samples, exact, in O(B^1.5) time and O(B) memory.
 

@@ -108,7 +108,9 @@ def get(name: str, preset: str | None = None, **hyperparameters: object):
     chosen = dict(model.presets.get(preset, {})) | hyperparameters
     several = model.dials if chosen.get("members", 1) != 1 else ()  # each member may have its own
     given = {
-        key: _each(value) if key in several and np.ndim(value) else _shaped(key, value, valid[key])
+        key: _each(value)
+        if key in several and isinstance(value, (list, tuple, np.ndarray))
+        else _shaped(key, value, valid[key])
         for key, value in hyperparameters.items()
     }
     return model(**dict(model.presets.get(preset, {})) | given)

@@ -47,7 +47,7 @@ def state_of(model) -> dict[str, tf.Variable]:
         "trainable": model.trainable_variables,
         "fixed": [v for v in model.non_trainable_variables if not _is_passing(model, v)],
         "scaler": model.scaler.variables,
-        "training": [model.clock],
+        "training": [model.clock, model.main_epochs],
         **{f"best_{phase}": best.variables for phase, best in model.best.items()},
         **{f"optimizer{i}": optimizer.variables for i, optimizer in enumerate(model.optimizers)},
     }
@@ -59,7 +59,7 @@ def _is_passing(model, variable) -> bool:
     kept = {id(v) for v in model.scaler.variables}
     kept |= {id(v) for metric in model.metrics for v in metric.variables}
     kept |= {id(v) for v in (*model.dial.values(), model.phase, model.clock, model.seed)}
-    kept |= {id(v) for v in (model.phase_start, model.steps_per_pass, model.active)}
+    kept |= {id(v) for v in (model.phase_start, model.steps_per_pass, model.active, model.main_epochs)}
     kept |= {id(v) for best in model.best.values() for v in best.variables}
     kept |= {id(v) for optimizer in model.optimizers for v in optimizer.variables}
     return id(variable) in kept

@@ -12,7 +12,7 @@ from pipelines.plots.arrays import TAILS, finite, named, of_events
 from pipelines.plots.page import legend, look, page, shown
 from pipelines.plots.record import target
 
-MINIMUM = 10  # background events that must pass for a working point to count
+MINIMUM = 10  # background events that must pass for a working point to count, as `pipelines.metrics.LEAST`
 DIRECTIONS = {"score": 1.0, "minus score": -1.0}
 BANDS = {"std": "mean ± std", "members": "members, 68 %"}
 

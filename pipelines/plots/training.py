@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.plots.arrays import TAILS, finite
+from pipelines.plots.arrays import TAILS
 from pipelines.plots.page import legend, page, shown
 from pipelines.plots.record import plain, target
 
@@ -149,11 +149,20 @@ def plot_peak(
     path, values = target(path), np.asarray(values, np.float64)
     if values.ndim not in (1, 2) or not values.size:
         raise InputError(f"{label}: shape {values.shape}, expected (epochs,) or (epochs, members), not empty")
-    values = finite(label, values).reshape(len(values), -1)
+    values = values.reshape(len(values), -1)
+    values = np.where(np.isfinite(values), values, np.nan)  # gaps
+    if np.isnan(values).all(axis=0).any():
+        raise InputError(f"{label}: no value of a member is a number; leave that member out")
     best = None if best is None else _epochs(best, *values.shape)
-    peak = values.argmax(axis=0)
+    peak = np.where(np.isnan(values), -np.inf, values).argmax(axis=0)
     last = peak == len(values) - 1
-    arrays = {"label": label, "values": values, "peak": peak, "peak_value": values.max(axis=0), "peak_is_last": last}
+    arrays = {
+        "label": label,
+        "values": values,
+        "peak": peak,
+        "peak_value": np.nanmax(values, axis=0),
+        "peak_is_last": last,
+    }
     numbers = plain(arrays | {"best": best})
     with page(path, numbers, (9, 6.5)) as figure:
         axis = figure.subplots()
@@ -177,7 +186,7 @@ def _draw_peak(axis, values, peak, best, label):
     if len(members) > 1:
         axis.plot(values, color="C0", lw=0.7, alpha=0.6)
         axis.plot([], [], color="C0", lw=0.7, alpha=0.6, label="members")
-        axis.plot(values.mean(axis=1), color="black", lw=2.2, label="mean")
+        axis.plot(np.nanmean(values, axis=1), color="black", lw=2.2, label="mean")
     else:
         axis.plot(values, color="C0", lw=2.2, label=label)
     where = f"epoch {peak[0]}" if len(set(peak)) == 1 else f"epochs {peak.min()} to {peak.max()}"

@@ -19,6 +19,7 @@ from pipelines.selection import MeanOne
 from zoo.base import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, SCALING, AnomalyModel, Limit, Phase
 from zoo.keras import keras
 from zoo.layers import leaky_relu
+from zoo.losses import mean_squared_error
 from zoo.registry import register
 
 # Table I without what the report dropped, and without the mass that is searched for bumps
@@ -315,11 +316,6 @@ class AE(AnomalyModel):
             "regularised": "alternate" if layers > 1 else "all",
             "learning_rate": hp.Choice("learning_rate", LEARNING_RATES),
         }
-
-
-def mean_squared_error(x, reconstruction):
-    """The report's reconstruction error: 1/F sum_f (x_f - x'_f)^2 of (..., F)."""
-    return tf.reduce_mean(tf.square(x - reconstruction), -1)
 
 
 def _activation(hp, layer: str) -> str:

@@ -27,6 +27,7 @@ from zoo.base import (
 )
 from zoo.keras import keras
 from zoo.layers import normal, product, selu
+from zoo.losses import mean_squared_error
 from zoo.registry import register
 
 # m_j, tau_2/tau_1 and tau_3/tau_2 of the two jets, the heavier one first
@@ -94,7 +95,8 @@ class BumpHuntingVAE(AnomalyModel):
         mass_width: relative width of the mass in step two.
         batch_size: events per step.
         members: independently seeded copies trained together; their mean score is the score.
-        seed: fixes weights, random numbers, and the order of events.
+        seed: fixes weights, random numbers, and the order of events. Members have the seeds that follow: for another
+            group take one that is K away.
 
     Raises `InputError` naming a hyperparameter out of range.
 
@@ -150,7 +152,8 @@ class BumpHuntingVAE(AnomalyModel):
             count, total, squares = count + len(mass), total + mass.sum(), squares + (mass**2).sum()
         mean = total / count
         self.mass_mean.assign(3000.0 + mean)
-        self.mass_std.assign(max(squares / count - mean**2, 0.0) ** 0.5 or 1.0)
+        std, smear = max(squares / count - mean**2, 0.0) ** 0.5, 0.025 * abs(3000.0 + mean)
+        self.mass_std.assign(std if std > 1e-4 * smear else smear or 1.0)  # of one mass, what step two makes of it
 
     def make(self, width):
         hp, lead = self.hyperparameter, self.lead
@@ -189,9 +192,10 @@ class BumpHuntingVAE(AnomalyModel):
 
     # -- training ------------------------------------------------------------------------------------
 
+    def watched_weights(self, phase):
+        return self.vae_weights if phase.name == "vae" else self.mass_decoder.trainable_variables
+
     def begin(self, phase):
-        if phase.name == "vae":
-            self.best["decoder"].reset()  # what was decoded is no longer what it was
         if phase.name == "decoder":
             self.begin_anew(self.mass_decoder.trainable_variables, [self.decoder_optimizer])
 
@@ -232,20 +236,20 @@ class BumpHuntingVAE(AnomalyModel):
         mass = mass * (1.0 + self.value("mass_width", 1) * normal(tf.shape(mass), seeds, use=1))
         inputs = self._with_mass(self._draw(*self._encode(x), seeds), mass)
         with tf.GradientTape() as tape:
-            losses = tf.reduce_mean(batch["weight"] * _mean_squared_error(x, self.mass_decoder(inputs)), -1)
+            losses = tf.reduce_mean(batch["weight"] * mean_squared_error(x, self.mass_decoder(inputs)), -1)
             loss = tf.reduce_sum(losses)
         self.decoder_optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
         return {"loss": losses}
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, batch):
-        return self.record(**self._terms(batch, self.seeds))  # the same random numbers at every epoch
+        return self.record(**self._terms(batch, self.seeds))  # the same random numbers at every epoch (and batch)
 
     def _terms(self, batch, seeds):
         """Loss and its two terms, () or (K,) each."""
         x, w = batch["features"], batch["weight"]
         mean, log_var = self._encode(x)
-        reconstruction = tf.reduce_mean(w * _mean_squared_error(x, self.decoder(self._draw(mean, log_var, seeds))), -1)
+        reconstruction = tf.reduce_mean(w * mean_squared_error(x, self.decoder(self._draw(mean, log_var, seeds))), -1)
         kl = tf.reduce_mean(w * _kl(mean, log_var), -1)
         return {"loss": self.value("alpha") * reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
 
@@ -273,7 +277,7 @@ class BumpHuntingVAE(AnomalyModel):
             "mean2": tf.reduce_sum(tf.square(mean), -1),
             "median2": tf.reduce_sum(tf.square(mean - self.latent_median[..., None, :]), -1),
             "log_var": tf.reduce_sum(log_var, -1),
-            "reconstruction": _mean_squared_error(x, decoded),
+            "reconstruction": mean_squared_error(x, decoded),
             "rarity": self._rarity(kl),
             "reconstructed": self.scaler.inverse(decoded),
             "latent": mean,
@@ -300,15 +304,27 @@ class BumpHuntingVAE(AnomalyModel):
 
         Raises `InputError` for other shapes, or if there is no new decoder (decoder_epochs=0, or not trained).
         """
-        if not self.resolved_columns or (self.best["decoder"].epoch.numpy() < 0).any():
-            raise InputError("this model has no trained decoder of (z, m_jj); fit it with decoder_epochs > 0")
         latent = self.hyperparameter("latent_dim")
         z = np.asarray(z, np.float32)
         z, mass = z[:, None] if z.ndim == 1 else z, np.asarray(mass, np.float32)
         if z.ndim != 2 or z.shape[1] != latent or mass.shape != z.shape[:1]:
             raise InputError(f"z {z.shape} and mass {mass.shape}, expected (N, {latent}) and (N,)")
-        z = np.broadcast_to(z, (*self.lead, *z.shape))
+        return self._decode_with_mass(np.broadcast_to(z, (*self.lead, *z.shape)), mass)
+
+    def _decode_with_mass(self, z, mass):
+        if not self.resolved_columns or (self.best["decoder"].epoch.numpy() < 0).any():
+            raise InputError("this model has no trained decoder of (z, m_jj); fit it with decoder_epochs > 0")
         return self.scaler.inverse(self.mass_decoder(self._with_mass(tf.constant(z), tf.constant(mass)))).numpy()
+
+    def regenerate(self, events) -> np.ndarray:
+        """Return what the new decoder makes of events, (N, F) or (K, N, F): of a number drawn from N(z_i, sigma_i), and m_jj.
+
+        The numbers are drawn by `seed`. Raises `InputError` as `generate`.
+        """
+        found = self.results(events, ["latent", "latent_log_var"])
+        rng = np.random.default_rng(self.hyperparameter("seed"))
+        drawn = rng.standard_normal(found["latent"].shape, dtype=np.float32)
+        return self._decode_with_mass(found["latent"] + np.exp(found["latent_log_var"] / 2) * drawn, events.mass)
 
     def scan(self, events, points: tuple[int, int] = (60, 60), member: int = 0) -> dict[str, object]:
         """Return the observables that the new decoder of one member generates all over (z, m_jj), as in figure 4.
@@ -354,7 +370,3 @@ class BumpHuntingVAE(AnomalyModel):
 def _kl(mean, log_var):
     """Divergence of N(mean, exp(log_var)) from N(0, 1), eq. 1, summed over the latent space (..., B, latent_dim)."""
     return 0.5 * tf.reduce_sum(tf.square(mean) + tf.exp(log_var) - 1.0 - log_var, -1)
-
-
-def _mean_squared_error(x, reconstruction):
-    return tf.reduce_mean(tf.square(x - reconstruction), -1)
