@@ -101,3 +101,10 @@ def test_normal_numbers_are_standard_normal_and_independent():
     for other in (other_use, other_seed, np.roll(z, 1)):
         assert abs(np.corrcoef(z, other)[0, 1]) < 5 / np.sqrt(len(z))
         assert abs(np.corrcoef(z**2, other**2)[0, 1]) < 5 / np.sqrt(len(z))
+
+
+@pytest.mark.parametrize("lead", [(), (3,)])
+def test_plus_adds_each_members_own_bias(lead):
+    x, bias = np.random.default_rng(0).normal(size=(*lead, 5, 4)), np.random.default_rng(1).normal(size=(*lead, 4))
+    found = layers.plus(tf.constant(x), tf.constant(bias))
+    np.testing.assert_array_equal(found, x + (bias[:, None] if lead else bias))

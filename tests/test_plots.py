@@ -333,8 +333,13 @@ def test_a_best_epoch_that_is_none_is_refused(best, tmp_path):
         plot_peak(np.ones((4, 3)), tmp_path / "a.png", best=best)
 
 
+def test_what_is_no_number_is_a_gap_beside_the_peak(tmp_path):
+    found = plot_peak([[1.0, np.nan], [3.0, 2.0], [np.nan, 1.0]], tmp_path / "a.png")
+    assert found["peak"] == [1, 1] and found["peak_value"] == [3.0, 2.0]
+
+
 @pytest.mark.parametrize("values, message", [
-    ([1.0, np.nan], "KL: 1 of 2 values are NaN or infinite"),
+    ([[1.0, np.nan], [2.0, np.inf]], "KL: no value of a member is a number"),
     ([], r"KL: shape \(0,\)"),
     (np.ones((2, 2, 2)), r"KL: shape \(2, 2, 2\)"),
 ])  # fmt: skip

@@ -37,6 +37,8 @@ def draw(
     run, model = Path(run), runs.load(run)
     if kind is not None and kind not in model.score_kinds:
         raise InputError(f"score kind {kind!r} is not known; {type(model).__name__} has {', '.join(model.score_kinds)}")
+    if events is not None:
+        events.take(np.arange(min(1, len(events)))).read("features", model.resolved_columns)  # has it the columns?
     with new_directory(out) as part:
         _draw_training(run, model, part)
         if events is not None:

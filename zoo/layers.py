@@ -19,6 +19,18 @@ def glorot_uniform(shape: tuple[int, ...], seed: tuple[int, int]) -> tf.Tensor:
     return tf.random.stateless_uniform(shape, seed, -limit, limit)
 
 
+def plus(x: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """x + bias for (..., B, H) and (H,) or, of members, (K, H).
+
+    A plain bias stays one-dimensional: TensorFlow's optimiser of exported graphs fuses it into the product, and refuses any
+    other when the graph is run.
+
+    >>> plus(tf.zeros((3, 5, 4)), tf.ones((3, 4))).shape
+    TensorShape([3, 5, 4])
+    """
+    return x + (bias if bias.shape.rank == 1 else bias[..., None, :])
+
+
 def leaky_relu(x: tf.Tensor, slope: tf.Tensor | float) -> tf.Tensor:
     """max(x, slope x), with a slope in [0, 1] that may be a variable.
 

@@ -18,7 +18,7 @@ from pipelines.layout import match_columns
 from pipelines.selection import MeanOne
 from zoo.base import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, SCALING, AnomalyModel, Limit, Phase
 from zoo.keras import keras
-from zoo.layers import leaky_relu
+from zoo.layers import leaky_relu, plus
 from zoo.losses import mean_squared_error
 from zoo.registry import register
 
@@ -57,7 +57,7 @@ class Autoencoder(keras.layers.Layer):
         """Outputs (B, U) of all layers: `latent` is the index of the latent space, the last is the reconstruction."""
         outputs = []
         for kernel, bias, activation in zip(self.kernels, self.biases, self.activations):
-            x = ACTIVATIONS[activation](x @ kernel + bias[..., None, :], slope)
+            x = ACTIVATIONS[activation](plus(x @ kernel, bias), slope)
             outputs.append(x)
         return outputs
 

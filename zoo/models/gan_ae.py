@@ -14,7 +14,7 @@ import tensorflow as tf
 from pipelines.selection import FlatMass
 from zoo.base import COUNT, COUNT_OR_ZERO, FLAG, FRACTION, NOT_NEGATIVE, POSITIVE, SCALING, AnomalyModel, Limit, Phase
 from zoo.keras import keras
-from zoo.layers import dropout, leaky_relu
+from zoo.layers import dropout, leaky_relu, plus
 from zoo.losses import distance_correlation, rms_distance
 from zoo.registry import register
 
@@ -57,14 +57,14 @@ class Autoencoder(keras.layers.Layer):
 
     def encode(self, x, slope, drop=lambda h, use: h):
         """Latent (B, latent_dim) of scaled features (B, F)."""
-        h = drop(leaky_relu(x @ self.kernels[0] + self.biases[0][..., None, :], slope), 0)
-        return h @ self.kernels[1] + self.biases[1][..., None, :]
+        h = drop(leaky_relu(plus(x @ self.kernels[0], self.biases[0]), slope), 0)
+        return plus(h @ self.kernels[1], self.biases[1])
 
     def decode(self, z, slope, drop=lambda h, use: h):
         """Scaled features (B, F) of a latent."""
         first, second = self.kernels if self.decoder == "tied" else self.frozen
-        h = drop(leaky_relu(tf.matmul(z, second, transpose_b=True) + self.biases[2][..., None, :], slope), 1)
-        return tf.matmul(h, first, transpose_b=True) + self.biases[3][..., None, :]
+        h = drop(leaky_relu(plus(tf.matmul(z, second, transpose_b=True), self.biases[2]), slope), 1)
+        return plus(tf.matmul(h, first, transpose_b=True), self.biases[3])
 
     def call(self, x, slope, drop=lambda h, use: h):
         return self.decode(self.encode(x, slope, drop), slope, drop)
@@ -86,8 +86,8 @@ class Discriminator(keras.layers.Layer):
     def call(self, x, slope, drop=lambda h, use: h):
         *hidden, (kernel, bias) = zip(self.kernels, self.biases)
         for use, (w, b) in enumerate(hidden):
-            x = drop(leaky_relu(x @ w + b[..., None, :], slope), use)
-        return tf.squeeze(x @ kernel + bias[..., None, :], -1)
+            x = drop(leaky_relu(plus(x @ w, b), slope), use)
+        return tf.squeeze(plus(x @ kernel, bias), -1)
 
 
 @register("gan_ae")

@@ -26,7 +26,7 @@ from zoo.base import (
     Watch,
 )
 from zoo.keras import keras
-from zoo.layers import normal, product, selu
+from zoo.layers import normal, plus, product, selu
 from zoo.losses import mean_squared_error
 from zoo.registry import register
 
@@ -54,8 +54,8 @@ class Network(keras.layers.Layer):
     def call(self, x):
         *hidden, (kernel, bias) = zip(self.kernels, self.biases)
         for w, b in hidden:
-            x = selu(product(x, w) + b[..., None, :])
-        return product(x, kernel) + bias[..., None, :]
+            x = selu(plus(product(x, w), b))
+        return plus(product(x, kernel), bias)
 
 
 @register("vae")
