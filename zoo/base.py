@@ -95,9 +95,8 @@ class AnomalyModel(keras.Model):
     score_kinds: ClassVar[tuple[str, ...]] = ()
     dials: ClassVar[tuple[str, ...]] = ()
     shared: ClassVar[tuple[str, ...]] = ()
-    undirected: ClassVar[
-        tuple[str, ...]
-    ] = ()  # score kinds whose direction the method does not give: look at both tails
+    # score kinds whose direction the method does not give: look at both tails
+    undirected: ClassVar[tuple[str, ...]] = ()
     stochastic: ClassVar[bool] = False  # whether validation draws random numbers
     limits: ClassVar[Mapping[str, Limit]] = {}
 

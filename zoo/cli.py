@@ -195,21 +195,21 @@ def score(run, data, out, kind):
 
     check_new(out)
     events = open_events([data], None)
-    model, found = scores(run, events, kind)
-    _write_scores(out, model, found, events, run, data, kind)
-    click.echo(f"{out}: {len(found)} scores, median {np.median(found):.4g}")
+    model, each = scores(run, events, kind)
+    _write_scores(out, model, each, events, run, data, kind)
+    click.echo(f"{out}: {len(events)} scores, median {np.median(each.mean(axis=0)):.4g}")
 
 
-def _write_scores(out, model, found, events, run, data, kind=None) -> None:
+def _write_scores(out, model, each, events, run, data, kind=None) -> None:
     import h5py
 
     from pipelines.outputs import new_disk
 
     about = {"model": model.zoo_name, "run": str(run), "data": str(data), "kind": kind or model.score_kinds[0]}
     with new_disk(out) as disk, h5py.File(disk, "w") as file:
-        file["score"], file["mass"] = found, events.mass
-        if model.members > 1:
-            file["score_std"] = model.score_std(events, kind)
+        file["score"], file["mass"] = each.mean(axis=0), events.mass
+        if len(each) > 1:
+            file["score_std"] = each.std(axis=0)
         file.attrs.update(about)
 
 

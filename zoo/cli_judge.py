@@ -11,17 +11,19 @@ from zoo.terminal import JSON, MASS_RANGE, SEED, open_events, quiet_zoo, say
 
 
 def scores(run, events, kind):
-    """Return the model of a run and its scores of events; raises `InputError` if any is not a number."""
+    """Return the model of a run and its members' scores (K, N) of events; raises `InputError` if any is not a number."""
     import numpy as np
 
     import zoo
 
     model = zoo.load(run)
-    found = model.score(events, kind)
-    bad = int(np.sum(~np.isfinite(found)))
+    found = model.score(events, kind, per_member=True)
+    bad = int(np.sum(~np.isfinite(found).all(axis=0)))
     if bad:
+        whose = [str(k) for k, one in enumerate(found) if not np.isfinite(one).all()]
+        which = f" (of members {', '.join(whose)})" if len(found) > 1 else ""
         raise InputError(
-            f"{run}: {bad} of {len(found)} scores are NaN or infinite; "
+            f"{run}: {bad} of {found.shape[1]} scores are NaN or infinite{which}; "
             f"see {run}/history.csv whether its training diverged, and train with a lower learning_rate"
         )
     return model, found
@@ -44,24 +46,24 @@ def evaluate(run, data, kind, mass_range, seed, as_json):
 
     trained_in = read_config(run).get("mass_range")
     events = open_events([data], mass_range or trained_in)
-    model, score = scores(run, events, kind)
+    model, each = scores(run, events, kind)
     _warn_of_duplicates(run, events)
     kind = kind or model.score_kinds[0]
-    each = model.score(events, kind, per_member=True) if model.members > 1 and events.has_labels else None
-    found = {"kind": kind, "members": model.members, **_judged(score, each, events, seed)}
+    found = {"kind": kind, "members": model.members, **_judged(each, events, seed)}
     if kind in model.undirected:
-        found["minus"] = {"kind": f"minus {kind}"} | _judged(-score, None if each is None else -each, events, seed)
+        found["minus"] = {"kind": f"minus {kind}"} | _judged(-each, events, seed)
     say(found, as_json, lambda: _evaluation(found))
 
 
-def _judged(score, each, events, seed):
-    """What `metrics.evaluate` says of a score, the best S/sqrt(B), and how the members' own AUCs (K, N) spread."""
+def _judged(each, events, seed):
+    """What `metrics.evaluate` says of the mean of scores (K, N), its best S/sqrt(B), and how the members' AUCs spread."""
     from pipelines import metrics
 
+    score = each.mean(axis=0)
     found = metrics.evaluate(score, events, seed)
     if events.has_labels:
         found["improvement"] = _improvements(score, events)
-    if each is not None and found["auc"]:
+    if len(each) > 1 and found["auc"]:
         found["auc_members"] = _of_members(each, events)
     return found
 
