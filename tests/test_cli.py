@@ -18,7 +18,7 @@ from click.testing import CliRunner
 import pipelines
 import tuning.cli
 import zoo.cli
-from pipelines import metrics
+from pipelines import leaderboard, metrics
 
 SMALL = "--no-xla --set ae_units=16 --set d_units=16,8 --set latent_dim=4 --set batch_size=256"
 SHORT = f"{SMALL} --set cycles=2 --set d_epochs=1 --set ae_epochs=1 --set pretraining_epochs=1"
@@ -182,6 +182,20 @@ def test_evaluate_of_a_score_without_direction_names_both_and_the_members(group,
     assert found["minus"]["sculpting"] != found["sculpting"] and found["minus"]["kind"] == "minus kl"
     found = json.loads(output(f"zoo evaluate {group[0]} --data lhco_sim_test --kind rarity --json"))
     assert "minus" not in found and found["members"] == 3
+
+
+def test_evaluate_writes_rows_that_the_leaderboard_reads(trained, group, output, command, tmp_path):
+    found = json.loads(output(f"zoo evaluate {trained} --data lhco_sim_test --table a.csv --channel 1 --json"))
+    output(f"zoo evaluate {group[0]} --data lhco_sim_test --table b.csv --channel 1 --name VAE")
+    rows = leaderboard.read([tmp_path / "a.csv", tmp_path / "b.csv"])
+    assert rows.models == ("run", "VAE", "VAE -kl") and rows.pairs == (("two-prong", "1"), ("three-prong", "1"))
+    assert rows.values[0, 0] == pytest.approx(found["auc"]["1"]) and (rows.errors[:, 0] > 0).all()
+    np.testing.assert_allclose(rows.values[2:4, 0], 1 - rows.values[4:6, 0], atol=1e-6)  # the other direction
+    for options in ("--table c.csv", "--channel 1", "--name VAE"):
+        code, out, err = command(f"zoo evaluate {trained} --data lhco_sim_test {options}")
+        assert code == 2 and out == "" and "add the one that is missing" in err and err.count("\n") == 1
+    code, _, err = command(f"zoo evaluate {trained} --data lhco_sim_train --table c.csv --channel 1")
+    assert code == 2 and "no labels" in err and not (tmp_path / "c.csv").exists()
 
 
 def test_plot_draws_the_figures_of_a_run(group, output, tmp_path):

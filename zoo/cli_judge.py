@@ -33,17 +33,31 @@ def scores(run, events, kind):
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", required=True, help="Events file with labels, or an embedded sample's name.")
 @click.option("--kind", help="Score kind; the model's default otherwise.")
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path),
+    help="New CSV with the run's rows for `zoo leaderboard`; needs --channel.",
+)
+@click.option("--channel", help="Channel of these events in that table, as 2b.")
+@click.option("--name", help="Model's name in that table; the folder's otherwise.")
 @MASS_RANGE
 @SEED
 @JSON
-def evaluate(run, data, kind, mass_range, seed, as_json):
+def evaluate(run, data, kind, table, channel, name, mass_range, seed, as_json):
     """Judge a trained RUN with truth: AUC, signal efficiencies, mass sculpting.
 
     Events outside the mass range of the run's training are left out, unless --mass-range says otherwise.
     """
     quiet_zoo()
+    from pipelines.outputs import check_new
     from zoo.run import read_config
 
+    if bool(table) != bool(channel) or (name and not table):
+        raise InputError(
+            "--table, --channel: expected both, or none of them and no --name; add the one that is missing"
+        )
+    if table:
+        check_new(table)
     trained_in = read_config(run).get("mass_range")
     events = open_events([data], mass_range or trained_in)
     model, each = scores(run, events, kind)
@@ -52,7 +66,25 @@ def evaluate(run, data, kind, mass_range, seed, as_json):
     found = {"kind": kind, "members": model.members, **_judged(each, events, seed)}
     if kind in model.undirected:
         found["minus"] = {"kind": f"minus {kind}"} | _judged(-each, events, seed)
+    if table:
+        _write_table(table, each, events, name or run.resolve().name, channel, f"-{kind}" if "minus" in found else None)
     say(found, as_json, lambda: _evaluation(found))
+
+
+def _write_table(path, each, events, name, channel, other_direction) -> None:
+    """Write the rows of a run for the leaderboard, both directions of a score that has none as two models."""
+    import numpy as np
+
+    from pipelines import leaderboard as board
+
+    score = each.mean(axis=0)
+    tables = [board.judge(score, events, model=name, channel=channel)]
+    if other_direction:
+        tables.append(board.judge(-score, events, model=f"{name} {other_direction}", channel=channel))
+    columns = (
+        [getattr(one, column) for one in tables] for column in ("signal", "model", "channel", "values", "errors")
+    )
+    board.write(board.Table(*map(np.concatenate, columns)), path, errors=True)
 
 
 def _judged(each, events, seed):
