@@ -54,7 +54,12 @@ def main(name, path, out, ratios, background, members, preset, settings, mass_ra
     training, held_out = events.select(label=0).set_aside(background, seed=seed)
     signal = events.select(label=1)
     order = np.random.default_rng(seed).permutation(len(signal))
-    results = json.loads(out.read_text())["results"] if out.exists() else {}
+    asked = {"model": name, "events": str(path), "background": background, "members": members, "preset": preset,
+             "settings": list(settings), "mass_range": list(mass_range or ()), "seed": seed}  # fmt: skip
+    kept = json.loads(out.read_text()) if out.exists() else {"asked": asked, "results": {}}
+    if kept["asked"] != asked:
+        raise click.ClickException(f"{out} holds results of {kept['asked']}, asked for {asked}; give another --out")
+    results = kept["results"]
     for ratio in ratios.split(","):
         if ratio in results:
             continue
@@ -75,7 +80,7 @@ def main(name, path, out, ratios, background, members, preset, settings, mass_ra
                     **metrics.significance_improvement(sign * b.mean(0), sign * s.mean(0)),
                 }
         results[ratio] = one
-        write_json(out, {"cores": os.cpu_count(), "model": name, "members": members, "results": results})
+        write_json(out, {"asked": asked, "cores": os.cpu_count(), "results": results})
         click.echo(table({ratio: one}))
     click.echo("\n" + table(results))
 

@@ -115,7 +115,11 @@ def main(path, out, ratios, presets, members, epochs, seed):
     events = pipelines.open(path)
     background = events.select(label=0)
     signals = {"two-prong": events.select(label=1), "three-prong": events.select(label=2)}
-    results = json.loads(out.read_text())["results"] if out.exists() else {}
+    asked = {"events": str(path), "members": members, "epochs": epochs, "seed": seed}
+    kept = json.loads(out.read_text()) if out.exists() else {"asked": asked, "results": {}}
+    if kept["asked"] != asked:
+        raise click.ClickException(f"{out} holds results of {kept['asked']}, asked for {asked}; give another --out")
+    results = kept["results"]
     for preset in presets.split(","):
         for ratio in map(float, ratios.split(",")):
             key = f"{preset} S/B {ratio:g}"
@@ -138,7 +142,7 @@ def main(path, out, ratios, presets, members, epochs, seed):
                 config = run.configuration(model, mixture, epochs=epochs, mass_range=None)
                 run.write(model, part, config, run.history_rows(model.histories))
             results[key] = one
-            write_json(out, {"cores": os.cpu_count(), "events": str(path), "results": results})
+            write_json(out, {"asked": asked, "cores": os.cpu_count(), "results": results})
             click.echo(table({key: one}))
     click.echo("\n" + table(results))
 
