@@ -42,11 +42,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.stats import hypergeom, norm
 
+from pipelines.cuts import TAILS, Selection, cuts_of, equal_edges, ranges_of, selection_of
 from pipelines.errors import InputError
 from pipelines.spectra import (
     RELATIVE_ERROR,
@@ -55,22 +56,16 @@ from pipelines.spectra import (
     WIDTHS,
     Scan,
     Spectrum,
-    adaptive_edges,
     bin_of,
     by_pybumphunter,
     poisson_p_value,
-    scan,
     side_band_reference,
-    spectrum,
 )
+from pipelines.toys import comparable, count_together, estimated, thrown_for
 
 BINS = 40  # before merging, GAN-AE sec. 4.3
 PSEUDO_EXPERIMENTS = 40_000  # GAN-AE sec. 4.3
-TAILS = {"upper": ("upper",), "lower": ("lower",), "both": ("upper", "lower")}
 NULLS = ("shuffled", "poisson")
-BLOCK = 2**22  # numbers of pseudo-experiments in memory at a time
-WEIGHTS = 16  # distinct weights that are kept apart; more are grouped ...
-RATIO = 1.5  # ... in classes whose largest weight is this times the smallest: 1.3 % of the variance is lost, at most
 
 
 def significance(p_value: float) -> float:
@@ -80,6 +75,15 @@ def significance(p_value: float) -> float:
     (3.0, 0.0)
     """
     return max(0.0, float(norm.isf(p_value)))
+
+
+def p_text(p_value: float, is_bound: bool, n: int) -> str:
+    """Return a p-value found among n pseudo-experiments as text; a bound is k / n, with k = 1 where none was as extreme.
+
+    >>> p_text(0.0123, False, 40_000), p_text(2.5e-5, True, 40_000)
+    ('0.0123', '< 1/40,000')
+    """
+    return f"< {round(p_value * n):,}/{n:,}" if is_bound else f"{p_value:.3g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +108,13 @@ class Bump:
             reference too: with loose cuts this is too small by its share there.
         normalisation, normalisation_error: factor of the reference, from the events outside the window.
         edges, observed, reference: (B + 1,), (B,), (B,): the binned spectra, the reference normalised.
+        before: (B,), the spectrum before the cut, as it is. unit: weight of an equivalent unweighted event, by which
+            contents are divided for p-values; 1 without weights.
+        tomography: of every window that was scanned its ends in GeV and its p-value, that of the statistic, each with
+            the reference normalised outside of it: (W, 3).
+        test_statistic: -ln of the smallest of these p-values, BumpHunter's test statistic; rounded to 1e-6, as those
+            of the pseudo-experiments are, so that equal ones compare as equal.
+        toys: test statistic of every pseudo-experiment, (n,) float32; not in JSON.
     """
 
     spectrum: str
@@ -126,6 +137,11 @@ class Bump:
     edges: tuple[float, ...]
     observed: tuple[float, ...]
     reference: tuple[float, ...]
+    before: tuple[float, ...]
+    unit: float
+    tomography: tuple[tuple[float, float, float], ...]
+    test_statistic: float
+    toys: np.ndarray = dataclasses.field(repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,36 +175,14 @@ class Hunt:
         return min(self.bumps, key=lambda bump: (bump.global_p_value, bump.local_p_value))
 
     def to_json(self) -> str:
-        """Return everything as JSON text; NaN and infinities do not occur."""
-        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False)
+        """Return everything but the single pseudo-experiments as JSON text; NaN and infinities do not occur."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
-
-@dataclasses.dataclass(frozen=True)
-class _Selection:
-    """A spectrum before and after one cut on the score, in the bins and windows in which it is scanned."""
-
-    name: str
-    percentile: float
-    tail: str
-    threshold: float
-    chosen: np.ndarray  # (N,) bool: beyond the cut, also where outside this spectrum's range
-    events: int
-    before: Spectrum
-    selected: Spectrum
-    mass_before: np.ndarray  # (B,) sum of weight * mass
-    mass_selected: np.ndarray
-    options: dict[str, object]  # of `scan`
-
-    def scan(self, histograms: np.ndarray) -> Scan:
-        return scan(histograms / self.unit, self.before.content / self.unit, **self.options)
-
-    @property
-    def unit(self) -> float:
-        """Weight of an equivalent unweighted event (Bohm and Zech 2014), 1 without weights.
-
-        That of all events, selected or not, which no shuffling of the scores changes.
-        """
-        return self.before.variance.sum() / self.before.content.sum()
+    def to_dict(self) -> dict[str, object]:
+        """Return what `to_json` writes."""
+        found = dataclasses.asdict(dataclasses.replace(self, bumps=()))
+        fields = [field.name for field in dataclasses.fields(Bump) if field.name != "toys"]
+        return found | {"bumps": [{name: getattr(bump, name) for name in fields} for bump in self.bumps]}
 
 
 def hunt(
@@ -248,35 +242,33 @@ def hunt(
     """
     masses = dict(mass) if isinstance(mass, Mapping) else {"mass": mass}
     score, masses, weight = _checked_events(score, masses, weight)
-    _check_options(
-        percentiles, bins, widths, side_band, pseudo_experiments, tails=tails, null=null, statistic=statistic
-    )
-    mass_range = _ranges(masses, mass_range)
-    edges = {name: _edges(name, values, mass_range[name], bins) for name, values in masses.items()}
+    check_options(percentiles, bins, widths, side_band, pseudo_experiments, tails=tails, null=null, statistic=statistic)
+    mass_range = ranges_of(masses, mass_range)
+    edges = {name: equal_edges(name, values, mass_range[name], bins) for name, values in masses.items()}
     inside = np.any([bin_of(masses[name], edges[name]) < bins for name in masses], axis=0)
     masses = {name: values[inside] for name, values in masses.items()}
     score, weight = score[inside], None if weight is None else weight[inside]
     options = {"widths": widths, "side_band": side_band, "deficit": deficit, "statistic": statistic}
     selections = [
-        _selection(name, masses[name], edges[name], cut, weight, relative_error, options)
+        selection_of(name, masses[name], edges[name], cut, weight, relative_error, options)
         for name in masses
-        for cut in _cuts(score, weight, percentiles, TAILS[tails])
+        for cut in cuts_of(score, weight, percentiles, TAILS[tails])
     ]
     observed = [selection.scan(selection.selected.content) for selection in selections]
     minima = np.empty((len(selections), pseudo_experiments))
-    thrown = _thrown(selections, masses, edges, weight, pseudo_experiments, null, np.random.default_rng(seed))
+    thrown = thrown_for(selections, masses, edges, weight, pseudo_experiments, null, np.random.default_rng(seed))
     for columns, histograms in thrown:
         for i, (selection, histogram) in enumerate(zip(selections, histograms)):
-            minima[i, columns] = _comparable(selection.scan(histogram))
+            minima[i, columns] = comparable(selection.scan(histogram))
     bumps = tuple(_bump(*each, weight is None) for each in zip(selections, observed, minima))
-    together = _together(minima, np.array([_comparable(found)[0] for found in observed]))
+    together = count_together(minima, np.array([comparable(found)[0] for found in observed]))
     mode = "deficit" if deficit else "excess"
     return _hunt(bumps, together, pseudo_experiments, null=null, statistic=statistic, mode=mode, events=len(score))
 
 
 def _hunt(bumps: tuple[Bump, ...], together: int, n: int, **about) -> Hunt:
     """Put the bumps of all selections together: in `together` of n pseudo-experiments one was as extreme."""
-    p_value, bound = _estimated(together, n)
+    p_value, bound = estimated(together, n)
     bound = bound or any(bump.global_p_value_is_bound for bump in bumps)
     return Hunt(
         bumps=bumps,
@@ -308,7 +300,7 @@ def _checked_events(score, masses: dict[str, np.ndarray], weight):
     return score, masses, weight
 
 
-def _check_options(percentiles, bins, widths, side_band, pseudo_experiments, **choices) -> None:
+def check_options(percentiles, bins, widths, side_band, pseudo_experiments, **choices) -> None:
     bad = [percentile for percentile in percentiles if not 0 < percentile < 100]
     if bad or len(set(percentiles)) < len(percentiles):
         found = ", ".join(f"{percentile:g}" for percentile in (bad or percentiles))
@@ -329,180 +321,7 @@ def _check_options(percentiles, bins, widths, side_band, pseudo_experiments, **c
             raise InputError(f"{name} {value}, expected a whole number of at least {least}")
 
 
-def _ranges(masses, mass_range) -> dict[str, tuple[float, float]]:
-    """Return the range of every spectrum, GeV."""
-    given = dict(mass_range) if isinstance(mass_range, Mapping) else dict.fromkeys(masses, mass_range)
-    unknown = set(given) - set(masses)
-    if unknown:
-        raise InputError(f"mass_range names {', '.join(sorted(unknown))}, expected some of {', '.join(masses)}")
-    whole = {name: (mass.min(), mass.max()) for name, mass in masses.items()}
-    return whole | {name: tuple(ends) for name, ends in given.items() if ends is not None}
-
-
-def _edges(name: str, mass: np.ndarray, mass_range: tuple[float, float], bins: int) -> np.ndarray:
-    """Return the edges of equal bins over the range of one spectrum, GeV."""
-    if len(mass_range) != 2:
-        raise InputError(f"{name}: range {mass_range}, expected its two ends in GeV")
-    low, high = mass_range
-    if not (np.isfinite([low, high]).all() and low < high):
-        raise InputError(f"{name}: range {low:g} to {high:g} GeV, expected the lower end first")
-    if not ((mass >= low) & (mass <= high)).any():
-        raise InputError(
-            f"{name}: no event within {low:g} to {high:g} GeV, masses are {mass.min():g} to {mass.max():g}; "
-            f"is the unit right?"
-        )
-    return np.linspace(low, high, bins + 1)
-
-
-def _cuts(score, weight, percentiles, tails) -> Iterator[tuple[float, str, float, np.ndarray]]:
-    """Yield percentile, tail, threshold and chosen events (N,) of every selection."""
-    for percentile in percentiles:
-        for tail in tails:
-            sign = 1.0 if tail == "upper" else -1.0
-            cut = np.percentile(sign * score, percentile, method="inverted_cdf", weights=weight)
-            chosen = sign * score > cut
-            if not chosen.any():
-                raise InputError(
-                    f"no score is beyond {sign * cut:g}, the cut of percentile {percentile:g} in the {tail} tail: the "
-                    f"scores are (nearly) constant, or the events too few"
-                )
-            yield float(percentile), tail, sign * float(cut), chosen
-
-
-def _selection(name, mass, edges, cut, weight, relative_error, options) -> _Selection:
-    percentile, tail, threshold, chosen = cut
-    before = spectrum(mass, edges, weight)
-    selected = spectrum(mass[chosen], edges, None if weight is None else weight[chosen])
-    events = int(np.count_nonzero(bin_of(mass[chosen], edges) < len(edges) - 1))
-    where = f"percentile {percentile:g}, {tail} tail: {events} selected events in {name}"
-    if relative_error is not None:
-        try:
-            edges = adaptive_edges(before * chosen.mean(), relative_error)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from None
-        before, selected = before.merged(edges), selected.merged(edges)
-    elif events < len(edges) - 1:
-        raise InputError(f"{where}, fewer than {len(edges) - 1} bins; select more, or take fewer bins, or merge them")
-    moment = mass if weight is None else weight * mass
-    moments = (spectrum(mass[some], edges, moment[some]).content for some in (slice(None), chosen))
-    options = options | {"widths": _widths(before, selected, options["widths"], options["side_band"], where)}
-    return _Selection(name, percentile, tail, threshold, chosen, events, before, selected, *moments, options)
-
-
-def _widths(before: Spectrum, selected: Spectrum, widths, side_band: int, where: str) -> tuple[int, int]:
-    """Return the widths of windows that leave a side band; raises `InputError` if there are none."""
-    filled = np.ptp(np.flatnonzero(before.content)) + 1
-    widest = min(widths[1], int(filled) - max(2 * side_band, 1))
-    if widest < widths[0]:
-        raise InputError(
-            f"{where} fill {filled} bins, too few for a window of {widths[0]} and side bands; select more events, or "
-            f"take narrower windows, or bins of larger error"
-        )
-    if np.lib.stride_tricks.sliding_window_view(selected.content, widest).sum(axis=1).max() == selected.content.sum():
-        raise InputError(f"{where} are all in one window: its side bands are empty; select more, or widen the range")
-    return widths[0], widest
-
-
-def _thrown(selections, masses, edges, weight, n: int, null: str, rng) -> Iterator[tuple[slice, list[np.ndarray]]]:
-    """Yield pseudo-experiments in blocks: their columns, and for every selection its histograms (B, columns).
-
-    Events of the same bins and weight are alike: they are one cell. Events that the same selections choose are one
-    slice.
-    """
-    places = {name: bin_of(mass, edges[name]) for name, mass in masses.items()}
-    cell_of, cells, weights = _cells(places, weight)
-    first = np.unique(cell_of, return_index=True)[1]
-    # Cuts on one number: an event's slice is told by how many cuts of either tail it passes.
-    passed = {tail: sum(s.chosen.astype(np.int64) for s in selections if s.tail == tail) for tail in TAILS["both"]}
-    slice_of = passed["upper"] * (len(selections) + 1) + passed["lower"]
-    _, example, slices = np.unique(slice_of, return_index=True, return_counts=True)
-    members = np.array([s.chosen[example] for s in selections])  # (selections, slices)
-    slices, members = slices[members.any(axis=0)], members[:, members.any(axis=0)]
-    projections = [_projection(s, places[s.name][first], edges[s.name], weights) for s in selections]
-    block = max(1, BLOCK // (len(cells) * len(slices)))
-    for start in range(0, n, block):
-        columns = slice(start, min(start + block, n))
-        throw = _shuffled if null == "shuffled" else _poisson
-        thrown = throw(cells, slices, columns.stop - columns.start, rng)
-        chosen = (thrown[member].sum(axis=0).astype(np.float64) for member in members)
-        yield columns, [projection @ numbers for projection, numbers in zip(projections, chosen)]
-
-
-def _cells(places: Mapping[str, np.ndarray], weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the cell of every event (N,), the number of events of every cell (C,), and their mean weight (C,)."""
-    code = np.zeros(len(next(iter(places.values()))), np.int64) if weight is None else _weight_class(weight)
-    for place in places.values():
-        code = code * (place.max() + 1) + place
-    _, cell_of, cells = np.unique(code, return_inverse=True, return_counts=True)
-    return cell_of, cells, np.bincount(cell_of, weight) / cells
-
-
-def _weight_class(weight: np.ndarray) -> np.ndarray:
-    distinct, index = np.unique(weight, return_inverse=True)
-    if len(distinct) <= WEIGHTS:
-        return index
-    return np.unique(np.floor(np.log(np.maximum(weight, np.finfo(float).tiny)) / np.log(RATIO)), return_inverse=True)[1]
-
-
-def _projection(selection: _Selection, place: np.ndarray, edges: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """What an event of every cell, in bin `place` (C,) of these edges, adds to the bins of a selection: (B, C)."""
-    centres = np.r_[(edges[1:] + edges[:-1]) / 2, np.inf]  # last, what is outside
-    merged = bin_of(centres, selection.before.edges)[place]
-    return (merged == np.arange(len(selection.before.content))[:, None]) * weights
-
-
-def _shuffled(cells: np.ndarray, slices: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Deal the events of cells (C,) to slices (S,) at random: numbers of events (S, C, n) with these sums.
-
-    One multivariate hypergeometric number per slice, of what the slices before have left; cell by cell it is a
-    hypergeometric number given those before.
-    """
-    left = np.repeat(cells[:, None], n, axis=1)
-    dealt = np.empty((len(slices), *left.shape), np.int64)
-    for drawn, size in zip(dealt, slices):
-        others, wanted = left.sum(axis=0), np.full(n, size)
-        for cell, there in enumerate(left):
-            others -= there
-            drawn[cell] = rng.hypergeometric(there, others, wanted)
-            wanted -= drawn[cell]
-        left -= drawn
-    return dealt
-
-
-def _poisson(cells: np.ndarray, slices: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Poisson numbers (S, C, n) around the share of every slice (S,) in every cell (C,), as if that were known."""
-    expected = slices[:, None, None] * (cells / cells.sum())[:, None]
-    return rng.poisson(expected, (len(slices), len(cells), n))
-
-
-def _estimated(count: int, n: int) -> tuple[float, bool]:
-    """The p-value when `count` of n pseudo-experiments are as extreme, and whether it is a bound.
-
-    >>> _estimated(3, 1000), _estimated(0, 1000)
-    ((0.003, False), (0.001, True))
-    """
-    return max(count, 1) / n, count == 0
-
-
-def _together(minima: np.ndarray, observed: np.ndarray) -> int:
-    """Count the pseudo-experiments whose smallest p-value over selections is as small as the observed one.
-
-    minima (S, n): the statistic of S selections in n pseudo-experiments; observed (S,). The p-value of a selection is
-    the rank of its statistic among all n and the observed one (Westfall and Young 1993), so that selections compare as
-    equals, however many windows they have. An observation beyond all pseudo-experiments has rank 1, and so have up to
-    S of them, one a selection: their number is a bound then.
-    """
-    everything = np.concatenate([observed[:, None], minima], axis=1)
-    ranks = np.array([np.searchsorted(np.sort(values), values, side="right") for values in everything]).min(axis=0)
-    return int((ranks[1:] <= ranks[0]).sum())
-
-
-def _comparable(found: Scan) -> np.ndarray:
-    """log p-values (T,), rounded: what is equal must be so in whatever order it was summed."""
-    return np.log(found.p_value).round(6)
-
-
-def _bump(selection: _Selection, found: Scan, minima: np.ndarray, unweighted: bool) -> Bump:
+def _bump(selection: Selection, found: Scan, minima: np.ndarray, unweighted: bool) -> Bump:
     """Return the bump of one selection, given its scan and those of its pseudo-experiments, log p-values (n,)."""
     start, width = _window(selection, found)
     window = slice(start, start + width)
@@ -514,7 +333,7 @@ def _bump(selection: _Selection, found: Scan, minima: np.ndarray, unweighted: bo
     nothing = found.p_value[0] >= 1
     interval = None if nothing else (float(selected.edges[start]), float(selected.edges[start + width]))
     fisher = _fisher(selected, before, window, deficit) if unweighted else None
-    global_p_value, bound = _estimated(int(np.count_nonzero(minima <= _comparable(found))), len(minima))
+    global_p_value, bound = estimated(int(np.count_nonzero(minima <= comparable(found))), len(minima))
     return Bump(
         spectrum=selection.name,
         percentile=selection.percentile,
@@ -536,7 +355,17 @@ def _bump(selection: _Selection, found: Scan, minima: np.ndarray, unweighted: bo
         edges=tuple(selected.edges.tolist()),
         observed=tuple(selected.content.tolist()),
         reference=tuple(reference.content.tolist()),
+        before=tuple(before.content.tolist()),
+        unit=float(selection.unit),
+        tomography=_tomography(selection),
+        test_statistic=0.0 - float(comparable(found)[0]),
+        toys=(0.0 - minima).astype(np.float32),
     )
+
+
+def _tomography(selection: Selection) -> tuple[tuple[float, float, float], ...]:
+    found, edges = selection.tomography(), selection.selected.edges
+    return tuple(zip(edges[found.start].tolist(), edges[found.start + found.width].tolist(), found.p_value.tolist()))
 
 
 def _fisher(selected: Spectrum, before: Spectrum, window: slice, deficit: bool) -> float:
@@ -546,7 +375,7 @@ def _fisher(selected: Spectrum, before: Spectrum, window: slice, deficit: bool) 
     return max(SMALLEST, float(table.cdf(n) if deficit else table.sf(n - 1)))
 
 
-def _window(selection: _Selection, ours: Scan) -> tuple[int, int]:
+def _window(selection: Selection, ours: Scan) -> tuple[int, int]:
     """Return first bin and width of the best window of the observed spectrum, by pyBumpHunter if it can tell."""
     options, smallest = dict(selection.options), float(ours.p_value[0])
     # a deficit of p < 1e-10 has lost its digits in pyBumpHunter's 1 - gammainc

@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 
 from pipelines import InputError
-from pipelines.bumphunt import _comparable, _shuffled, _together, hunt
+from pipelines.bumphunt import hunt
 from pipelines.spectra import by_pybumphunter, scan
+from pipelines.toys import comparable, count_together, shuffled
 
 RANGE = (2700, 5000)
 
@@ -164,11 +165,11 @@ def test_window_of_everything_is_no_bump():
 
 def test_shuffled_events_keep_the_spectrum_and_the_selections():
     cells, slices = np.array([500, 300, 0, 41, 3]), np.array([20, 130])
-    dealt = _shuffled(cells, slices, 2000, np.random.default_rng(0))
+    dealt = shuffled(cells, slices, 2000, np.random.default_rng(0))
     assert dealt.shape == (2, 5, 2000) and dealt.min() >= 0
     assert (dealt.sum(axis=1) == slices[:, None]).all()
     assert (dealt.sum(axis=0) <= cells[:, None]).all()
-    everything = _shuffled(cells, np.array([20, 130, 694]), 50, np.random.default_rng(0))
+    everything = shuffled(cells, np.array([20, 130, 694]), 50, np.random.default_rng(0))
     assert (everything.sum(axis=0) == cells[:, None]).all()
 
 
@@ -181,7 +182,7 @@ def test_shuffled_numbers_are_distributed_as_shuffled_events():
     for i in range(n):
         order = rng.permutation(cell_of)
         events[:4, i], events[4:, i] = np.bincount(order[:12], minlength=4), np.bincount(order[12:42], minlength=4)
-    numbers = _shuffled(cells, slices, n, rng).reshape(8, n)
+    numbers = shuffled(cells, slices, n, rng).reshape(8, n)
     for row, other in zip(numbers, events):
         assert stats.ks_2samp(row, other).pvalue > 0.001
     spread = np.std(events, axis=1)
@@ -190,7 +191,7 @@ def test_shuffled_numbers_are_distributed_as_shuffled_events():
 
 
 def test_a_cell_of_every_slice_is_hypergeometric():
-    dealt = _shuffled(np.array([90, 60, 50]), np.array([30, 70]), 20_000, np.random.default_rng(9))
+    dealt = shuffled(np.array([90, 60, 50]), np.array([30, 70]), 20_000, np.random.default_rng(9))
     for row, size in zip(dealt, (30, 70)):
         values, found = np.unique(row[1], return_counts=True)
         expected = stats.hypergeom(200, 60, size).pmf(values) * 20_000
@@ -204,7 +205,7 @@ def test_together_counts_as_the_definition_does(digits):
     for _ in range(20):
         everything = (rng.uniform(size=(3, 101)) ** [[1], [2], [4]]).round(digits)
         ranks = [min((everything[s] <= everything[s, i]).sum() for s in range(3)) for i in range(101)]
-        assert _together(everything[:, 1:], everything[:, 0]) == sum(rank <= ranks[0] for rank in ranks[1:])
+        assert count_together(everything[:, 1:], everything[:, 0]) == sum(rank <= ranks[0] for rank in ranks[1:])
 
 
 @pytest.mark.parametrize("statistic", ["poisson", "fisher"])
@@ -212,8 +213,8 @@ def test_statistic_of_equal_histograms_is_equal_among_many_and_alone(statistic):
     rng = np.random.default_rng(5)
     reference = rng.poisson(np.linspace(900, 60, 12))
     histograms = rng.multivariate_hypergeometric(reference, 800, 300).T
-    together = _comparable(scan(histograms, reference, widths=(2, 4), statistic=statistic))
-    alone = [_comparable(scan(one, reference, widths=(2, 4), statistic=statistic))[0] for one in histograms.T]
+    together = comparable(scan(histograms, reference, widths=(2, 4), statistic=statistic))
+    alone = [comparable(scan(one, reference, widths=(2, 4), statistic=statistic))[0] for one in histograms.T]
     assert together.tolist() == alone
 
 
@@ -259,7 +260,7 @@ def test_global_p_value_is_that_of_shuffled_events():
         p = np.mean(smallest <= bump.local_p_value)
         assert p == pytest.approx(bump.global_p_value, abs=4 * np.sqrt(bump.global_p_value / 400))
         assert 0.01 < bump.global_p_value < 0.9  # or this test would say nothing
-    p = _together(minima, np.array([bump.local_p_value for bump in found.bumps])) / 400
+    p = count_together(minima, np.array([bump.local_p_value for bump in found.bumps])) / 400
     assert p == pytest.approx(found.global_p_value, abs=4 * np.sqrt(found.global_p_value / 400))
 
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from linear_model import Linear
 
 import zoo
-from pipelines import Events, InputError
+from pipelines import Events, InputError, provenance
 from zoo import registry, run
 from zoo.cli import main
 
@@ -80,7 +80,7 @@ def test_the_configuration_is_all_that_repeats_the_training(trained, events):
         "seed": 0,
     }.items()
     assert len(config["hyperparameters"]["columns"]) == 6
-    assert config["data"] == {"source": events.name, "files": [], "events": 600, "sha256": run.checksum(events)}
+    assert config["data"] == {"source": events.name, "files": [], "events": 600, "sha256": provenance.checksum(events)}
     assert {"tensorflow", "python", "numpy", "hep-anomaly-zoo"} <= set(config["versions"])
 
 
@@ -96,8 +96,8 @@ def test_the_history_has_a_row_for_every_epoch_of_every_phase(trained):
 
 def test_the_checksum_is_of_what_the_events_are_not_of_where(events, tmp_path):
     events.write(tmp_path / "events.h5")
-    assert run.checksum(Events.from_file(tmp_path / "events.h5")) == run.checksum(events)
-    assert run.checksum(events.sample(599)) != run.checksum(events)
+    assert provenance.checksum(Events.from_file(tmp_path / "events.h5")) == provenance.checksum(events)
+    assert provenance.checksum(events.sample(599)) != provenance.checksum(events)
 
 
 def test_a_run_appears_whole_or_not_at_all(events, tmp_path, monkeypatch):

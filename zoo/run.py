@@ -12,38 +12,37 @@ from __future__ import annotations
 
 import csv
 import glob
-import hashlib
 import json
 import os
-import platform
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 
 import h5py
-import numpy as np
 import tensorflow as tf
 
+from pipelines import provenance
 from pipelines.batches import check_enough
 from pipelines.errors import InputError
 from pipelines.events import Events
 from pipelines.layout import open_hdf5
 from pipelines.outputs import check_new, new_directory, new_disk, write_json
 from zoo import registry
+from zoo.inputs import TAKES
 from zoo.keras import keras
-
-PACKAGES = ("hep-anomaly-zoo", "tensorflow", "tf-keras", "keras-tuner", "numpy", "h5py", "fastjet")
-
 
 # -- state of a model ------------------------------------------------------------------------------
 
 
 def state_of(model) -> dict[str, tf.Variable]:
     """Return every variable that a model is made of, by a name that depends on its structure only."""
-    groups = {
+    groups = model.saved if model.takes == "spectrum" else _groups(model)
+    return {f"{group}/{i:03d}": variable for group, members in groups.items() for i, variable in enumerate(members)}
+
+
+def _groups(model) -> dict[str, Sequence[tf.Variable]]:
+    return {
         "trainable": model.trainable_variables,
         "fixed": [v for v in model.non_trainable_variables if not _is_passing(model, v)],
         "scaler": model.scaler.variables,
@@ -51,7 +50,6 @@ def state_of(model) -> dict[str, tf.Variable]:
         **{f"best_{phase}": best.variables for phase, best in model.best.items()},
         **{f"optimizer{i}": optimizer.variables for i, optimizer in enumerate(model.optimizers)},
     }
-    return {f"{group}/{i:03d}": variable for group, members in groups.items() for i, variable in enumerate(members)}
 
 
 def _is_passing(model, variable) -> bool:
@@ -100,7 +98,7 @@ def load(run: str | os.PathLike):
         model = registry.get(config["model"], **config["hyperparameters"])
     except InputError as error:
         raise InputError(f"{run / 'config.json'}: {error}") from None
-    model.build_for(config["hyperparameters"]["columns"])
+    model.build_for(**{name: config["hyperparameters"][name] for name in TAKES[model.takes]})
     load_state(model, run / "model" / "state.h5")
     return model
 
@@ -113,10 +111,12 @@ def read_config(run: str | os.PathLike) -> dict[str, object]:
         raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`")
     try:
         config = json.loads(path.read_text())
-        name, columns = config["model"], config["hyperparameters"]["columns"]
-    except (ValueError, KeyError, TypeError) as error:
+        takes = TAKES[config.get("takes", "features")]
+        name, columns = config["model"], config["hyperparameters"]["columns"] if takes else []
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); train again") from None
-    if not isinstance(name, str) or not (columns and isinstance(columns, list)):
+    named = isinstance(columns, list) and (columns or not takes or config["hyperparameters"].get("object_columns"))
+    if not isinstance(name, str) or not named:
         raise InputError(f"{path}: damaged (model {name!r}, columns {columns!r}); train again")
     return config
 
@@ -147,7 +147,8 @@ def train(
         Checkpoint.check(out)
     else:
         Checkpoint.refuse(out)
-    check_enough(events, model.hyperparameter("batch_size"))
+    if model.takes != "spectrum":
+        check_enough(events, model.hyperparameter("batch_size"))
     model.adapt(events)
     checkpoint = Checkpoint(out, model, events, {**(extra or {}), "epochs": epochs or model.epochs})
     done = checkpoint.restore() if resume else checkpoint.start()
@@ -207,38 +208,15 @@ def history_rows(histories: Mapping[str, keras.callbacks.History]) -> list[dict[
 
 def configuration(model, events: Events, **extra: object) -> dict[str, object]:
     """Return all that is needed to repeat a training: model, hyperparameters, data with checksum, versions."""
-    versions = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
     return {
         "model": model.zoo_name,
+        "takes": model.takes,
         "hyperparameters": json.loads(json.dumps(model.get_config())),
-        "data": {
-            "source": events.name,
-            "files": list(map(str, events.files)),
-            "events": len(events),
-            "sha256": checksum(events),
-        },
-        "versions": versions,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "data": events.provenance() if model.takes == "spectrum" else provenance.data(events),
+        "versions": provenance.versions(),
+        "command": provenance.command(),
         **extra,
     }
-
-
-def checksum(events: Events) -> str:
-    """Return the SHA-256 of what a model may see of a selection of events, whatever file they are in."""
-    fields = [name for name in ("features", "objects", "mass") if events.has(name)] + ["weight"]
-    digests = {name: hashlib.sha256() for name in fields}
-    for block in events.blocks(*fields):
-        for name, values in block.items():
-            digests[name].update(np.ascontiguousarray(values).tobytes())
-    names = json.dumps([events.columns, events.about.object_columns]).encode()
-    return hashlib.sha256(names + b"".join(digest.digest() for digest in digests.values())).hexdigest()
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 class Checkpoint(keras.callbacks.Callback):

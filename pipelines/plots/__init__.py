@@ -10,23 +10,38 @@ that do not belong together, and for a path that does not end in `.png` or canno
 
 `training`: terms of the loss and the peak of one of them. `errors`: histograms of scores and their ratios.
 `observables`: input against reconstruction. `roc`: ROC curves and gains. `scan`: what a decoder makes of latent space
-and mass. Below them `page` (style, colours, legend), `record` (the two files) and `arrays` (what is asked of input).
+and mass. `hunt`: a bump, its spectra, windows, pseudo-experiments, sculpting. `selected`: scores, features and truth of
+selected events. `validation`: coverage and injected signals. Below them `page` (style, colours, legend), `record` (the two files) and `arrays` (what is asked of input).
 """
 
 from pipelines.plots.errors import plot_errors
+from pipelines.plots.hunt import plot_bump, plot_sculpting, plot_selections, plot_test_statistic, plot_tomography
 from pipelines.plots.observables import plot_observables
 from pipelines.plots.record import read_numbers
 from pipelines.plots.roc import plot_roc
 from pipelines.plots.scan import plot_scan, smooth_density
+from pipelines.plots.selected import plot_composition, plot_features, plot_scores, plot_working_points
 from pipelines.plots.training import plot_history, plot_peak
+from pipelines.plots.validation import plot_coverage, plot_injection
 
 __all__ = [
+    "plot_bump",
+    "plot_composition",
+    "plot_coverage",
     "plot_errors",
+    "plot_features",
     "plot_history",
+    "plot_injection",
     "plot_observables",
     "plot_peak",
     "plot_roc",
     "plot_scan",
+    "plot_scores",
+    "plot_sculpting",
+    "plot_selections",
+    "plot_test_statistic",
+    "plot_tomography",
+    "plot_working_points",
     "read_numbers",
     "smooth_density",
 ]

@@ -113,7 +113,7 @@ def _log_edges(samples: Mapping[str, np.ndarray], bins: int) -> np.ndarray:
 def _histogram(score: np.ndarray, weight: np.ndarray | None, edges: np.ndarray, normalise: bool) -> dict[str, object]:
     content = np.histogram(score, edges, weights=weight)[0].astype(np.float64)
     if weight is None:
-        low, high = _poisson_errors(content)
+        low, high = poisson_errors(content)
     else:
         low = high = np.sqrt(np.histogram(score, edges, weights=weight**2)[0])
     total = len(score) if weight is None else weight.sum()
@@ -132,7 +132,7 @@ def _histogram(score: np.ndarray, weight: np.ndarray | None, edges: np.ndarray, 
     }
 
 
-def _poisson_errors(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def poisson_errors(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lengths of the error bars of counts: the central 68 % interval of their mean (Garwood 1936)."""
     from scipy.stats import chi2
 

@@ -1,0 +1,70 @@
+"""What a result was made of: a checksum of the data, versions of packages, the command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.events import Events
+
+PACKAGES = (
+    "hep-anomaly-zoo", "tensorflow", "tf-keras", "tensorflow-probability", "spektral", "keras-tuner", "numpy", "scipy",
+    "scikit-learn", "h5py", "fastjet", "pyBumpHunter",
+)  # fmt: skip
+
+
+def checksum(events: Events) -> str:
+    """Return the SHA-256 of what a model may see of a selection of events, whatever file they are in.
+
+    Truth is not in it: a file with labels and one without have the same.
+
+    >>> events = Events.from_arrays(np.ones((2, 1)), [3000.0, 3100.0], ["pt_1"])
+    >>> labelled = Events.from_arrays(np.ones((2, 1)), [3000.0, 3100.0], ["pt_1"], label=[0, 1])
+    >>> checksum(events) == checksum(labelled), len(checksum(events))
+    (True, 64)
+    """
+    fields = [name for name in ("features", "objects", "mass") if events.has(name)] + ["weight"]
+    digests = {name: hashlib.sha256() for name in fields}
+    for block in events.blocks(*fields):
+        for name, values in block.items():
+            digests[name].update(np.ascontiguousarray(values).tobytes())
+    names = json.dumps([events.columns, events.about.object_columns]).encode()
+    return hashlib.sha256(names + b"".join(digest.digest() for digest in digests.values())).hexdigest()
+
+
+def data(events: Events) -> dict[str, object]:
+    """Return where events come from, how many they are, and their `checksum`.
+
+    >>> data(Events.from_arrays(np.ones((2, 1)), [3000.0, 3100.0], ["pt_1"]))["events"]
+    2
+    """
+    files = list(map(str, events.files))
+    return {"source": events.name, "files": files, "events": len(events), "sha256": checksum(events)}
+
+
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of Python and of packages.
+
+    >>> list(versions(["numpy", "no-such-package"]).values())[1:] == [np.__version__, "not installed"]
+    True
+    """
+    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
+
+
+def command() -> str:
+    """Return the command line of this process."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,337 @@
+"""The tables of a search's report: every cell has the number it was made from, and `to_dict` gives both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from pipelines.bumphunt import Bump, p_text
+from pipelines.plots.selected import tiny
+from pipelines.report.page import Page
+from pipelines.report.words import Names, unit_of
+from pipelines.search import Search, z_text
+
+Show = Callable[[object], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of numbers, and how each column says them.
+
+    Attributes:
+        columns: heading and a function from number to text, by key. rows: numbers by key; None is shown as a dash.
+    """
+
+    caption: str
+    columns: Mapping[str, tuple[str, Show]]
+    rows: Sequence[Mapping[str, object]]
+    mark: str = ""
+
+    def shown(self) -> list[list[str | None]]:
+        """Return the cells as they are shown."""
+        return [
+            [None if row[key] is None else show(row[key]) for key, (_, show) in self.columns.items()]
+            for row in self.rows
+        ]
+
+    def add_to(self, page: Page) -> None:
+        """Put the table on a page."""
+        page.table([heading for heading, _ in self.columns.values()], self.shown(), self.caption, mark=self.mark)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return headings by key, rows of numbers, and the cells `shown`."""
+        headings = {key: heading for key, (heading, _) in self.columns.items()}
+        return {"columns": headings, "rows": [dict(row) for row in self.rows], "shown": self.shown()}
+
+
+def whole(value: float) -> str:
+    """
+    >>> whole(12345.4), whole(-0.2)
+    ('12,345', '0')
+    """
+    return f"{round(value):,}"
+
+
+def count(value: float) -> str:
+    """
+    >>> count(6026.0), count(12.5)
+    ('6,026', '12.5')
+    """
+    return whole(value) if value >= 100 or value == round(value) else f"{value:.3g}"
+
+
+def gev(value: float) -> str:
+    return f"{value:.0f}"
+
+
+def digits(n: int) -> Show:
+    """Return a function that says a number with n significant digits.
+
+    >>> digits(2)(0.01234), digits(3)(1234567.0), digits(3)(2.0)
+    ('0.012', '1,234,567', '2')
+    """
+    return lambda value: whole(value) if abs(value) >= 10**n else f"{value:.{n}g}"
+
+
+def decimals(n: int) -> Show:
+    return lambda value: f"{value:.{n}f}"
+
+
+def percent(value: float) -> str:
+    """
+    >>> percent(0.1234), percent(0.00123)
+    ('12.3 %', '0.123 %')
+    """
+    return f"{100 * value:.3g} %"
+
+
+def span(value: Sequence[float]) -> str:
+    return f"{value[0]:.0f} to {value[1]:.0f}"
+
+
+def pm(value: Sequence[float]) -> str:
+    """
+    >>> pm((120.3, 4.96)), pm((0.0512, 0.0123))
+    ('120.3 ± 5.0', '0.051 ± 0.012')
+    """
+    mean, error = value
+    places = max(0, 1 - int(np.floor(np.log10(error)))) if error > 0 else 4
+    return f"{mean:,.{places}f} ± {error:,.{places}f}"
+
+
+def in_interval(search: Search, bump: Bump) -> dict[str, object]:
+    """Return what is `observed` in the interval of a bump and what is `expected` there, with its error.
+
+    The error is that of the events the reference is made of and of its normalisation, as in `plot_bump`.
+    """
+    if bump.interval is None:
+        return {"observed": None, "expected": None}
+    edges = np.array(bump.edges)
+    there = (edges[:-1] >= bump.interval[0]) & (edges[1:] <= bump.interval[1])
+    expected = float(np.array(bump.reference)[there].sum())
+    of_events = expected * unit_of(search, bump.spectrum) * bump.normalisation
+    of_scale = expected * bump.normalisation_error / bump.normalisation
+    error = float(np.hypot(np.sqrt(of_events), of_scale))
+    return {"observed": float(np.array(bump.observed)[there].sum()), "expected": (expected, error)}
+
+
+def selections(search: Search, names: Names) -> Table:
+    columns = {
+        "spectrum": ("spectrum", str),
+        "percentile": ("percentile", digits(6)),
+        "tail": ("tail", str),
+        "threshold": ("cut on the score", digits(4)),
+        "selected_events": ("events selected", whole),
+        "normalisation": ("normalisation of the reference", pm),
+        "bins": ("bins", whole),
+        "windows": ("windows scanned", whole),
+    }
+    rows = [
+        {
+            "spectrum": names.spectra[bump.spectrum],
+            "percentile": bump.percentile,
+            "tail": bump.tail,
+            "threshold": bump.threshold,
+            "selected_events": bump.selected_events,
+            "normalisation": (bump.normalisation, bump.normalisation_error),
+            "bins": len(bump.observed),
+            "windows": len(bump.tomography),
+        }
+        for bump in search.hunt.bumps
+    ]
+    caption = (
+        "What was selected. The normalisation is the share of events outside the interval that the cut keeps; it "
+        "should be close to 100 minus the percentile, in percent. Worrying: fewer than about ten bins, for then the mass is "
+        "hardly resolved, and a window leaves little outside."
+    )
+    return Table(caption, columns, rows)
+
+
+def bumps(search: Search, names: Names) -> Table:
+    n = search.hunt.pseudo_experiments
+    columns = {
+        "selection": ("selection", str),
+        "interval": ("interval [GeV]", span),
+        "observed": ("observed in it", whole),
+        "expected": ("expected", pm),
+        "signal_estimate": ("observed minus expected", digits(3)),
+        "mass_estimate": ("mass estimate [GeV]", gev),
+        "local_significance": ("local sigma, Poisson", decimals(2)),
+        "fisher_significance": ("local sigma, Fisher", decimals(2)),
+        "global_p_value": (
+            "global p",
+            lambda value: p_text(*value, n),
+        ),
+        "global_significance": ("global sigma", lambda value: z_text(*value)),
+    }
+    rows = [
+        {
+            "selection": names.bumps[i],
+            "interval": bump.interval,
+            **in_interval(search, bump),
+            "signal_estimate": None if bump.interval is None else bump.signal_estimate,
+            "mass_estimate": bump.mass_estimate,
+            "local_significance": bump.local_significance,
+            "fisher_significance": bump.fisher_significance,
+            "global_p_value": (bump.global_p_value, bump.global_p_value_is_bound),
+            "global_significance": (bump.global_significance, bump.global_p_value_is_bound),
+        }
+        for i, bump in enumerate(search.hunt.bumps)
+    ]
+    caption = (
+        "The most significant window of every selection; sigma is the significance in standard deviations. Local ones ignore that "
+        "many windows were looked at; the Poisson one takes the reference as exact, that of Fisher's test does not. Global "
+        "ones are of each selection alone. Worrying: a local significance by Poisson much above that by Fisher, for "
+        "then the reference is too uncertain; and intervals of different selections that have nothing in common."
+    )
+    return Table(caption, columns, rows)
+
+
+def sculpting(search: Search, names: Names) -> Table:
+    columns = {
+        "spectrum": ("spectrum", str),
+        "tail": ("tail", str),
+        "percentile": ("percentile", digits(6)),
+        "events": ("events selected", whole),
+        "distance": ("distance", decimals(4)),
+        "floor": ("floor", pm),
+        "above_floor": ("above floor [standard deviations]", decimals(1)),
+    }
+    rows = [
+        {
+            "spectrum": names.spectra[spectrum],
+            "tail": tail,
+            "percentile": float(percentile),
+            "events": one["events"],
+            "distance": one["distance"],
+            "floor": (one["floor"], one["floor_std"]),
+            "above_floor": above_floor(one),
+        }
+        for spectrum, by_tail in search.sculpting.items()
+        for tail, by_percentile in by_tail.items()
+        for percentile, one in by_percentile.items()
+    ]
+    caption = (
+        "Jensen-Shannon distance (base 2, between 0 and 1) of the spectrum of selected events to that of all, in equal bins, "
+        "and the floor: mean and standard deviation of that distance for random selections of as many events. "
+        "Worrying: more than two standard deviations above the floor."
+    )
+    return Table(caption, columns, rows)
+
+
+def above_floor(one: Mapping[str, float]) -> float | None:
+    """Return how far a distance is above its floor in standard deviations; None if the floor has none."""
+    return (one["distance"] - one["floor"]) / one["floor_std"] if one["floor_std"] > 0 else None
+
+
+def features(numbers: Mapping[str, object], most: int = 12) -> Table:
+    columns = {
+        "feature": ("feature", str),
+        "distance": ("KS distance", decimals(3)),
+        "p_value": ("p-value", lambda value: tiny(value).removeprefix("= ")),
+        "median_inside": ("median inside", digits(4)),
+        "median_outside": ("median outside", digits(4)),
+    }
+    first = list(numbers["features"].items())[:most]
+    rows = [{"feature": name, **{key: one[key] for key in list(columns)[1:]}} for name, one in first]
+    caption = (
+        f"The {len(rows)} of {len(numbers['features'])} features whose distributions inside and outside the interval "
+        "differ most. P-values are of the test of Kolmogorov and Smirnov for each feature alone: with as many features, "
+        "the smallest of them is expected to be about one over their number. Features that grow with the mass differ "
+        "without any signal."
+    )
+    return Table(caption, columns, rows)
+
+
+def composition(search: Search, names: Names, mark: str) -> Table:
+    steps = {"before": "before the cut", "selected": "selected", "interval": "selected, in the interval"}
+    columns = {"selection": ("selection", str), "signal": ("signal", str)}
+    for key, where in steps.items():
+        columns |= {f"s_{key}": (f"S {where}", count), f"b_{key}": (f"B {where}", count)}
+    rows = [
+        {
+            "selection": names.bumps[i],
+            "signal": signal["name"],
+            **{f"s_{key}": signal[key] for key in steps},
+            **{f"b_{key}": truth["background"][key] for key in steps},
+        }
+        for i, truth in enumerate(search.truth)
+        for signal in truth["signals"].values()
+    ]
+    caption = "Signal S and background B by their true labels, before the cut on the score and after it."
+    return Table(caption, columns, rows, mark)
+
+
+def gains(search: Search, names: Names, mark: str) -> Table:
+    columns = {
+        "selection": ("selection", str),
+        "signal": ("signal", str),
+        "s_over_b": ("S/B before", percent),
+        "s_over_b_selected": ("S/B selected", percent),
+        "s_over_b_interval": ("S/B in the interval", percent),
+        "gain": ("gain of the cut", digits(3)),
+        "gain_interval": ("gain of cut and interval", digits(3)),
+        "efficiency": ("signal efficiency", percent),
+        "mass": ("true mass, median [GeV]", gev),
+        "mass_bias": ("estimate minus true mass [GeV]", gev),
+    }
+    rows = [
+        {
+            "selection": names.bumps[i],
+            "signal": signal["name"],
+            "s_over_b": signal["s_over_b"]["before"],
+            "s_over_b_selected": signal["s_over_b"]["selected"],
+            "s_over_b_interval": signal["s_over_b"]["interval"],
+            **{key: signal[key] for key in ("gain", "gain_interval", "efficiency", "mass", "mass_bias")},
+        }
+        for i, truth in enumerate(search.truth)
+        for signal in truth["signals"].values()
+    ]
+    caption = (
+        "What the cut does for each signal. A gain is S/B over S/B before; 1 is no gain. Worrying: a gain near or below 1 "
+        "beside a significant bump, for then the bump is not this signal."
+    )
+    return Table(caption, columns, rows, mark)
+
+
+def done(search: Search, names: Names) -> Table:
+    about, hunt = search.configuration, search.hunt
+    options, data = about.get("options", {}), about.get("data", {})
+    rows = {
+        "model": about.get("model"),
+        "score": about.get("score_kind") or "the model's default",
+        **({} if search.score_std is None else {"members": "several: the score is their mean"}),
+        "data": data.get("source"),
+        "events hunted": hunt.events,
+        "SHA-256 of these events": data.get("sha256"),
+        **{f"range of {names.spectra[name]} [GeV]": list(ends) for name, ends in search.ranges.items()},
+        "percentiles of the score": options.get("percentiles"),
+        "tails": options.get("tails"),
+        "looked for": hunt.mode,
+        "bins before merging": options.get("bins"),
+        "largest relative error of a merged bin": options.get("relative_error"),
+        "widths of windows [bins]": options.get("widths"),
+        "bins at each end that only normalise": options.get("side_band"),
+        "statistic": hunt.statistic,
+        "pseudo-experiments": hunt.pseudo_experiments,
+        "kind of pseudo-experiments": hunt.null,
+        "folds": options.get("folds") or "none: one model scored all events",
+        "weights": "used" if search.weight is not None else "none",
+        "labels": "used, to judge the result only" if search.truth is not None else "not used",
+        "seed": about.get("seed"),
+    }
+    columns = {"what": ("what", str), "value": ("value", _fact)}
+    caption = "What was done. The same command with the same data and versions gives the same numbers."
+    return Table(caption, columns, [{"what": what, "value": value} for what, value in rows.items()])
+
+
+def _fact(value: object) -> str:
+    """
+    >>> _fact([2700.0, 5000.0]), _fact(162303), _fact("both")
+    ('2700, 5000', '162303', 'both')
+    """
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_fact, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,314 @@
+"""`zoo validate`: is a search to be believed? Background alone, injected signal, stability, a yardstick with labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipelines.errors import InputError
+from zoo.cli_hunt import CUTS, SCORE_KIND, TAILS, TRAINING, plain_table, recipe_of, scores_events, with_options
+from zoo.terminal import JSON, SEED, Finite, open_events, quiet_zoo, say, stdout_to_stderr
+
+DATA = click.option(
+    "--data", required=True, multiple=True, help="Events file or sample; of labelled ones the background."
+)
+OUT = click.option("--out", type=click.Path(path_type=Path), help="New JSON file for every number.")
+PLOT = click.option("--plot", "figure", type=click.Path(path_type=Path), help="New PNG of the figure.")
+TOYS = click.option("--toys", type=int, default=1000, show_default=True, help="Pseudo-experiments of each hunt.")
+MIXTURE = [
+    click.option("--background", required=True, multiple=True, help="Events; of labelled ones the background."),
+    click.option("--signal", required=True, multiple=True, help="Events; of labelled ones the signal."),
+    click.option("--s-over-b", "ratios", type=Finite(), multiple=True, default=[0, 0.0008, 0.0025, 0.005, 0.01],
+                 show_default=True, help="S/B within the mass range; may be repeated."),
+]  # fmt: skip
+
+
+@click.group()
+def validate():
+    """Tell whether a search is to be believed, on simulated events."""
+
+
+@validate.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@DATA
+@SCORE_KIND
+@click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH", help="GeV; by default that of the training.")
+@OUT
+@SEED
+@JSON
+def sculpting(run, data, score_kind, mass_range, out, seed, as_json):
+    """Show how much cuts on the score of a RUN shape the background's mass spectrum."""
+    from pipelines import validation
+
+    check(out)
+    score, events, _ = _background(run, data, score_kind, mass_range)
+    found = {"curve": validation.sculpting_curve(score, events.mass, seed=seed), "events": len(events)}
+    rows = [[p, f"{c['distance']:.4f}", f"{c['floor']:.4f}", f"{c['pull']:.1f}", f"{c['events']:,}"]
+            for p, c in found["curve"].items()]  # fmt: skip
+    _told(found, out, as_json, ["percentile", "distance", "by chance", "pull", "selected"], rows)
+
+
+@validate.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@DATA
+@click.option("--data-sets", type=int, default=200, show_default=True, help="Background-only searches.")
+@click.option("--events", type=int, help="Of each; by default they share all there are.")
+@click.option("--shuffle", is_flag=True, help="Deal the scores anew: test the statistics without the score.")
+@SCORE_KIND
+@TAILS
+@with_options(CUTS)
+@TOYS
+@OUT
+@PLOT
+@SEED
+@JSON
+def coverage(run, data, data_sets, events, shuffle, score_kind, tails, out, figure, seed, as_json, **options):
+    """Search in many background-only data sets: are global p-values uniform?"""
+    from pipelines import validation
+    from pipelines.plots.validation import plot_coverage
+
+    check(out, figure)
+    options["mass_range"] = options["mass_range"] or _trained_in(run)
+    score, background, natural = _background(run, data, score_kind, options["mass_range"])
+    found = validation.coverage(
+        score, background.mass, data_sets=data_sets, events=events, shuffle=shuffle, seed=seed,
+        tails=tails or natural, **_cuts(options),
+    )  # fmt: skip
+    if figure:
+        plot_coverage(found, figure)
+    names = ("data_sets", "events", "mean", "below_0.05", "below_0.05_error", "ks_statistic", "ks_p_value")
+    _told(found, out, as_json, ["", ""], [[name.replace("_", " "), f"{found[name]:.3g}"] for name in names])
+
+
+@validate.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@DATA
+@click.option("--at", type=Finite(), required=True, help="Mass of the signal, GeV.")
+@click.option("--width", type=Finite(), required=True, help="Standard deviation of its mass, GeV.")
+@click.option("--yield", "yields", type=int, multiple=True, default=[0, 10, 20, 40, 80], show_default=True,
+              help="Selected signal events; may be repeated.")  # fmt: skip
+@click.option("--repeats", type=int, default=20, show_default=True, help="Data sets of each yield.")
+@SCORE_KIND
+@with_options(CUTS)
+@TOYS
+@OUT
+@PLOT
+@SEED
+@JSON
+def spectrum(run, data, at, width, yields, repeats, score_kind, out, figure, seed, as_json, **options):
+    """Add signal to the selected spectrum: what significance has how many events?"""
+    from pipelines import validation
+    from pipelines.plots.validation import plot_injection
+
+    check(out, figure)
+    options["mass_range"] = options["mass_range"] or _trained_in(run)
+    score, background, _ = _background(run, data, score_kind, options["mass_range"])
+    rows = validation.spectrum_injection(
+        score, background.mass, at=at, width=width, yields=yields, repeats=repeats, seed=seed, **_cuts(options)
+    )
+    if figure:
+        plot_injection(rows, figure)
+    heads = ["events", "local Z (68 %)", "global Z (68 %)", "bounds", "mass bias [GeV]", "found"]
+    lines = [[str(r["events"]), *(f"{r[k][1]:.1f} ({r[k][0]:.1f} to {r[k][2]:.1f})" for k in ("local", "global")),
+              f"{r['global_is_bound']:.0%}", _number(r["mass_bias"], ".0f"), f"{r['found']:.0%}"] for r in rows]  # fmt: skip
+    _told({"at": at, "width": width, "repeats": repeats, "injected": rows}, out, as_json, heads, lines)
+
+
+@validate.command()
+@click.argument("run", metavar="RUN")
+@with_options([*MIXTURE, *CUTS, *TRAINING])
+@TAILS
+@SCORE_KIND
+@TOYS
+@OUT
+@SEED
+@JSON
+def injection(
+    run, background, signal, ratios, trained, folds, preset, settings, epochs, xla, out, seed, as_json, **options
+):
+    """Mix signal into background, search end to end, and judge with truth; with --train or --folds train on each mixture.
+
+    RUN is a run directory; with --train or --folds also the name of a model.
+    """
+    zoo = quiet_zoo()
+    from pipelines import validation
+
+    check(out)
+    if trained and folds:
+        raise InputError("--train and --folds: give one")
+    background, signal = (open_events(files, None) for files in (background, signal))
+    recipe = recipe_of(run, seed, preset=preset, settings=settings, epochs=epochs) if trained or folds else None
+    model = trains(recipe, xla) if recipe else scores_events(zoo.load(run), run)
+    settings = _cuts(options) | {"mass_range": options["mass_range"] or _trained_in(run)}
+    rows = []
+    for ratio in ratios:
+        with stdout_to_stderr():
+            found = validation.injected(model, background, signal, ratio, folds=folds or (1 if trained else None),
+                                        seed=seed, **settings)  # fmt: skip
+        rows.append({"ratio": ratio, **validation.paper_numbers(found)})
+        click.echo(f"S/B {ratio:g} done", err=True)
+    _told({"model": str(run), "injected": rows, "uses_labels": "to judge only"}, out, as_json, *paper_table(rows))
+
+
+def paper_table(rows) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of the numbers that papers print of searches at several S/B."""
+    heads = ["S/B", "signal", "percentile", "tail", "local Z", "global Z", "mass bias [GeV]", "efficiency", "S/B gain"]
+    lines = [
+        [f"{r['ratio']:.2%}", _number(r["signal_events"], ".0f"), f"{r['percentile']:g}", r["tail"], f"{r['local']:.1f}",
+         "> " * r["global_is_bound"] + f"{r['global']:.1f}", _number(r["mass_bias"], "+.0f"),
+         _number(r["efficiency"], ".1%"), _number(r["gain"], ".1f")]
+        for r in rows
+    ]  # fmt: skip
+    return heads, lines
+
+
+@validate.command()
+@click.argument("run", metavar="MODEL")
+@with_options([*MIXTURE, *(option for option in TRAINING[2:])])
+@click.option("--test", required=True, multiple=True, help="Labelled events, none of them in the others.")
+@click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH", help="GeV.")
+@SCORE_KIND
+@OUT
+@SEED
+@JSON
+def contamination(
+    run, background, signal, ratios, test, mass_range, preset, settings, epochs, xla, score_kind, out, seed, as_json
+):
+    """Train MODEL at every S/B and judge it on other events: does it learn the signal away?"""
+    quiet_zoo()
+    from pipelines import validation
+
+    check(out)
+    recipe = recipe_of(run, seed, preset=preset, settings=settings, epochs=epochs)
+    parts = [open_events(files, mass_range or _trained_in(run)) for files in (background, signal, test)]
+    with stdout_to_stderr():
+        rows = validation.contamination(trains(recipe, xla), *parts, ratios, kind=score_kind, seed=seed)
+    labels = list(rows[0]["auc"])
+    heads = ["S/B", *(f"AUC {parts[2].about.label_names.get(int(k), k)}" for k in labels), "sculpting at 99"]
+    lines = [[f"{r['s_over_b']:.2%}", *(f"{r['auc'][k]:.3f}" for k in labels),
+              _number(r["sculpting"].get("99", {}).get("distance"), ".3f")] for r in rows]  # fmt: skip
+    _told({"model": run, "trained": rows, "uses_labels": "to judge only"}, out, as_json, heads, lines)
+
+
+@validate.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUNS...")
+@click.option("--data", required=True, multiple=True, help="Events file or sample.")
+@with_options(CUTS)
+@TAILS
+@SCORE_KIND
+@TOYS
+@OUT
+@SEED
+@JSON
+def stability(runs, data, tails, score_kind, out, seed, as_json, **options):
+    """Compare what the members of RUNS, or runs of several seeds, say of the same events."""
+    import numpy as np
+
+    zoo = quiet_zoo()
+    from pipelines import validation
+
+    check(out)
+    events, each = open_events(data, options["mass_range"] or _trained_in(runs[0])), []
+    for run in runs:
+        model = scores_events(zoo.load(run), run)
+        each.append(model.score(events, score_kind, per_member=True))
+    cuts = _cuts(options)
+    cuts["pseudo_experiments"] = cuts.pop("toys")
+    found = validation.stability(
+        np.concatenate(each), events.mass, seed=seed, tails=tails or _tails(model, score_kind), **cuts
+    )
+    correlation = found["rank_correlation"]
+    rows = [["rank correlation", f"{correlation['mean']:.3f} (least {correlation['min']:.3f})"]]
+    rows += [[f"overlap at percentile {p}", f"{share:.1%}"] for p, share in found["overlap"].items()]
+    rows += [[f"{kind} Z of {len(found['local'])}", f"{found[f'{kind}_mean']:.2f} +- {found[f'{kind}_std']:.2f}; of their mean score {found['together'][kind]:.2f}"]
+             for kind in ("local", "global")]  # fmt: skip
+    _told(found, out, as_json, ["", ""], rows)
+
+
+@validate.command()
+@click.option("--data", required=True, multiple=True, help="Labelled events.")
+@click.option("--column", "columns", multiple=True, default=["*"], help="Features, names or patterns; may be repeated.")
+@click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation.")
+@click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH", help="GeV.")
+@OUT
+@SEED
+@JSON
+def supervised(data, columns, folds, mass_range, out, seed, as_json):
+    """USES LABELS: boosted trees, cross-validated, as a yardstick of what could be had at most."""
+    from pipelines import validation
+
+    check(out)
+    events = open_events(data, mass_range)
+    _, found = validation.supervised(events, columns, folds=folds, seed=seed)
+    names = events.about.label_names
+    rows = [[names.get(int(k), k), f"{auc:.4f}", ", ".join(f"{one[k]:.3f}" for one in found["auc_folds"] if k in one)]
+            for k, auc in found["auc"].items()]  # fmt: skip
+    _told(found, out, as_json, ["signal (labels used)", "AUC", "of each fold"], rows)
+
+
+# -- what they share --------------------------------------------------------------------------------
+
+
+def check(*paths) -> None:
+    """Raise `InputError` if a file that is to be written exists."""
+    from pipelines.outputs import check_new
+
+    for path in filter(None, paths):
+        check_new(path)
+
+
+def _background(run, data, kind, mass_range):
+    """Scores of the background by a run, the events, and the tails that suit the score."""
+    zoo = quiet_zoo()
+    from pipelines.search import scores_of
+
+    events = open_events(data, mass_range or _trained_in(run))
+    events = events.select(label=0) if events.has_labels else events
+    model = scores_events(zoo.load(run), run)
+    return scores_of(model, events, kind)[0], events, _tails(model, kind)
+
+
+def _tails(model, kind) -> str:
+    from pipelines.search import natural_tails
+
+    return natural_tails(model, kind)
+
+
+def _trained_in(run):
+    from zoo.run import read_config
+
+    return read_config(run).get("mass_range") if Path(run).is_dir() else None
+
+
+def _cuts(options) -> dict[str, object]:
+    """Options of a hunt, as its functions take them; the range is None where all masses are meant."""
+    options = dict(options)
+    if options.pop("no_merge"):
+        options["relative_error"] = None
+    return options
+
+
+def trains(recipe, xla):
+    """Return a function of a fold and events that trains in memory."""
+
+    def train(fold, events):
+        click.echo(f"training {recipe.name} on {len(events)} events", err=True)
+        model = recipe.model(fold)
+        model.fit(events, epochs=recipe.epochs, verbose=0, jit_compile=xla)
+        return model
+
+    train.score_kinds, train.undirected = recipe.score_kinds, recipe.undirected  # which tails to look at
+    return train
+
+
+def _number(value, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _told(found, out, as_json, heads, rows) -> None:
+    if out:
+        from pipelines.outputs import write_json
+
+        write_json(out, found)
+    say(found, as_json, lambda: plain_table(heads, rows))

@@ -1,0 +1,121 @@
+"""Models trained for a search on the data themselves, without labels: one run directory each, resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pipelines import provenance
+from pipelines.errors import InputError
+from pipelines.events import Events
+from zoo import registry, run
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What to train: a registered model's name, hyperparameters over its defaults, epochs of the main phase.
+
+    Fold k has the seed of the recipe plus k times the number of members, so that no two models share one.
+    """
+
+    name: str
+    preset: str | None
+    hyperparameters: Mapping[str, object]
+    epochs: int | None = None
+
+    def model(self, fold: int = 0):
+        """Return a new model for a fold; raises `InputError` as `zoo.get`."""
+        first = registry.get(self.name, self.preset, **self.hyperparameters)
+        seed = first.hyperparameter("seed") + fold * first.members
+        return registry.get(self.name, self.preset, **{**self.hyperparameters, "seed": seed}) if fold else first
+
+    @property
+    def score_kinds(self) -> tuple[str, ...]:
+        return registry.model_class(self.name).score_kinds
+
+    @property
+    def undirected(self) -> tuple[str, ...]:
+        return registry.model_class(self.name).undirected
+
+
+def work_folder(out: Path) -> Path:
+    """Return the folder beside `out` that keeps what has been trained until the search is written."""
+    return out.resolve().parent / f".{out.name}.search"
+
+
+class Trainer:
+    """Trains the models of a search, each into a run directory of a folder that outlives an interruption.
+
+    Call it with the number of a fold and events without labels; it returns the trained model. With `resume`, what is
+    finished is loaded, if it is the same training, and what was interrupted goes on.
+
+    Raises:
+        InputError: if `folder` holds something and `resume` is not asked for, or the other way round; for a training
+            that was another one; and as `zoo.run.train`.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, *, resume: bool = False, said: Callable[[str], object] = print,
+                 **options: object):  # fmt: skip
+        self.recipe, self.folder, self.resume, self._said, self._options = recipe, folder, resume, said, options
+        if resume and not folder.is_dir():
+            raise InputError(f"nothing to resume: no {folder}; start without --resume")
+        if not resume and folder.is_dir():
+            raise InputError(f"an interrupted search is kept in {folder}; add --resume, or remove it")
+
+    @property
+    def zoo_name(self) -> str:
+        return self.recipe.name
+
+    @property
+    def score_kinds(self) -> tuple[str, ...]:
+        return self.recipe.score_kinds
+
+    @property
+    def undirected(self) -> tuple[str, ...]:
+        return self.recipe.undirected
+
+    def __call__(self, fold: int, events: Events):
+        model, out = self.recipe.model(fold), self.folder / f"fold-{fold}"
+        if out.is_dir():
+            self._said(f"{out.name}: trained before")
+            return self._finished(model, events, out)
+        self._said(f"{out.name}: {self.recipe.name} on {len(events)} events")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        interrupted = (run.Checkpoint.place(out) / "progress.json").is_file()
+        try:
+            run.train(model, events, out, epochs=self.recipe.epochs, resume=interrupted, **self._options)
+        except InputError:
+            self.forget_if_empty()
+            raise
+        return model
+
+    def forget_if_empty(self) -> None:
+        """Leave no folder behind in which nothing is."""
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def done(self) -> None:
+        """Remove the folder: what is in it has been copied."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _finished(self, model, events: Events, out: Path):
+        """Load a finished run if it is of this model and these events."""
+        kept = run.read_config(out)
+        model.adapt(events)
+        wanted = {
+            "model": model.zoo_name,
+            "epochs": self.recipe.epochs or model.epochs,
+            "data": provenance.checksum(events),
+            **json.loads(json.dumps(model.get_config())),
+        }
+        there = {"model": kept["model"], "epochs": kept.get("epochs"), "data": kept["data"]["sha256"]}
+        there |= kept["hyperparameters"]
+        if other := [k for k in wanted if wanted[k] != there.get(k)]:
+            raise InputError(
+                f"{out} is of another training: {other[0]} was {there.get(other[0])}, is {wanted[other[0]]}; "
+                f"give the same, or remove {self.folder}"
+            )
+        return run.load(out)
