@@ -11,7 +11,10 @@ import click
 
 from pipelines.errors import InputError
 from zoo.cli_data import conversion, converted, data
+from zoo.cli_hunt import hunt
 from zoo.cli_judge import evaluate, leaderboard, plot, scores
+from zoo.cli_scan import scan
+from zoo.cli_validate import validate
 from zoo.terminal import (
     JSON,
     MASS_RANGE,
@@ -34,7 +37,7 @@ def main():
     """A zoo of Keras anomaly detectors for the LHC: train, score, evaluate, export."""
 
 
-for command in (data, evaluate, leaderboard, plot):
+for command in (data, evaluate, leaderboard, plot, hunt, scan, validate):
     main.add_command(command)
 
 
@@ -73,7 +76,9 @@ def show(name, as_json):
 @main.command()
 @click.argument("name")
 @click.option(
-    "--data", required=True, multiple=True, help="Events file, a sample's name, or a published file; may be repeated."
+    "--data",
+    multiple=True,
+    help="Events file, a sample's name, or a published file; may be repeated. Models of spectra need none.",
 )
 @click.option(
     "--convert",
@@ -100,7 +105,7 @@ def show(name, as_json):
 @click.option("--xla/--no-xla", default=True, help="Compile the training step with XLA.")
 @JSON
 def train(name, data, conversion, out, preset, settings, mass_range, seed, scored, workers, as_json, **options):
-    """Train the model NAME on events, without labels, and write a run directory.
+    """Train the model NAME on events, without labels, or on what it generates (ddp), and write a run directory.
 
     Published files are converted first, into OUT.events.h5, as `zoo data convert` does.
     """
@@ -116,8 +121,15 @@ def train(name, data, conversion, out, preset, settings, mass_range, seed, score
         raise InputError(f"--memory {memory:g} is not possible; expected gigabytes >= 0")
     model = zoo.get(name, preset, **{"seed": seed, **dict(map(setting, settings))})
     (run.Checkpoint.check if options["resume"] else run.Checkpoint.refuse)(out)
-    files = _events_files(data, out, conversion, workers)
-    events, held_out = open_events(files, mass_range), None
+    if model.takes == "spectrum":
+        given = {"--data": data, "--convert": conversion, "--validation": validation, "--mass-range": mass_range}
+        _refuse_events(name, given | {"--score": scored, "--memory": memory})
+        files, events, held_out = [], model.generator, model.generator  # of which other spectra watch than train
+    elif not data:
+        raise InputError(f"{name} is trained on events: give --data, an events file or a sample's name")
+    else:
+        files = _events_files(data, out, conversion, workers)
+        events, held_out = open_events(files, mass_range), None
     if validation:
         events, held_out = events.split(1.0 - validation, seed)
     with stdout_to_stderr():
@@ -140,10 +152,17 @@ def train(name, data, conversion, out, preset, settings, mass_range, seed, score
     last, best = written["last_epoch"], written.get("best_epoch", {})
     if None in last.values():
         click.echo("Warning: the last losses are not numbers: training diverged; lower learning_rate.", err=True)
-    result = {"run": str(out), "events": len(events), "last_epoch": last}
+    seen, what = (model.spectra_seen, "generated spectra") if model.takes == "spectrum" else (len(events), "events")
+    result = {"run": str(out), what.split()[-1]: seen, "last_epoch": last}
     result |= {"scores": str(out / "scores.h5")} if scored else {}
     result |= {"best_epoch": best} if best else {}
-    say(result, as_json, lambda: f"{out}: trained on {len(events)} events; " + _numbers(last) + _peaks(best, last))
+    say(result, as_json, lambda: f"{out}: trained on {seen} {what}; " + _numbers(last) + _peaks(best, last))
+
+
+def _refuse_events(name, given) -> None:
+    for option, value in given.items():
+        if value or (option == "--memory" and value is not None):
+            raise InputError(f"{option} is for models of events: {name} is trained on spectra that it generates")
 
 
 def _events_files(data, out, words, workers) -> list:
@@ -222,8 +241,12 @@ def export(run, out):
     from pipelines.outputs import check_new
 
     check_new(out)
-    zoo.load(run).export(out)
-    click.echo(f"{out}: SavedModel; serving_default takes features (N, F) in physical units and gives score")
+    model = zoo.load(run)
+    model.export(out)
+    takes, gives = ("counts, edges, resolution and mask (N, ...)", "significance") if model.takes == "spectrum" else (
+        " and ".join(f"{name} (N, {', '.join(map(str, shape))})" for name, shape in model.inputs.shapes.items()), "score"
+    )  # fmt: skip
+    click.echo(f"{out}: SavedModel; serving_default takes {takes} in physical units and gives {gives}")
 
 
 def _peaks(best, last) -> str:

@@ -1,0 +1,278 @@
+"""Histograms to look for bumps in: thousands of any length and binning, from HDF5, ROOT, or Python.
+
+An HDF5 file of spectra has
+
+    counts  (N, B) or (B,)            events in every bin, whole numbers >= 0
+    edges   (B + 1,) or (N, B + 1)    of all, or of each, rising
+    bins    (N,), optional            how many of the B bins each has, where they are of several lengths
+    names   (N,), optional            text
+
+and in a ROOT file every TH1 counts, also those in folders. Under- and overflow are left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.errors import InputError
+from pipelines.layout import open_hdf5
+from pipelines.outputs import new_disk
+
+LEAST_BINS = 10  # a background needs bins to the left and to the right of a bump
+ROOT_MAGIC = b"root"
+
+
+@dataclasses.dataclass(frozen=True)
+class Histograms:
+    """N histograms, padded to the longest.
+
+    Attributes:
+        counts: (N, B) events in every bin, whole numbers >= 0; 0 beyond a histogram's own bins.
+        edges: (N, B + 1), rising, in one unit of mass; they go on rising beyond the own bins.
+        bins: (N,) how many of the B bins each has.
+        names: of each.
+    """
+
+    counts: np.ndarray
+    edges: np.ndarray
+    bins: np.ndarray
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Which bins are a histogram's own, (N, B) bool."""
+        return np.arange(self.counts.shape[1]) < self.bins[:, None]
+
+    @property
+    def centres(self) -> np.ndarray:
+        """Middle of every bin, (N, B)."""
+        return 0.5 * (self.edges[:, 1:] + self.edges[:, :-1])
+
+    @property
+    def bin_widths(self) -> np.ndarray:
+        """Width of every bin, (N, B)."""
+        return np.diff(self.edges, axis=1)
+
+    def take(self, which) -> Histograms:
+        """Return some of them, by their places or a slice, no longer than the longest of these."""
+        which = np.arange(len(self))[which]
+        longest = int(self.bins[which].max(initial=0))
+        counts, edges = self.counts[which, :longest], self.edges[which, : longest + 1]
+        return Histograms(counts, edges, self.bins[which], tuple(self.names[i] for i in which))
+
+    @classmethod
+    def from_arrays(cls, counts, edges, *, bins=None, names: Sequence[str] | None = None, source: str = "counts"):
+        """Return histograms of arrays, checked.
+
+        Args:
+            counts: (N, B) or (B,). edges: (B + 1,) or (N, B + 1).
+            bins: (N,), how many of the B bins each histogram has; all by default.
+            names: of each, by default their places.
+            source: what errors call it.
+
+        Raises `InputError` for shapes that do not fit; counts that are negative, not finite, or not whole numbers
+        (weighted events, whose fluctuations are not Poisson's); edges that do not rise; histograms of fewer than 10
+        bins, and such without any event.
+
+        >>> found = Histograms.from_arrays(np.arange(12)[::-1], np.linspace(100, 220, 13))
+        >>> len(found), float(found.centres[0, 0]), found.names
+        (1, 105.0, ('0',))
+        """
+        counts, edges = _numbers(counts, source, "counts"), _numbers(edges, source, "edges")
+        counts = counts[None] if counts.ndim == 1 else counts
+        if counts.ndim != 2 or not len(counts):
+            raise InputError(f"{source}: counts have shape {counts.shape}, expected (N, B) with N > 0")
+        n, longest = counts.shape
+        edges = edges[None] if edges.ndim == 1 else edges
+        if edges.ndim != 2 or edges.shape[1] != longest + 1 or len(edges) not in (1, n):
+            raise InputError(
+                f"{source}: edges have shape {edges.shape}, expected ({longest + 1},) or ({n}, {longest + 1}), one more "
+                f"than there are bins"
+            )
+        bins = np.full(n, longest) if bins is None else np.asarray(bins)
+        if bins.shape != (n,) or bins.dtype.kind not in "iu" or bins.min() < 0 or bins.max() > longest:
+            raise InputError(f"{source}: bins must be {n} whole numbers from 0 to {longest}, one for each histogram")
+        names = tuple(map(str, range(n) if names is None else names))
+        if len(names) != n:
+            raise InputError(f"{source}: {len(names)} names for {n} histograms")
+        edges = np.array(np.broadcast_to(edges, (n, longest + 1)))
+        _check(counts, edges, bins, names, source)
+        return cls(*_padded(counts, edges, bins), names)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Histograms]) -> Histograms:
+        """Return the histograms of several as one.
+
+        >>> one = Histograms.from_arrays(np.ones(12), np.arange(13))
+        >>> Histograms.joined([one, Histograms.from_arrays(np.ones((2, 10)), np.arange(11))]).bins.tolist()
+        [12, 10, 10]
+        """
+        longest = max(part.counts.shape[1] for part in parts)
+        bins = np.concatenate([part.bins for part in parts])
+        counts = np.concatenate([np.pad(p.counts, ((0, 0), (0, longest - p.counts.shape[1]))) for p in parts])
+        edges = np.concatenate(
+            [np.pad(p.edges, ((0, 0), (0, longest - p.counts.shape[1])), mode="edge") for p in parts]
+        )
+        return cls(*_padded(counts, edges, bins), tuple(name for part in parts for name in part.names))
+
+
+def _numbers(values, source: str, what: str) -> np.ndarray:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{source}: {what} are not numbers of a regular array; pad shorter histograms") from None
+
+
+def _padded(counts, edges, bins):
+    """Return counts, edges and bins with nothing but rising edges beyond each histogram's own bins."""
+    place = np.arange(counts.shape[1] + 1)
+    beyond = np.maximum(place - bins[:, None], 0)
+    rows, last = np.arange(len(bins)), np.maximum(bins, 1)
+    width = edges[rows, last] - edges[rows, last - 1]
+    ends = edges[rows, bins][:, None]
+    edges = np.where(beyond > 0, ends + beyond * width[:, None], edges)
+    return np.where(place[:-1] < bins[:, None], counts, 0.0), edges, bins.astype(np.int64)
+
+
+def _check(counts, edges, bins, names, source: str) -> None:
+    """Raise `InputError` naming the first histogram that is not one of unweighted events, and what is wrong."""
+    own = np.arange(counts.shape[1]) < bins[:, None]
+    own_edges = np.arange(counts.shape[1] + 1) <= bins[:, None]
+    with np.errstate(invalid="ignore"):
+        falling = own & ~(np.diff(edges, axis=1) > 0)
+        wrong = {
+            f"has {{bins}} bins, expected at least {LEAST_BINS}": bins < LEAST_BINS,
+            "has an edge that is NaN or infinite": (own_edges & ~np.isfinite(edges)).any(1),
+            "has edges that do not rise": falling.any(1),
+            "has a count that is NaN or infinite": (own & ~np.isfinite(counts)).any(1),
+            "has a negative count": (own & (counts < 0)).any(1),
+            "has counts that are not whole numbers: weighted events fluctuate otherwise than Poisson; give numbers "
+            "of events": (own & np.isfinite(counts) & (counts != np.rint(counts))).any(1),
+            "is empty: no event in any bin": ~(own & (counts != 0)).any(1),
+        }
+    for what, which in wrong.items():
+        if which.any():
+            first = int(np.flatnonzero(which)[0])
+            others = f" (and {int(which.sum()) - 1} others)" if which.sum() > 1 else ""
+            raise InputError(f"{source}: histogram {names[first]}{others} {what.format(bins=bins[first])}")
+
+
+# -- from Python objects ---------------------------------------------------------------------------------
+
+
+def from_hist(histograms: object | Iterable[object], names: Sequence[str] | None = None) -> Histograms:
+    """Return histograms of `hist` or `boost_histogram` objects, of one or several.
+
+    Anything that follows the Unified Histogram Interface will do: `axes[0].edges`, `values()` and `variances()`.
+    Those of uproot do too.
+
+    Raises `InputError` for objects that are none, that have several axes, that average instead of count, whose
+    variances are not their counts (weighted events), and for all that `Histograms.from_arrays` raises.
+
+    >>> import boost_histogram
+    >>> one = boost_histogram.Histogram(boost_histogram.axis.Regular(20, 100, 200))
+    >>> _ = one.fill([110.0, 111.0, 150.0])
+    >>> int(from_hist(one).counts.sum())
+    3
+    """
+    several = list(histograms) if isinstance(histograms, (list, tuple)) else [histograms]
+    if not several:
+        raise InputError("no histogram given, expected one at least")
+    names = list(map(str, range(len(several)))) if names is None else list(names)
+    if len(names) != len(several):
+        raise InputError(f"{len(names)} names for {len(several)} histograms")
+    return Histograms.joined([_one(each, f"histogram {name}", name) for each, name in zip(several, names)])
+
+
+def _one(histogram, source: str, name: str) -> Histograms:
+    try:
+        axes, kind = list(histogram.axes), getattr(histogram, "kind", "COUNT")
+        values, variances = histogram.values(), histogram.variances()
+        edges = [np.asarray(axis.edges() if callable(axis.edges) else axis.edges, np.float64) for axis in axes]
+    except (AttributeError, TypeError, ValueError):
+        raise InputError(
+            f"{source} is a {type(histogram).__name__}, expected a histogram with a numerical axis and `values()`, "
+            f"such as hist.Hist"
+        ) from None
+    if len(axes) != 1:
+        raise InputError(f"{source} has {len(axes)} axes, expected one, of mass; project the others out")
+    if str(getattr(kind, "value", kind)) != "COUNT":
+        raise InputError(f"{source} averages something, expected one that counts events")
+    values = np.asarray(values, np.float64)
+    if variances is None or not np.allclose(variances, values, rtol=1e-6, atol=1e-9, equal_nan=True):
+        raise InputError(
+            f"{source} is of weighted events: its variances are not its counts, and such bins do not fluctuate as "
+            f"Poisson's; fill it without weights"
+        )
+    return Histograms.from_arrays(values, edges[0], names=[name], source=source)
+
+
+# -- files -----------------------------------------------------------------------------------------------
+
+
+def read(path: str | os.PathLike) -> Histograms:
+    """Return all histograms of an HDF5 or a ROOT file, see the top of this module.
+
+    Raises `InputError` for a file that is neither, that has none, or one that is no spectrum of unweighted events.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected histograms in HDF5 or ROOT")
+    with open(path, "rb") as file:
+        is_root = file.read(4) == ROOT_MAGIC
+    return _read_root(path) if is_root else _read_hdf5(path)
+
+
+def _read_hdf5(path: Path) -> Histograms:
+    import h5py
+
+    with open_hdf5(path) as file:
+        missing = [name for name in ("counts", "edges") if not isinstance(file.get(name), h5py.Dataset)]
+        if missing:
+            there = ", ".join(sorted(file)) or "nothing"
+            raise InputError(
+                f"{path}: no histograms: no dataset {missing[0]!r}, found {there}; expected counts and edges"
+            )
+        found = {name: file[name][()] for name in ("counts", "edges", "bins") if name in file}
+        if "names" in file:
+            found["names"] = [n.decode() if isinstance(n, bytes) else str(n) for n in np.ravel(file["names"][()])]
+    counts, edges = found.pop("counts"), found.pop("edges")
+    return Histograms.from_arrays(counts, edges, source=str(path), **found)
+
+
+def _read_root(path: Path) -> Histograms:
+    import uproot
+
+    parts = []
+    try:
+        with uproot.open(path) as file:
+            classes = file.classnames(recursive=True, cycle=True)
+            newest = {}
+            for key, kind in classes.items():
+                if kind.startswith("TH1"):
+                    name, _, cycle = key.rpartition(";")
+                    newest[name] = max(newest.get(name, 0), int(cycle))
+            parts = [(name, file[f"{name};{cycle}"]) for name, cycle in newest.items()]
+    except (OSError, ValueError, KeyError, uproot.DeserializationError) as error:
+        raise InputError(f"{path}: cannot be read as ROOT ({type(error).__name__}); is it whole?") from None
+    if not parts:
+        kinds = ", ".join(sorted(set(classes.values()))) or "nothing"
+        raise InputError(f"{path}: no histograms: expected TH1 objects, found {kinds}")
+    return Histograms.joined([_one(histogram, f"{path}: histogram {name}", name) for name, histogram in parts])
+
+
+def write(histograms: Histograms, path: str | os.PathLike) -> None:
+    """Write histograms to a new HDF5 file, as `read` reads it; raises `InputError` if it exists."""
+    import h5py
+
+    with new_disk(path) as disk, h5py.File(disk, "w") as file:
+        file["counts"], file["edges"], file["bins"] = histograms.counts, histograms.edges, histograms.bins
+        file["names"] = list(histograms.names)

@@ -1,0 +1,408 @@
+"""The network of the Data Directed Paradigm: its target, its spectra, what it does with any histogram, and `zoo scan`."""
+
+import csv
+import io
+import json
+
+import boost_histogram
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+import uproot
+from click.testing import CliRunner
+from scipy.optimize import minimize_scalar
+from scipy.stats import norm
+
+import pipelines
+import zoo
+import zoo.cli
+from pipelines import InputError, histograms
+from pipelines.histograms import Histograms
+from pipelines.spectra_generator import FAMILIES, Generator, ideal_significance
+from zoo import run
+
+TINY = {"channels": 8, "dilations": (1, 2), "half_widths": (7, 28), "degrees": (2,), "steps": 10, "batch_size": 32,
+        "bins": (30, 60), "learning_rate": 0.01, "epochs": 2, "seed": 3}  # fmt: skip
+WORDS = [
+    word for name, value in TINY.items() for word in ("--set", f"{name}={value!r}".replace(" ", "")) if name != "seed"
+]
+QUIET = {"verbose": 0, "jit_compile": False}
+
+
+@pytest.fixture(scope="module")
+def model():
+    made = zoo.get("ddp", **TINY)
+    made.fit(validation=made.generator, **QUIET)
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(model, tmp_path_factory):
+    """A run directory of the model."""
+    out = tmp_path_factory.mktemp("ddp") / "run"
+    with pipelines.outputs.new_directory(out) as folder:
+        run.write(model, folder, run.configuration(model, model.generator), run.history_rows(model.histories))
+    return out
+
+
+@pytest.fixture(scope="module")
+def spectra():
+    return Generator(bins=(30, 60), seed=8).draw(20)
+
+
+def falling(bins=40, at=None, events=0, scale=1000.0):
+    """An exponential spectrum without fluctuations, rounded, with a narrow bump."""
+    edges = np.linspace(1000, 3000, bins + 1)
+    counts = np.rint(scale * np.exp(-3 * np.arange(bins) / bins))
+    if at is not None:
+        counts += np.rint(events * np.diff(norm.cdf(np.arange(bins + 1), at + 0.5, 1.5)))
+    return Histograms.from_arrays(counts, edges)
+
+
+# The target
+
+
+def by_scipy(n, b, edges, centre, sigma, reach=4.0):
+    """The significance by minimising -2 ln L numerically, bounded where the expectation becomes negative."""
+    near = (edges[1:] > centre - reach * sigma) & (edges[:-1] < centre + reach * sigma)
+    n, b, g = n[near], b[near], np.diff(norm.cdf(edges, centre, sigma))[near]
+    low, high = -(b / g).min(), 3 * (10 + 10 * abs(n.sum() - b.sum()) + 5 * np.sqrt(n.sum() + 1))
+
+    def minus_two_log(s):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return -2 * (np.where(n > 0, n * np.log1p(np.maximum(s * g / b, -1.0)), 0.0).sum() - s * g.sum())
+
+    best = minimize_scalar(minus_two_log, bounds=(low, high), method="bounded", options={"xatol": 1e-8})
+    return np.sign(best.x) * np.sqrt(max(0.0, -best.fun))
+
+
+def test_the_target_is_the_likelihood_ratio_that_scipy_finds(spectra):
+    found, h, rng = spectra.ideal(), spectra.histograms, np.random.default_rng(0)
+    for row in range(len(spectra)):
+        own = h.bins[row]
+        for i in rng.integers(0, own, 6):
+            expected = by_scipy(h.counts[row, :own], spectra.background[row, :own], h.edges[row, : own + 1],
+                                h.centres[row, i], spectra.resolution[row, i])  # fmt: skip
+            assert found[row, i] == pytest.approx(expected, abs=1e-4)
+
+
+def test_of_one_bin_the_target_has_a_closed_form():
+    background, counts = np.full((1, 30), 20.0), np.full((1, 30), 20.0)
+    counts[0, [5, 15, 25]] = 45, 3, 0
+    z = ideal_significance(counts, background, np.arange(31.0)[None], np.full((1, 30), 0.05), np.array([30]))[0]
+    assert z[5] == pytest.approx(np.sqrt(2 * (45 * np.log(45 / 20) - 25)), abs=1e-6)
+    assert z[15] == pytest.approx(-np.sqrt(2 * (3 * np.log(3 / 20) + 17)), abs=1e-6)
+    assert z[25] == pytest.approx(-np.sqrt(2 * 20), abs=1e-6) and z[10] == pytest.approx(0, abs=1e-4)
+
+
+def test_without_signal_the_target_is_a_standard_normal_number_at_every_bin():
+    spectra = Generator(bins=(40, 40), yields=(1e4, 1e5), decades=(0.5, 1.5), signal_share=0.0).draw(300)
+    z = spectra.ideal()
+    assert abs(z.mean()) < 0.03 and z.std() == pytest.approx(1, abs=0.03)
+
+
+def test_signals_have_the_strength_that_was_drawn():
+    generator = Generator(strengths=(6, 6), signal_share=1.0, yields=(1e3, 1e5), signal_widths=(1, 1), seed=2)
+    spectra = generator.draw(400)
+    at = np.argmax(spectra.histograms.edges[:, 1:] > spectra.place[:, None], axis=1)
+    z = spectra.ideal()[np.arange(400), at]
+    assert z.mean() == pytest.approx(6, abs=0.25) and z.std() == pytest.approx(1, abs=0.15)
+
+
+# The spectra
+
+
+def test_spectra_depend_on_the_seed_and_their_number_alone():
+    one, again, next_, other = (Generator(seed=s).draw(10, n) for s, n in ((1, 0), (1, 0), (1, 1), (2, 0)))
+    np.testing.assert_array_equal(one.histograms.counts, again.histograms.counts)
+    for different in (next_, other):
+        assert (one.histograms.counts != different.histograms.counts).any()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_falls_by_the_decades_drawn_in_every_binning(family):
+    spectra = Generator(families=(family,), decades=(1, 3), yields=(100, 1e5), seed=4).draw(60)
+    h = spectra.histograms
+    for row, own in enumerate(h.bins):
+        density = spectra.background[row, :own] / h.bin_widths[row, :own]
+        assert (np.diff(density) < 0).all() and (spectra.background[row, :own] > 0).all()
+        assert 0.9 < np.log10(density[0] / density[-1]) + 3 / own < 3.2
+        assert 100 <= spectra.background[row].max() * (1 + 1e-9) <= 1e5 * (1 + 1e-6)
+    assert not spectra.background[~h.mask].any() and 30 <= h.bins.min() < h.bins.max() <= 120
+
+
+def test_binnings_widths_and_shares_are_as_asked_for():
+    uniform = Generator(binnings=("uniform",), signal_share=0.0).draw(30)
+    widths = uniform.histograms.bin_widths
+    np.testing.assert_allclose(widths, np.broadcast_to(widths[:, :1], widths.shape), rtol=1e-9)
+    assert not uniform.signal.any()
+    growing = Generator(binnings=("growing",), signal_share=1.0, widths=(1.0, 2.0)).draw(30)
+    assert (np.diff(growing.histograms.bin_widths, axis=1) > 0).all() and (growing.signal > 0).all()
+    in_bins = growing.resolution / growing.histograms.bin_widths
+    assert in_bins.min() > 0.999 and in_bins.max() < 2.001
+
+
+def test_spectra_with_a_turn_on_rise_first():
+    spectra = Generator(turn_on=1.0, signal_share=0.0, decades=(1, 2), seed=1).draw(50)
+    assert (spectra.background.argmax(1) > 0).mean() > 0.5
+    assert (Generator(signal_share=0.0, binnings=("uniform",), seed=1).draw(50).background.argmax(1) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"families": ("dijet9",)}, "families=.*expected some of dijet3"),
+        ({"families": ()}, "families=.*expected some of"),
+        ({"bins": (5, 50)}, "bins=.*two numbers >= 10"),
+        ({"bins": (60, 50)}, "bins=.*low and high"),
+        ({"yields": (0, 10)}, "yields="),
+        ({"widths": (0.1, 2)}, "widths=.*>= 0.3"),
+        ({"strengths": (1, float("inf"))}, "strengths="),
+        ({"signal_share": 1.5}, "signal_share=1.5.*<= 1"),
+        ({"signal_shapes": ("square",)}, "signal_shapes="),
+        ({"channels": 0}, "channels=0"),
+        ({"half_widths": (14, 7)}, "half_widths=.*rising"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0"),
+        ({"chanels": 8}, "did you mean 'channels'"),
+    ],
+)
+def test_hyperparameters_out_of_range_are_named(options, reason):
+    with pytest.raises(InputError, match=reason):
+        zoo.get("ddp", **options)
+
+
+# The network
+
+
+def test_training_makes_the_loss_fall_and_watches_other_spectra(model):
+    history = model.histories["training"].history
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+    assert {"val_loss", "val_error", "val_peak_bias"} <= set(history) and np.isfinite(list(history.values())).all()
+    assert model.spectra_seen == 2 * 10 * 32
+
+
+def test_a_bump_is_found_where_it_is_and_grows_with_its_events(model):
+    none, some, many = (model.significance(falling(at=20, events=n))[0] for n in (0, 150, 600))
+    assert abs(some.argmax() - 20) <= 1 and some.max() > none[15:26].max() + 1 and many.max() > some.max() + 0.7
+    assert model.significance(falling(at=20, events=60_000))[0].max() > 2 * many.max()  # far beyond the training
+
+
+@pytest.mark.slow
+def test_training_that_is_resumed_gives_what_one_training_gives_and_another_seed_another(model, spectra, tmp_path):
+    class Stop(zoo.keras.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    other = zoo.get("ddp", **TINY)
+    other.fit(callbacks=[Stop()], **QUIET)
+    run.save_state(other, tmp_path / "state.h5")
+    other.reset(seed=4)
+    other.fit(epochs=1, **QUIET)
+    assert np.nanmax(np.abs(other.significance(spectra) - model.significance(spectra))) > 0.01
+    other.reset(seed=3)
+    run.load_state(other, tmp_path / "state.h5")
+    other.fit(initial_epoch=1, **QUIET)
+    np.testing.assert_array_equal(other.significance(spectra), model.significance(spectra))
+
+
+def test_what_is_beyond_the_own_bins_has_no_influence(model, spectra):
+    h = spectra.histograms
+    found = model.significance(spectra)
+    assert (np.isfinite(found) == h.mask).all()
+    for row in (0, 7):
+        alone = h.take([row])
+        own = alone.bins[0]
+        one = model.significance(alone, width=spectra.resolution[[row], :own])
+        np.testing.assert_allclose(one[0], found[row, :own], atol=2e-4)
+    inputs = [h.counts.copy(), h.edges, spectra.resolution.copy(), h.mask]
+    first = model.infer(*(tf.constant(a, tf.float64 if a is h.edges else tf.float32) for a in inputs))["significance"]
+    inputs[0][~h.mask], inputs[2][~h.mask] = 1e4, 50.0
+    second = model.infer(*(tf.constant(a, tf.float64 if a is h.edges else tf.float32) for a in inputs))["significance"]
+    np.testing.assert_allclose(first[h.mask], second[h.mask], atol=1e-4)
+
+
+def test_a_spectrum_that_is_moved_has_its_significances_moved(model):
+    h = falling(40, at=20, events=200)
+    edges = np.linspace(500, 3500, 61)  # the same bins, and 10 more at both ends that are not its own
+    shifted = np.zeros((1, 60)), np.zeros((1, 60))
+    shifted[0][:, 10:50], shifted[1][:, 10:50] = h.counts, 1
+    arrays = tf.constant(shifted[0], tf.float32), tf.constant(edges[None]), tf.fill((1, 60), 75.0)
+    found = model.infer(*arrays, tf.constant(shifted[1], tf.float32))["significance"][0, 10:50]
+    np.testing.assert_allclose(found, model.significance(h, width=1.5)[0], atol=2e-3)
+
+
+def test_the_unit_of_the_mass_does_not_matter(model):
+    h = falling(40, at=20, events=200)
+    in_tev = Histograms(h.counts, h.edges / 1000, h.bins, h.names)
+    np.testing.assert_allclose(model.significance(in_tev), model.significance(h), atol=1e-4)
+
+
+@pytest.mark.parametrize("bins", [10, 33, 200])
+def test_histograms_of_any_length_are_taken(model, bins):
+    assert np.isfinite(model.significance(falling(bins))).all()
+
+
+def test_hard_spectra_give_numbers(model):
+    edges = np.linspace(-50, 50, 41)  # also a mass of zero or less
+    lone, steep, huge = np.zeros(40), np.r_[1e6, np.zeros(39)], np.full(40, 1e9)
+    lone[39] = 1
+    found = model.significance(np.stack([lone, steep, huge, np.eye(40)[0]]), edges)
+    assert np.isfinite(found).all() and np.abs(found[2]).max() < 1
+
+
+def test_config_run_directory_and_reset_keep_the_model(model, trained, spectra):
+    assert type(model)(**model.get_config()).get_config() == model.get_config()
+    loaded = zoo.load(trained)
+    assert loaded.get_config() == {
+        k: list(v) if isinstance(v, tuple) else v for k, v in model.get_config().items()
+    } or (loaded.get_config() == model.get_config())
+    np.testing.assert_array_equal(loaded.significance(spectra), model.significance(spectra))
+    weights = [w.numpy() for w in loaded.network.trainable_variables]
+    loaded.reset()
+    fresh = zoo.get("ddp", **TINY)
+    fresh.adapt()
+    for reset, new, old in zip(loaded.network.trainable_variables, fresh.network.trainable_variables, weights):
+        np.testing.assert_array_equal(reset, new)
+        assert reset.shape.rank < 2 or (reset.numpy() != old).any()
+
+
+def test_export_gives_the_same_significances_with_tensorflow_alone(model, spectra, tmp_path):
+    model.export(tmp_path / "served")
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    h = spectra.histograms
+    arrays = {"counts": h.counts, "resolution": spectra.resolution, "mask": h.mask}
+    found = served(edges=tf.constant(h.edges), **{k: tf.constant(v, tf.float32) for k, v in arrays.items()})
+    np.testing.assert_allclose(
+        found["significance"].numpy()[h.mask], model.significance(spectra)[h.mask], rtol=1e-4, atol=1e-3
+    )
+
+
+def test_search_space_gives_hyperparameters_that_the_model_takes():
+    from tuning.kerastuner import keras_tuner
+
+    hp = keras_tuner.HyperParameters()
+    model = type(zoo.get("ddp"))
+    zoo.get("ddp", **model.search_space(hp))
+    for seed in range(5):
+        drawn = hp.copy()
+        drawn.values = {one.name: one.random_sample(seed + i) for i, one in enumerate(hp.space)}
+        zoo.get("ddp", **model.search_space(drawn))
+    for preset in zoo.describe("ddp")["presets"]:
+        zoo.get("ddp", preset)
+
+
+def test_what_is_no_spectrum_is_refused_with_its_reason(model):
+    with pytest.raises(InputError, match="takes histograms, not events"):
+        model.score(pipelines.open("lhco_sim_test"))
+    with pytest.raises(InputError, match="spectra that it generates, not on events"):
+        model.fit(pipelines.open("lhco_sim_test"), **QUIET)
+    with pytest.raises(InputError, match="widths of 9 to 9 bins are outside"):
+        model.significance(falling(), width=9)
+    with pytest.raises(InputError, match=r"width has shape \(3,\)"):
+        model.significance(falling(), width=np.ones(3))
+    with pytest.raises(InputError, match="has not been trained"):
+        zoo.get("ddp").significance(falling())
+    with pytest.raises(InputError, match="score kind 'mse'"):
+        model.score(falling(), "mse")
+
+
+def test_a_scan_takes_the_largest_over_bins_and_widths(model):
+    spectra = Histograms.joined([falling(40, at=20, events=300), falling(60)])
+    found = model.scan(spectra, (1.0, 2.0))
+    each = np.stack([model.significance(spectra, width=w) for w in (1.0, 2.0)])
+    np.testing.assert_array_equal(found.significance, np.nanmax(each, axis=(0, 2)))
+    assert found.bin[0] == np.nanargmax(each.max(0)[0]) and found.mass[0] == spectra.centres[0, found.bin[0]]
+    assert found.width[0] == found.width_in_bins[0] * 50 and found.global_p_value is None
+
+
+def test_global_p_values_are_shares_of_background_only_spectra(model):
+    spectra = Histograms.joined([falling(40, at=20, events=1000), falling(40)])
+    one, again = (model.scan(spectra, (1.5,), toys=30, seed=s) for s in (1, 1))
+    np.testing.assert_array_equal(one.global_p_value, again.global_p_value)
+    assert one.global_p_value[0] == 1 / 30 and one.global_p_value_is_bound[0]
+    assert one.global_p_value[1] > 0.3 and not one.global_p_value_is_bound[1]  # no fluctuation at all: nothing is there
+
+
+# The commands
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        return CliRunner().invoke(zoo.cli.main, [str(word) for word in words])
+
+    return call
+
+
+def refused(done, reason):
+    lines = done.stderr.splitlines()
+    assert done.exit_code == 2 and len(lines) == 1 and lines[0].startswith("Error: "), done.output
+    assert reason in lines[0]
+
+
+def test_scan_reads_root_and_hdf5_alike_and_writes_what_it_finds(command, trained, tmp_path):
+    made = boost_histogram.Histogram(boost_histogram.axis.Regular(40, 1000, 3000))
+    made[...] = falling(40, at=20, events=400).counts[0]
+    with uproot.recreate(tmp_path / "spectra.root") as file:
+        file["region/m_jj"] = made
+    histograms.write(falling(40, at=20, events=400), tmp_path / "spectra.h5")
+    options = ["--model", trained, "--calibrate", 20, "--json"]
+    root, hdf5 = (
+        json.loads(command("scan", f"spectra.{e}", *options, "--out", f"{e}.found.h5").stdout) for e in ("root", "h5")
+    )
+    (row,), (other,) = root["spectra"], hdf5["spectra"]
+    assert row["name"] == "region/m_jj" and {**row, "name": "0"} == other
+    assert row["local_significance"] > 3 and abs(row["bin"] - 20) <= 1 and abs(row["mass"] - 2025) < 60
+    assert row["global_p_value_is_bound"] and row["global_significance"] == pytest.approx(norm.isf(1 / 20))
+    with h5py.File("h5.found.h5") as file:
+        assert file["significance"].shape == (1, 40) and file["local_significance"][0] == row["local_significance"]
+        assert file["global_p_value"][0] == row["global_p_value"] and file.attrs["model"] == "ddp"
+
+
+def test_scan_prints_a_table_for_people_and_csv_for_programs(command, trained):
+    histograms.write(Histograms.joined([falling(40), falling(50)]), "spectra.h5")
+    text = command("scan", "spectra.h5", "--model", trained, "--calibrate", 10).stdout
+    assert "2 spectra; the most significant:" in text and "background alone gives 0.1" in text
+    table = command("scan", "spectra.h5", "--model", trained, "--calibrate", 0, "--csv", "--width", 1.5).stdout
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [row["bins"] for row in rows] == ["40", "50"] and "global_p_value" not in rows[0]
+
+
+def test_bad_input_of_the_commands_is_one_line(command, trained, tmp_path):
+    histograms.write(falling(), "spectra.h5")
+    model = ["--model", trained]
+    refused(command("scan", "nothing.h5", *model), "no such file")
+    refused(command("scan", "spectra.h5", "--model", "nothing"), "no such folder")
+    refused(command("scan", "spectra.h5", *model, "--out", "spectra.h5"), "exists already")
+    refused(command("scan", "spectra.h5", *model, "--width", 50), "outside the 0.8 to 4")
+    refused(command("scan", "spectra.h5", *model, "--csv", "--json"), "give one of them")
+    refused(command("train", "ddp", "--data", "lhco_sim_train", "--out", "run"), "--data is for models of events")
+    refused(command("train", "ddp", "--validation", "0.2", "--out", "run"), "--validation is for models of events")
+    refused(command("train", "vae", "--out", "run"), "give --data")
+    refused(command("score", trained, "--data", "lhco_sim_test", "--out", "s.h5"), "takes histograms, not events")
+    assert {path.name for path in tmp_path.iterdir()} == {"spectra.h5"}
+
+
+def test_train_needs_no_data_and_the_same_seed_gives_the_same_model(command, model, spectra):
+    done = command("train", "ddp", "--out", "run", "--epochs", 2, "--seed", 3, "--no-xla", "--json", *WORDS)
+    found = json.loads(done.stdout)
+    assert found["spectra"] == 640 and np.isfinite(found["last_epoch"]["val_loss"])
+    config = run.read_config("run")
+    assert config["takes"] == "spectrum" and config["data"]["generator"]["bins"] == [30, 60]
+    np.testing.assert_array_equal(zoo.load("run").significance(spectra), model.significance(spectra))
+
+
+@pytest.mark.slow
+def test_xla_and_plain_programs_agree(model, spectra):
+    compiled = zoo.get("ddp", **TINY)
+    compiled.fit(verbose=0)
+    np.testing.assert_allclose(
+        compiled.significance(spectra), model.significance(spectra), rtol=0.02, atol=0.02, equal_nan=True
+    )
+    many = Generator(bins=(40, 40), seed=8).draw(100)  # enough for the compiled program, where ten are not
+    few = Histograms(many.histograms.counts[:10], many.histograms.edges[:10], many.histograms.bins[:10], ("",) * 10)
+    found, plain = model.significance(many), model.significance(few, width=many.resolution[:10])
+    np.testing.assert_allclose(found[:10], plain, atol=1e-3)

@@ -1,0 +1,197 @@
+"""Histograms: what is read is what was written, and what is no spectrum of events is refused with its reason."""
+
+import boost_histogram
+import h5py
+import hist
+import numpy as np
+import pytest
+import uproot
+
+from pipelines import InputError, histograms
+from pipelines.histograms import Histograms, from_hist
+
+EDGES = np.linspace(1000, 3000, 21)
+COUNTS = np.arange(20)[::-1]
+
+
+def filled(bins=20, weight=None, storage=None, **axis):
+    masses = 1000 + np.random.default_rng(bins).exponential(500, 400)
+    made = boost_histogram.Histogram(
+        boost_histogram.axis.Regular(bins, 1000, 3000, **axis), storage=storage or boost_histogram.storage.Double()
+    )
+    made.fill(masses, weight=weight)
+    return made, np.histogram(masses, np.linspace(1000, 3000, bins + 1))[0]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write datasets to an HDF5 file and return its path."""
+
+    def write(**datasets):
+        with h5py.File(tmp_path / "spectra.h5", "w") as file:
+            for name, values in datasets.items():
+                file[name] = values
+        return tmp_path / "spectra.h5"
+
+    return write
+
+
+# Reading
+
+
+def test_hdf5_of_one_binning_is_read_as_it_is(written):
+    found = histograms.read(written(counts=np.stack([COUNTS, COUNTS + 1]), edges=EDGES))
+    np.testing.assert_array_equal(found.counts, [COUNTS, COUNTS + 1])
+    np.testing.assert_array_equal(found.edges, [EDGES, EDGES])
+    assert found.bins.tolist() == [20, 20] and found.names == ("0", "1")
+
+
+def test_hdf5_of_several_lengths_comes_back_as_it_was_written(tmp_path):
+    parts = [Histograms.from_arrays(np.ones(n), np.arange(n + 1.0), names=[f"of {n}"]) for n in (12, 30, 10)]
+    joined = Histograms.joined(parts)
+    histograms.write(joined, tmp_path / "spectra.h5")
+    found = histograms.read(tmp_path / "spectra.h5")
+    for name in ("counts", "edges", "bins"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(joined, name))
+    assert found.names == ("of 12", "of 30", "of 10") and found.mask.sum(1).tolist() == [12, 30, 10]
+    assert (found.bin_widths > 0).all() and not found.counts[~found.mask].any()
+
+
+def test_every_th1_of_a_root_file_is_read_also_in_folders(tmp_path):
+    (first, counts), (second, more) = filled(20), filled(35)
+    with uproot.recreate(tmp_path / "spectra.root") as file:
+        file["m_jj"] = first
+        file["leptons/m_ll"] = second
+        file["n"] = np.histogram2d([1.0], [1.0])  # not a spectrum: a TH2
+    found = histograms.read(tmp_path / "spectra.root")
+    assert dict(zip(found.names, found.bins.tolist())) == {"m_jj": 20, "leptons/m_ll": 35}
+    by_name = dict(zip(found.names, found.counts))
+    np.testing.assert_array_equal(by_name["m_jj"][:20], counts)
+    np.testing.assert_array_equal(by_name["leptons/m_ll"], more)
+    np.testing.assert_allclose(found.edges[found.names.index("m_jj"), :21], EDGES)
+
+
+def test_only_the_newest_cycle_of_a_root_histogram_is_read(tmp_path):
+    old, new = filled(20)[0], filled(35)[0]
+    with uproot.recreate(tmp_path / "spectra.root") as file:
+        file["m"] = old
+        file["m"] = new
+    found = histograms.read(tmp_path / "spectra.root")
+    assert found.names == ("m",) and found.bins.tolist() == [35]
+
+
+def test_hist_and_boost_histogram_objects_are_taken_without_their_overflow():
+    made = hist.Hist(hist.axis.Variable([0, 1, 3, 6, 10, 15, 21, 28, 36, 45, 55]))
+    made.fill([0.5, 2.0, 2.5, 50.0, 99.0, -1.0])
+    found = from_hist([made, filled(20)[0]], names=["a", "b"])
+    assert found.counts[0, :10].tolist() == [1, 2, 0, 0, 0, 0, 0, 0, 0, 1] and found.bins.tolist() == [10, 20]
+    np.testing.assert_array_equal(found.counts[1], filled(20)[1])
+
+
+def test_some_of_the_histograms_can_be_taken():
+    parts = [Histograms.from_arrays(np.full(n, n), np.arange(n + 1.0), names=[str(n)]) for n in (12, 30, 10)]
+    found = Histograms.joined(parts).take([2, 0])
+    assert found.names == ("10", "12") and found.counts.shape == (2, 12) and found.counts.sum() == 10 * 10 + 12 * 12
+
+
+# Bad input
+
+
+def spoilt(at, value):
+    counts = COUNTS.astype(float)
+    counts[at] = value
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("counts", "edges", "reason"),
+    [
+        (spoilt(3, -1), EDGES, "histogram 0 has a negative count"),
+        (spoilt(3, np.nan), EDGES, "histogram 0 has a count that is NaN or infinite"),
+        (spoilt(3, np.inf), EDGES, "histogram 0 has a count that is NaN or infinite"),
+        (spoilt(3, 2.5), EDGES, "counts that are not whole numbers: weighted events"),
+        (np.zeros(20), EDGES, "histogram 0 is empty"),
+        (COUNTS[:5], EDGES[:6], "has 5 bins, expected at least 10"),
+        (COUNTS, EDGES[::-1], "edges that do not rise"),
+        (COUNTS, np.r_[EDGES[:-1], EDGES[-2]], "edges that do not rise"),
+        (COUNTS, np.r_[EDGES[:-1], np.nan], "an edge that is NaN or infinite"),
+        (COUNTS, EDGES[:-1], r"edges have shape \(1, 20\), expected \(21,\)"),
+        (np.zeros((0, 20)), EDGES, r"counts have shape \(0, 20\)"),
+        (np.zeros((2, 2, 20)), EDGES, r"counts have shape \(2, 2, 20\)"),
+        ([[1, 2], [3]], EDGES, "not numbers of a regular array"),
+        (["a"] * 20, EDGES, "not numbers"),
+    ],
+)
+def test_bad_arrays_are_refused_with_their_reason(counts, edges, reason):
+    with pytest.raises(InputError, match=reason):
+        Histograms.from_arrays(counts, edges)
+
+
+def test_the_bad_one_of_many_is_named_and_the_others_are_counted():
+    counts = np.tile(COUNTS, (5, 1)).astype(float)
+    counts[2:4, 1] = -1
+    with pytest.raises(InputError, match=r"histogram c \(and 1 others\) has a negative count"):
+        Histograms.from_arrays(counts, EDGES, names="abcde")
+
+
+def test_what_is_beyond_a_histograms_own_bins_does_not_matter():
+    counts = np.array([[*range(12), np.nan, -3]])
+    edges = np.r_[np.arange(13.0), 0, np.nan]
+    found = Histograms.from_arrays(counts, edges, bins=[12])
+    assert found.counts[0].tolist() == [*range(12), 0, 0] and (np.diff(found.edges) > 0).all()
+    with pytest.raises(InputError, match="bins must be 1 whole numbers from 0 to 14"):
+        Histograms.from_arrays(counts, edges, bins=[15])
+
+
+def test_weighted_histograms_are_refused():
+    weighted = filled(20, weight=2.0, storage=boost_histogram.storage.Weight())[0]
+    with pytest.raises(InputError, match="histogram jets is of weighted events"):
+        from_hist(weighted, names=["jets"])
+
+
+def test_weighted_root_histograms_are_refused_by_name(tmp_path):
+    with uproot.recreate(tmp_path / "spectra.root") as file:
+        file["folder/m"] = filled(20, weight=0.5, storage=boost_histogram.storage.Weight())[0]
+    with pytest.raises(InputError, match=r"spectra.root: histogram folder/m is of weighted events"):
+        histograms.read(tmp_path / "spectra.root")
+
+
+@pytest.mark.parametrize(
+    ("thing", "reason"),
+    [
+        ([], "no histogram given"),
+        (np.ones(20), "is a ndarray, expected a histogram"),
+        ("spectrum", "is a str, expected a histogram"),
+        (hist.Hist(hist.axis.Regular(20, 0, 1), hist.axis.Regular(20, 0, 1)), "has 2 axes, expected one"),
+        (hist.Hist(hist.axis.StrCategory(["a"])), "expected a histogram with a numerical axis|has 1 bins"),
+        (hist.Hist(hist.axis.Regular(20, 0, 1), storage=hist.storage.Mean()), "averages something"),
+        (hist.Hist(hist.axis.Regular(20, 0, 1)), "is empty"),
+    ],
+)
+def test_objects_that_are_no_spectrum_are_refused(thing, reason):
+    with pytest.raises(InputError, match=reason):
+        from_hist(thing)
+
+
+def test_files_without_histograms_are_refused_with_what_is_in_them(written, tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        histograms.read(tmp_path / "nothing.h5")
+    with pytest.raises(InputError, match="no dataset 'counts', found edges"):
+        histograms.read(written(edges=EDGES))
+    (tmp_path / "text.h5").write_text("counts")
+    with pytest.raises(InputError, match=r"text.h5: not an HDF5 file"):
+        histograms.read(tmp_path / "text.h5")
+    with uproot.recreate(tmp_path / "empty.root") as file:
+        file["two"] = np.histogram2d([1.0], [1.0])
+    with pytest.raises(InputError, match=r"empty.root: no histograms: expected TH1 objects, found TH2D"):
+        histograms.read(tmp_path / "empty.root")
+
+
+def test_a_damaged_root_file_is_one_clear_line(tmp_path):
+    with uproot.recreate(tmp_path / "whole.root") as file:
+        file["m"] = filled(20)[0]
+    whole = (tmp_path / "whole.root").read_bytes()
+    for length in (10, 150, 1000):
+        (tmp_path / "torn.root").write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"torn.root: cannot be read as ROOT"):
+            histograms.read(tmp_path / "torn.root")

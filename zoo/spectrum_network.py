@@ -1,0 +1,150 @@
+"""The network of `ddp`: counts, edges and a width in, the significance of a bump at every bin out.
+
+**How the counts enter.** A spectrum falls by up to six decades, and what matters are deviations of a thousandth where
+there are 10^6 events in a bin and of 100 % where there is one. So the network does not see counts, but deviations in
+units of their statistical error, r = 2 sqrt(n + 3/8) - 2 sqrt(m + 3/8) (Anscombe 1948), from smooth curves m through the
+spectrum (`zoo.curves`): parabolas around every bin on several scales, and polynomials in the mass and in its logarithm for
+the whole spectrum. Narrow scales follow a bump, wide ones and polynomials do not follow every background: what is right
+where, is for the network to learn. The scale of the counts enters as ln(1 + m), since the significance of few events is
+another function; the width that is looked for as ln(resolution / bin width).
+
+For every curve there is also sum_j t_j r_j / sqrt(sum_j t_j^2) with t_j = g_j / sqrt(m_j + 3/8), the significance of a
+Gaussian g on m to first order, and for every polynomial the share of a signal that its fit takes for background. The
+output is a weighted sum of these significances plus a term, weights and term from the network: so that it goes on growing
+for bumps larger than any in training. All inputs are ratios: the unit of the mass does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from zoo.curves import absorbed, fit, smooth
+from zoo.keras import keras
+
+ANSCOMBE = 0.375
+LEAST_LEFT = 0.1  # of a signal that a fit leaves: it is not scaled up by more than the inverse
+
+
+def gaussians(edges: tf.Tensor, resolution: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Return (N, B, B): what a Gaussian in the middle of the first bin, of its resolution, puts into the second."""
+    centres, widths = 0.5 * (edges[:, 1:] + edges[:, :-1]), edges[:, 1:] - edges[:, :-1]
+    u = (centres[:, None, :] - centres[:, :, None]) / resolution[:, :, None]
+    return tf.exp(-0.5 * tf.square(u)) * (widths * mask)[:, None, :] / resolution[:, :, None]
+
+
+class Network(keras.layers.Layer):
+    """Residual blocks of dilated convolutions over three bins, on what is said above; masked bins stay zero throughout."""
+
+    def __init__(
+        self, channels: int, dilations: Sequence[int], half_widths: Sequence[int], degrees: Sequence[int], **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.channels, self.dilations = channels, tuple(dilations)
+        self.half_widths, self.degrees = tuple(half_widths), tuple(degrees)
+
+    def build(self, shape):
+        fits = 2 * len(self.degrees)
+        curves = len(self.half_widths) + fits
+        self.entry = self._weights("entry", 2 * curves + fits + 5, self.channels)
+        self.blocks = [
+            (
+                self._weights(f"conv{i}", 3 * self.channels, self.channels),
+                self._weights(f"mix{i}", *[self.channels] * 2),
+            )
+            for i in range(len(self.dilations))
+        ]
+        self.exit = self._weights("exit", self.channels, curves + 1)
+        super().build(shape)
+
+    def _weights(self, name, inputs, outputs):
+        return self.add_weight(f"{name}_kernel", (inputs, outputs)), self.add_weight(f"{name}_bias", (outputs,))
+
+    def call(self, counts, edges, resolution, mask):
+        """Return significances (N, B), and the smooth curve (N, B) of the widest scale.
+
+        Of counts (N, B), edges (N, B + 1) float64, resolution (N, B), and mask (N, B), 1 for own bins and 0 for others.
+        """
+        counts = counts * mask
+        unit = tf.reduce_sum((edges[:, 1:] - edges[:, :-1]) * tf.cast(mask, tf.float64), 1, keepdims=True)
+        unit /= tf.cast(tf.reduce_sum(mask, 1, keepdims=True), tf.float64)  # the mean bin width
+        lowest = edges[:, :1]
+        scaled = tf.cast((edges - lowest) / unit, tf.float32)
+        resolution = tf.where(mask > 0, resolution / tf.cast(unit, tf.float32), 1.0)
+        bin_widths = scaled[:, 1:] - scaled[:, :-1]
+        curves = smooth(counts, bin_widths, mask, self.half_widths)
+        start, widest = curves[min(1, len(curves) - 1)], curves[-1]
+        fits = _fits(counts, bin_widths, mask, edges, start, self.degrees)
+        deviations, unit_normal, significances, lost = _first_order(
+            counts, curves, fits, gaussians(scaled, resolution, mask), mask
+        )
+        scales = [tf.math.log1p(curves[0]) / 4, tf.math.log1p(widest) / 4, tf.math.log1p(counts) / 4]
+        scales += [tf.math.log(resolution / bin_widths), tf.ones_like(mask)]
+        # of a bump of 100 sigma the shape is as clear as of one of 10: the network sees them compressed
+        seen = tf.stack([*map(_compressed, deviations), *map(_compressed, unit_normal), *lost, *scales], -1)
+        out = self._convolutions(seen, mask[:, :, None])
+        share = 1.0 / len(significances)
+        weighted = (out[:, :, 1:] + share) * tf.stack(significances, -1)
+        return tf.reduce_sum(weighted, -1) + out[:, :, 0] * share * mask, widest
+
+    def _convolutions(self, seen, mask):
+        x = _dense(seen, self.entry) * mask
+        for dilation, (conv, mix) in zip(self.dilations, self.blocks):
+            y = tf.nn.relu(_dense(_neighbours(x, dilation), conv))
+            x = (x + _dense(y, mix)) * mask
+        return _dense(tf.nn.relu(x), self.exit)
+
+
+def _first_order(counts, curves, fits, template, mask):
+    """Of every curve: deviations, significances with the fit's loss in their error, and without; of fits the share lost."""
+    every = [*curves, *(curve for curve, _, _ in fits)]
+    errors = [tf.sqrt(m + ANSCOMBE) for m in every]
+    deviations = [2.0 * (tf.sqrt(counts + ANSCOMBE) - error) * mask for error in errors]
+    sums = template @ tf.stack([r / error for r, error in zip(deviations, errors)], -1)
+    squares = tf.square(template) @ tf.stack([mask / tf.square(error) for error in errors], -1) + 1e-20
+    significances = tf.unstack(sums * tf.math.rsqrt(squares) * mask[:, :, None], axis=-1)
+    first = len(curves)
+    squares = tf.unstack(squares, axis=-1)[first:]
+    lost = [absorbed(template, basis, factor, one) * mask for (_, basis, factor), one in zip(fits, squares)]
+    local, fitted = significances[:first], significances[first:]
+    unit_normal = local + [z * tf.math.rsqrt(1 - one) for z, one in zip(fitted, lost)]
+    unbiased = local + [z / tf.maximum(1 - one, LEAST_LEFT) for z, one in zip(fitted, lost)]
+    return deviations, unit_normal, unbiased, lost
+
+
+def _fits(counts, bin_widths, mask, edges, start, degrees):
+    """Polynomials in the mass of every degree, then in its logarithm: both by one program, as twice as many spectra."""
+    twice = [tf.concat([array, array], 0) for array in (counts, bin_widths, mask)]
+    place, start = tf.concat(_places(edges, mask), 0), tf.concat([start, start], 0)
+    both = [fit(*twice, place, start, degree) for degree in degrees]
+    halves = [[tf.nest.map_structure(lambda a, k=k: tf.split(a, 2)[k], one) for one in both] for k in (0, 1)]
+    return halves[0] + halves[1]
+
+
+def _places(edges, mask):
+    """What the polynomials are in: the mass; and its logarithm, from a tenth of the range on where it begins below."""
+    mask = tf.cast(mask, tf.float64)
+    mass = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    low = tf.reduce_min(tf.where(mask > 0, mass, mass.dtype.max), 1, keepdims=True)
+    high = tf.reduce_max(tf.where(mask > 0, mass, mass.dtype.min), 1, keepdims=True)
+    shift = tf.maximum(0.1 * (high - low) - low, 0.0)
+    return mass, tf.math.log(tf.where(mask > 0, mass + shift, 1.0))
+
+
+def _dense(x, weights):
+    """x (N, B, C) @ kernel + bias as one matrix product: of N products the gradient would be N kernels to be summed."""
+    kernel, bias = weights
+    size = tf.shape(x)
+    return tf.reshape(tf.reshape(x, (-1, kernel.shape[0])) @ kernel + bias, (size[0], size[1], kernel.shape[1]))
+
+
+def _compressed(x):
+    return 4.0 * tf.asinh(x / 4.0)
+
+
+def _neighbours(x, dilation: int):
+    """Each bin's channels beside those of the bins `dilation` to the left and to the right, zeros at the ends."""
+    size = tf.shape(x)[1]
+    padded = tf.pad(x, [[0, 0], [dilation, dilation], [0, 0]])
+    return tf.concat([padded[:, :size], x, padded[:, 2 * dilation :]], -1)
