@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from plain_sets import PARTICLE, SLOTS, particles
 from scipy.stats import ks_2samp
 
 import pipelines.outputs
 import zoo
 from pipelines import Events
-from zoo import run
+from zoo import registry, run
 from zoo.models.gan_ae import COLUMNS
+from zoo.sets import HIGH_LEVEL
 
 # Whatever a model has of these is made small; a model without them is trained as it is.
 SMALL = {
@@ -25,19 +27,41 @@ SMALL = {
     "latent_dim": 4,
     "decoder_epochs": 2,
 }
+# and what makes a model of objects take all that it can
+OBJECTS = {"columns": HIGH_LEVEL, "high_level_features": True, "multiplicities": True}
 
-pytestmark = pytest.mark.parametrize("name", zoo.names())
+EVENTS = ("features", "objects")  # a model of spectra keeps another contract
+pytestmark = pytest.mark.parametrize("name", [n for n in zoo.names() if registry.model_class(n).takes in EVENTS])
 
 
 def small(name, **more):
-    own = zoo.describe(name)["hyperparameters"]
-    return zoo.get(name, **{k: v for k, v in {**SMALL, "seed": 3, **more}.items() if k in own})
+    own, objects = zoo.describe(name)["hyperparameters"], OBJECTS if takes_objects(name) else {}
+    return zoo.get(name, **{k: v for k, v in {**SMALL, **objects, "seed": 3, **more}.items() if k in own})
+
+
+def takes_objects(name):
+    return registry.model_class(name).takes == "objects"
+
+
+@pytest.fixture
+def train_events(train_events, name):
+    """Events such as the model takes: with jets' variables, or with particles."""
+    return particles(1500, seed=1) if takes_objects(name) else train_events
+
+
+@pytest.fixture
+def test_events(test_events, name):
+    return particles(1000, seed=2) if takes_objects(name) else test_events
 
 
 @pytest.fixture(scope="module")
-def trained(request, train_events):
+def kept():
+    return {}
+
+
+@pytest.fixture
+def trained(kept, train_events):
     """Every model trained once, without XLA, which the tests of numbers do not need."""
-    kept = {}
 
     def give(name):
         if name not in kept:
@@ -47,6 +71,25 @@ def trained(request, train_events):
         return kept[name]
 
     return give
+
+
+def arrays(model, events):
+    """What the model takes of events, as a batch has it."""
+    return {name: events.read(name, model.resolved_columns) for name in model.inputs.shapes}
+
+
+def made_again(events, order=None, **changes):
+    """The same events in memory but for what is changed, with their columns in another order."""
+    fields = {name: events.read(name) for name in ("features", "objects", "label") if events.has(name)}
+    columns, object_columns = events.columns, events.about.object_columns
+    if order is not None:
+        by = order.permutation(len(columns))
+        fields["features"], columns = fields["features"][:, by], [columns[i] for i in by]
+        if "objects" in fields:
+            by = order.permutation(len(object_columns))
+            fields["objects"], object_columns = fields["objects"][..., by], [object_columns[i] for i in by]
+    fields = {"mass": events.mass, "columns": columns, "object_columns": object_columns, **fields, **changes}
+    return Events.from_arrays(fields.pop("features"), fields.pop("mass"), fields.pop("columns"), **fields)
 
 
 def test_training_records_every_epoch_of_every_phase(name, trained):
@@ -92,8 +135,8 @@ def test_no_variable_is_an_int32_that_a_gpu_program_could_not_reach(name, traine
 
 
 def test_a_batch_can_be_scored(name, trained, test_events):
-    features = test_events.read("features", trained(name).resolved_columns)
-    np.testing.assert_array_equal(trained(name).score({"features": features}), trained(name).score(test_events))
+    model = trained(name)
+    np.testing.assert_array_equal(model.score(arrays(model, test_events)), model.score(test_events))
 
 
 def test_score_is_one_finite_number_per_event(name, trained, test_events):
@@ -104,14 +147,20 @@ def test_score_is_one_finite_number_per_event(name, trained, test_events):
 
 def test_events_far_from_the_training_sample_score_elsewhere(name, trained, train_events):
     model = trained(name)
-    features = train_events.read("features", model.resolved_columns)
-    shifted = features + 5.0 * features.std(axis=0)
+    given = arrays(model, train_events)
+    shifted = {name: moved(array) for name, array in given.items()}
     for kind in model.score_kinds:
-        near, far = model.score(features, kind), model.score(shifted, kind)
+        near, far = model.score(given, kind), model.score(shifted, kind)
         if kind in model.undirected:  # the method does not say where they go, but they go somewhere
             assert ks_2samp(near, far).statistic > 0.1, kind
         else:
             assert np.median(far) > np.quantile(near, 0.95), kind
+
+
+def moved(array):
+    """All values, but for those of empty slots, five standard deviations away."""
+    there = (array != 0).any(axis=-1) | (array.ndim == 2)
+    return np.where(there[..., None], array + 5.0 * array[there].std(axis=0), 0.0)
 
 
 def test_same_seed_same_model_and_another_seed_another(name, trained, train_events):
@@ -186,9 +235,11 @@ def test_export_gives_the_same_scores_from_raw_features(name, trained, test_even
     model = trained(name)
     model.export(tmp_path / "served")
     served = tf.saved_model.load(tmp_path / "served")
-    columns = [c.decode() for c in served.signatures["columns"]()["columns"].numpy()]
-    assert columns == list(model.resolved_columns)
-    found = served.signatures["serving_default"](features=tf.constant(test_events.read("features", columns)))
+    columns = {key: [c.decode() for c in names.numpy()] for key, names in served.signatures["columns"]().items()}
+    assert columns["columns"] == list(model.resolved_columns)
+    assert columns.get("object_columns", []) == list(model.inputs.object_columns)
+    given = {key: tf.constant(array) for key, array in arrays(model, test_events).items()}
+    found = served.signatures["serving_default"](**given)
     np.testing.assert_allclose(found["score"], model.score(test_events), rtol=1e-5, atol=1e-7)
     for kind in model.score_kinds:
         np.testing.assert_allclose(found[kind], model.score(test_events, kind), rtol=1e-5, atol=1e-7)
@@ -196,15 +247,13 @@ def test_export_gives_the_same_scores_from_raw_features(name, trained, test_even
 
 def test_score_looks_at_neither_mass_nor_label(name, trained, test_events):
     model = trained(name)
-    features, columns = test_events.read("features"), test_events.columns
-    altered = Events.from_arrays(features, test_events.mass[::-1], columns, label=3 - test_events.label)
+    altered = made_again(test_events, mass=test_events.mass[::-1], label=3 - test_events.label)
     np.testing.assert_array_equal(model.score(altered), model.score(test_events))
     assert test_events.about.mass_column not in model.resolved_columns
 
 
 def test_labels_never_train(name, trained, train_events):
-    features, mass, columns = train_events.read("features"), train_events.mass, train_events.columns
-    blind = Events.from_arrays(features, mass, columns)
+    blind = made_again(train_events, label=None)
     assert not blind.has_labels and train_events.has_labels
     model = small(name)
     model.fit(blind, blind.sample(300), verbose=0, jit_compile=False)
@@ -220,36 +269,38 @@ def test_reading_a_label_while_training_would_be_noticed(name, train_events, mon
 
 
 def test_columns_are_found_by_name_in_any_order(name, trained, test_events):
-    order = np.random.default_rng(0).permutation(len(test_events.columns))
-    shuffled = Events.from_arrays(
-        test_events.read("features")[:, order], test_events.mass, [test_events.columns[i] for i in order]
-    )
+    shuffled = made_again(test_events, np.random.default_rng(0))
+    assert shuffled.columns != test_events.columns
     np.testing.assert_array_equal(trained(name).score(shuffled), trained(name).score(test_events))
 
 
 def test_missing_column_is_named(name, train_events, test_events):
     gone = small(name).hyperparameter("columns")[0]
     kept = [i for i, column in enumerate(train_events.columns) if column != gone]
-    fewer = Events.from_arrays(
-        train_events.read("features")[:, kept], train_events.mass, [train_events.columns[i] for i in kept]
-    )
+    columns = [train_events.columns[i] for i in kept]
+    fewer = made_again(train_events, features=train_events.read("features")[:, kept], columns=columns)
     with pytest.raises(pipelines.InputError, match=f"no column '{gone}'"):
         small(name).fit(fewer, verbose=0)
 
 
-def test_bad_arrays_are_refused_with_their_reason(name, trained):
-    width = len(trained(name).resolved_columns)
-    with pytest.raises(pipelines.InputError, match=rf"\(7, {width + 1}\), expected \(N, {width}\)"):
-        trained(name).score(np.zeros((7, width + 1)))
-    with pytest.raises(pipelines.InputError, match="NaN or infinite values"):
-        trained(name).score(np.full((7, width), np.nan))
+def test_bad_arrays_are_refused_with_their_reason(name, trained, train_events):
+    model = trained(name)
+    good = {key: np.ones((7, *shape), np.float32) for key, shape in model.inputs.shapes.items()}
+    for key, (*lengths, width) in model.inputs.shapes.items():
+        before = "".join(f"{n}, " for n in (7, *lengths))
+        text = rf"{key} have shape \({before}{width + 1}\), expected \(N, {before[3:]}{width}\)"
+        with pytest.raises(pipelines.InputError, match=text):
+            model.score({**good, key: np.zeros((7, *lengths, width + 1))})
+        with pytest.raises(pipelines.InputError, match="NaN or infinite values"):
+            model.score({**good, key: np.full((7, *lengths, width), np.nan)})
+        with pytest.raises(pipelines.InputError, match=f"no array '{key}'"):
+            model.score({other: array for other, array in good.items() if other != key})
     with pytest.raises(pipelines.InputError, match="no events"):
-        trained(name).score(np.zeros((0, width)))
+        model.score({key: array[:0] for key, array in good.items()})
     with pytest.raises(pipelines.InputError, match="score kind 'nonsense'"):
-        trained(name).score(np.zeros((7, width)), "nonsense")
+        model.score(good, "nonsense")
     with pytest.raises(pipelines.InputError, match="fewer than one batch"):
-        model = small(name)
-        model.fit(Events.from_arrays(np.ones((7, width)), np.full(7, 3e3), trained(name).resolved_columns), verbose=0)
+        small(name).fit(train_events.take(np.arange(7)), verbose=0)
 
 
 def test_untrained_model_says_so(name):
@@ -274,5 +325,9 @@ def test_every_preset_and_default_can_be_built(name):
     assert about["summary"] and about["score_kinds"]
     for preset in (None, *about["presets"]):
         model = zoo.get(name, preset)
-        model.build_for([f"x{i}" for i in range(5)])
-        assert model.score(np.zeros((3, 5))).shape == (3,)
+        if takes_objects(name):
+            model.build_for(model.hyperparameter("columns"), PARTICLE, sum(SLOTS))
+        else:
+            model.build_for([f"x{i}" for i in range(5)])
+        zeros = {key: np.zeros((3, *shape)) for key, shape in model.inputs.shapes.items()}
+        assert model.score(zeros).shape == (3,)

@@ -1,10 +1,15 @@
 """DisCo and its parts, against the definition, an independent package and finite differences."""
 
+import math
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.spatial.distance import cdist
 
 from zoo.losses import (
+    chamfer,
     distance_correlation,
     distance_covariance,
     distance_variance,
@@ -183,6 +188,85 @@ def test_preceding_distance_is_the_sum_over_earlier_places():
 def test_prefix_sum_is_the_cumulative_sum(size):
     x = np.random.default_rng(5).normal(size=size)
     np.testing.assert_allclose(prefix_sum(tf.constant(x)), np.cumsum(x), rtol=1e-9, atol=1e-12)
+
+
+def sets_of_particles(size, slots=(6, 9), seed=0):
+    """Two sets of particles (B, P, 4) with masks, a few of them empty."""
+    rng = np.random.default_rng(seed)
+    x, y = (tf.constant(rng.normal(size=(size, n, 4)), tf.float32) for n in slots)
+    masks = [tf.constant(rng.random((size, n)) < 0.6) for n in slots]
+    return x, y, *masks
+
+
+def plain_chamfer(x, y, x_mask, y_mask):
+    """Equation 2 of arXiv:2110.08508, by SciPy's distances of the particles that are there."""
+    found = []
+    for one, other, real, there in zip(np.asarray(x), np.asarray(y), np.asarray(x_mask), np.asarray(y_mask)):
+        distance = cdist(one[real], other[there], "cityblock")
+        found.append(distance.min(1).sum() + distance.min(0).sum() if distance.size else 0.0)
+    return np.array(found)
+
+
+def test_chamfer_is_its_definition():
+    given = sets_of_particles(50)
+    np.testing.assert_allclose(chamfer(*given), plain_chamfer(*given), rtol=1e-5)
+
+
+def test_chamfer_of_members_is_that_of_each():
+    x, y, x_mask, y_mask = sets_of_particles(8)
+    found = chamfer(x, tf.stack([y, 2 * y]), x_mask, y_mask)
+    for each, scale in zip(found, (1, 2)):
+        np.testing.assert_allclose(each, chamfer(x, scale * y, x_mask, y_mask), rtol=1e-6)
+
+
+def test_chamfer_does_not_look_at_empty_slots_nor_at_the_order():
+    x, y, x_mask, y_mask = sets_of_particles(8)
+    expected = chamfer(x, y, x_mask, y_mask)
+    for value in (0.0, np.nan, np.inf):
+        filled = [tf.where(mask[..., None], array, value) for array, mask in ((x, x_mask), (y, y_mask))]
+        np.testing.assert_array_equal(chamfer(*filled, x_mask, y_mask), expected)
+    order = np.random.default_rng(1).permutation(x.shape[1])
+    turned = chamfer(tf.gather(x, order, axis=1), y, tf.gather(x_mask, order, axis=1), y_mask)
+    np.testing.assert_allclose(turned, expected, rtol=1e-6)
+
+
+def test_chamfer_gradient_is_that_of_finite_differences_and_zero_in_empty_slots():
+    x, y, x_mask, y_mask = sets_of_particles(5)
+    with tf.GradientTape() as tape:
+        tape.watch([x, y])
+        distance = tf.reduce_sum(chamfer(x, y, x_mask, y_mask))
+    found = tape.gradient(distance, [x, y])
+    given = [np.array(x, np.float64), np.array(y, np.float64)]
+    for which, mask in enumerate((x_mask, y_mask)):
+        for place in np.ndindex(5, given[which].shape[1], 4):
+            ends = []
+            for step in (1e-6, -1e-6):
+                moved = [array.copy() for array in given]
+                moved[which][place] += step
+                ends.append(plain_chamfer(*moved, x_mask, y_mask).sum())
+            expected = (ends[0] - ends[1]) / 2e-6
+            np.testing.assert_allclose(found[which][place], expected, atol=1e-4)
+            assert mask.numpy()[place[:2]] or found[which][place] == 0
+
+
+def test_chamfer_never_makes_an_array_of_pairs_and_features():
+    """Looked for in the compiled program, where every array that memory is taken for stands."""
+
+    @tf.function(jit_compile=True, autograph=False)
+    def loss_and_gradient(x, y, x_mask, y_mask):
+        with tf.GradientTape() as tape:
+            tape.watch(y)
+            loss = tf.reduce_sum(chamfer(x, y, x_mask, y_mask))
+        return loss, tape.gradient(loss, y)
+
+    size, slots = 16, (11, 13)
+    given = sets_of_particles(size, slots)
+    program = loss_and_gradient.experimental_get_compiler_ir(*given)(stage="optimized_hlo")
+    # what is inside a fusion is never stored
+    outside = re.sub(r"%fused_computation[^{]*{.*?\n}", "", program, flags=re.DOTALL)
+    shapes = [tuple(map(int, dims.split(","))) for dims in re.findall(r"\b[a-z]+[0-9]*\[([0-9,]+)\]", outside)]
+    pairs = size * slots[0] * slots[1]
+    assert max(map(math.prod, shapes)) <= pairs and (size, *slots) in shapes, sorted(set(shapes))
 
 
 def test_rms_distance_has_a_finite_gradient_at_a_perfect_reconstruction():

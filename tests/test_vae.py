@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 from scipy.stats import kstest
 
+import pipelines.plots
 import zoo
+import zoo.latent as latent_space
 import zoo.models.vae as vae
 from pipelines import Events, InputError
 from zoo import run
@@ -71,10 +73,10 @@ def again():
     """Train one compiled model from the start, on whatever events."""
     model = small()
 
-    def give(events, **options):
+    def give(events, *validation, learning_rate=PEAKED["learning_rate"], **options):
         model.adapt(events)
-        model.reset()
-        model.fit(events, **options, **QUIET)
+        model.reset(learning_rate=learning_rate)
+        model.fit(events, *validation, **options, **QUIET)
         return model
 
     return give
@@ -156,7 +158,7 @@ def test_kl_is_that_of_tensorflow_probability(gaussians):
     mean, log_var = gaussians
     one = distributions.MultivariateNormalDiag(mean, np.exp(log_var / 2))
     expected = distributions.kl_divergence(one, distributions.MultivariateNormalDiag(np.zeros(3, "f"), np.ones(3, "f")))
-    np.testing.assert_allclose(vae._kl(mean, log_var), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(latent_space.gaussian_kl(mean, log_var), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_kl_is_its_integral(gaussians):
@@ -169,12 +171,16 @@ def test_kl_is_its_integral(gaussians):
             total += (
                 np.trapezoid(density * log_ratio, z) if hasattr(np, "trapezoid") else np.trapz(density * log_ratio, z)
             )
-        np.testing.assert_allclose(vae._kl(mean[None].astype("f"), log_var[None].astype("f"))[0], total, rtol=1e-4)
+        np.testing.assert_allclose(
+            latent_space.gaussian_kl(mean[None].astype("f"), log_var[None].astype("f"))[0], total, rtol=1e-4
+        )
 
 
 def test_kl_is_zero_for_the_prior_alone():
-    assert float(vae._kl(tf.zeros((1, 2)), tf.zeros((1, 2)))[0]) == 0
-    assert (vae._kl(tf.constant([[0.1], [0.0], [0.0]]), tf.constant([[0.0], [0.1], [-0.1]])).numpy() > 0).all()
+    assert float(latent_space.gaussian_kl(tf.zeros((1, 2)), tf.zeros((1, 2)))[0]) == 0
+    assert (
+        latent_space.gaussian_kl(tf.constant([[0.1], [0.0], [0.0]]), tf.constant([[0.0], [0.1], [-0.1]])).numpy() > 0
+    ).all()
 
 
 def dense(x, kernels, biases):
@@ -201,7 +207,7 @@ def by_hand(model, batch, noise):
 def test_loss_is_alpha_times_the_error_plus_kl_written_out(adapted, monkeypatch, latent):
     model, batch = adapted(latent_dim=latent, alpha=37.0)
     noise = np.random.default_rng(4).normal(size=(len(batch["mass"]), latent)).astype("f")
-    monkeypatch.setattr(vae, "normal", lambda shape, seed, use: tf.reshape(tf.constant(noise), shape))
+    monkeypatch.setattr(latent_space, "normal", lambda shape, seed, use: tf.reshape(tf.constant(noise), shape))
     expected = by_hand(model, batch, noise)
     found = model.train_step(batch)  # which measures before it moves the weights
     assert batch["weight"].numpy().std() > 0.1
@@ -214,7 +220,7 @@ def test_steps_are_those_of_keras_own_layers_and_optimizer(adapted, monkeypatch,
     rate = {"adam": 0.01, "adadelta": 1.0}[optimizer]
     model, batch = adapted(optimizer=optimizer, learning_rate=rate, alpha=10.0)
     noise = np.random.default_rng(4).normal(size=(len(batch["mass"]), 1)).astype("f")
-    monkeypatch.setattr(vae, "normal", lambda shape, seed, use: tf.reshape(tf.constant(noise), shape))
+    monkeypatch.setattr(latent_space, "normal", lambda shape, seed, use: tf.reshape(tf.constant(noise), shape))
     layers = {}
     for name in ("encoder", "decoder"):
         network, copy = getattr(model, name), keras.Sequential(name=name)
@@ -247,8 +253,8 @@ def test_steps_are_those_of_keras_own_layers_and_optimizer(adapted, monkeypatch,
 def test_the_latent_number_is_drawn_anew_at_every_step_with_the_encoders_mean_and_width(adapted):
     model, batch = adapted(latent_dim=2)
     x = tf.repeat(batch["features"][:1], 20_000, axis=0)
-    mean, log_var = model._encode(x)
-    drawn = [model._draw(mean, log_var, model.seeds * 1_000_003 + step).numpy() for step in (0, 1)]
+    mean, log_var, h = model._encode(x)
+    drawn = [model.latent.draw(mean, log_var, h, model.seeds * 1_000_003 + step)[0].numpy() for step in (0, 1)]
     for one in drawn:
         for place in range(2):
             width = np.exp(float(log_var[0, place]) / 2)
@@ -326,8 +332,9 @@ def test_patience_ends_step_one_so_many_epochs_after_the_peak(trained, events):
     assert model.best_epochs()["vae"]["epoch"] == [best]
 
 
-def test_validation_draws_the_same_numbers_at_every_epoch(events):
-    history = small(learning_rate=1e-12, epochs=3, decoder_epochs=0).fit(events, events.sample(300), **QUIET).history
+def test_validation_draws_the_same_numbers_at_every_epoch(again, events):
+    model = again(events, events.sample(300), learning_rate=1e-12, epochs=3, finish=False)
+    history = model.histories["vae"].history
     assert len(set(np.round(history["val_loss"], 3))) == 1 and len(set(np.round(history["loss"], 3))) == 3
 
 
@@ -434,7 +441,7 @@ def test_the_new_decoder_gets_masses_smeared_by_their_relative_width_and_drawn_l
         model.train_step(batch)
     inputs = [x.numpy() for network, x in entered if network is model.mass_decoder]
     assert len(inputs) == 2 and inputs[0].shape == (size, 2)
-    mass, (mean, log_var) = batch["mass"].numpy(), model._encode(batch["features"])
+    mass, (mean, log_var, _) = batch["mass"].numpy(), model._encode(batch["features"])
     pulls = []
     for given in inputs:
         smeared = given[:, 1].astype(float) * float(model.mass_std) + float(model.mass_mean)
@@ -584,8 +591,9 @@ def test_points_of_other_shapes_are_refused_with_what_was_expected(trained, z, m
 
 
 def test_two_latent_dimensions_are_generated_but_not_scanned(events):
-    model = small(latent_dim=2, epochs=1, decoder_epochs=1)
-    model.fit(events, **QUIET)
+    model = small(latent_dim=2)
+    model.adapt(events)
+    model.best["decoder"].epoch.assign(0)  # as if it was trained
     assert model.generate(np.zeros((3, 2)), np.full(3, 3e3)).shape == (3, 4)
     assert model.results(events, ["latent"])["latent"].shape == (800, 2)
     with pytest.raises(InputError, match="one latent dimension, this model has 2"):
@@ -713,9 +721,12 @@ def test_a_loaded_run_compares_with_the_training_events_of_its_own(trained, even
     np.testing.assert_array_equal(other.generate([0.1], [3e3]), model.generate([0.1], [3e3]))
 
 
-def test_adadelta_lowers_the_loss_too(events):
-    model = small(optimizer="adadelta", learning_rate=1.0, decoder_epochs=0, alpha=50.0)
-    loss = model.fit(events, **QUIET).history["loss"]
+def test_adadelta_lowers_the_loss_too(adapted):
+    model, batch = adapted(optimizer="adadelta", learning_rate=1.0, alpha=50.0)
+    loss, step = [], tf.function(model.train_step, autograph=False)
+    for _ in range(40):
+        model.reset_metrics()
+        loss.append(float(step(batch)["loss"]))
     assert loss[-1] < 0.7 * loss[0]
 
 
@@ -725,3 +736,268 @@ def test_the_search_space_is_what_a_model_takes():
     hp = keras_tuner.HyperParameters()
     model = zoo.get("vae", **vae.BumpHuntingVAE.search_space(hp))
     assert set(hp.values) >= {"latent_dim", "alpha", "learning_rate"} and model.hyperparameter("alpha") >= 1e3
+
+
+# -- with a flow ---------------------------------------------------------------------------------------------
+
+# of each kind one that is quick: parameters from the encoder; fixed ones and a context
+QUICK = ("householder", "iaf")
+FLOWS = latent_space.FLOW.choices[1:]
+every_flow = pytest.mark.parametrize(
+    "flow", [flow if flow in QUICK else pytest.param(flow, marks=pytest.mark.slow) for flow in FLOWS]
+)
+
+
+@pytest.fixture(scope="module")
+def few(events):
+    """A batch of 64 events, for steps that are not compiled."""
+    return Events.from_arrays(events.read("features")[:64], events.mass[:64], COLUMNS, weight=events.weight[:64])
+
+
+@pytest.fixture(scope="module")
+def flowing(few):
+    """A plain model with a flow, or a group of two whose second it is, that has met a batch; and the batch."""
+    kept = {}
+
+    def give(flow, members=1, randomly=0.0):
+        if (flow, members) not in kept:
+            latent_dim = 9 if flow == "orthogonal" else 3  # of as many vectors as dimensions the last is the others'
+            options = {"num_flows": 2, "latent_dim": latent_dim, "units": (8, 8), "batch_size": len(few), "alpha": 0.5}
+            model = kept[flow, members] = small(flow=flow, members=members, seed=3 - members, **options)
+            model.adapt(few)
+            model.program = model.recipe()[0].program
+        model, rng = kept[flow, members], np.random.default_rng(6)
+        for weight in model.latent.trainable_variables if randomly else ():
+            weight.assign(rng.normal(scale=randomly / np.sqrt(weight.shape[0]), size=weight.shape))
+        return model, next(iter(model.batches(few, model.weighting(few)).shuffled()))
+
+    return give
+
+
+@every_flow
+def test_every_weight_of_a_flow_is_trained_and_a_member_is_the_plain_model(flowing, flow):
+    group, batch = flowing(flow, members=2)
+    alone, _ = flowing(flow)
+    own = {id(weight): weight.numpy() for weight in group.latent.flow.weights}
+    assert own and set(own) <= {id(weight) for weight in group.trainable_variables}
+    assert set(own) <= {id(weight) for weight in group.vae_weights}
+    assert_same(values(alone.trainable_variables), [value[1] for value in values(group.trainable_variables)])
+    for _ in range(2):
+        group.train_step(batch)
+        alone.train_step(batch)
+    for one, other in zip(values(alone.vae_weights), values(group.vae_weights)):
+        np.testing.assert_allclose(other[1], one, rtol=1e-3, atol=1e-4)
+    for weight in group.latent.flow.weights:
+        moved = weight.numpy() != own[id(weight)]
+        masked = flow == "iaf" and "_kernel_of_flow" in weight.name  # what a MADE masks is no parameter
+        assert (moved.any((1, 2)) if masked else moved).all(), weight.name
+
+
+@every_flow
+def test_loss_with_a_flow_has_its_log_determinant_and_the_decoder_gets_what_comes_out(flowing, flow, monkeypatch):
+    model, batch = flowing(flow, randomly=1.0)
+    noise = np.random.default_rng(4).normal(size=(64, model.hyperparameter("latent_dim"))).astype("f")
+    monkeypatch.setattr(latent_space, "normal", lambda shape, seed, use: tf.reshape(tf.constant(noise), shape))
+    x, w = batch["features"].numpy(), batch["weight"].numpy()
+    encoder = model.encoder
+    h = dense(x, [*encoder.kernels[:-1], np.eye(8)], [*encoder.biases[:-1], np.zeros(8)])  # SELU on all but the last
+    mean, log_var = np.split(dense(x, encoder.kernels, encoder.biases), 2, axis=1)
+    z0 = tf.constant(mean + np.exp(log_var / 2) * noise, tf.float32)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(z0)
+        outputs = tf.unstack(model.latent.flow(tf.constant(h, tf.float32), z0)[0], axis=-1)
+    jacobian = np.stack([tape.gradient(one, z0) for one in outputs], -2)
+    log_det = np.linalg.slogdet(jacobian.astype(float))[1]
+    z = np.stack(outputs, -1).astype(float)
+    log_q0 = -0.5 * (noise**2 + log_var + np.log(2 * np.pi)).sum(1)
+    log_p = -0.5 * (z**2 + np.log(2 * np.pi)).sum(1)
+    kl = np.mean(w * (log_q0 - log_det - log_p))
+    mse = np.mean(w * ((x - dense(z, model.decoder.kernels, model.decoder.biases)) ** 2).mean(1))
+    model.reset_metrics()
+    found = model.train_step(batch)
+    for term, value in {"loss": 0.5 * mse + kl, "reconstruction": mse, "kl": kl}.items():
+        np.testing.assert_allclose(found[term], value, rtol=1e-3, atol=1e-3, err_msg=term)
+    assert abs(np.mean(w * log_det)) > 0.05, "too near the identity to tell anything"
+
+
+@every_flow
+def test_kl_score_with_a_flow_is_the_mean_over_the_posterior(flowing, flow):
+    model, batch = flowing(flow, randomly=1.0)
+    found = [tensor[:20] for tensor in model._encode(batch["features"])]
+    score, gaussian = model.latent.divergence(*found).numpy(), latent_space.gaussian_kl(*found[:2]).numpy()
+    drawn = model.latent.draw(*(tf.repeat(tensor, 400, axis=0) for tensor in found), tf.constant(0))[1]
+    drawn = drawn.numpy().reshape(20, 400)
+    noise = drawn.std(axis=1).mean() / 400**0.5
+    assert np.abs(score - drawn.mean(axis=1)).mean() < 0.1 * score.std() + 2 * noise
+    assert np.abs(score - gaussian).mean() > 0.05 * gaussian.std(), "the flow does nothing"
+
+
+def test_kl_score_of_a_flow_that_is_affine_is_exact():
+    rng = np.random.default_rng(0)
+    mean, log_var, h = (tf.constant(rng.normal(size=(50, width)), tf.float32) for width in (3, 3, 5))
+    latent = latent_space.Latent(3, "planar", 2)
+    latent.build((None, 5))
+    for weight in latent.weights:
+        weight.assign(tf.zeros_like(weight))  # u = 0: the identity
+    np.testing.assert_array_equal(latent.forward(h, mean)[0], mean)
+    expected = latent_space.gaussian_kl(mean, log_var)
+    np.testing.assert_allclose(latent.divergence(mean, log_var, h), expected, rtol=1e-5, atol=1e-5)
+    latent = latent_space.Latent(3, "iaf", 1, width=6)
+    latent.build((None, 5))
+    for weight in latent.weights:
+        weight.assign(tf.zeros_like(weight))
+    shift, raw = rng.normal(size=(2, 3))
+    latent.flow.biases[0][-1].assign(np.concatenate([shift, raw]))
+    sigma = 1e-3 + (1 - 1e-3) * np.log1p(np.exp(raw + np.log(np.e - 1)))
+    moved = tf.constant(shift + sigma * mean, tf.float32), tf.constant(log_var + 2 * np.log(sigma), tf.float32)
+    expected = latent_space.gaussian_kl(*moved)
+    np.testing.assert_allclose(latent.divergence(mean, log_var, h), expected, rtol=1e-4, atol=1e-4)
+    assert np.abs(expected - latent_space.gaussian_kl(mean, log_var)).max() > 0.1
+
+
+def test_without_a_flow_the_latent_space_is_a_gaussian_to_the_bit():
+    rng = np.random.default_rng(0)
+    mean, log_var = (tf.constant(rng.normal(size=(50, 3)), tf.float32) for _ in range(2))
+    latent = latent_space.Latent(3)
+    latent.build((None, 5))
+    z, kl = latent.draw(mean, log_var, None, tf.constant(3))
+    noise = latent_space.normal((50, 3), tf.constant(3), use=0)
+    np.testing.assert_array_equal(z, mean + tf.exp(log_var / 2.0) * noise)
+    np.testing.assert_array_equal(kl, 0.5 * tf.reduce_sum(tf.square(mean) + tf.exp(log_var) - 1.0 - log_var, -1))
+    np.testing.assert_array_equal(latent.divergence(mean, log_var, None), kl)
+    assert latent.weights == [] and latent.forward(None, mean)[0] is mean
+
+
+@pytest.mark.slow  # in the quick tests every flow is compiled by itself
+def test_a_step_with_a_flow_compiled_by_xla_is_that_without(flowing):
+    model, batch = flowing("iaf")
+    traces, after = [], []
+
+    def step(batch):
+        traces.append(1)
+        return model.train_step(batch)
+
+    for run_step in (step, tf.function(step, jit_compile=True, autograph=False)):
+        model.reset()
+        for _ in range(2):
+            run_step(batch)
+        after.append(values(model.vae_weights))
+    assert len(traces) == 2 + 1  # of the steps that are not compiled, and of the one that is
+    for one, other in zip(*after):
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def flowing_run(events, tmp_path_factory):
+    """A run of one latent dimension and a flow: the model, what is loaded of it, traces, weights as each step begins."""
+    out, traces, fixed, step = tmp_path_factory.mktemp("flow") / "run", [], [], vae.BumpHuntingVAE.train_step
+    model = small(flow="householder", num_flows=1, units=(8, 8), epochs=2, decoder_epochs=1)
+
+    def begin(phase):
+        fixed.append(values(model.vae_weights))
+        vae.BumpHuntingVAE.begin(model, phase)
+
+    def counted(self, batch):
+        traces.append(1)
+        return step(self, batch)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(vae.BumpHuntingVAE, "train_step", tf.autograph.experimental.do_not_convert(counted))
+        patched.setattr(pipelines.plots, "plot_history", lambda rows, path: None)
+        object.__setattr__(model, "begin", begin)
+        run.train(model, events, out, **QUIET)
+        yield model, zoo.load(out), traces, fixed
+
+
+def test_encoder_and_flow_are_frozen_in_step_two(flowing_run):
+    model, _, _, fixed = flowing_run
+    assert list(model.histories) == ["vae", "decoder"]
+    assert_same(values(model.vae_weights), fixed[1])
+    flow = next(place for place, weight in enumerate(model.vae_weights) if weight is model.latent.flow.weights[0])
+    assert np.abs(fixed[0][flow] - fixed[1][flow]).max() > 0
+    assert all(np.isfinite(list(rows.history.values())).all() for rows in model.histories.values())
+
+
+def test_a_model_with_a_flow_is_loaded_and_exported_with_the_same_scores(flowing_run, events, tmp_path):
+    model, loaded, *_ = flowing_run
+    assert loaded.get_config()["flow"] == "householder"
+    for kind in model.score_kinds:
+        np.testing.assert_array_equal(loaded.score(events, kind), model.score(events, kind), err_msg=kind)
+    some = events.read("features")[10:13]
+    np.testing.assert_allclose(loaded.score(some), model.score(events)[10:13], rtol=1e-4)  # whatever is beside them
+    loaded.export(tmp_path / "served")
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    found = served(features=tf.constant(events.read("features")))
+    for kind in model.score_kinds:
+        np.testing.assert_allclose(found[kind], model.score(events, kind), rtol=1e-4, atol=1e-5, err_msg=kind)
+
+
+def test_what_is_generated_scanned_and_regenerated_takes_what_comes_out_of_the_flow(flowing_run, events):
+    model = flowing_run[1]
+    latent, mean, log_var = model.results(events, ["latent", "latent_mean", "latent_log_var"]).values()
+    h = model.encoder.hidden(model.scaler(events.read("features")))
+    zk, log_det = model.latent.forward(h, tf.constant(mean))
+    np.testing.assert_allclose(latent, zk, rtol=1e-4, atol=1e-5)
+    assert np.abs(latent - mean).max() > 1e-3
+    np.testing.assert_allclose(model.score(events, "mean2"), latent[:, 0] ** 2, rtol=1e-4, atol=1e-6)
+    volume = log_var[:, 0] + 2 * log_det
+    np.testing.assert_allclose(model.score(events, "log_var"), volume, rtol=1e-4, atol=1e-4)
+    scan = model.scan(events, points=(3, 2))
+    np.testing.assert_allclose(scan["z"][[0, -1]], np.quantile(latent, [0.001, 0.999]), rtol=1e-4)
+    made = model.regenerate(events)
+    noise = np.random.default_rng(1).standard_normal(mean.shape, dtype=np.float32)
+    drawn = model.latent.forward(h, tf.constant(mean + np.exp(log_var / 2) * noise))[0]
+    np.testing.assert_allclose(made, model.generate(drawn, events.mass), rtol=1e-3, atol=1e-3)
+
+
+def test_a_run_with_a_flow_that_was_interrupted_ends_as_the_one_that_was_not(flowing_run, events, tmp_path):
+    model, _, traces, _ = flowing_run
+    scores, before = {kind: model.score(events, kind) for kind in model.score_kinds}, len(traces)
+    save = run.Checkpoint.on_epoch_end
+
+    def stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    model.reset()
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(run.Checkpoint, "on_epoch_end", stop)
+        run.train(model, events, tmp_path / "again", **QUIET)
+    model.reset()
+    run.train(model, events, tmp_path / "again", resume=True, **QUIET)
+    for kind, score in scores.items():
+        np.testing.assert_array_equal(model.score(events, kind), score, err_msg=kind)
+    assert len(traces) == before  # starting over traces nothing anew
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"flow": "radial"}, "flow='radial'.*'planar', .*'convolutional'"),
+        ({"flow": True}, "flow=True"),
+        ({"flow": "iaf", "num_flows": 0}, "num_flows=0.*>= 1"),
+        ({"flow": "iaf", "num_flows": 1.5}, "num_flows=1.5.*whole number"),
+    ],
+)
+def test_a_flow_that_cannot_be_is_refused_by_name(wrong, words):
+    with pytest.raises(InputError, match=words):
+        zoo.get("vae", **wrong)
+
+
+def test_names_of_flows_are_those_that_there_are():
+    from zoo.flows import FLOWS
+
+    assert latent_space.FLOW.choices == (None, *FLOWS)
+
+
+def test_flows_are_searched_and_their_number_only_with_a_flow():
+    from tuning.kerastuner import keras_tuner
+
+    hp = keras_tuner.HyperParameters()
+    space = vae.BumpHuntingVAE.search_space(hp)
+    assert "num_flows" not in space and zoo.get("vae", **space).hyperparameter("flow") is None
+    hp = keras_tuner.HyperParameters()
+    hp.values["flow"] = "planar"
+    space = vae.BumpHuntingVAE.search_space(hp)
+    assert space["flow"] == "planar" and space["num_flows"] in (2, 6)
+    assert [c.name for one in hp.space if one.name == "num_flows" for c in one.conditions] == ["flow"]

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import numbers
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -15,8 +15,8 @@ import tensorflow as tf
 from pipelines.batches import Batches
 from pipelines.errors import InputError
 from pipelines.events import Events
-from pipelines.layout import match_columns
 from zoo import layers, scalers
+from zoo.inputs import TAKES, Inputs, resolve
 from zoo.keras import keras
 from zoo.members import BestEpoch, MemberHistory, MemberMean, before, leading, memberwise
 
@@ -72,7 +72,9 @@ class AnomalyModel(keras.Model):
       `train_step(batch)` and `test_step(batch)` in the network's units, which look at `self.phase` or `self.program` to
       know where they are, so that a change of phase never retraces. A training step ends with
       `self.clock.assign_add(1)`;
-    - `infer(features)`: from physical features (B, F) to a dict with every score kind, and `reconstructed`
+    - `takes`: "features", the default, or "objects": particles (B, P, C), and features beside them if there are `columns`.
+      Then `object_columns` and `slots` are hyperparameters too, and `self.inputs` says in `make` what was found;
+    - `infer(features)`, or `infer(objects, features=None)`: from physical units to a dict with every score kind, and `reconstructed`
       and `latent` if the model has them;
     - `search_space(hp)`: its KerasTuner space.
 
@@ -91,6 +93,7 @@ class AnomalyModel(keras.Model):
         (6000,)
     """
 
+    takes: ClassVar[str] = "features"
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     score_kinds: ClassVar[tuple[str, ...]] = ()
     dials: ClassVar[tuple[str, ...]] = ()
@@ -104,7 +107,8 @@ class AnomalyModel(keras.Model):
         """Take the constructor's `locals()`: what is written there are the hyperparameters, and nothing else is."""
         super().__init__()
         given = {k: v for k, v in hyperparameters.items() if k not in ("self", "__class__")}
-        missing = [name for name in ("columns", "scaling", "batch_size", "members", "seed") if name not in given]
+        needed = (*TAKES[self.takes], "scaling", "batch_size", "members", "seed")
+        missing = [name for name in needed if name not in given]
         if missing:
             raise InputError(f"{type(self).__name__} has no hyperparameter {missing[0]!r}; every model needs it")
         self.check(given)
@@ -113,7 +117,7 @@ class AnomalyModel(keras.Model):
         self.lead = leading(self.members)
         self.member_rows: list[dict[str, object]] = []
         object.__setattr__(self, "histories", {})  # past Keras, which would track the dict as part of the model
-        self.resolved_columns: tuple[str, ...] = ()
+        self.inputs = Inputs()  # nothing, before it meets the data
         self.scaler = scalers.make(given["scaling"])
         self.dial = {name: tf.Variable(self._dialled(name), trainable=False, name=name) for name in self.dials}
         self.active = tf.Variable(tf.ones(self.lead), trainable=False, name="active")  # 0: this member has stopped
@@ -132,9 +136,10 @@ class AnomalyModel(keras.Model):
     @classmethod
     def check(cls, hyperparameters: Mapping[str, object]) -> None:
         """Raise `InputError` naming the first hyperparameter that is outside its `limits`."""
-        columns = hyperparameters.get("columns", ("*",))
-        if not isinstance(columns, (list, tuple)) or not columns or not all(isinstance(c, str) for c in columns):
-            raise InputError(f"columns={columns!r} is not possible; expected a list of names or patterns")
+        for name in TAKES[cls.takes][:2]:
+            names, may_be_empty = hyperparameters.get(name, ("*",)), cls.takes == "objects"
+            if not isinstance(names, (list, tuple)) or not (names or may_be_empty) or not all(map(_is_text, names)):
+                raise InputError(f"{name}={names!r} is not possible; expected a list of names or patterns")
         COUNT.check("members", hyperparameters.get("members", 1))
         Limit(0, 2**31 - 1, whole=True).check("seed", hyperparameters.get("seed", 0))
         for name, limit in cls.limits.items():
@@ -153,7 +158,8 @@ class AnomalyModel(keras.Model):
 
     def get_config(self) -> dict[str, object]:
         """Return the hyperparameters; `type(model)(**model.get_config())` is the same model, untrained."""
-        return dict(self._hyperparameters) | ({"columns": self.resolved_columns} if self.resolved_columns else {})
+        met = {name: getattr(self.inputs, name) for name in TAKES[self.takes]} if self.has_met_data else {}
+        return dict(self._hyperparameters) | met
 
     @classmethod
     def from_config(cls, config):
@@ -173,6 +179,16 @@ class AnomalyModel(keras.Model):
     def value(self, name: str, axes: int = 0) -> tf.Tensor:
         """Return a dial with so many axes behind that of the members, to multiply with (B,), (B, F) and so on."""
         return before(self.dial[name], axes)
+
+    @property
+    def resolved_columns(self) -> tuple[str, ...]:
+        """Names of the features, in their order; none before the model has met the data, or if it takes none."""
+        return self.inputs.columns
+
+    @property
+    def has_met_data(self) -> bool:
+        """Whether it is known what the model takes, and its weights are there."""
+        return self.built
 
     @property
     def seeds(self) -> tf.Tensor:
@@ -217,10 +233,12 @@ class AnomalyModel(keras.Model):
     def begin_anew(self, weights: Sequence[tf.Variable], optimizers: Sequence[keras.optimizers.Optimizer]) -> None:
         """Give trainable weights their initial values of this seed, and bring optimizers to rest."""
         place = {id(weight): index for index, weight in enumerate(self.trainable_variables)}
+        special = [layer for layer in self.submodules if hasattr(layer, "initial")]
+        owner = {id(weight): layer for layer in special for weight in layer.trainable_weights}
         for weight in weights:
-            shape = tuple(weight.shape[len(self.lead) :])
+            shape, layer = tuple(weight.shape[len(self.lead) :]), owner.get(id(weight))
             seeds = [(self.hyperparameter("seed") + member, place[id(weight)]) for member in range(self.members)]
-            values = [self.initial(shape, seed) for seed in seeds]
+            values = [self.initial(shape, seed) if layer is None else layer.initial(weight, seed) for seed in seeds]
             weight.assign(tf.stack(values) if self.lead else values[0])
         for optimizer in optimizers:
             rate = optimizer.learning_rate
@@ -229,7 +247,11 @@ class AnomalyModel(keras.Model):
                     variable.assign(tf.zeros_like(variable))
 
     def initial(self, shape: tuple[int, ...], seed: tuple[int, int]) -> tf.Tensor:
-        """Return the initial value of a trainable weight: Glorot uniform for kernels, zeros for biases."""
+        """Return the initial value of a trainable weight of one member: Glorot uniform for kernels, zeros for biases.
+
+        A layer whose weights start otherwise says so by a method `initial(weight, seed)` of its own, such as
+        `zoo.flows.FlowLayer.initial`.
+        """
         return layers.glorot_uniform(shape, seed) if len(shape) >= 2 else tf.zeros(shape)
 
     def descent(self, optimizer: type[keras.optimizers.Optimizer], variables, **options) -> keras.optimizers.Optimizer:
@@ -267,11 +289,24 @@ class AnomalyModel(keras.Model):
     # -- meeting the data ------------------------------------------------------------------------
 
     def adapt(self, events: Events) -> None:
-        """Resolve the columns by name, fit the input scaling in one pass, and create the weights.
+        """Resolve the columns by name, fit the input scaling, and create the weights.
 
         Raises `InputError` naming a missing column, or a column with NaN or infinite values.
         """
-        columns = match_columns(self.hyperparameter("columns"), events.columns, events.name)
+        inputs = resolve(events, **{name: self.hyperparameter(name) for name in TAKES[self.takes]})
+        self.fit_scaling(events, inputs)
+        self.build_for(**dataclasses.asdict(inputs))
+
+    def fit_scaling(self, events: Events, inputs: Inputs) -> None:
+        """Fit the scaling of features, in one pass; models that take objects fit theirs too."""
+        if inputs.columns:
+            self._refuse_the_mass(events, inputs.columns)
+            if not self.scaler.built:
+                self.scaler.build((None, len(inputs.columns)))
+            blocks = (block["features"] for block in events.blocks("features", columns=inputs.columns))
+            self.scaler.adapt(blocks, seed=self.hyperparameter("seed"))
+
+    def _refuse_the_mass(self, events: Events, columns: Sequence[str]) -> None:
         if events.about.mass_column in columns:
             raise InputError(
                 f"columns include {events.about.mass_column!r}, the mass that is searched for bumps: a score that "
@@ -281,21 +316,16 @@ class AnomalyModel(keras.Model):
         copies = [] if first is None else np.flatnonzero((first["features"] == first["mass"][:, None]).all(axis=0))
         if len(copies):
             raise InputError(f"column {columns[copies[0]]!r} is the mass that is searched for bumps; leave it out")
-        if not self.scaler.built:
-            self.scaler.build((None, len(columns)))
-        blocks = (block["features"] for block in events.blocks("features", columns=columns))
-        self.scaler.adapt(blocks, seed=self.hyperparameter("seed"))
-        self.build_for(columns)
 
-    def build_for(self, columns: Sequence[str]) -> None:
-        """Create all variables for these columns, without looking at any event."""
-        if self.resolved_columns:
+    def build_for(self, columns: Sequence[str], object_columns: Sequence[str] = (), slots: int = 0) -> None:
+        """Create all variables for these columns and objects, without looking at any event."""
+        if self.has_met_data:
             return
-        self.resolved_columns = tuple(columns)
+        self.inputs = Inputs(tuple(columns), tuple(object_columns), slots)
         if not self.scaler.built:
             self.scaler.build((None, len(columns)))
         self.make(len(columns))
-        self.infer(tf.zeros((1, len(columns))))
+        self.infer(*self.inputs.zeros(1))
         for phase in self.recipe():
             if phase.watch is not None:
                 weights = list(self.watched_weights(phase))
@@ -372,7 +402,7 @@ class AnomalyModel(keras.Model):
 
     def _train(self, events, validation, start, epochs=None, initial_epoch=0, callbacks=(), *, finish=True, verbose,
                jit_compile, memory, cache):  # fmt: skip
-        if not self.resolved_columns:
+        if not self.has_met_data:
             self.adapt(events)
         weighting = self.weighting(events)
         room = {"memory": memory, "cache": cache}
@@ -467,27 +497,31 @@ class AnomalyModel(keras.Model):
         size, seed = self.hyperparameter("batch_size"), self.hyperparameter("seed")
         if smaller and len(events):  # as few left over as can be: these events are the same at every epoch
             size = len(events) // -(-len(events) // size)
-        options = {"transform": self.scaler, "weighting": weighting, "seed": seed, **room}
+        self.inputs.check_layout(events)
+        objects = bool(self.inputs.object_columns)
+        options = {"objects": objects, "transform": self.scaler, "weighting": weighting, "seed": seed, **room}
         return Batches(events, self.resolved_columns, size, **options)
 
     # -- scoring ---------------------------------------------------------------------------------
 
-    def infer(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return every score kind, `reconstructed` features and `latent` of features (B, F) in physical units."""
+    def infer(self, *arrays: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return every score kind, what is `reconstructed`, and `latent`, of the arrays of `self.inputs` in physical units."""
         raise NotImplementedError
 
-    def results(self, events: Events | np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return the named results of `infer` for events, or for an array (N, F) with columns as `resolved_columns`.
+    def results(
+        self, events: Events | np.ndarray | Mapping[str, np.ndarray], names: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """Return the named results of `infer`, for events, an array or a batch as `score` takes them.
 
         Each has the events as its first axis, or with several members as its second.
         """
-        if not self.resolved_columns:
+        if not self.has_met_data:
             raise InputError(
                 f"{type(self).__name__} has not met any data; call fit, or load a trained run with zoo.load"
             )
         parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
-        for features in self._feature_blocks(events):
-            found = self._compiled_infer(features)
+        for arrays in self.inputs.blocks(events):
+            found = self._compiled_infer(*map(tf.constant, arrays))
             for name in names:
                 parts[name].append(found[name].numpy())
         return {name: np.concatenate(part, axis=len(self.lead)) for name, part in parts.items()}
@@ -501,8 +535,8 @@ class AnomalyModel(keras.Model):
         """Return anomaly scores (N,), higher = more anomalous; of several members the mean of theirs.
 
         Args:
-            events: `Events`; or an array (N, F) with columns as `resolved_columns`, in physical units; or a batch, a
-                dict whose `features` are such an array.
+            events: `Events`; or, in physical units, an array (N, F) with columns as `resolved_columns`, of a model that
+                takes objects (N, P, C) with columns as `inputs.object_columns`; or a batch, a dict of such arrays.
             kind: one of `score_kinds`, by default the first.
             per_member: return each member's, (K, N), also if K = 1.
 
@@ -521,24 +555,10 @@ class AnomalyModel(keras.Model):
         """Return the standard deviation over members of each event's score (N,), as `score`; zero for one member."""
         return self.score(events, kind, per_member=True).std(axis=0)
 
-    def _feature_blocks(self, events: Events | np.ndarray) -> Iterator[np.ndarray]:
-        if isinstance(events, Mapping):
-            events = events["features"]
-        if not isinstance(events, Events):
-            features = np.asarray(events, np.float32)
-            if features.ndim != 2 or features.shape[1] != len(self.resolved_columns):
-                raise InputError(f"features have shape {features.shape}, expected (N, {len(self.resolved_columns)})")
-            events = Events.from_arrays(features, np.zeros(len(features)), self.resolved_columns)
-        if not len(events):
-            raise InputError(f"{events.name}: no events to score")
-        for block in events.blocks("features", columns=self.resolved_columns):
-            yield block["features"]
-
     @property
     def _compiled_infer(self):
         if not hasattr(self, "_infer_function"):
-            spec = tf.TensorSpec((None, len(self.resolved_columns)), tf.float32)
-            self._infer_function = tf.function(self.infer, input_signature=[spec], autograph=False)
+            self._infer_function = tf.function(self.infer, input_signature=self.inputs.specs, autograph=False)
         return self._infer_function
 
     # -- leaving ---------------------------------------------------------------------------------
@@ -548,6 +568,10 @@ class AnomalyModel(keras.Model):
         from zoo.export import export
 
         export(self, path)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _counter(name: str, value: int) -> tf.Variable:

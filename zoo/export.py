@@ -11,15 +11,17 @@ from pipelines.outputs import new_directory
 
 
 def export(model, path: str | os.PathLike) -> None:
-    """Write a trained model as a SavedModel; it takes raw physical features and holds scaling, score and columns.
+    """Write a trained model as a SavedModel; it takes raw physical inputs and holds scaling, score and columns.
 
     Signatures:
 
-    - `serving_default(features=(N, F) float32)`: `score` (N,), the model's default kind; and everything else that
-      the model infers: its score kinds, `reconstructed` (N, F) in physical units, `latent`. Of K members scores are
-      the mean, with their standard deviation as `score_std` and each one's as `score_members` (N, K); what is not a
-      score is (N, K, ...);
-    - `columns()`: the names of the F features in their order.
+    - `serving_default(features=(N, F) float32)`, or of a model that takes objects `serving_default(objects=(N, P, C),
+      features=(N, F))`, the latter if it takes features beside them: `score` (N,), the model's default kind; and
+      everything else that the model infers: its score kinds, `reconstructed` in physical units, `latent`. Of K members
+      scores are the mean, with their standard deviation as `score_std` and each one's as `score_members` (N, K); what is
+      not a score is (N, K, ...);
+    - `columns()`: `columns`, the names of the F features in their order, and `object_columns`, those of the C numbers of
+      an object, if it takes objects.
 
     Raises `InputError` if the model has not met any data, or if `path` exists or cannot be written.
 
@@ -27,20 +29,21 @@ def export(model, path: str | os.PathLike) -> None:
         `served = tf.saved_model.load(path).signatures["serving_default"]`
         `score = served(features=tf.constant(x))["score"]`
     """
-    if not model.resolved_columns:
+    if not model.has_met_data:
         raise InputError("the model has not met any data; fit it, or load a trained run with zoo.load")
     served = tf.Module()
     served.state = list(model.variables) + list(model.scaler.variables) + list(model.dial.values())
-    features = tf.TensorSpec((None, len(model.resolved_columns)), tf.float32, name="features")
+    names = {"columns": model.inputs.columns}
+    names |= {"object_columns": model.inputs.object_columns} if model.inputs.object_columns else {}
 
-    @tf.function(input_signature=[features], autograph=False)
-    def serve(features):
-        found = model.infer(features)
+    @tf.function(input_signature=model.inputs.specs, autograph=False)
+    def serve(*arrays):
+        found = model.infer(*arrays)
         return {"score": found[model.score_kinds[0]], **found} if model.members == 1 else _of_members(model, found)
 
     @tf.function(input_signature=[])
     def columns():
-        return {"columns": tf.constant(model.resolved_columns)}
+        return {name: tf.constant(values, tf.string, (len(values),)) for name, values in names.items()}
 
     served.serve, served.columns = serve, columns
     with new_directory(path) as part:

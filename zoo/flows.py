@@ -45,6 +45,7 @@ tfb = tfp.bijectors
 MARGIN = 1e-3
 # Where the encoder's part of amortised parameters starts, relative to Glorot: small, so that flows start near identity
 GAIN = 0.1
+VECTORS = 8  # of orthogonal and Householder flows in the authors' setting
 LEAK = 0.01  # slope of the convolutional flow's leaky ReLU for negative arguments: that of the authors' code
 
 # `polar` converges where the smallest singular value is at least this part of the Frobenius norm
@@ -169,7 +170,7 @@ class OrthogonalSylvester(Sylvester):
 
     Args:
         vectors: (..., D, M).
-        basis: "polar" (the paper's iteration) or "gram_schmidt" (ten times as fast).
+        basis: "gram_schmidt", or "polar" (the paper's iteration, which costs ten times as much).
         triangles, diagonal, b: as for `Sylvester`.
 
     >>> eye, zero = tf.eye(3)[:, :2], tf.zeros(2)
@@ -180,7 +181,7 @@ class OrthogonalSylvester(Sylvester):
 
     event_ndims = {"vectors": 2, **Sylvester.event_ndims}
 
-    def __init__(self, vectors, triangles, diagonal, b, basis: str = "polar", name: str = "orthogonal"):
+    def __init__(self, vectors, triangles, diagonal, b, basis: str = "gram_schmidt", name: str = "orthogonal"):
         super().__init__(triangles, diagonal, b, dict(locals()))
         self.q = BASES[basis](vectors)
         defect = tf.matmul(self.q, self.q, transpose_a=True) - tf.eye(self.q.shape[-1], dtype=self.q.dtype)
@@ -471,8 +472,8 @@ class FlowLayer(keras.layers.Layer):
 
     Calling it takes h (B, H), the encoder's last hidden output, and z0 (B, latent_dim), and returns zK of z0's shape
     and the log-determinant (B,). With `members` K > 1 everything has a leading axis K, weights included, and member k
-    is what it would be alone. All weights are trainable weights of the layer; they start near the identity, from
-    values that depend on `seed` alone.
+    is what a layer of `seed` + k is alone. All weights are trainable weights of the layer; they start near the
+    identity, from values that depend on `seed` alone.
 
     Args:
         num_flows: flows in a row, >= 1.
@@ -508,26 +509,35 @@ class FlowLayer(keras.layers.Layer):
             raise InputError(
                 f"z0 has shape {tuple(z0.shape)}, expected {self.latent_dim} (latent_dim) numbers an event"
             )
+        return self.through(self.bijectors(h), z0)
+
+    @staticmethod
+    def through(bijectors: Sequence[Flow], z0: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return zK and the sum of log |det| of z0 sent through bijectors, one after the other."""
         z, log_det = z0, tf.zeros_like(z0[..., 0])
-        for flow in self.bijectors(h):
+        for flow in bijectors:
             z, step = flow.forward_with_log_det(z)
             log_det += step
         return z, log_det
 
     def add(self, name: str, *shape: int) -> tf.Variable:
         """Create a weight, for every member."""
-        shape = ((self.members,) if self.members > 1 else ()) + shape
-        seed = (self.seed, len(self.weights))
-        start = self.start(name, shape, seed)
-        return self.add_weight(name, shape, initializer=lambda shape, dtype, **_: tf.cast(start, dtype))
+        place = len(self.weights)
+        starts = [self.start(name, shape, (self.seed + member, place)) for member in range(self.members)]
+        start = tf.stack(starts) if self.members > 1 else starts[0]
+        return self.add_weight(name, start.shape, initializer=lambda shape, dtype, **_: tf.cast(start, dtype))
 
     def initial(self, weight: tf.Variable, seed: tuple[int, int]) -> tf.Tensor:
-        """Return the value with which this layer's `weight` starts: near the identity, a function of `seed` only."""
+        """Return the value with which one member's part of this layer's `weight` starts, a function of `seed` only.
+
+        It is what `AnomalyModel.begin_anew` asks for: near the identity, which zero biases are not.
+        """
         name = weight.name.rpartition("/")[-1].partition(":")[0]
-        return tf.cast(self.start(name, tuple(weight.shape), seed), weight.dtype)
+        shape = tuple(weight.shape)[1:] if self.members > 1 else tuple(weight.shape)
+        return tf.cast(self.start(name, shape, seed), weight.dtype)
 
     def start(self, name: str, shape: tuple[int, ...], seed: tuple[int, int]) -> tf.Tensor:
-        """Return the initial value of the weight called `name`."""
+        """Return the initial value of the weight called `name`, of one member."""
         if "kernel" in name:
             return glorot_uniform(shape, seed) * (GAIN if name.startswith("last") else 1)
         return tf.zeros(shape)
@@ -564,11 +574,10 @@ class AmortisedFlows(FlowLayer):
     def start(self, name, shape, seed):
         if name != "last_bias":
             return super().start(name, shape, seed)
-        leading = (*shape[:-1], self.num_flows)
         biases = []
         for index, (part, how) in enumerate(self.parts().values()):
-            bias = _bias(how, leading + part, tf.random.experimental.stateless_fold_in(seed, index))
-            biases.append(tf.reshape(bias, (*leading, math.prod(part))))
+            bias = _bias(how, (self.num_flows, *part), tf.random.experimental.stateless_fold_in(seed, index))
+            biases.append(tf.reshape(bias, (self.num_flows, math.prod(part))))
         return tf.reshape(tf.concat(biases, -1), shape)
 
     def amortised(self, h: tf.Tensor) -> list[dict[str, tf.Tensor]]:
@@ -614,13 +623,19 @@ class SylvesterFlows(AmortisedFlows):
 class OrthogonalFlows(SylvesterFlows):
     """Orthogonal Sylvester flows; see `OrthogonalSylvester`, `AmortisedFlows` and `FlowLayer`.
 
+    The paper makes vectors orthonormal by an iteration towards the nearest orthonormal matrix ("polar"). Gram & Schmidt's
+    columns span the same space, are as orthonormal, and cost a tenth; the set of maps that a flow can be is the same, since
+    both give every orthonormal matrix for some vectors. So they are the default. Of as many vectors as there are dimensions
+    the last counts by its sign alone.
+
     Args:
-        num_vectors: M, between 1 and `latent_dim`.
-        basis: how they are made orthonormal, "polar" (the paper) or "gram_schmidt" (ten times as fast).
+        num_vectors: M, between 1 and `latent_dim`; by default the paper's 8, or `latent_dim` where that is less.
+        basis: how they are made orthonormal, "gram_schmidt" or "polar" (the paper).
     """
 
-    def __init__(self, num_flows, latent_dim, *, num_vectors: int = 8, basis: str = "polar", **kwargs):
+    def __init__(self, num_flows, latent_dim, *, num_vectors: int | None = None, basis: str = "gram_schmidt", **kwargs):
         super().__init__(num_flows, latent_dim, **kwargs)
+        num_vectors = min(VECTORS, latent_dim) if num_vectors is None else num_vectors
         COUNT.check("num_vectors", num_vectors)
         Limit(choices=tuple(BASES)).check("basis", basis)
         if num_vectors > latent_dim:
@@ -648,11 +663,13 @@ class HouseholderFlows(SylvesterFlows):
     """Householder Sylvester flows; see `HouseholderSylvester`, `AmortisedFlows` and `FlowLayer`.
 
     Args:
-        num_vectors: reflections n >= 1 in each flow.
+        num_vectors: reflections n >= 1 in each flow; by default the paper's 8, or `latent_dim` where that is less, as
+            `latent_dim` reflections make every orthogonal matrix.
     """
 
-    def __init__(self, num_flows, latent_dim, *, num_vectors: int = 8, **kwargs):
+    def __init__(self, num_flows, latent_dim, *, num_vectors: int | None = None, **kwargs):
         super().__init__(num_flows, latent_dim, **kwargs)
+        num_vectors = min(VECTORS, latent_dim) if num_vectors is None else num_vectors
         COUNT.check("num_vectors", num_vectors)
         self.num_vectors = num_vectors
 

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+FAR = 1e30  # farther than any particle is
+
 
 def rms_distance(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Root mean squared difference over features, GAN-AE's `dist`: sqrt(1/N sum_i (x_i - y_i)^2) (its eq. 2).
@@ -27,6 +29,35 @@ def mean_squared_error(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     [4.0]
     """
     return tf.reduce_mean(tf.square(x - y), axis=-1)
+
+
+def chamfer(x: tf.Tensor, y: tf.Tensor, x_mask: tf.Tensor, y_mask: tf.Tensor) -> tf.Tensor:
+    """L1 Chamfer distance of two sets of particles, the same in whatever order they come (Jawahar et al. 2021, eq. 2):
+
+        L_C = sum_i min_j |x_i - y_j| + sum_j min_i |x_i - y_j|,    |x - y| = sum_c |x_c - y_c|
+
+    over slots whose mask is True; the others take no part, whatever is in them. An event without any particle has 0.
+
+    The P x Q distances are accumulated feature by feature, so that nothing of shape (B, P, Q, C) is ever made.
+
+    Args:
+        x: (..., B, P, C); y: (..., B, Q, C). One of them may have members in front.
+        x_mask: (B, P) bool; y_mask: (B, Q) bool. P and Q may differ.
+
+    Returns:
+        (..., B), in the units of x.
+
+    >>> x, y = tf.constant([[[0.0], [3.0]]]), tf.constant([[[4.0], [9.0]]])
+    >>> everything = tf.constant([[True, True]])
+    >>> chamfer(x, y, everything, everything).numpy().tolist()
+    [12.0]
+    """
+    pairs = x_mask[:, :, None] & y_mask[:, None, :]
+    distance = tf.add_n([tf.abs(x[..., :, None, c] - y[..., None, :, c]) for c in range(x.shape[-1])])
+    distance = tf.where(pairs, distance, FAR)
+    there = tf.where(tf.reduce_any(pairs, 2), tf.reduce_min(distance, -1), 0.0)
+    back = tf.where(tf.reduce_any(pairs, 1), tf.reduce_min(distance, -2), 0.0)
+    return tf.reduce_sum(there, -1) + tf.reduce_sum(back, -1)
 
 
 def distance_correlation(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

@@ -26,6 +26,7 @@ from zoo.base import (
     Watch,
 )
 from zoo.keras import keras
+from zoo.latent import FLOW, Latent
 from zoo.layers import normal, plus, product, selu
 from zoo.losses import mean_squared_error
 from zoo.registry import register
@@ -51,11 +52,18 @@ class Network(keras.layers.Layer):
         self.biases = [self.add_weight(f"bias{i}", (*self.lead, n)) for i, n in enumerate(self.widths[1:])]
         super().build(shape)
 
-    def call(self, x):
-        *hidden, (kernel, bias) = zip(self.kernels, self.biases)
-        for w, b in hidden:
+    def hidden(self, x):
+        """Return the last hidden layer."""
+        for w, b in zip(self.kernels[:-1], self.biases[:-1]):
             x = selu(plus(product(x, w), b))
-        return plus(product(x, kernel), bias)
+        return x
+
+    def output_of(self, h):
+        """Return the output of the last hidden layer h."""
+        return plus(product(h, self.kernels[-1]), self.biases[-1])
+
+    def call(self, x):
+        return self.output_of(self.hidden(x))
 
 
 @register("vae")
@@ -70,21 +78,28 @@ class BumpHuntingVAE(AnomalyModel):
     from N(z_i, sigma_i). What remains are the weights of the epoch whose KL is the **largest**: past it the latent space
     loses the events that matter. Event weights w_i have mean one.
 
-    Step two freezes the encoder and trains a **new** decoder with Adam, until its error no longer falls, on pairs of a
-    number drawn from N(z_i, sigma_i) and a mass drawn from N(m_jj, `mass_width` m_jj), in units of the standard deviation
+    With a `flow` the number z0 drawn from N(z_i, sigma_i) goes through a normalizing flow, whose parameters the encoder's
+    last hidden layer gives, and the decoders get zK = f(z0); KL_i is then log q0(z0) - log |det df/dz0| - log p(zK), and
+    for scores its mean over fixed numbers (see `zoo.latent`). "The latent number" of an event is f(z_i).
+
+    Step two freezes encoder and flow and trains a **new** decoder with Adam, until its error no longer falls, on pairs of
+    a latent number drawn as in step one and a mass drawn from N(m_jj, `mass_width` m_jj), in units of the standard deviation
     of the masses. It characterises the latent space (`generate`, `scan`); the score never sees the mass.
 
     Scores: `kl`; `mean2`, the sum of z_l^2; `median2`, the sum of (z_l - median z_l)^2; `log_var`, the sum of log
-    sigma_l^2; `reconstruction`, the mean squared error of the decoder of step one; `rarity`, -log of the share of training
-    events whose KL is as far out on the same side or on the other: large in **both** tails of KL. Which tail of a latent
-    score the signal is in is not given by the method, and depends on where the bulk of the background lands: a search
-    looks at both tails, or takes `rarity`.
+    sigma_l^2, with a flow plus 2 log |det| at z_i: log of the squared volume; `reconstruction`, the mean squared error
+    of the decoder of step one; `rarity`, -log of the share of training events whose KL is as far out on the same side
+    or on the other: large in **both** tails of KL. Which tail of a latent score the signal is in is not given by the
+    method, and depends on where the bulk of the background lands: a search looks at both tails, or takes `rarity`.
 
     Args:
         columns: names or patterns of the features; the paper's 6, see `pipelines.derived` for the jets' order.
         scaling: "maxabs" (the paper), "minmax", "standard" or "quantile".
         latent_dim: dimensions of the latent space.
         units: widths of the encoder's hidden layers; the decoders have the same in reverse.
+        flow: "planar", "orthogonal", "householder", "triangular", "iaf", "convolutional" (see `zoo.flows`), or None, the
+            paper's.
+        num_flows: flows in a row, if there is a flow.
         alpha: weight of the reconstruction, > 0.
         optimizer: of step one, "adadelta" (the paper) or "adam".
         learning_rate: of step one. Keras' default for Adadelta is 0.001, that of its inventor 1.
@@ -115,12 +130,13 @@ class BumpHuntingVAE(AnomalyModel):
     stochastic = True
     dials = ("alpha", "learning_rate", "decoder_learning_rate", "mass_width")
     limits = {
-        **dict.fromkeys(("latent_dim", "units", "epochs", "batch_size"), COUNT),
+        **dict.fromkeys(("latent_dim", "units", "num_flows", "epochs", "batch_size"), COUNT),
         **dict.fromkeys(("patience", "decoder_epochs", "seed"), COUNT_OR_ZERO),
         **dict.fromkeys(("alpha", "learning_rate", "decoder_learning_rate"), POSITIVE),
         "mass_width": NOT_NEGATIVE,
         "optimizer": Limit(choices=tuple(OPTIMIZERS)),
         "scaling": SCALING,
+        "flow": FLOW,
     }
 
     def __init__(
@@ -130,6 +146,8 @@ class BumpHuntingVAE(AnomalyModel):
         scaling: str = "maxabs",
         latent_dim: int = 1,
         units: Sequence[int] = (64, 64, 64),
+        flow: str | None = None,
+        num_flows: int = 6,
         alpha: float = 5000.0,
         optimizer: str = "adadelta",
         learning_rate: float = 0.001,
@@ -163,10 +181,13 @@ class BumpHuntingVAE(AnomalyModel):
         self.mass_decoder = Network((latent + 1, *hidden[::-1], width), lead)
         for network in (self.encoder, self.decoder, self.mass_decoder):
             network.build((None, network.widths[0]))
+        self.latent = Latent(latent, hp("flow"), hp("num_flows"), members=self.members)
+        self.latent.build((None, hidden[-1]))
         self.mass_mean, self.mass_std = (tf.Variable(one, trainable=False) for one in (0.0, 1.0))
         self.latent_median = tf.Variable(tf.zeros((*lead, latent)), trainable=False)
         self.kl_quantiles = tf.Variable(tf.zeros((*lead, KNOTS)), trainable=False)
-        self.vae_weights = [*self.encoder.trainable_variables, *self.decoder.trainable_variables]
+        parts = self.encoder, self.decoder, self.latent
+        self.vae_weights = [weight for part in parts for weight in part.trainable_variables]
         self.vae_optimizer = self.descent(OPTIMIZERS[hp("optimizer")], self.vae_weights)
         self.decoder_optimizer = self.descent(keras.optimizers.Adam, self.mass_decoder.trainable_variables)
         self.measure("loss", "reconstruction", "kl")
@@ -234,7 +255,7 @@ class BumpHuntingVAE(AnomalyModel):
         seeds, weights = self.seeds * 1_000_003 + self.clock, self.mass_decoder.trainable_variables
         x, mass = batch["features"], batch["mass"]
         mass = mass * (1.0 + self.value("mass_width", 1) * normal(tf.shape(mass), seeds, use=1))
-        inputs = self._with_mass(self._draw(*self._encode(x), seeds), mass)
+        inputs = self._with_mass(self.latent.draw(*self._encode(x), seeds)[0], mass)
         with tf.GradientTape() as tape:
             losses = tf.reduce_mean(batch["weight"] * mean_squared_error(x, self.mass_decoder(inputs)), -1)
             loss = tf.reduce_sum(losses)
@@ -248,18 +269,15 @@ class BumpHuntingVAE(AnomalyModel):
     def _terms(self, batch, seeds):
         """Loss and its two terms, () or (K,) each."""
         x, w = batch["features"], batch["weight"]
-        mean, log_var = self._encode(x)
-        reconstruction = tf.reduce_mean(w * mean_squared_error(x, self.decoder(self._draw(mean, log_var, seeds))), -1)
-        kl = tf.reduce_mean(w * _kl(mean, log_var), -1)
+        z, divergence = self.latent.draw(*self._encode(x), seeds)
+        reconstruction = tf.reduce_mean(w * mean_squared_error(x, self.decoder(z)), -1)
+        kl = tf.reduce_mean(w * divergence, -1)
         return {"loss": self.value("alpha") * reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
 
     def _encode(self, x):
-        """Mean and log variance, (..., B, latent_dim) each, of scaled features (B, F)."""
-        return tf.split(self.encoder(x), 2, axis=-1)
-
-    def _draw(self, mean, log_var, seeds):
-        """A number from N(mean, exp(log_var)) for every event."""
-        return mean + tf.exp(log_var / 2.0) * normal(tf.shape(mean)[-2:], seeds, use=0)
+        """Mean and log variance, (..., B, latent_dim) each, of scaled features (B, F), and what a flow is made from."""
+        h = self.encoder.hidden(x)
+        return *tf.split(self.encoder.output_of(h), 2, axis=-1), h
 
     def _with_mass(self, z, mass):
         """The new decoder's input (..., B, latent_dim + 1)."""
@@ -270,18 +288,20 @@ class BumpHuntingVAE(AnomalyModel):
 
     def infer(self, features):
         x = self.scaler(features)
-        mean, log_var = self._encode(x)
-        decoded, kl = self.decoder(mean), _kl(mean, log_var)
+        mean, log_var, h = self._encode(x)
+        z, log_det = self.latent.forward(h, mean)
+        decoded, kl = self.decoder(z), self.latent.divergence(mean, log_var, h)
         return {
             "kl": kl,
-            "mean2": tf.reduce_sum(tf.square(mean), -1),
-            "median2": tf.reduce_sum(tf.square(mean - self.latent_median[..., None, :]), -1),
-            "log_var": tf.reduce_sum(log_var, -1),
+            "mean2": tf.reduce_sum(tf.square(z), -1),
+            "median2": tf.reduce_sum(tf.square(z - self.latent_median[..., None, :]), -1),
+            "log_var": tf.reduce_sum(log_var, -1) + 2.0 * log_det,
             "reconstruction": mean_squared_error(x, decoded),
             "rarity": self._rarity(kl),
             "reconstructed": self.scaler.inverse(decoded),
-            "latent": mean,
+            "latent": z,
             "latent_log_var": log_var,
+            **({} if self.latent.flow is None else {"latent_mean": mean}),
         }
 
     def _rarity(self, kl):
@@ -317,14 +337,26 @@ class BumpHuntingVAE(AnomalyModel):
         return self.scaler.inverse(self.mass_decoder(self._with_mass(tf.constant(z), tf.constant(mass)))).numpy()
 
     def regenerate(self, events) -> np.ndarray:
-        """Return what the new decoder makes of events, (N, F) or (K, N, F): of a number drawn from N(z_i, sigma_i), and m_jj.
+        """Return what the new decoder makes of events, (N, F) or (K, N, F): of a latent number drawn for each, and m_jj.
 
         The numbers are drawn by `seed`. Raises `InputError` as `generate`.
         """
-        found = self.results(events, ["latent", "latent_log_var"])
+        mean = "latent" if self.latent.flow is None else "latent_mean"
+        found = self.results(events, [mean, "latent_log_var"])
         rng = np.random.default_rng(self.hyperparameter("seed"))
-        drawn = rng.standard_normal(found["latent"].shape, dtype=np.float32)
-        return self._decode_with_mass(found["latent"] + np.exp(found["latent_log_var"] / 2) * drawn, events.mass)
+        drawn = rng.standard_normal(found[mean].shape, dtype=np.float32)
+        z0 = found[mean] + np.exp(found["latent_log_var"] / 2) * drawn
+        return self._decode_with_mass(z0 if self.latent.flow is None else self._flowed(events, z0), events.mass)
+
+    def _flowed(self, events, z0):
+        """Send a number of each event, (N, latent_dim) or (K, N, latent_dim), through the flow."""
+        parts, done = [], 0
+        for block in events.blocks("features", columns=self.resolved_columns):
+            h = self.encoder.hidden(self.scaler(block["features"]))
+            part = z0[..., done : done + len(block["features"]), :]
+            parts.append(self.latent.forward(h, tf.constant(part))[0].numpy())
+            done += part.shape[-2]
+        return np.concatenate(parts, axis=-2)
 
     def scan(self, events, points: tuple[int, int] = (60, 60), member: int = 0) -> dict[str, object]:
         """Return the observables that the new decoder of one member generates all over (z, m_jj), as in figure 4.
@@ -358,15 +390,15 @@ class BumpHuntingVAE(AnomalyModel):
     @classmethod
     def search_space(cls, hp):
         # few shapes, each of which is compiled once, and many dials
+        flows = ["planar", "householder", "iaf"]  # one of each kind
+        flow = hp.Choice("flow", ["none", *flows])  # KerasTuner knows no None
+        with hp.conditional_scope("flow", flows):
+            num_flows = hp.Choice("num_flows", [2, 6])  # None if there is no flow
         return {
+            **({} if flow == "none" else {"flow": flow, "num_flows": num_flows}),
             "latent_dim": hp.Choice("latent_dim", [1, 2]),
             "units": (hp.Choice("width", [32, 64, 128]),) * hp.Int("depth", 2, 3),
             "scaling": hp.Choice("scaling", ["maxabs", "standard"]),
             "alpha": hp.Float("alpha", 1e3, 1e4, sampling="log"),
             "learning_rate": hp.Float("learning_rate", 3e-4, 1e-1, sampling="log"),
         }
-
-
-def _kl(mean, log_var):
-    """Divergence of N(mean, exp(log_var)) from N(0, 1), eq. 1, summed over the latent space (..., B, latent_dim)."""
-    return 0.5 * tf.reduce_sum(tf.square(mean) + tf.exp(log_var) - 1.0 - log_var, -1)

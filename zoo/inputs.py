@@ -1,0 +1,121 @@
+"""What a model takes of an event: numbers with names ("features"), particles ("objects"), or both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.errors import InputError
+from pipelines.events import Events
+from pipelines.layout import match_columns
+
+# The hyperparameters that say what a model takes; meeting the data makes names of patterns, and numbers of "as it is".
+TAKES = {"features": ("columns",), "objects": ("columns", "object_columns", "slots"), "spectrum": ()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """The arrays that `AnomalyModel.infer` takes: `objects` (N, P, C) if there are object columns, `features` (N, F) if
+    there are columns, in that order and in physical units. A slot of objects whose numbers are all 0 is empty.
+
+    >>> Inputs(("MET", "HT"), ("E", "pt", "eta", "phi"), slots=39).shapes
+    {'objects': (39, 4), 'features': (2,)}
+    """
+
+    columns: tuple[str, ...] = ()
+    object_columns: tuple[str, ...] = ()
+    slots: int = 0
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one event's part of every array."""
+        objects = {"objects": (self.slots, len(self.object_columns))} if self.object_columns else {}
+        return objects | ({"features": (len(self.columns),)} if self.columns else {})
+
+    @property
+    def specs(self) -> list[tf.TensorSpec]:
+        """What a compiled function of any number of events is to be told."""
+        return [tf.TensorSpec((None, *shape), tf.float32, name=name) for name, shape in self.shapes.items()]
+
+    def zeros(self, size: int) -> list[tf.Tensor]:
+        """Return the arrays of so many events in which all is 0."""
+        return [tf.zeros((size, *shape)) for shape in self.shapes.values()]
+
+    def blocks(self, events: Events | np.ndarray | Mapping[str, np.ndarray]) -> Iterator[list[np.ndarray]]:
+        """Yield the arrays block by block: of `Events`, of a batch, or of the one array that is all there is.
+
+        Raises `InputError` for a missing array or column, a wrong shape, values that are not finite, or no events.
+        """
+        events = events if isinstance(events, Events) else self._wrapped(events)
+        if not len(events):
+            raise InputError(f"{events.name}: no events to score")
+        order = self._order(events)
+        for block in events.blocks(*self.shapes, columns=self.columns):
+            if order is not None:
+                block["objects"] = block["objects"][..., order]
+            yield [block[name] for name in self.shapes]
+
+    def check_layout(self, events: Events) -> None:
+        """Raise `InputError` unless the objects of events are as these: training takes them as they stand in the file."""
+        if self.object_columns and self._order(events) is not None:
+            found = ", ".join(events.about.object_columns)
+            raise InputError(
+                f"{events.name}: objects are {found}; expected {', '.join(self.object_columns)}, in this order"
+            )
+
+    def _order(self, events: Events) -> list[int] | None:
+        """Where the object columns are among those of events, or None if they are the same; raises `InputError`."""
+        if not self.object_columns:
+            return None
+        slots, columns = objects_of(events)
+        if slots != self.slots or set(columns) != set(self.object_columns):
+            raise InputError(
+                f"{events.name}: objects have {slots} slots of {', '.join(columns)}; "
+                f"expected {self.slots} of {', '.join(self.object_columns)}"
+            )
+        return None if columns == self.object_columns else [columns.index(name) for name in self.object_columns]
+
+    def _wrapped(self, arrays: np.ndarray | Mapping[str, np.ndarray]) -> Events:
+        if not isinstance(arrays, Mapping):
+            arrays = {next(iter(self.shapes)): arrays}
+        if missing := [name for name in self.shapes if name not in arrays]:
+            raise InputError(
+                f"no array {missing[0]!r} to score; expected a batch, a dict of {' and '.join(self.shapes)}"
+            )
+        given = {name: np.asarray(arrays[name], np.float32) for name in self.shapes}
+        size = len(next(iter(given.values()))) if all(array.ndim for array in given.values()) else 0
+        for name, shape in self.shapes.items():
+            if given[name].shape != (size, *shape):
+                raise InputError(f"{name} have shape {given[name].shape}, expected (N, {', '.join(map(str, shape))})")
+        features = given.get("features")
+        about = {"objects": given.get("objects"), "object_columns": self.object_columns}
+        return Events.from_arrays(features, np.zeros(size), () if features is None else self.columns, **about)
+
+
+def resolve(
+    events: Events, columns: Sequence[str], object_columns: Sequence[str] | None = None, slots: int = 0
+) -> Inputs:
+    """Return what is taken of events, by names or patterns of columns, and of objects unless `object_columns` is None.
+
+    No `object_columns` and 0 `slots` are those that the events have. Raises `InputError` for what the events lack.
+
+    >>> events = Events.from_arrays(np.zeros((1, 2)), np.zeros(1), ["MET", "HT"])
+    >>> resolve(events, ["H*"])
+    Inputs(columns=('HT',), object_columns=(), slots=0)
+    """
+    named = match_columns(columns, events.columns, events.name) if columns else ()
+    if object_columns is None:
+        return Inputs(named)
+    found = Inputs(named, tuple(object_columns) or objects_of(events)[1], slots or objects_of(events)[0])
+    found.check_layout(events)
+    return found
+
+
+def objects_of(events: Events) -> tuple[int, tuple[str, ...]]:
+    """Return how many slots for objects events have, and the objects' columns; raises `InputError` if there are none."""
+    if not events.has("objects"):
+        raise InputError(f"{events.name}: no objects, which this model takes; it has {', '.join(events.fields)}")
+    return events.shape_of("objects")[0], tuple(events.about.object_columns)
