@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pipelines import InputError
-from pipelines.spectra import Spectrum, adaptive_edges, bin_of, side_band_reference, spectrum
+from pipelines.spectra import Spectrum, adaptive_edges, bin_of, scan, side_band_reference, spectrum, tomography
 
 EDGES = np.linspace(2700, 5000, 41)
 
@@ -122,3 +123,37 @@ def test_error_of_the_normalisation_counts_weights(falling):
 def test_empty_side_bands_are_told():
     with pytest.raises(InputError, match=r"no selected event is outside 1 to 3 GeV: the side bands are empty"):
         side_band_reference(counts(0, 5, 5, 0), counts(9, 9, 9, 9), slice(1, 3))
+
+
+@pytest.mark.parametrize("deficit", [False, True])
+@pytest.mark.parametrize("statistic", ["poisson", "fisher"])
+@pytest.mark.parametrize("side_band", [0, 2])
+def test_tomography_has_every_window_once_and_the_smallest_is_the_scans(deficit, statistic, side_band):
+    rng = np.random.default_rng(3)
+    reference = rng.poisson(np.linspace(900, 100, 15))
+    reference[[0, 14]] = 0
+    histogram = rng.multivariate_hypergeometric(reference, 1500)
+    options = {"widths": (2, 4), "side_band": side_band, "deficit": deficit, "statistic": statistic}
+    found, best = tomography(histogram, reference, **options), scan(histogram, reference, **options)
+    first, last = 1 + side_band, 14 - side_band  # where the reference is filled
+    windows = [(s, w) for w in (2, 3, 4) for s in range(first, last - w + 1)]
+    assert list(zip(found.start, found.width)) == windows
+    smallest = int(found.p_value.argmin())
+    assert found.p_value[smallest] == best.p_value[0]
+    assert (found.start[smallest], found.width[smallest]) == (best.start[0], best.width[0])
+    for i in range(0, len(windows), 5):  # a scan that may look at this window only
+        s, w = windows[i]
+        n, r = histogram[s : s + w].sum(), reference[s : s + w].sum()
+        total, of = histogram.sum(), reference.sum()
+        if statistic == "fisher":
+            tail = stats.hypergeom(of, r, total)
+            there = n * of < total * r if deficit else n * of > total * r
+        else:
+            tail = stats.poisson((total - n) / (of - r) * r)
+            there = n < tail.mean() if deficit else n > tail.mean()
+        expected = (tail.cdf(n) if deficit else tail.sf(n - 1)) if there else 1.0
+        assert found.p_value[i] == pytest.approx(expected, rel=1e-7)
+
+
+def test_tomography_without_a_window_is_empty():
+    assert len(tomography(np.ones(3), np.ones(3), widths=(5, 6)).p_value) == 0

@@ -1,7 +1,10 @@
 """The search: its budget, its resumption, what fails in it and what it compiles, on a model that is quick to trace."""
 
 import json
+import random
 import shutil
+import time
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -13,9 +16,12 @@ from linear_model import Linear
 import pipelines
 import tuning
 import zoo
-from pipelines import Events, InputError, plots
-from tuning import objectives, session
-from tuning.hyperband import plan
+from pipelines import Events, InputError, batches, plots, provenance
+from tuning import algorithms, objectives, session
+from tuning import trial as worker
+from tuning.engine import Engine
+from tuning.hyperband import Bracket, Round, plan
+from tuning.kerastuner import keras_tuner
 from zoo import registry
 from zoo.cli import main as zoo_command
 
@@ -32,6 +38,29 @@ def linear():
 @pytest.fixture(scope="module")
 def events(train_events):
     return train_events.sample(600)
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """Nothing that was compiled for other tests is used, as in a process of its own."""
+    monkeypatch.setattr(worker.Bench, "__init__", begin)
+
+
+begin = worker.Bench.__init__
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_programs():
+    """Let searches of these tests share what they compile: what they share is started over for every trial anyway."""
+    compiled = {}
+
+    def begin_with_what_is_there(bench, job):
+        begin(bench, job)
+        bench.models = compiled.setdefault((job.model, job.jit_compile, provenance.checksum(job.training)), {})
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(worker.Bench, "__init__", begin_with_what_is_there)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +83,22 @@ def unbroken(search):
 
 def judged(trials):
     """What trials found, without the time they took."""
-    return [{k: v for k, v in trial.items() if k != "seconds"} for trial in trials]
+    return [{k: v for k, v in trial.items() if not k.endswith("seconds")} for trial in trials]
 
 
 def records(out):
     paths = (path for path in (out / "trials").glob("*.json") if path.stem.isdigit())
     return {path.name: path.read_bytes() for path in sorted(paths)}
+
+
+class Ear(session.Watcher):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.heard = []
+
+    def told(self, text):
+        self.heard.append(text)
 
 
 class StopAfter(session.Watcher):
@@ -68,7 +107,7 @@ class StopAfter(session.Watcher):
     def __init__(self, epochs):
         self.left = epochs
 
-    def epoch(self, trial, epoch):
+    def epoch(self, trial, epoch, worker, logs):
         self.left -= 1
         if not self.left:
             raise KeyboardInterrupt
@@ -105,6 +144,129 @@ def test_impossible_budgets_are_refused_by_name_and_nothing_is_written(wrong, se
     with pytest.raises(InputError, match=next(iter(wrong))):
         search(**wrong)
     assert not list(tmp_path.iterdir())
+
+
+ONE_ROUND = {"max_epochs": 1, "objective": "val_loss"}
+
+
+@pytest.mark.parametrize("algorithm", ["random", "bayesian", "grid"])
+def test_every_algorithm_runs_exactly_as_many_trials_and_goes_on_after_an_interruption(algorithm, search, tmp_path):
+    asked = {"algorithm": algorithm, "trials": 10, "seed": 3, **ONE_ROUND}  # the grid has no more
+    results = search(**asked)
+    assert len(results.trials) == 10 and {trial["epochs"] for trial in results.trials} == {1}
+    assert len({trial["hyperparameters"]["learning_rate"] for trial in results.trials}) == 10
+    with pytest.raises(KeyboardInterrupt):
+        search(**asked, out=tmp_path / "broken", watcher=StopAfter(9))
+    assert judged(search(**asked, out=tmp_path / "broken", resume=True).trials) == judged(results.trials)
+
+
+def test_grid_is_every_combination_once(search, linear, monkeypatch):
+    space = lambda hp: {"units": hp.Choice("units", [1, 2]), "cycles": hp.Choice("cycles", [3, 4])}  # noqa: E731
+    monkeypatch.setattr(linear, "search_space", space)
+    results = search(algorithm="grid", trials=9, fixed=None, **ONE_ROUND)
+    tried = sorted((t["hyperparameters"]["units"], t["hyperparameters"]["cycles"]) for t in results.trials)
+    assert tried == [(1, 3), (1, 4), (2, 3), (2, 4)] and results.exhausted and results.complete
+
+
+def test_proposals_of_the_gaussian_process_go_where_results_are_good():
+    space = keras_tuner.HyperParameters()
+    space.Float("x", 0.0, 1.0)
+    oracle = algorithms.make("bayesian", space, 40, 1, 3, seed=0)
+    while trials := list(algorithms.ready(oracle)):
+        for trial in reversed(trials):
+            algorithms.end(oracle, trial, (trial.hyperparameters["x"] - 0.3) ** 2, 1)
+    tried = [trial.hyperparameters["x"] for trial in oracle.trials.values()]
+    assert len(tried) == 40 and np.median(np.abs(np.array(tried[-16:]) - 0.3)) < 0.15 < np.median(
+        np.abs(np.array(tried[:8]) - 0.3)
+    )
+
+
+@pytest.mark.parametrize("algorithm", algorithms.ALGORITHMS)
+def test_what_is_tried_does_not_depend_on_what_came_first(algorithm):
+    def tried(order):
+        space = keras_tuner.HyperParameters()
+        space.Float("x", 0.0, 1.0)
+        space.Choice("k", [1, 2, 3])
+        oracle, chance, found, under_way = (
+            algorithms.make(algorithm, space, 30, 9, 3, seed=1),
+            random.Random(order),
+            [],
+            [],
+        )
+        while new := list(algorithms.ready(oracle)) + under_way:
+            under_way = new
+            trial = under_way.pop(chance.randrange(len(under_way)) if order else 0)
+            values = {k: v for k, v in trial.hyperparameters.values.items() if k != "tuner/trial_id"}
+            score = values["x"] * values["k"] if values["x"] > 0.2 else None  # and some fail
+            algorithms.end(oracle, trial, score, values.get("tuner/epochs", 9))
+            found.append(json.dumps(values, sort_keys=True))
+        return sorted(found)
+
+    assert tried(0) == tried(1) == tried(2) and len(tried(0)) == 30
+
+
+def test_an_algorithm_that_is_not_known_is_refused(search, tmp_path):
+    with pytest.raises(InputError, match="expected one of hyperband, random, bayesian, grid"):
+        search(algorithm="annealing", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+real_time = time.monotonic
+
+
+class Clock:
+    """Time that passes by an hour at the end of the n-th epoch."""
+
+    def __init__(self, epochs):
+        self.left, self.hours = epochs, 0
+
+    def monotonic(self):
+        return 3600.0 * self.hours + real_time()
+
+    def tick(self, *_):
+        self.left -= 1
+        self.hours += self.left == 0
+
+
+def test_a_time_limit_keeps_what_is_under_way_and_the_search_goes_on(search, unbroken, tmp_path, monkeypatch):
+    clock = Clock(7)  # in the middle of a trial
+    watcher = session.Watcher()
+    watcher.epoch = clock.tick
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "monotonic", clock.monotonic)
+        results = search(trials=5, out=tmp_path / "slow", time_limit=1800, watcher=watcher)
+    assert 0 < len(results.trials) < 5 and not results.complete and results.best
+    assert len(list((tmp_path / "slow" / "trials").glob("*.partial.json"))) == 1
+    finished = records(tmp_path / "slow")
+    results = search(trials=5, out=tmp_path / "slow", resume=True)
+    assert judged(results.trials) == judged(unbroken.trials) and results.complete
+    assert {name: records(results.out)[name] for name in finished} == finished
+    kept = json.loads((results.out / "best" / "config.json").read_text())["tuning"]
+    assert kept["trial"] == results.best["trial"]
+
+
+@pytest.mark.parametrize("limit", [0, -5, float("inf"), float("nan")])
+def test_time_limits_that_are_none_are_refused(limit, search, tmp_path):
+    with pytest.raises(InputError, match="expected seconds > 0"):
+        search(time_limit=limit, out=tmp_path / "out")
+
+
+def test_the_plan_is_told_before_anything_begins(search):
+    told = Ear()
+    told.planned = lambda plan: told.heard.append(
+        (plan.trials, plan.epochs, plan.workers, [str(b) for b in plan.brackets])
+    )
+    told.begun = lambda name, epochs, who: told.heard.append((name, epochs))
+    search(trials=2, max_epochs=1, watcher=told)
+    assert told.heard[0] == (2, 2, 1, ["bracket 0: 2 to epoch 1"])
+    assert told.heard[1:] == [("0", range(0, 1)), ("1", range(0, 1))]
+
+
+def test_time_left_is_what_the_trials_so_far_took():
+    plan = session.Plan([Bracket(1, (Round(6, 1), Round(2, 3)))], workers=2)
+    records = [{"initial_epoch": 0, "epochs": 1, "seconds": 3.0}, {"initial_epoch": 1, "epochs": 3, "seconds": 5.0}]
+    assert plan.seconds_left([]) is None
+    assert plan.seconds_left(records) == pytest.approx((6 * 1.0 + 7 * 2.0) / 2)  # 1 s a trial and 2 s an epoch
 
 
 # -- what is found -----------------------------------------------------------------------------------
@@ -187,7 +349,7 @@ def test_the_best_is_a_run_that_every_command_takes(unbroken, tmp_path):
 
 @pytest.fixture
 def objective_of(monkeypatch):
-    """Replace the term `reconstruction` by a function of the number of times it was called."""
+    """Replace the term `reconstruction` by a function of how often it was called, in this process."""
 
     def replace(value):
         calls = []
@@ -211,9 +373,10 @@ def test_failed_trials_are_recorded_with_their_reason_and_the_others_go_on(searc
     objective_of(lambda call, _: fail(reasons[call]) if call in reasons else np.nan if call == 1 else 1.0 + call)
     results = search(trials=9, max_epochs=2, objective="reconstruction")
     failed = {t["trial"]: t["message"] for t in results.trials if t["status"] == "FAILED"}
-    assert failed["0"] == "ValueError: the first line" and failed["2"] == "MemoryError: no message"
-    assert failed["1"].startswith("the objective is not a number")
-    assert failed["3"] == "ResourceExhaustedError: out of memory" and "ZeroDivisionError" in failed["4"]
+    reasons = sorted(failed.values())
+    assert "ValueError: the first line" in reasons and "MemoryError: no message" in reasons
+    assert "ResourceExhaustedError: out of memory" in reasons and "ZeroDivisionError: division by zero" in reasons
+    assert any(reason.startswith("the objective is not a number") for reason in reasons)
     assert len(failed) == 5 and len(results.trials) == len(records(results.out)) == 9
     assert not {t["promoted_from"] for t in results.trials} & set(failed)
     assert results.best["status"] == "COMPLETED" and results.best["objective"] == 6.0
@@ -233,7 +396,7 @@ def test_all_trials_failing_gives_the_first_reason_and_keeps_the_records(search,
 
 
 def test_a_full_disk_ends_the_search_and_is_no_failed_trial(search, monkeypatch, tmp_path):
-    monkeypatch.setattr(session.run, "save_state", lambda model, path: fail(InputError(f"{path}: no space left")))
+    monkeypatch.setattr(worker.run, "save_state", lambda model, path: fail(InputError(f"{path}: no space left")))
     with pytest.raises(InputError, match="no space left"):
         search(out=tmp_path / "full")
     assert not records(tmp_path / "full")
@@ -324,7 +487,9 @@ def _standardised(events, columns):
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 5])
-def test_an_interrupted_search_resumes_to_what_an_unbroken_one_finds(epochs, search, unbroken, tmp_path):
+def test_an_interrupted_search_resumes_to_what_an_unbroken_one_finds(epochs, search, unbroken, tmp_path, request):
+    if epochs == 2:
+        request.getfixturevalue("alone")
     with pytest.raises(KeyboardInterrupt):
         search(trials=5, out=tmp_path / "broken", watcher=StopAfter(epochs))
     finished = records(tmp_path / "broken")
@@ -345,7 +510,7 @@ def test_a_search_can_be_interrupted_again_and_again(search, tmp_path):
 
 def test_a_kill_after_a_record_was_written_does_not_run_that_trial_again(search, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(session.BudgetedHyperband, "end_trial", lambda self, trial: fail(KeyboardInterrupt()))
+        patched.setattr(Engine, "_end", lambda self, record: fail(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             search(out=tmp_path / "broken")
     finished = records(tmp_path / "broken")
@@ -385,19 +550,37 @@ def test_there_must_be_something_to_resume_and_nothing_to_overwrite(search, tmp_
         search(out=tmp_path / "there")
 
 
-@pytest.mark.parametrize("file", ["search.json", "oracle/oracle.json"])
-def test_a_damaged_search_is_named(file, search, unbroken, tmp_path):
+@pytest.mark.parametrize("size", [0, 1, 60])
+@pytest.mark.parametrize(
+    "name", ["search.json", "trials/0.json", "trials/4.json", "trials/4.planned.json", "results.json"]
+)
+def test_a_truncated_file_is_named_set_aside_and_made_anew(name, size, search, unbroken, tmp_path):
     shutil.copytree(unbroken.out, tmp_path / "broken")
-    (tmp_path / "broken" / file).write_text("{")
-    with pytest.raises(InputError, match=r"broken/(search.json|oracle): damaged"):
-        search(trials=5, out=tmp_path / "broken", resume=True)
+    path, told = tmp_path / "broken" / name, Ear()
+    path.write_text(path.read_text()[:size])
+    results = search(trials=5, out=tmp_path / "broken", resume=True, watcher=told)
+    assert judged(results.trials) == judged(unbroken.trials)
+    assert json.loads(path.read_text())
+    assert name == "results.json" or any(str(path) in text and "set aside" in text for text in told.heard)
+    assert name == "results.json" or Path(f"{path}.damaged").exists()
+
+
+def test_weights_that_cannot_be_read_are_trained_again(search, unbroken, tmp_path):
+    shutil.copytree(unbroken.out, tmp_path / "broken")
+    trials = tmp_path / "broken" / "trials"
+    last = next(t for t in unbroken.trials if t["promoted_from"])
+    (trials / f"{last['promoted_from']}.h5").write_bytes(b"nothing")
+    (trials / f"{last['trial']}.json").unlink()
+    results = search(trials=5, out=tmp_path / "broken", resume=True)
+    again = next(t for t in results.trials if t["trial"] == last["trial"])
+    assert again["metrics"] == last["metrics"]
 
 
 # -- what is built and compiled ------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def counted(linear, monkeypatch):
+def counted(linear, monkeypatch, alone):
     """How often a model was built, and its training step traced."""
     counts = {"built": 0, "traced": 0}
 
@@ -421,12 +604,21 @@ def test_trials_of_one_architecture_share_one_compiled_program(search, counted):
     assert counted == {name: 2 * n for name, n in once.items()}  # no more than the one trial had
 
 
+def test_events_are_scaled_once_for_all_that_see_them_alike(search, alone, monkeypatch):
+    kept = []
+    monkeypatch.setattr(
+        batches, "keep", lambda events, *a, keep=batches.keep, **o: kept.append(len(events)) or keep(events, *a, **o)
+    )
+    results = search(trials=7, fixed=None)
+    assert len({trial["hyperparameters"]["units"] for trial in results.trials}) > 2
+    assert sorted(kept) == [120, 480]
+
+
 def test_only_so_many_programs_are_kept(events, tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "KEPT_PROGRAMS", 4)
-    asked = session._Asked("linear", None, {}, 9, 1, 2, "reconstruction", 0)
-    one = session._Session(asked, events, tmp_path / "out", False, {}, session.Watcher())
+    monkeypatch.setattr(worker, "KEPT_PROGRAMS", 4)
+    bench = worker.Bench(worker.Job("", "linear", "reconstruction", False, str(tmp_path), *events.split(0.8)))
     for units in (1, 2, 3, 4, 1, 5):
-        latest = one._model({"units": units})
-    assert one._model({"units": 5}) is latest
-    kept = [json.loads(key)["units"] for key in one.models]
+        latest, _ = bench.model({"units": units})
+    assert bench.model({"units": 5}) == (latest, False)
+    kept = [json.loads(key)["units"] for key in bench.models]
     assert kept == [3, 4, 1, 5]  # the one longest unused went

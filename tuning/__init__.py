@@ -1,5 +1,8 @@
 """Hyperparameter tuning: search spaces to trials to the best model, KerasTuner's oracle at the head.
 
+    results = tuning.search("vae", pipelines.open("events.h5"), trials=200, out="my_search")
+    results = tuning.load_results("my_search")    # finished or not
+
 >>> from tuning.objectives import Objective
 >>> sorted(Objective.parse("reconstruction+10*sculpting").weights)
 ['reconstruction', 'sculpting']
@@ -11,3 +14,10 @@ def search(model, events, **options):
     from tuning.session import search as run_search
 
     return run_search(model, events, **options)
+
+
+def load_results(out):
+    """Return what is on disk of a search, finished or not; see `tuning.results.load_results`."""
+    from tuning.results import load_results as load
+
+    return load(out)

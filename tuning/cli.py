@@ -1,157 +1,342 @@
-"""The command line `tune`."""
+"""The command line `tune`: a search, and `tune results | plot | best | space` of what there is."""
 
 from __future__ import annotations
 
-import contextlib
+import json
+import re
 import sys
 from pathlib import Path
 
 import click
 
 from pipelines.errors import InputError
-from zoo.terminal import JSON, MASS_RANGE, SEED, Command, open_events, quiet_zoo, say, setting, stdout_to_stderr
+from zoo.terminal import (
+    JSON,
+    MASS_RANGE,
+    SCHEDULER,
+    SEED,
+    Commands,
+    open_events,
+    quiet_zoo,
+    say,
+    setting,
+    stdout_to_stderr,
+)
 
 SAMPLE = "lhco_sim_train"
+ALGORITHMS = ("hyperband", "random", "bayesian", "grid")
+UNITS = {"d": 86400, "h": 3600, "m": 60, "min": 60, "s": 1, "": 1}
 
 
-@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+class Duration(click.ParamType):
+    """A time such as 2h, 90m, 1h30m or 45s, in seconds."""
+
+    name = "time"
+
+    def convert(self, value, param, ctx):
+        parts = re.findall(r"(\d+(?:\.\d*)?|\.\d+)\s*(d|h|min|m|s|)", value) if isinstance(value, str) else []
+        seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
+        if "".join(number + unit for number, unit in parts) != str(value).replace(" ", "") or not 0 < seconds < 1e9:
+            raise InputError(f"{param.opts[0]} {value}: expected a time, such as 2h, 90m or 1h30m")
+        return seconds
+
+
+class Tune(Commands):
+    """The search itself, a command with options of its own, and the commands below it."""
+
+    def parse_args(self, context, arguments):
+        try:
+            return super().parse_args(context, arguments)
+        except InputError as error:  # of a value: a group reads its own options before it is invoked
+            click.echo(f"Error: {error}", err=True)
+            context.exit(2)
+
+
+SET = click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Fix a hyperparameter; may be repeated."
+)
+SPACE = click.option(
+    "--space", type=click.Path(path_type=Path), help="YAML file that narrows, widens or replaces the space."
+)
+PRESET = click.option("--preset", help="Preset for the hyperparameters that are not searched.")
+XLA = click.option("--xla/--no-xla", default=True, help="Compile training steps with XLA.")
+SEARCH = click.argument("search", type=click.Path(path_type=Path), metavar="DIR")
+
+
+@click.group(cls=Tune, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hep-anomaly-zoo")
-@click.option("--model", required=True, help="The model to tune (see `zoo list`).")
+@click.option("--model", help="The model to tune (see `zoo list`).")
 @click.option("--trials", type=int, default=20, show_default=True, help="How many trials, exactly.")
 @click.option("--data", help=f"Events file; the embedded sample {SAMPLE} otherwise.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the search; tune-MODEL otherwise.")
-@click.option("--objective", help="What to minimise, such as reconstruction+10*sculpting; no labels in it.")
+@click.option(
+    "--objective", help="What to minimise: as reconstruction+10*sculpting, or pareto:reconstruction,sculpting."
+)
+@click.option(
+    "--algorithm", type=click.Choice(ALGORITHMS), default="hyperband", show_default=True, help="What chooses trials."
+)
 @click.option("--max-epochs", type=int, default=9, show_default=True, help="Epochs of the longest trials.")
 @click.option("--factor", type=int, default=3, show_default=True, help="One trial in FACTOR is promoted.")
-@click.option("--preset", help="Preset for the hyperparameters that are not searched.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Fix a hyperparameter; may be repeated.")
+@click.option("--time-limit", type=Duration(), help="Begin no more trials after this time, such as 2h or 90m.")
+@PRESET
+@SET
+@SPACE
 @click.option("--export", "export_to", type=click.Path(path_type=Path), help="Export the best as a SavedModel there.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on this machine.")
+@SCHEDULER
 @MASS_RANGE
 @SEED
 @click.option("--resume", is_flag=True, help="Go on with an interrupted search.")
-@click.option("--xla/--no-xla", default=True, help="Compile training steps with XLA.")
+@XLA
 @JSON
-def main(model, trials, data, out, objective, max_epochs, factor, preset, settings, export_to, mass_range,
-         seed, resume, xla, as_json):  # fmt: skip
-    """Tune a model's hyperparameters with Hyperband, without labels, in exactly as many trials as asked."""
+@click.pass_context
+def main(context, **options):
+    """Tune a model's hyperparameters, without labels, in exactly as many trials as asked.
+
+    `tune --model vae --trials 200` searches; the commands below look at searches that are there, finished or not.
+    """
+    if context.invoked_subcommand:
+        for name in options:
+            if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+                option = next(p.opts[0] for p in context.command.params if p.name == name)
+                raise InputError(
+                    f"{option} is of a search; give the options of {context.invoked_subcommand} after its name"
+                )
+        return
+    if not options["model"]:
+        raise InputError("no --model; give one of `zoo list`, as in `tune --model vae --trials 200`")
+    _search(**options)
+
+
+def _search(model, data, out, objective, space, settings, preset, export_to, mass_range, as_json, xla, **options):
     zoo = quiet_zoo()
+    import tensorflow as tf
+
     from pipelines.outputs import check_new
     from tuning import session
-    from zoo import registry
+    from tuning.display import display
+    from tuning.objectives import Objective
+    from tuning.results import load_results
+    from tuning.space import Space
+    from tuning.spacefile import load_space
 
-    registry.model_class(model)
-    out = out or Path(f"tune-{model}")
-    if not resume:
+    tf.get_logger().setLevel("ERROR")  # architectures differ, so each is traced: TensorFlow warns of every one
+    fixed, out = dict(map(setting, settings)), out or Path(f"tune-{model}")
+    Space(model, fixed, preset, space).check()  # here, where its file has a name
+    objective = Objective.parse(objective or session.DEFAULT_OBJECTIVE)
+    if not options["resume"]:
         check_new(out)
     if export_to and check_new(export_to).resolve() == out.resolve():
         raise InputError(f"{export_to}: given for --export and --out; name two folders")
-    notice = "" if data else f"No --data given: tuning on the embedded sample {SAMPLE} (simulated, 20,000 QCD dijets)."
+    notices = (
+        [] if data else [f"No --data given: tuning on the embedded sample {SAMPLE} (simulated, 20,000 QCD dijets)."]
+    )
     events = open_events([data or SAMPLE], mass_range)
-    with stdout_to_stderr(), _display(notice) as watcher:
-        results = session.search(
+    with stdout_to_stderr(), display(objective, notices) as watcher:
+        session.search(
             model,
             events,
-            trials=trials,
             out=out,
-            max_epochs=max_epochs,
-            factor=factor,
-            objective=objective or session.DEFAULT_OBJECTIVE,
-            fixed=dict(map(setting, settings)),
+            objective=objective.text,
+            fixed=fixed,
             preset=preset,
-            seed=seed,
-            resume=resume,
+            space=None if space is None else load_space(space),
             jit_compile=xla,
             extra={"mass_range": mass_range},
             watcher=watcher,
+            **options,
         )
     if export_to:
         zoo.load(out / "best").export(export_to)
+    results = load_results(out)
     say(results.to_json(), as_json, lambda: table(results))
 
 
+# -- what there is --------------------------------------------------------------------------------------
+
+
+@main.command("results")
+@SEARCH
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Trials to list.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print all trials as CSV.")
+@JSON
+def results_(search, top, as_csv, as_json):
+    """Show what a search in DIR has found, finished or not."""
+    quiet_zoo()
+    from tuning.results import load_results
+
+    if as_csv and as_json:
+        raise InputError("--csv and --json: choose one")
+    found = load_results(search)
+    if as_csv:
+        click.echo(found.to_csv(), nl=False)
+        return
+    say(found.to_json(), as_json, lambda: table(found, top))
+
+
+@main.command()
+@SEARCH
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="New folder for figures and index.html; DIR/plots otherwise."
+)
+@click.option("--tensorboard", type=click.Path(path_type=Path), help="New folder for TensorBoard's HParams page.")
+@SEED
+@JSON
+def plot(search, out, tensorboard, seed, as_json):
+    """Draw a search in DIR: history, Pareto front, parallel coordinates, importances, learning curves.
+
+    Every figure comes with its numbers; index.html is one page with them all that needs no other file.
+    """
+    quiet_zoo()
+    from pipelines.outputs import check_new
+    from tuning import figures
+    from tuning.results import load_results
+
+    found, out = load_results(search), out or search / "plots"
+    for path in filter(None, (out, tensorboard)):
+        check_new(path)
+    told = {"out": str(out), "files": figures.draw(found, out, seed), "truth_used": found.truth_used}
+    if tensorboard:
+        told |= {"tensorboard": str(tensorboard), "runs": figures.write_hparams(found, tensorboard)}
+    board = f"\n{tensorboard}: look at it with `tensorboard --logdir {tensorboard}`" if tensorboard else ""
+    say(told, as_json, lambda: f"{out / 'index.html'}: {', '.join(told['files'])}{board}")
+
+
+@main.command()
+@SEARCH
+@click.option("--trial", help="Another trial than the best, by its id.")
+@click.option("--export", "export_to", type=click.Path(path_type=Path), help="New folder for a SavedModel.")
+@click.option("--retrain", is_flag=True, help="Train it anew, on all events of --data, into the run directory --out.")
+@click.option("--members", type=click.IntRange(min=1), help="With --retrain: copies of other seeds, trained together.")
+@click.option("--epochs", type=click.IntRange(min=1), help="With --retrain: another number than the trial had.")
+@click.option("--data", help="With --retrain: events file, or an embedded sample's name.")
+@click.option("--out", type=click.Path(path_type=Path), help="With --retrain: new run directory.")
+@MASS_RANGE
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="With --retrain: another seed than the search had.")
+@click.option("--resume", is_flag=True, help="With --retrain: go on with an interrupted training.")
+@XLA
+@JSON
+def best(search, trial, export_to, retrain, data, out, mass_range, as_json, xla, **options):
+    """Show the best trial of a search in DIR, export it, or train it anew on all events."""
+    zoo = quiet_zoo()
+    from pipelines.outputs import check_new
+    from tuning.results import load_results, retrained
+
+    found = load_results(search)
+    chosen = found.trial(trial) if trial else found.best
+    if chosen is None:
+        raise InputError(f"{search}: none of {len(found.trials)} trials has completed")
+    if export_to:
+        check_new(export_to)
+    if not retrain:
+        _only_with_retrain(data=data, out=out, mass_range=mass_range, **options)
+        run = search / "best"
+        if export_to and (not run.exists() or (trial and chosen is not found.best)):
+            raise InputError(f"{search}: the only trained run is its best, at the end of the search; add --retrain")
+    else:
+        run = _retrain(retrained, found, chosen, data, out, mass_range, xla, **options)
+    if export_to:
+        zoo.load(run).export(export_to)
+    told = {"trial": chosen, "truth_used": found.truth_used, "objective": found.objective}
+    told |= {"run": str(run)} if run.exists() else {}
+    told |= {"export": str(export_to)} if export_to else {}
+    say(told, as_json, lambda: _told(found, chosen, told))
+
+
+def _only_with_retrain(**options) -> None:
+    for name, value in options.items():
+        if value:
+            raise InputError(f"--{name.replace('_', '-')} is for training anew; add --retrain")
+
+
+def _retrain(retrained, found, chosen, data, out, mass_range, xla, **options):
+    if not data or not out:
+        raise InputError("--retrain needs --data, the events to train on, and --out, a new run directory")
+    mass_range = mass_range or found.mass_range
+    events = open_events([data], mass_range)
+    verbose = 1 if sys.stderr.isatty() else 2
+    extra = {"mass_range": mass_range}
+    with stdout_to_stderr():
+        retrained(found, chosen, events, out, jit_compile=xla, verbose=verbose, extra=extra, **options)
+    return out
+
+
+def _told(found, chosen, told) -> str:
+    merits = ", ".join(f"{k} {v:.4g}" for k, v in chosen["metrics"].items() if v is not None)
+    lines = [f"trial {chosen['trial']} ({found.parsed.notice}): {merits}; epoch {chosen['epochs']}"]
+    lines += [f"  {name} = {_brief(value)}" for name, value in chosen["hyperparameters"].items()]
+    lines += [f"run: {told['run']} (zoo score, zoo evaluate and zoo export take it)"] if "run" in told else []
+    lines += [f"SavedModel: {told['export']}"] if "export" in told else []
+    return "\n".join(lines)
+
+
+@main.command("space")
+@click.argument("model")
+@PRESET
+@SET
+@SPACE
+@click.option("--yaml", "as_yaml", is_flag=True, help="Print it as a file for --space, to begin with.")
+@JSON
+def space_(model, preset, settings, space, as_yaml, as_json):
+    """Show the search space of MODEL, as --set and --space leave it."""
+    quiet_zoo()
+    from tuning.space import Space
+
+    if as_yaml and as_json:
+        raise InputError("--yaml and --json: choose one")
+    found = Space(model, dict(map(setting, settings)), preset, space)
+    found.check()
+    if as_yaml:
+        click.echo(found.template(), nl=False)
+        return
+    say(json.loads(json.dumps(found.rows())), as_json, found.table)
+
+
 def table(results, rows: int = 10) -> str:
-    """Return the best trials as text, as wide as the terminal."""
+    """Return the best trials as text, as wide as the terminal; of a Pareto objective the front."""
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table(title=f"Best of {len(results.trials)} trials by {results.objective} (no labels used)")
-    for column in ("trial", "objective", "epochs", "figures of merit", "hyperparameters"):
+    trials = _listed(results)
+    pareto = results.parsed.pareto
+    count = len(results.trials)
+    title = f"Pareto front of {count} trials" if pareto else f"Best of {count} trials by {results.objective}"
+    shown = Table(title=f"{title} ({results.parsed.notice})")
+    for column in ("trial", *([] if pareto else ["objective"]), "epochs", "figures of merit", "hyperparameters"):
         shown.add_column(column, overflow="fold")
-    varied = _varied(results.trials)
-    for trial in results.trials[:rows]:
+    varied = results.varied()
+    for trial in trials[:rows]:
         score = f"{trial['objective']:.4f}" if trial["objective"] is not None else trial["status"]
         merits = "\n".join(f"{k} {v:.4f}" for k, v in trial["metrics"].items() if k != "objective" and v is not None)
-        chosen = ", ".join(f"{k}={_brief(trial['hyperparameters'][k])}" for k in varied)
-        since = f" (from trial {trial['promoted_from']})" if trial["promoted_from"] else ""
-        shown.add_row(trial["trial"], score, f"{trial['epochs']}{since}", merits or trial["message"], chosen)
+        chosen = ", ".join(f"{k}={_brief(trial['hyperparameters'].get(k))}" for k in varied)
+        since = f" (from trial {trial['promoted_from']})" if trial.get("promoted_from") else ""
+        name = trial["trial"] + (" knee" if pareto and trial is results.best else "")
+        shown.add_row(
+            name, *([] if pareto else [score]), f"{trial['epochs']}{since}", merits or trial["message"], chosen
+        )
     console = Console(width=None if sys.stdout.isatty() else 120)
     with console.capture() as captured:
         console.print(shown)
-    end = f"Best: {results.out / 'best'} (a run directory: zoo score, zoo evaluate and zoo export take it)"
-    return captured.get() + end + ("\nThe search space was exhausted." if results.exhausted else "")
+    return captured.get() + "\n".join(_remarks(results))
 
 
-def _varied(trials):
-    first = trials[0]["hyperparameters"]
-    return [k for k in first if any(trial["hyperparameters"].get(k) != first[k] for trial in trials)]
+def _listed(results):
+    if not results.parsed.pareto:
+        return results.trials
+    knee = results.best
+    return [trial for trial in results.front if trial is knee] + [trial for trial in results.front if trial is not knee]
+
+
+def _remarks(results) -> list[str]:
+    lines, best = [], results.out / "best"
+    if best.exists():
+        lines.append(f"Best: {best} (a run directory: zoo score, zoo evaluate and zoo export take it)")
+    if results.exhausted:
+        lines.append("The search space was exhausted.")
+    elif not results.complete:
+        lines.append(f"Not finished: {len(results.trials)} of {results.asked['trials']} trials; --resume goes on.")
+    return lines
 
 
 def _brief(value):
     return f"{value:.3g}" if isinstance(value, float) else value
-
-
-@contextlib.contextmanager
-def _display(notice: str):
-    """A live line on a terminal, one line per trial otherwise; always on stderr."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    from tuning.hyperband import total_epochs
-    from tuning.session import Watcher
-
-    console = Console(stderr=True)
-
-    class Display(Watcher):
-        best = None
-
-        def planned(self, oracle):
-            if notice:
-                console.print(notice, highlight=False, soft_wrap=True)
-            trials = sum(bracket.trials for bracket in oracle.plan)
-            console.print(f"Plan: {trials} trials, {total_epochs(oracle.plan)} epochs")
-            for bracket in oracle.plan:
-                console.print(f"  {bracket}", highlight=False)
-            done = [oracle.trials[t] for t in oracle.end_order]
-            self.best = min((t.score for t in done if t.score is not None), default=None)
-            self.task = bar.add_task("starting", total=trials, completed=len(done), best="")
-            self.trials = trials
-
-        def begun(self, trial, epochs):
-            self.at = f"trial {trial.trial_id}"
-            bar.update(self.task, description=f"{self.at}, epoch {epochs.start} of {epochs.stop}")
-            self.stop = epochs.stop
-
-        def epoch(self, trial, epoch):
-            bar.update(self.task, description=f"{self.at}, epoch {epoch} of {self.stop}")
-
-        def ended(self, record, finished):
-            if record["objective"] is not None:
-                self.best = min(self.best, record["objective"]) if self.best is not None else record["objective"]
-            best = f"best {self.best:.4f}" if self.best is not None else "none completed yet"
-            bar.update(self.task, completed=finished, best=best)
-            if not console.is_terminal or record["status"] != "COMPLETED":
-                found = record["message"] or f"objective {record['objective']:.4f}"
-                line = f"trial {record['trial']} ({finished}/{self.trials}): epoch {record['epochs']}, {found}"
-                console.print(f"{line}; {best}, {record['seconds']:.0f} s", highlight=False, soft_wrap=True)
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[best]}"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True,
-                  disable=not sys.stderr.isatty()) as bar:  # fmt: skip
-        yield Display()

@@ -188,6 +188,8 @@ class BudgetedHyperband(keras_tuner.oracles.HyperbandOracle):
 
     A configuration is promoted as soon as it is certain to be among the best of its round (Li et al. 2018,
     Algorithm 1), ties broken by trial id; while a round waits for results, the brackets after it are begun.
+    Which configurations are tried where follows from the seed and the results, not from which came first.
+    With `order`, a function from ids of trials to their places, best first, a round is compared as a whole.
     Failed trials and scores that are not a number are never promoted: a place that nobody is left to take
     goes to a fresh random configuration, trained from the start to that round's epoch: the budget is used.
     A worker is answered STOPPED once all trials are given out, even if others still run.
@@ -238,14 +240,16 @@ class BudgetedHyperband(keras_tuner.oracles.HyperbandOracle):
         self._brackets = [
             {"bracket_num": bracket.number, "rounds": [[] for _ in bracket.rounds]} for bracket in self.plan
         ]
+        self._drawn, self._given = [], set()  # fresh configurations, in the order of drawing; which are given out
         self._exhausted_at = None
+        self.order = None
         self.verbose = 0
 
     @property
     def exhausted(self):
         """Whether every configuration of the search space has been tried, which may end the search early."""
         # New hyperparameters may appear while a model is built, and make the space larger again.
-        return self._exhausted_at == len(self.hyperparameters.space)
+        return self._exhausted_at == len(self.hyperparameters.space) and len(self._given) == len(self._drawn)
 
     def populate_space(self, trial_id):
         """Give a trial its values: a promotion where one is certain, else a fresh configuration.
@@ -257,10 +261,10 @@ class BudgetedHyperband(keras_tuner.oracles.HyperbandOracle):
             dict with "status" ("RUNNING", "IDLE" or "STOPPED") and, if running, "values".
         """
         was_exhausted = self.exhausted
-        for bracket, book in zip(self.plan, self._brackets, strict=True):
+        for place, (bracket, book) in enumerate(zip(self.plan, self._brackets, strict=True)):
             # The last round first: its trials are the longest.
             for index in reversed(range(len(bracket.rounds))):
-                values = self._next_values(bracket, book["rounds"], index)
+                values = self._next_values(place, book["rounds"], index)
                 if values is not None:
                     book["rounds"][index].append({"past_id": values.get("tuner/trial_id"), "id": trial_id})
                     return {"status": "RUNNING", "values": values}
@@ -268,19 +272,21 @@ class BudgetedHyperband(keras_tuner.oracles.HyperbandOracle):
             return self.populate_space(trial_id)  # Rounds need not wait any more for trials that cannot come.
         return {"status": "IDLE" if self.ongoing_trials else "STOPPED"}
 
-    def _next_values(self, bracket, rounds, index):
+    def _next_values(self, place, rounds, index):
+        bracket = self.plan[place]
         free = bracket.rounds[index].size - len(rounds[index])
         if not free:
             return None
         candidates = self._candidates(rounds, index)
         awaited = self._awaited(bracket, rounds, index - 1) if index else 0
-        if candidates and awaited < free:  # Were all that are awaited better, it would still be promoted.
+        # Were all that are awaited better, it would still be promoted; an order of all may change with each.
+        if candidates and awaited < (free if self.order is None else 1):
             values = {**candidates[0].hyperparameters.values, "tuner/trial_id": candidates[0].trial_id}
             start = bracket.rounds[index - 1].epochs
         elif candidates or awaited:
             return None
         else:
-            values, start = self._random_values(), 0
+            values, start = self._fresh_values(self._slot(place, index) + len(rounds[index])), 0
         if values is None:
             return None
         return {
@@ -296,11 +302,28 @@ class BudgetedHyperband(keras_tuner.oracles.HyperbandOracle):
         if index == 0:
             return []
         promoted = {entry["past_id"] for entry in rounds[index]}
-        trials = [self.trials[entry["id"]] for entry in rounds[index - 1] if entry["id"] not in promoted]
+        trials = [self.trials[entry["id"]] for entry in rounds[index - 1]]
         # A score that is not a number has made its trial FAILED (Oracle.end_trial).
         scored = [trial for trial in trials if trial.status == "COMPLETED" and trial.score is not None]
         sign = -1 if self.objective.direction == "max" else 1
-        return sorted(scored, key=lambda trial: (sign * trial.score, trial.trial_id))
+        scored.sort(key=lambda trial: (sign * trial.score if self.order is None else 0, self._origin(trial)))
+        best = scored if self.order is None else [scored[i] for i in self.order([t.trial_id for t in scored])]
+        return [trial for trial in best if trial.trial_id not in promoted]
+
+    def _origin(self, trial):
+        """The id of the fresh trial behind a promoted one: it does not depend on which result came first."""
+        while "tuner/trial_id" in trial.hyperparameters.values:
+            trial = self.trials[trial.hyperparameters.values["tuner/trial_id"]]
+        return trial.trial_id
+
+    def _slot(self, place, index):
+        """The number of the first trial of a round: first rounds count first, bracket by bracket, then the others."""
+        sizes = [[each.size for each in bracket.rounds] for bracket in self.plan]
+        if index == 0:
+            return sum(each[0] for each in sizes[:place])
+        return (
+            sum(each[0] for each in sizes) + sum(sum(each[1:]) for each in sizes[:place]) + sum(sizes[place][1:index])
+        )
 
     def _awaited(self, bracket, rounds, index):
         """The number of trials of the round that have not ended, started or not."""
@@ -311,8 +334,25 @@ class BudgetedHyperband(keras_tuner.oracles.HyperbandOracle):
             to_start = min(to_start, len(self._candidates(rounds, index)) + before)
         return running + to_start
 
+    def _fresh_values(self, number):
+        """The configuration number n of the search, drawn in order: so who asks first does not matter.
+
+        Of an exhausted space the first one that is left, and None if there is none.
+        """
+        if number in self._given:
+            number = len(self._drawn)
+        while len(self._drawn) <= number and (values := self._random_values()) is not None:
+            self._drawn.append(values)
+            self._tried_so_far.add(self._compute_values_hash(values))
+        left = [n for n in range(len(self._drawn)) if n not in self._given]
+        if not left:
+            return None
+        number = number if number in left else left[0]
+        self._given.add(number)
+        return dict(self._drawn[number])
+
     def _random_values(self):
-        if self.exhausted:
+        if self._exhausted_at == len(self.hyperparameters.space):
             return None
         # KerasTuner gives up after 20 collisions, often with configurations left. After 20 (t + 1), t the
         # number tried, one that is left was overlooked with probability (1 - 1/(t + 1))^(20 (t + 1)) < e^-20.
@@ -321,6 +361,40 @@ class BudgetedHyperband(keras_tuner.oracles.HyperbandOracle):
         if values is None:
             self._exhausted_at = len(self.hyperparameters.space)
         return values
+
+    # -- a search that goes on without the oracle's own files
+
+    def place_of(self, trial_id):
+        """Return where a trial is in the plan: (place of its bracket, round)."""
+        for place, book in enumerate(self._brackets):
+            for index, entries in enumerate(book["rounds"]):
+                if any(entry["id"] == trial_id for entry in entries):
+                    return place, index
+        raise KeyError(trial_id)
+
+    def adopt(self, trial_id, values, place, index):
+        """Take up a trial that an earlier process gave out, as it did; to be ended, or run, as if given out now.
+
+        Args:
+            trial_id, values: as they were. place, index: as `place_of` said.
+
+        Raises:
+            ValueError: that round of the plan is full, or what the trial was promoted from is not there.
+        """
+        past = values.get("tuner/trial_id")
+        entries = self._brackets[place]["rounds"][index]
+        if len(entries) >= self.plan[place].rounds[index].size or (past is not None and past not in self.trials):
+            raise ValueError(f"trial {trial_id} has no place in the plan")
+        if past is None and self._fresh_values(self._slot(place, index) + len(entries)) is None:
+            raise ValueError(f"trial {trial_id} is of another space")
+        hyperparameters = self.hyperparameters.copy()
+        hyperparameters.values = dict(values)
+        trial = keras_tuner.engine.trial.Trial(hyperparameters=hyperparameters, trial_id=trial_id, status="RUNNING")
+        entries.append({"past_id": past, "id": trial_id})
+        self._record_values(trial)
+        self.trials[trial_id] = self.ongoing_trials[f"adopted {trial_id}"] = trial
+        self.start_order.append(trial_id)
+        return trial
 
     def _retry(self, trial):
         # As upstream's, without its print.
@@ -362,7 +436,8 @@ class BudgetedHyperband(keras_tuner.oracles.HyperbandOracle):
             _forget_result(self.trials[trial_id])
 
     def get_state(self):
-        return {**super().get_state(), "max_trials": self.max_trials, "exhausted_at": self._exhausted_at}
+        mine = {"max_trials": self.max_trials, "exhausted_at": self._exhausted_at}
+        return {**super().get_state(), **mine, "drawn": self._drawn, "given": sorted(self._given)}
 
     def set_state(self, state):
         for name in ("max_trials", "max_epochs", "factor"):
@@ -373,3 +448,4 @@ class BudgetedHyperband(keras_tuner.oracles.HyperbandOracle):
                 )
         super().set_state(state)
         self._exhausted_at = state["exhausted_at"]
+        self._drawn, self._given = state["drawn"], set(state["given"])

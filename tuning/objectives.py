@@ -1,20 +1,24 @@
-"""Figures of merit: numbers that a tuner may minimise without ever seeing a label.
+"""Figures of merit: numbers that a tuner minimises, alone, as a weighted sum, or all at once as a Pareto front.
 
-The GAN-AE authors tuned by hand on reconstruction error, mass sculpting and stability (their sec. 4.1); the first
-two are here, in units that do not depend on the hyperparameters, so that trials can be compared.
+The GAN-AE authors tuned by hand on reconstruction error, mass sculpting and stability (their sec. 4.1): the three are
+here, without labels and in units that do not depend on the hyperparameters, so that trials can be compared. For
+benchmarks there is `auc:LABEL`, which looks at the truth of the validation events and says so wherever it comes out.
+Whatever the objective is, training never sees a label.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from pipelines.errors import InputError
 from pipelines.events import Events
-from pipelines.metrics import PERCENTILES, sculpting
+from pipelines.metrics import PERCENTILES, auc, sculpting
+from tuning import pareto
+from tuning.pareto import AUGMENTATION
 
 ENOUGH = 100  # selected events without which a spectrum of 40 bins says nothing
 
@@ -23,21 +27,31 @@ def reconstruction(model, validation: Events, history: Mapping[str, list[float]]
     """Mean over events (and members) of the RMS residual, every feature in units of its standard deviation.
 
     mean_i sqrt(1/F sum_f ((x_if - x'_if) / sigma_f)^2), in physical features that vary: the same measure whatever
-    the model's input scaling is. 0 is perfect; predicting the mean of everything gives a little less than 1.
+    the model's input scaling is. 0 is perfect; predicting the mean of everything gives a little less than 1. Of a model
+    that takes objects, f goes over the columns of every slot, and empty slots count with the zeros that they are.
     """
-    x = validation.read("features", model.resolved_columns).astype(np.float64)
+    x, found = _physical(model, validation), model.results(validation, ["reconstructed"])["reconstructed"]
+    x, found = x.reshape(len(x), -1), found.reshape(*found.shape[: found.ndim - x.ndim + 1], -1)
     spread = x.std(axis=0)
     varies = spread > 1e-6 * np.abs(x).max(axis=0)
-    residual = x - model.results(validation, ["reconstructed"])["reconstructed"]
+    residual = x - found
     return float(np.mean(np.sqrt(np.mean((residual[..., varies] / spread[varies]) ** 2, axis=-1))))
+
+
+def _physical(model, events: Events) -> np.ndarray:
+    """Return what a model reconstructs: (N, P, C) objects in its order of columns, or (N, F) features."""
+    objects = getattr(getattr(model, "inputs", None), "object_columns", ())
+    if not objects:
+        return events.read("features", model.resolved_columns).astype(np.float64)
+    return np.concatenate([block[0] for block in model.inputs.blocks(events)]).astype(np.float64)
 
 
 def mass_sculpting(model, validation: Events, history: Mapping[str, list[float]]) -> float:
     """Jensen-Shannon distance of the mass spectrum after a cut on the score, above its statistical floor.
 
     The mean of distance - floor over those of the 50th, 85th, 95th and 99th percentiles that at least `ENOUGH` events
-    pass, and at least 0; see `pipelines.metrics.sculpting`. The larger of both tails of a score without direction. For a score blind to the mass it scatters by 0.008 with
-    1,000 validation events and by 0.002 with 40,000.
+    pass, and at least 0; see `pipelines.metrics.sculpting`. The larger of both tails of a score without direction. For a
+    score blind to the mass it scatters by 0.008 with 1,000 validation events and by 0.002 with 40,000.
     """
     score, mass = model.score(validation), validation.mass
     tails = (1, -1) if model.score_kinds[0] in model.undirected else (1,)
@@ -52,39 +66,180 @@ def val_loss(model, validation: Events, history: Mapping[str, list[float]]) -> f
     return float(history["val_loss"][-1])
 
 
+def stability(model, validation: Events, history: Mapping[str, list[float]]) -> float:
+    """How differently members of other seeds rank the events: sqrt(12 mean_i var_k r_ik), at least 0.
+
+    r_ik in (0, 1) is the rank of event i by the score of member k, var_k with K - 1. It is sqrt(1 - rho), rho the mean
+    Spearman correlation of all pairs of members: 0 where all agree, about 1 where they have nothing in common, and sqrt(2)
+    for two that are opposite. It is GAN-AE's third criterion, "training a model several times with the same
+    hyperparameters but with different initialization seeds" (sec. 4.1): the members of a trial are such trainings.
+
+    Raises `InputError` for one member, which has nothing to differ from.
+    """
+    from scipy.stats import rankdata
+
+    scores = model.score(validation, per_member=True)
+    _check_members(len(scores))
+    ranks = (rankdata(scores, axis=1) - 0.5) / scores.shape[1]
+    return float(np.sqrt(12.0 * np.mean(ranks.var(axis=0, ddof=1))))
+
+
+def _check_members(members: int) -> None:
+    if members < 2:
+        raise InputError("stability compares members, and there is 1; give each trial some, as by --set members=4")
+
+
+def missed_area(model, validation: Events, history: Mapping[str, list[float]], label: str) -> float:
+    """1 - AUC of the model's first score for events of a label against background: this looks at the truth.
+
+    The score is taken as it is, never turned around: of a score without direction it may be above 0.5.
+    """
+    which, score = _label(validation, label), model.score(validation)
+    return 1.0 - auc(score[validation.label == 0], score[validation.label == which])
+
+
+def _label(events: Events, label: str) -> int:
+    """Return the number of a label given by number or name; raises `InputError` where events do not have it, or no background."""
+    if not events.has_labels:
+        raise InputError(
+            f"auc:{label} needs labels, and {events.name} has none; give labelled events, or an objective without"
+        )
+    there = {int(k): events.about.label_names.get(int(k), str(k)) for k in np.unique(events.label)}
+    found = [k for k, name in there.items() if k and label in (str(k), name)]
+    if not found or 0 not in there:
+        names = ", ".join(f"{k} ({name})" for k, name in there.items())
+        raise InputError(f"auc:{label} is not possible; {events.name} has the labels {names}; expected a signal and 0")
+    return found[0]
+
+
 TERMS: dict[str, Callable[..., float]] = {
     "reconstruction": reconstruction,
     "sculpting": mass_sculpting,
     "val_loss": val_loss,
+    "stability": stability,
 }
+TRUTH = "1-auc:"  # how a term that looks at the truth begins
+WORD = r"(?:[a-z_]+|auc:[^+*,]+)"
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """A weighted sum of figures of merit, to be minimised, written like "reconstruction+10*sculpting".
+    """What is minimised: a weighted sum of figures of merit, or with `pareto` all of them at once.
 
     >>> Objective.parse("reconstruction+10*sculpting").weights
     {'reconstruction': 1.0, 'sculpting': 10.0}
+    >>> both = Objective.parse("pareto:reconstruction,auc:two-prong")
+    >>> list(both.weights), both.pareto, both.uses_truth
+    (['reconstruction', '1-auc:two-prong'], True, True)
     """
 
     text: str
     weights: Mapping[str, float]
+    pareto: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Objective:
         """Read an objective; raises `InputError` for an unknown term or a weight that is not a positive number."""
+        if text.startswith("pareto:"):
+            return cls(text, _pareto_terms(text), True)
         weights: dict[str, float] = {}
-        for term in text.replace(" ", "").split("+"):
-            match = re.fullmatch(r"(?:(\d+\.?\d*|\.\d+)\*)?([a-z_]+)", term)
-            if not match or match[2] not in TERMS or not 0 < float(match[1] or 1) < float("inf"):
+        for term in text.split("+"):
+            match = re.fullmatch(rf"\s*(?:(\d+\.?\d*|\.\d+)\s*\*)?\s*({WORD})\s*", term)
+            if not match or not _known(match[2]) or not 0 < float(match[1] or 1) < float("inf"):
                 raise InputError(
-                    f"objective {text!r}: {term!r} is not known; expected a sum of {', '.join(TERMS)}, "
-                    f"each with a positive weight or none, as in 'reconstruction+10*sculpting'"
+                    f"objective {text!r}: {term.strip()!r} is not known; expected a sum of {', '.join(TERMS)}, auc:LABEL, "
+                    f"each with a positive weight or none, as in 'reconstruction+10*sculpting', or 'pareto:' and a list"
                 )
-            weights[match[2]] = weights.get(match[2], 0.0) + float(match[1] or 1.0)
+            name = _named(match[2])
+            weights[name] = weights.get(name, 0.0) + float(match[1] or 1.0)
         return cls(text, weights)
 
+    @property
+    def uses_truth(self) -> bool:
+        """Whether a term looks at labels."""
+        return any(name.startswith(TRUTH) for name in self.weights)
+
+    @property
+    def notice(self) -> str:
+        """What every output says about labels."""
+        if self.uses_truth:
+            return "TRUTH USED: labels judged these trials; no result without labels could be chosen like this"
+        return "no labels used"
+
+    def check(self, validation: Events, members: int) -> None:
+        """Raise `InputError` where a term cannot be had of these events, or of so many members."""
+        for name in self.weights:
+            if name.startswith(TRUTH):
+                _label(validation, name.removeprefix(TRUTH))
+        if "stability" in self.weights:
+            _check_members(members)
+
     def __call__(self, model, validation: Events, history: Mapping[str, list[float]]) -> dict[str, float]:
-        """Return every term and their weighted sum, `objective`."""
-        found = {name: TERMS[name](model, validation, history) for name in self.weights}
-        return found | {"objective": sum(self.weights[name] * value for name, value in found.items())}
+        """Return every term and `objective`, their weighted sum.
+
+        Of a Pareto objective that is max_j f_j + 0.05 sum_j f_j of the terms as they are, a number to watch while a search
+        runs: trials are compared by `order`.
+        """
+        found = {name: _measure(name, model, validation, history) for name in self.weights}
+        return found | {"objective": self._one(found)}
+
+    def _one(self, found: Mapping[str, float]) -> float:
+        if self.pareto:
+            return max(found.values(), key=lambda value: (value != value, value)) + AUGMENTATION * sum(found.values())
+        return sum(self.weights[name] * value for name, value in found.items())
+
+    def order(self, metrics: Sequence[Mapping[str, float]]) -> list[int]:
+        """Return the places of trials, best first, from what calling this gave for each: what promotion goes by.
+
+        By `objective`, or of a Pareto objective by front and then by room (see `tuning.pareto.order`); equal ones keep
+        their order.
+        """
+        if self.pareto:
+            return pareto.order(self.values(metrics)).tolist() if metrics else []
+        return sorted(range(len(metrics)), key=lambda place: metrics[place]["objective"])
+
+    def scores(self, metrics: Sequence[Mapping[str, float]]) -> list[float]:
+        """Return one number a trial, small is good, for oracles that need one.
+
+        Of a Pareto objective it is made of ranks among these trials (see `tuning.pareto.scalarise`): all change as
+        trials are added.
+        """
+        if self.pareto:
+            return pareto.scalarise(self.values(metrics)).tolist() if metrics else []
+        return [one["objective"] for one in metrics]
+
+    def best(self, metrics: Sequence[Mapping[str, float]]) -> int:
+        """Return the place of the trial to take: the first by `order`, of a Pareto objective the knee of its front."""
+        return pareto.knee(self.values(metrics)) if self.pareto else self.order(metrics)[0]
+
+    def values(self, metrics: Sequence[Mapping[str, float]]) -> np.ndarray:
+        """Return the terms of trials, (n, k)."""
+        return np.array([[one[name] for name in self.weights] for one in metrics], float).reshape(-1, len(self.weights))
+
+
+def _pareto_terms(text: str) -> dict[str, float]:
+    terms = [term.strip() for term in text.removeprefix("pareto:").split(",")]
+    for term in terms:
+        if not re.fullmatch(WORD, term) or not _known(term):
+            raise InputError(
+                f"objective {text!r}: {term!r} is not known; expected 'pareto:' and at least two of {', '.join(TERMS)}, "
+                f"auc:LABEL, without weights, as in 'pareto:reconstruction,sculpting,stability'"
+            )
+    if len(terms) < 2 or len(set(terms)) < len(terms):
+        raise InputError(f"objective {text!r}: expected at least two figures of merit after 'pareto:', each once")
+    return {_named(term): 1.0 for term in terms}
+
+
+def _known(term: str) -> bool:
+    return term in TERMS or term.startswith("auc:")
+
+
+def _named(term: str) -> str:
+    """A term as it is recorded: what is minimised is one minus the area."""
+    return f"1-{term.strip()}" if term.startswith("auc:") else term
+
+
+def _measure(name: str, model, validation: Events, history) -> float:
+    if name.startswith(TRUTH):
+        return missed_area(model, validation, history, name.removeprefix(TRUTH))
+    return TERMS[name](model, validation, history)

@@ -1,11 +1,10 @@
-"""The search: KerasTuner's oracle decides, trials run, every finished one is on disk.
+"""The search, from what is asked to the best run.
 
-OUT/search.json        what was asked: model, data, budget, seed, objective
-OUT/oracle/            the oracle's state
-OUT/trials/ID.json     one finished trial: hyperparameters, figures of merit, status
-OUT/trials/ID.h5       its weights and optimizer state, for a promoted trial to go on from
+OUT/search.json        what was asked: model, data, budget, seed, objective, space
+OUT/trials/            the trials (see `tuning.trial`), and what was promoted when
 OUT/results.json       the table
 OUT/best/              the best trial as a run directory, for every `zoo` command
+OUT/lock               who is at work
 """
 
 from __future__ import annotations
@@ -13,66 +12,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import tensorflow as tf
-
+from pipelines import provenance
 from pipelines.batches import check_enough
+from pipelines.cluster import Batch
 from pipelines.errors import InputError
 from pipelines.events import Events
 from pipelines.outputs import check_new, new_directory, write_json
-from tuning.hyperband import BudgetedHyperband
-from tuning.kerastuner import keras_tuner
+from tuning import algorithms
+from tuning.engine import Engine, Plan, Watcher, owned
 from tuning.objectives import Objective
+from tuning.results import Results, load_results, ranked
+from tuning.space import Space
+from tuning.trial import Bench, Job, read_json
 from zoo import registry, run
-from zoo.keras import keras
+from zoo.terminal import workplace
+
+__all__ = ["DEFAULT_OBJECTIVE", "VALIDATION_SHARE", "Plan", "Results", "Watcher", "load_results", "search"]
 
 DEFAULT_OBJECTIVE = "reconstruction+10*sculpting"
 VALIDATION_SHARE = 0.2
-KEPT_PROGRAMS = 8  # compiled architectures that are kept for trials to come
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """What a search found: every trial, best first, and where it is on disk."""
-
-    trials: Sequence[Mapping[str, object]]
-    objective: str
-    out: Path
-    exhausted: bool = False
-
-    @property
-    def best(self) -> Mapping[str, object] | None:
-        """The completed trial with the smallest objective, or None."""
-        return next((trial for trial in self.trials if trial["status"] == "COMPLETED"), None)
-
-    def to_json(self) -> dict[str, object]:
-        """Return what `tune --json` prints."""
-        return {
-            "objective": self.objective,
-            "trials": [dict(trial) for trial in self.trials],
-            "best": dict(self.best) if self.best else None,
-            "exhausted": self.exhausted,
-        }
-
-
-class Watcher:
-    """Is told how a search goes; a display inherits from it."""
-
-    def planned(self, oracle: BudgetedHyperband) -> None:
-        """The plan is made."""
-
-    def begun(self, trial, epochs: range) -> None:
-        """A trial begins and will train these epochs."""
-
-    def epoch(self, trial, epoch: int) -> None:
-        """An epoch of it has ended."""
-
-    def ended(self, record: Mapping[str, object], finished: int) -> None:
-        """It has ended."""
 
 
 def search(
@@ -81,31 +44,50 @@ def search(
     *,
     trials: int,
     out: str | os.PathLike,
+    algorithm: str = "hyperband",
     max_epochs: int = 9,
     factor: int = 3,
     objective: str = DEFAULT_OBJECTIVE,
     fixed: Mapping[str, object] | None = None,
     preset: str | None = None,
+    space: str | os.PathLike | Mapping[str, object] | None = None,
+    time_limit: float | None = None,
+    workers: int = 1,
+    scheduler: str | Batch | None = None,
+    cluster: str | None = None,
+    jobs: int | None = None,
+    cluster_config: str | os.PathLike | None = None,
     seed: int = 0,
     resume: bool = False,
     jit_compile: bool = True,
     extra: Mapping[str, object] | None = None,
     watcher: Watcher | None = None,
 ) -> Results:
-    """Search the hyperparameters of a model with Hyperband, in exactly `trials` trials, without labels.
+    """Search the hyperparameters of a model, in exactly `trials` trials, without labels.
 
     Four fifths of the events train, one fifth judges (drawn with the seed). A trial is one set of
     hyperparameters trained to a number of epochs; one that is promoted to more epochs goes on from its weights
-    and optimizer state, and is a trial of its own, as KerasTuner counts.
+    and optimizer state, and is a trial of its own, as KerasTuner counts. What is tried and found depends on the seed,
+    not on how many workers there are or how often the search was interrupted, but for rounding where workers have
+    other numbers of threads.
 
     Args:
         model: registered name.
-        events: the events; labels, if there are any, are not read.
+        events: the events; labels, if there are any, are not read, unless the objective says so.
         trials: how many, 1 or more; fewer run only if the space has fewer (`Results.exhausted` then says so).
-        out: new folder; with `resume`, that of an interrupted search.
-        max_epochs, factor: of Hyperband (Li et al. 2018): epochs of the longest trials, and the share promoted.
+        out: new folder; with `resume`, that of an interrupted search. Workers on other machines must see it.
+        algorithm: "hyperband", "random", "bayesian" or "grid" (see `tuning.algorithms`).
+        max_epochs, factor: of Hyperband (Li et al. 2018): epochs of the longest trials, and the share promoted. The
+            other algorithms train all trials for `max_epochs`.
         objective: what is minimised (see `tuning.objectives`).
         fixed: hyperparameters that are not searched. preset: the values of those that neither are.
+        space: what changes the model's search space, a YAML file or what is in one (see `tuning.space`).
+        time_limit: seconds after which no trial is begun, and those under way are kept at the end of their epoch; with
+            `resume` the search goes on.
+        workers: processes on this machine, of one thread each; 1 is this process.
+        scheduler: address of a Dask scheduler whose workers are used instead, or a `pipelines.cluster.Batch`.
+        cluster, jobs, cluster_config: "slurm" or "htcondor", the number of jobs that are submitted as workers instead,
+            and a YAML file of what the site asks for (see `pipelines.batchfarm`).
         seed: fixes configurations, split, weights and the order of events.
         jit_compile: compile training steps with XLA.
         extra: goes into the configuration of the best run.
@@ -117,23 +99,17 @@ def search(
     Example:
         `tuning.search("gan_ae", pipelines.open("lhco_sim_train"), trials=10, out="my_search").best`
     """
-    asked = _Asked(model, preset, dict(fixed or {}), trials, max_epochs, factor, objective, seed)
-    out = Path(out)
-    if resume:
-        _check_begun(out)
-    else:
-        check_new(out)
-    session = _Session(asked, events, out, jit_compile, extra or {}, watcher or Watcher())
-    oracle = session.resume() if resume else session.start()
-    session.watcher.planned(oracle)
-    while (trial := oracle.create_trial("search")).status == "RUNNING":
-        session.run(oracle, trial)
-    return session.finish(oracle)
-
-
-def _check_begun(out: Path) -> None:
-    if not (out / "search.json").is_file():
-        raise InputError(f"nothing to resume: no {out / 'search.json'}; start without --resume")
+    if time_limit is not None and not 0 < time_limit < float("inf"):
+        raise InputError(f"time_limit is {time_limit}, expected seconds > 0")
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    place = workplace(scheduler, cluster, jobs, cluster_config)
+    if not isinstance(workers, int) or workers < 1:
+        raise InputError(f"workers is {workers}, expected at least 1")
+    asked = _Asked(model, preset, dict(fixed or {}), algorithm, trials, max_epochs, factor, objective, seed)
+    session = _Session(asked, space, events, Path(out), jit_compile, extra or {}, watcher or Watcher())
+    session.resume() if resume else session.start()
+    with owned(session.out) as token:
+        return session.run(token, deadline, workers, place)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,217 +117,125 @@ class _Asked:
     model: str
     preset: str | None
     fixed: Mapping[str, object]
+    algorithm: str
     trials: int
     max_epochs: int
     factor: int
     objective: str
     seed: int
 
-    def oracle(self, folder: Path) -> BudgetedHyperband:
-        try:
-            oracle = BudgetedHyperband(
-                keras_tuner.Objective("objective", "min"),
-                max_trials=self.trials,
-                max_epochs=self.max_epochs,
-                factor=self.factor,
-                seed=self.seed,
-                hyperparameters=self.space(),
-            )
-        except ValueError as error:
-            raise InputError(str(error)) from None
-        oracle._set_project_dir(str(folder), "oracle")
-        return oracle
-
-    def space(self) -> keras_tuner.HyperParameters:
-        space = keras_tuner.HyperParameters()
-        for name, value in self.fixed.items():
-            if isinstance(value, (bool, int, float, str)):  # registered first, so that it is not sampled
-                space.Fixed(name, value)
-        registry.model_class(self.model).search_space(space)
-        return space
-
-    def hyperparameters(self, trial) -> dict[str, object]:
-        drawn = registry.model_class(self.model).search_space(trial.hyperparameters)
-        preset = registry.model_class(self.model).presets.get(self.preset, {})
-        return {"seed": self.seed, **preset, **drawn, **self.fixed}
-
 
 class _Session:
-    """One process's share of a search: the events, the compiled models, and the folder."""
+    """A search in the process that the user started."""
 
-    def __init__(self, asked: _Asked, events: Events, out: Path, jit_compile: bool, extra: Mapping, watcher: Watcher):
+    def __init__(self, asked: _Asked, space, events: Events, out: Path, jit_compile: bool, extra: Mapping, watcher):
         self.asked, self.out, self.jit_compile, self.extra, self.watcher = asked, out, jit_compile, extra, watcher
-        self.objective = Objective.parse(asked.objective)
+        objective = Objective.parse(asked.objective)
+        self.space = Space(asked.model, {"seed": asked.seed, **asked.fixed}, asked.preset, space)
         plain = registry.get(asked.model, asked.preset, **{"seed": asked.seed, **asked.fixed})
-        self.oracle = asked.oracle(out)
-        self.description = self._description(events)
+        self.searched = self.space.hyperparameters()
+        self.oracle = algorithms.make(
+            asked.algorithm, self.searched, asked.trials, asked.max_epochs, asked.factor, asked.seed
+        )
         self.training, self.validation = events.split(1.0 - VALIDATION_SHARE, asked.seed)
+        self.space.check(events=len(self.training))
         check_enough(self.training, plain.hyperparameter("batch_size"))
+        objective.check(self.validation, plain.members)
+        self.training = self.training.without_labels()
+        if not objective.uses_truth:
+            self.validation = self.validation.without_labels()
         plain.adapt(self.training)
-        self.models: dict[str, object] = {}
+        self.description = self._description(events)
 
-    def start(self) -> BudgetedHyperband:
+    def _description(self, events: Events) -> dict[str, object]:
+        data = {"source": events.name, "events": len(events), "sha256": provenance.checksum(events)}
+        space = self.searched.get_config()["space"]
+        return json.loads(json.dumps({**dataclasses.asdict(self.asked), "space": space, "data": data}))
+
+    def start(self) -> None:
+        """Make the folder."""
+        check_new(self.out)
         with new_directory(self.out) as part:
             (part / "trials").mkdir()
             write_json(part / "search.json", self.description)
-        return self.oracle
 
-    def resume(self) -> BudgetedHyperband:
+    def resume(self) -> None:
+        """Check that the folder is of this search."""
         path = self.out / "search.json"
-        try:
-            kept = json.loads(path.read_text())
-            kept["data"].pop("source")  # the same events may lie elsewhere now
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); give another --out") from None
-        asked = {**self.description, "data": {k: v for k, v in self.description["data"].items() if k != "source"}}
-        for key, value in asked.items():
-            if kept.get(key) != value:
+        damaged = path.is_file() and read_json(path) is None
+        if not path.is_file() and not any(self.out.glob("search.json.damaged")):
+            raise InputError(f"nothing to resume: no {path}; start without --resume")
+        if damaged:
+            os.replace(path, f"{path}.damaged")
+            self.watcher.told(
+                f"{path}: damaged; set aside as search.json.damaged, and made anew of what is asked for now"
+            )
+        if not path.is_file():  # the records of trials are compared with what is asked for
+            write_json(path, self.description)
+        kept = read_json(path)
+        (self.out / "trials").mkdir(exist_ok=True)
+        for key, value in self._comparable(self.description).items():
+            if self._comparable(kept).get(key) != value:
                 raise InputError(
                     f"{self.out}: begun with {key}={kept.get(key)}, cannot go on with {value}; "
                     f"give the same, or another --out"
                 )
-        try:
-            self.oracle.reload()
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise InputError(f"{self.out / 'oracle'}: damaged ({_first_line(error)}); give another --out") from None
-        return self.oracle
 
-    def _description(self, events: Events) -> dict[str, object]:
-        data = {"source": events.name, "events": len(events), "sha256": run.checksum(events)}
-        return json.loads(json.dumps({**dataclasses.asdict(self.asked), "data": data}))
+    @staticmethod
+    def _comparable(description: Mapping) -> dict[str, object]:
+        """What makes it the same search: the same events may lie elsewhere now."""
+        data = description.get("data")
+        data = {k: v for k, v in data.items() if k != "source"} if isinstance(data, Mapping) else data
+        return {**description, "data": data}
 
-    def run(self, oracle: BudgetedHyperband, trial) -> None:
-        """Train and judge one trial; whatever goes wrong in it is recorded and does not stop the search."""
-        path = self._file(trial.trial_id, "json")
-        if path.exists():  # killed after its record was written and before the oracle heard of it
-            record = json.loads(path.read_text())
-        else:
-            record = self._record(trial)
-            write_json(path, record)
-        if record["status"] == "COMPLETED":
-            oracle.update_trial(trial.trial_id, {"objective": record["objective"]}, step=record["epochs"])
-        trial.status, trial.message = record["status"], record["message"]
-        oracle.end_trial(trial)
-        self.watcher.ended(record, len(oracle.end_order))
+    def run(self, token: str, deadline: float | None, workers: int, place) -> Results:
+        """Do the trials that are left; write the table and the best run."""
+        job = Job(token, self.asked.model, self.asked.objective, self.jit_compile, str(self.out.resolve()),
+                  self.training, self.validation)  # fmt: skip
+        engine = Engine(self.oracle, self.space.draw, job, self.watcher, deadline)
+        engine.take_up()
+        count = place.jobs if isinstance(place, Batch) else workers
+        self.watcher.planned(Plan(self.oracle.plan, count, list(engine.records.values())))
+        engine.run(workers, place)
+        return self._finish(engine, job)
 
-    def _record(self, trial) -> dict[str, object]:
-        values = trial.hyperparameters.values
-        epochs = range(values["tuner/initial_epoch"], values["tuner/epochs"])
-        self.watcher.begun(trial, epochs)
-        started, found = time.monotonic(), {}
-        try:
-            model, found, rows = self._train(trial, epochs)
-            status, message = "COMPLETED", None
-            if not np.isfinite(found["objective"]):
-                status, message = "FAILED", f"the objective is not a number: {found}"
-        except Exception as error:
-            status, message = "FAILED", f"{type(error).__name__}: {_first_line(error)}"
-            if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
-                self.models.clear()
-        if status == "COMPLETED":  # not above: a full disk is not the trial's fault, and ends the search
-            run.save_state(model, self._file(trial.trial_id, "h5"))
-            members = model.member_rows
-            write_json(self._file(trial.trial_id, "history.json"), {"rows": rows, "members": members})
-        return {
-            "trial": trial.trial_id,
-            "status": status,
-            "objective": found.get("objective") if status == "COMPLETED" else None,
-            "metrics": {k: v if np.isfinite(v) else None for k, v in found.items()},
-            "hyperparameters": json.loads(json.dumps(self.asked.hyperparameters(trial))),
-            "initial_epoch": epochs.start,
-            "epochs": epochs.stop,
-            "bracket": values["tuner/bracket"],
-            "round": values["tuner/round"],
-            "promoted_from": values.get("tuner/trial_id"),
-            "seconds": round(time.monotonic() - started, 3),
-            "message": message,
-        }
-
-    def _train(self, trial, epochs: range) -> tuple[object, dict[str, float], list[dict[str, object]]]:
-        model = self._model(self.asked.hyperparameters(trial))
-        past = trial.hyperparameters.values.get("tuner/trial_id")
-        if past:
-            run.load_state(model, self._file(past, "h5"))
-        tell = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self.watcher.epoch(trial, epoch + 1))
-        history = model.fit(
-            self.training,
-            self.validation,
-            epochs=epochs.stop,
-            initial_epoch=epochs.start,
-            callbacks=[tell, keras.callbacks.TerminateOnNaN()],
-            verbose=0,
-            jit_compile=self.jit_compile,
-            finish=False,
-        )
-        if past and not history.epoch:  # all its members had stopped: it is what it was
-            return model, self._of(past)["metrics"], []
-        return model, self.objective(model, self.validation, history.history), run.history_rows(model.histories)
-
-    def _history(self, record: Mapping[str, object], which: str) -> list[dict[str, object]]:
-        """Return the epochs, `rows` or those of `members`, of a trial and of those that it was promoted from."""
-        past = record["promoted_from"]
-        before = self._history(self._of(past), which) if past else []
-        return before + json.loads(self._file(record["trial"], "history.json").read_text())[which]
-
-    def _of(self, trial_id: str) -> dict[str, object]:
-        return json.loads(self._file(trial_id, "json").read_text())
-
-    def _model(self, hyperparameters: Mapping[str, object]):
-        """Return a fresh model; of an architecture that was compiled before, that one, started over."""
-        kind = registry.model_class(self.asked.model)
-        dials = {k: v for k, v in hyperparameters.items() if k in kind.dials}
-        key = json.dumps({k: v for k, v in hyperparameters.items() if k not in kind.dials}, sort_keys=True)
-        if key in self.models:
-            model = self.models[key] = self.models.pop(key)  # the latest used last
-            model.reset(**dials)
-            return model
-        while len(self.models) >= KEPT_PROGRAMS:
-            self.models.pop(next(iter(self.models)))
-        model = registry.get(self.asked.model, **hyperparameters)
-        model.adapt(self.training)
-        self.models[key] = model
-        return model
-
-    def _file(self, trial_id: str, suffix: str) -> Path:
-        return self.out / "trials" / f"{trial_id}.{suffix}"
-
-    def finish(self, oracle: BudgetedHyperband) -> Results:
-        """Write the table and the best run."""
-        records = [json.loads(self._file(trial_id, "json").read_text()) for trial_id in oracle.end_order]
-        order = sorted(records, key=lambda r: (r["objective"] is None, r["objective"] or 0.0, r["trial"]))
-        results = Results(order, self.asked.objective, self.out, exhausted=oracle.exhausted)
+    def _finish(self, engine: Engine, job: Job) -> Results:
+        records = ranked(list(engine.records.values()), self.asked.objective)
+        exhausted = bool(self.oracle.exhausted) and len(records) < self.asked.trials and not engine.waiting
+        results = Results(records, self.asked.objective, self.out, exhausted, self.description)
         write_json(self.out / "results.json", results.to_json())
-        if results.best is None:
-            raise InputError(f"all {len(records)} trials failed; the first: {records[0]['message']}")
-        if not (self.out / "best").exists():
-            self._write_best(results.best)
+        if results.best is not None:
+            self._write_best(results, job)
+        elif results.complete and records:
+            first = min(records, key=lambda record: record["trial"])
+            raise InputError(f"all {len(records)} trials failed; the first: {first['message']}")
         return results
 
-    def _write_best(self, best: Mapping[str, object]) -> None:
-        model = self._model(best["hyperparameters"])
-        run.load_state(model, self._file(best["trial"], "h5"))
+    def _write_best(self, results: Results, job: Job) -> None:
+        best, path = results.best, self.out / "best"
+        kept = read_json(path / "config.json") or {}
+        if kept.get("tuning", {}).get("trial") == best["trial"]:
+            return
+        bench = Bench(job)
+        model, _ = bench.model(best["hyperparameters"])
+        run.load_state(model, bench.file(best["trial"], "h5"))
         extra = {
             **self.extra,
             "epochs": best["epochs"],
             "validation": VALIDATION_SHARE,
-            "tuning": {"trial": best["trial"], "objective": best["objective"]},
+            "tuning": {"trial": best["trial"], "objective": best["objective"], "truth_used": results.truth_used},
         }
-        rows, model.member_rows = self._history(best, "rows"), self._history(best, "members")
+        rows, model.member_rows = (self._history(best, which) for which in ("rows", "members"))
         model.histories.clear()
         model.finish(self.training, jit_compile=self.jit_compile)
         rows += run.history_rows(model.histories)
-        with new_directory(self.out / "best") as part:
+        if path.exists():  # of a search that had less time
+            shutil.rmtree(path)
+        with new_directory(path) as part:
             run.write(model, part, run.configuration(model, self.training, **extra), rows, **best["metrics"])
 
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "no message")
-
-
-def load_results(out: str | os.PathLike) -> Results:
-    """Return the results of a finished search; raises `InputError` if there are none."""
-    path = Path(out) / "results.json"
-    if not path.is_file():
-        raise InputError(f"{out}: no results.json, expected the folder of a finished search")
-    kept = json.loads(path.read_text())
-    return Results(kept["trials"], kept["objective"], Path(out), kept["exhausted"])
+    def _history(self, record: Mapping[str, object], which: str) -> list[dict[str, object]]:
+        """Return the epochs, `rows` or those of `members`, of a trial and of those that it was promoted from."""
+        folder, past = self.out / "trials", record["promoted_from"]
+        before = self._history(read_json(folder / f"{past}.json"), which) if past else []
+        return before + (read_json(folder / f"{record['trial']}.history.json") or {}).get(which, [])

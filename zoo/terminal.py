@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import errno
+import functools
 import json
 import math
 import os
@@ -15,7 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # one clear line on stderr, 
 
 import click
 
-from pipelines.cluster import cores
+from pipelines.batchfarm import SYSTEMS
+from pipelines.cluster import Batch, cores
 from pipelines.errors import InputError
 
 
@@ -43,7 +45,64 @@ SEED = click.option(
 WORKERS = click.option(
     "--workers", type=click.IntRange(min=1), default=cores, show_default="all cores", help="Processes on this machine."
 )
-SCHEDULER = click.option("--scheduler", metavar="ADDRESS", help="Use the workers of a running Dask scheduler instead.")
+_SCHEDULER = (
+    click.option("--scheduler", metavar="ADDRESS", help="Use the workers of a running Dask scheduler instead."),
+    click.option(
+        "--cluster", type=click.Choice(SYSTEMS), expose_value=False, callback=lambda c, p, v: _keep(c, "system", v),
+        help="Or submit the workers as jobs of a batch system.",
+    ),
+    click.option(
+        "--jobs", type=click.IntRange(min=1), metavar="J", expose_value=False,
+        callback=lambda c, p, v: _keep(c, "jobs", v), help="With --cluster: how many jobs; each is a worker.",
+    ),
+    click.option(
+        "--cluster-config", metavar="FILE", expose_value=False, callback=lambda c, p, v: _keep(c, "path", v),
+        help="With --cluster: YAML with queue, walltime, memory, image and so on (see pipelines.batchfarm).",
+    ),
+)  # fmt: skip
+
+
+def _keep(context: click.Context, name: str, value: object) -> None:
+    context.meta[f"{__name__}.{name}"] = value
+
+
+def SCHEDULER(command):
+    """Give a command the options of who works; it gets one argument `scheduler`: None, an address, or a `Batch`."""
+
+    @functools.wraps(command)
+    def wrapped(*args, scheduler=None, **options):
+        kept = click.get_current_context().meta
+        found = workplace(scheduler, *(kept.get(f"{__name__}.{name}") for name in ("system", "jobs", "path")))
+        return command(*args, scheduler=found, **options)
+
+    for option in reversed(_SCHEDULER):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def workplace(
+    scheduler: str | Batch | None = None, cluster: str | None = None, jobs: int | None = None, config=None
+) -> str | Batch | None:
+    """Return what `pipelines.cluster.open_workers` takes as its scheduler; raises `InputError` if they do not go together.
+
+    >>> workplace("tcp://node7:8786")
+    'tcp://node7:8786'
+    >>> workplace(cluster="slurm", jobs=4).system
+    'slurm'
+    """
+    if cluster is None:
+        if jobs is not None or config is not None:
+            raise InputError(
+                f"{'--jobs' if jobs is not None else '--cluster-config'} belongs to --cluster slurm or htcondor"
+            )
+        return scheduler
+    if scheduler is not None:
+        raise InputError("--scheduler and --cluster are two answers to who works; choose one")
+    if jobs is None:
+        raise InputError(f"--cluster {cluster} needs --jobs, how many jobs to submit")
+    return Batch.read(cluster, jobs, config)
+
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
 
 

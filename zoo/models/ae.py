@@ -291,8 +291,9 @@ class AE(AnomalyModel):
 
     @classmethod
     def search_space(cls, hp):
-        # With four layers the report's space, with one that of its small network. The scaling is none of it, since a
-        # loss in other units is another loss.
+        # With four layers the report's space, with one that of its small network; the scalings are the report's two, and
+        # its penalties' norm that of the release or Keras' usual one. Trials of two scalings have losses in two units:
+        # compare them by `reconstruction`, which has its own, not by val_loss.
         layers = hp.Int("layers", 1, len(WIDTHS), default=len(WIDTHS))
         with hp.conditional_scope("layers", [1]):
             alone = hp.Int("latent_alone", 1, WIDTHS[-1][1])
@@ -312,9 +313,11 @@ class AE(AnomalyModel):
             "negative_slope": hp.Choice("negative_slope", SLOPES),
             "kernel_regularisation": hp.Choice("kernel_regularisation", PENALTIES),
             "activity_regularisation": hp.Choice("activity_regularisation", PENALTIES),
-            "kernel_norm": "l1",
+            "kernel_norm": hp.Choice("kernel_norm", ["l1", "l2"]),
             "regularised": "alternate" if layers > 1 else "all",
             "learning_rate": hp.Choice("learning_rate", LEARNING_RATES),
+            "scaling": hp.Choice("scaling", ["standard", "minmax"]),
+            "batch_size": hp.Choice("batch_size", [8192, 2048]),
         }
 
 

@@ -1,0 +1,322 @@
+"""Search spaces: what is drawn is possible, what is fixed or written in a file is obeyed, what is conditional stays so."""
+
+import json
+import pickle
+
+import pytest
+
+import zoo
+from pipelines import InputError
+from tuning.kerastuner import keras_tuner
+from tuning.space import Space, sample
+from tuning.spacefile import load_space, read_space
+from zoo import registry
+from zoo.base import COUNT, POSITIVE, Limit
+
+MODELS = zoo.names()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy():
+    """A model whose space has what spaces can have: a parent, children, names that make one hyperparameter together."""
+
+    class Toy(zoo.AnomalyModel):
+        presets = {"wide": {"units": (9, 9), "rate": 0.5}}
+        limits = {"units": COUNT, "rate": Limit(0, 1), "momentum": Limit(0, 1, open_high=True), "slope": POSITIVE}
+
+        def __init__(
+            self, *, columns=("*",), scaling="standard", units=(4, 2), rate=0.1, momentum=0.9, optimizer="sgd", slope=0.3,
+            flag=True, batch_size=100, members=1, seed=0,
+        ):  # fmt: skip
+            super().__init__(locals())
+
+        @classmethod
+        def search_space(cls, hp):
+            optimizer = hp.Choice("optimizer", ["sgd", "adam"])
+            with hp.conditional_scope("optimizer", ["sgd"]):
+                momentum = hp.Float("momentum", 0.1, 0.9)
+            drawn = {"optimizer": optimizer, "units": (hp.Choice("width", [4, 8]),) * hp.Int("depth", 1, 3)}
+            drawn["rate"] = hp.Float("rate", 1e-3, 1e-1, sampling="log")
+            return drawn if momentum is None else drawn | {"momentum": momentum}
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(registry, "_models", dict(registry._models))
+        yield registry.register("toy")(Toy)
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text):
+        (tmp_path / "space.yaml").write_text(text)
+        return tmp_path / "space.yaml"
+
+    return write
+
+
+def draws(space, number=60):
+    whole = space.hyperparameters()
+    return [space.draw(sample(whole, seed)) for seed in range(number)]
+
+
+def seen(space, name):
+    return {given.get(name, "absent") for given in draws(space)}
+
+
+# -- every model's own space -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_hundred_draws_and_all_corners_of_every_models_space_are_possible(name):
+    Space(name).check(draws=100)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_draws_of_every_models_space_build_that_model(name):
+    valid = registry.defaults(registry.model_class(name))
+    for given in draws(Space(name), 4):
+        config = zoo.get(name, **given).get_config()
+        for key, value in given.items():
+            assert key in valid and config[key] == value
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_name_of_every_models_space_makes_something(name):
+    idle = [row["name"] for row in Space(name).rows() if not row["makes"]]
+    assert not idle
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_printed_yaml_of_every_model_is_its_space(name, file):
+    path = file(Space(name).template())
+    assert Space(name, overrides=path).rows() == Space(name).rows()
+    assert Space(name).table().splitlines()[0].split() == ["name", "searched", "makes", "when"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_single_hyperparameter_of_a_space_can_be_fixed_at_what_was_drawn(name):
+    for key, value in draws(Space(name), 1)[0].items():
+        space = Space(name, fixed={key: value})
+        assert {json.dumps(given[key]) for given in draws(space, 3)} == {json.dumps(value)}
+
+
+def test_what_belongs_together_cannot_be_fixed_one_by_one_and_says_so():
+    with pytest.raises(InputError, match=r"impossible point: activations=.*drawn at layers="):
+        Space("ae", fixed={"encoder_units": (16, 8, 4)}).check()
+    Space("ae", fixed={"encoder_units": (16, 8, 4), "layers": 3}).check(draws=10)
+
+
+# -- fixing ----------------------------------------------------------------------------------------------
+
+
+def test_a_fixed_name_is_registered_as_fixed_and_nothing_else_is():
+    whole = Space("toy", {"rate": 0.02}).hyperparameters()
+    fixed = [one.name for one in whole.space if type(one).__name__ == "Fixed"]
+    assert fixed == ["rate"] and seen(Space("toy", {"rate": 0.02}), "rate") == {0.02}
+
+
+def test_fixing_a_hyperparameter_takes_the_names_that_only_make_it_out_of_the_space():
+    space = Space("toy", {"units": (7, 5)})
+    assert list(space.searched) == ["optimizer", "momentum", "rate"] and seen(space, "units") == {(7, 5)}
+    gan = Space("gan_ae", {"d_units": (300, 200)})
+    assert "d_shape" not in {one.name for one in gan.hyperparameters().space}
+    assert "alpha" in gan.searched and seen(gan, "d_units") == {(300, 200)}
+
+
+def test_fixing_a_name_that_is_no_hyperparameter_does_not_reach_the_model():
+    space = Space("toy", {"width": 8})
+    assert seen(space, "width") == {"absent"} and {set(units) == {8} for units in seen(space, "units")} == {True}
+
+
+def test_what_the_space_never_asks_for_is_fixed_as_well():
+    assert seen(Space("toy", {"batch_size": 50, "columns": ("a",)}), "batch_size") == {50}
+
+
+@pytest.mark.parametrize("optimizer, momenta", [("adam", 1), ("sgd", 60)])
+def test_a_fixed_parent_keeps_its_children_conditional(optimizer, momenta):
+    space = Space("toy", {"optimizer": optimizer})
+    assert len({given.get("momentum") for given in draws(space)}) == momenta
+    whole = space.hyperparameters()
+    (condition,) = next(one for one in whole.space if one.name == "momentum").conditions
+    assert (condition.name, condition.values) == ("optimizer", ["sgd"])
+
+
+def test_children_are_drawn_where_their_parent_says_and_only_there():
+    for given in draws(Space("toy")):
+        assert ("momentum" in given) == (given["optimizer"] == "sgd")
+
+
+def test_presets_give_what_is_not_searched_and_the_space_wins_over_them():
+    space = Space("toy", preset="wide", overrides={"replace": True, "slope": {"min": 0.1, "max": 0.2}})
+    assert seen(space, "units") == {(9, 9)} and seen(space, "rate") == {0.5} and len(seen(space, "slope")) == 60
+    assert all(units != (9, 9) for units in seen(Space("toy", preset="wide"), "units"))
+
+
+def test_a_space_goes_to_other_processes():
+    space = Space("toy", {"units": (7, 5)}, overrides={"rate": {"max": 0.01}})
+    again = pickle.loads(pickle.dumps(space))
+    assert draws(again, 5) == draws(space, 5)
+
+
+# -- files -----------------------------------------------------------------------------------------------
+
+
+def test_a_file_narrows_and_what_it_leaves_out_stays_as_the_model_has_it(file):
+    space = Space("toy", overrides=file("rate: {max: 1e-2}\nwidth: [8, 16]\n"))
+    rate = space.searched["rate"]
+    assert (rate.min_value, rate.max_value, rate.sampling) == (1e-3, 1e-2, "log")
+    assert {unit for units in seen(space, "units") for unit in units} == {8, 16} and "depth" in space.searched
+
+
+def test_numbers_with_an_exponent_are_numbers_although_yaml_1_1_says_words(file):
+    entries, _ = read_space(file("rate: {min: 1e-4, max: 1e-2, sampling: log}\nslope: [1e-3, 2E-3]\n"))
+    assert (entries["rate"].low, entries["rate"].high, entries["slope"].values) == (1e-4, 1e-2, (1e-3, 2e-3))
+
+
+def test_a_file_fixes_and_chooses_among_layouts(file):
+    space = Space("toy", overrides=file("rate: 0.05\nunits: [[64, 32], [16]]\n"))
+    assert seen(space, "rate") == {0.05} and seen(space, "units") == {(64, 32), (16,)}
+    assert not {"width", "depth"} & set(space.searched)
+    assert seen(Space("toy", overrides=file("units: {fix: [6, 3]}\n")), "units") == {(6, 3)}
+
+
+def test_a_file_adds_what_the_models_own_space_does_not_have_with_conditions(file):
+    path = file(
+        "slope: {min: 0.1, max: 0.9, when: {optimizer: [adam]}}\nbatch_size: {min: 50, max: 60}\nflag: [true, false]\n"
+    )
+    space = Space("toy", overrides=path)
+    for given in draws(space):
+        assert ("slope" in given) == (given["optimizer"] == "adam")
+        assert given["batch_size"] in range(50, 61) and isinstance(given["batch_size"], int)
+    assert seen(space, "flag") == {True, False}
+    assert Space("toy", overrides=file(space.template())).rows() == space.rows()
+
+
+def test_a_file_that_replaces_leaves_all_else_to_the_preset(file):
+    space = Space("toy", overrides=file("replace: true\nrate: {min: 0.2, max: 0.3, sampling: linear}\n"))
+    assert list(space.searched) == ["rate"]
+    assert all(set(given) == {"rate"} and 0.2 <= given["rate"] <= 0.3 for given in draws(space))
+    assert Space("toy", overrides=file(space.template())).rows() == space.rows()
+
+
+def test_a_mapping_does_what_its_file_does(file):
+    path = file("rate: {max: 1e-2}\nunits: [[64, 32], [16]]\n")
+    kept = json.loads(json.dumps(load_space(path)))
+    assert Space("toy", overrides=kept).rows() == Space("toy", overrides=path).rows()
+
+
+@pytest.mark.parametrize(
+    "text, found, expected",
+    [
+        ("rate: {min: 0.5, max: 1.5}", "max of rate is 1.5", "a number >= 0 and <= 1"),
+        ("momentum: [0.5, 1.0]", "a value of momentum is 1.0", "< 1"),
+        ("rate: -1", "a value of rate is -1", ">= 0"),
+        ("rate: {min: 0.9, max: 0.1}", "rate is from 0.9 to 0.1", "min < max"),
+        ("rate: {min: 0}", "min of rate is 0", "> 0 where sampling is log"),
+        ("rate: {min: word}", "min of rate is 'word'", "a finite number"),
+        ("rate: {min: .nan}", "min of rate is nan", "a finite number"),
+        ("rate: {low: 1}", "rate has 'low'", "some of min, max"),
+        ("rate: {max: 0.1, values: [1]}", "rate has values and max", "one of them"),
+        ("rate: {default: 0.1}", "rate is {'default': 0.1}", "min and max, values, or fix"),
+        ("rate: {max: 0.1, step: -1}", "step of rate is -1", "> 0"),
+        ("rate: {max: 0.1, sampling: cubic}", "sampling of rate is 'cubic'", "linear, log"),
+        ("rate: []", "values of rate are []", "at least one"),
+        ("rate: [0.1, word]", "values of rate are", "all of one type"),
+        ("rate: [0.1, 0.1]", "values of rate are", "each once"),
+        ("rate: [[0.1, 0.2]]", "rate has the list", "one value, such as 0.1"),
+        ("rate: null", "rate of rate is None", "a finite number, a word"),
+        ("depth: {min: 1, max: 2.5}", "max of depth is 2.5", "a whole number"),
+        ("slope: {max: 1}", "slope has no min", "give it"),
+        ("units: {min: 1, max: 2}", "units is a range", "a choice"),
+        ("rats: [1, 2]", "'rats' is no hyperparameter of toy", "near: rate"),
+        ("momentum: {max: 0.8, when: {optimizer: [sgd]}}", "when of momentum", "leave it out"),
+        ("slope: {min: 1, max: 2, when: {optimiser: [sgd]}}", "when of slope has 'optimiser'", "no name of the space"),
+        ("replace: maybe", "replace is 'maybe'", "true or false"),
+        ("replace: true", "nothing is listed", "at least one"),
+        ("rate: [0.1\nwidth: 4", "line 2 no YAML", "expected lines such as"),
+        ("rate: 0.1\nrate: 0.2", "'rate' is there twice", "expected lines"),
+        ("- rate", "list", "expected names"),
+        ("", "NoneType", "expected names"),
+        ("rate: !!python/object/apply:os.system ['true']", "no YAML", "expected lines"),
+        ("width: [4, 0]", "impossible point: units=(0,", "fix or narrow"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_with_what_was_expected(text, found, expected, file):
+    path = file(text)
+    with pytest.raises(InputError) as refused:
+        Space("toy", overrides=path).check()
+    message = str(refused.value)
+    assert message.startswith(f"{path}") and found in message and expected in message and "\n" not in message
+
+
+def test_a_file_that_is_not_there_says_how_to_make_one(tmp_path):
+    with pytest.raises(InputError, match=r"none.yaml: No such file.*tune space MODEL --yaml"):
+        Space("toy", overrides=tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "fixed, overrides, message",
+    [
+        ({"wdith": 4}, None, "--set: 'wdith' is no hyperparameter of toy.*near: width"),
+        ({"rate": 0.1}, {"rate": [0.1, 0.2]}, "rate is there and fixed by --set too"),
+        ({"units": (4,), "width": 8}, None, "width makes nothing but units, which is given too"),
+        ({"units": (4,)}, {"depth": [1, 2]}, "depth makes nothing but units"),
+    ],
+)
+def test_contradictions_are_refused(fixed, overrides, message):
+    with pytest.raises(InputError, match=message):
+        Space("toy", fixed, None, overrides)
+
+
+def test_unknown_models_and_presets_are_refused_by_name():
+    with pytest.raises(InputError, match="'vea' is not known"):
+        Space("vea")
+    with pytest.raises(InputError, match="preset 'none'"):
+        Space("toy", preset="none")
+
+
+def test_a_batch_larger_than_the_events_is_refused_before_the_search():
+    Space("toy").check(events=100)
+    with pytest.raises(InputError, match="batch_size=100 is searched, and 99 events train"):
+        Space("toy").check(events=99)
+
+
+# -- with KerasTuner -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("oracle", ["RandomSearchOracle", "BayesianOptimizationOracle", "GridSearchOracle"])
+def test_keras_tuners_own_oracles_draw_from_a_space_what_is_possible(oracle, tmp_path):
+    space = Space("toy", overrides={"units": [[8, 4], [6]], "slope": {"min": 0.1, "max": 0.4, "step": 0.1}})
+    kind = getattr(keras_tuner.oracles, oracle)
+    options = {"num_initial_points": 2, "seed": 1} if oracle.startswith("Bayesian") else {}
+    made = kind(
+        objective=keras_tuner.Objective("objective", "min"),
+        max_trials=4,
+        hyperparameters=space.hyperparameters(),
+        **options,
+    )
+    made._set_project_dir(str(tmp_path), "oracle")
+    for number in range(4):
+        trial = made.create_trial("one")
+        given = space.draw(trial.hyperparameters)
+        registry.model_class("toy").check({**registry.defaults(registry.model_class("toy")), **given})
+        assert given["units"] in {(8, 4), (6,)}
+        made.update_trial(trial.trial_id, {"objective": float(number)})
+        trial.status = "COMPLETED"
+        made.end_trial(trial)
+
+
+def test_a_hyperparameter_fixed_by_hand_is_set_also_where_the_space_would_not_ask_for_it():
+    assert seen(Space("toy", {"momentum": 0.5}), "momentum") == {0.5}
+
+
+def test_a_word_that_the_space_translates_is_not_handed_to_the_model_as_it_is():
+    assert seen(Space("vae", {"flow": "none"}), "flow") == {"absent"}
+    assert seen(Space("vae", overrides={"flow": ["none", "iaf"]}), "flow") == {"absent", "iaf"}
+
+
+def test_a_narrowed_parent_has_no_corners_outside_of_what_is_left(monkeypatch):
+    space = Space("ae", overrides={"layers": {"min": 3, "max": 4}})
+    checked = set()
+    monkeypatch.setattr(Space, "_check_draw", lambda self, hp, events: checked.add(hp.values["layers"]))
+    space.check(draws=10)
+    assert checked == {3, 4}

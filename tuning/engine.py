@@ -1,0 +1,317 @@
+"""The engine of a search: an oracle decides, workers do trials, and what is on disk is all that is needed to go on.
+
+The oracle is in the process that the user started. Trials that can be begun wait here; whoever has nothing to do is
+given one, if possible one whose architecture it has compiled. A trial that was promoted, and so depends on results, is
+written down before it is begun; everything else follows from the seed. So a search is taken up again from the records
+of its trials alone: there is no other state that could be damaged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pipelines.cluster import Done, open_workers
+from pipelines.errors import InputError, Unfinished
+from pipelines.outputs import write_json
+from tuning import algorithms
+from tuning.hyperband import Bracket, total_epochs
+from tuning.objectives import Objective
+from tuning.trial import Job, Spec, architecture, do
+
+WINDOW = 64  # trials, in the order of the plan, among which one is chosen for a worker
+NEEDED = ("trial", "status", "objective", "metrics", "hyperparameters", "initial_epoch", "epochs", "message")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a search is going to do: its brackets, who does it, and the records of trials that are done already."""
+
+    brackets: Sequence[Bracket]
+    workers: int
+    done: Sequence[Mapping[str, object]] = ()
+
+    @property
+    def trials(self) -> int:
+        """The number of trials."""
+        return sum(bracket.trials for bracket in self.brackets)
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs that they train, all together."""
+        return total_epochs(self.brackets)
+
+    def seconds_left(self, records: Sequence[Mapping[str, object]], workers: int = 0) -> float | None:
+        """Return how long the rest takes at the pace of these trials, or None before the first.
+
+        Trials and epochs both cost time: s = a n + b m for n trials with m epochs, by least squares where that gives
+        a, b >= 0, else in proportion to the epochs.
+        """
+        import numpy as np
+
+        if not records:
+            return None
+        trained = [record["epochs"] - record["initial_epoch"] for record in records]
+        seconds = [record["seconds"] for record in records]
+        left = np.array([self.trials - len(records), max(0, self.epochs - sum(trained))])
+        pace = np.linalg.lstsq(np.array([np.ones(len(trained)), trained]).T, np.array(seconds), rcond=None)[0]
+        if len(set(trained)) < 2 or (pace < 0).any():
+            pace = np.array([0.0, sum(seconds) / max(1, sum(trained))])
+        return float(left @ pace) / max(1, workers or self.workers)
+
+
+class Watcher:
+    """Is told how a search goes, in the user's process; a display inherits from it."""
+
+    def planned(self, plan: Plan) -> None:
+        """The plan is made, and nothing has begun."""
+
+    def begun(self, trial: str, epochs: range, worker: str) -> None:
+        """A trial is given to a worker, to train these epochs."""
+
+    def epoch(self, trial: str, epoch: int, worker: str, logs: Mapping[str, float | None]) -> None:
+        """So many epochs of it are done."""
+
+    def ended(self, record: Mapping[str, object], finished: int) -> None:
+        """It has ended, and so many trials have."""
+
+    def told(self, text: str) -> None:
+        """Something the user should know, such as a damaged file."""
+
+
+class Engine:
+    """A search under way.
+
+    Args:
+        oracle: of `tuning.algorithms`. draw: from a trial's values to the model's hyperparameters.
+        job: what trials have in common. objective: compares trials.
+        watcher: is told. deadline: `time.monotonic()` after which nothing is begun, or None.
+    """
+
+    def __init__(self, oracle, draw: Callable, job: Job, watcher: Watcher, deadline: float | None = None):
+        self.oracle, self.draw, self.job, self.watcher, self.deadline = oracle, draw, job, watcher, deadline
+        self.objective, self.trials = Objective.parse(job.objective), Path(job.out) / "trials"
+        self.records: dict[str, Mapping[str, object]] = {}
+        self.waiting: dict[str, Spec] = {}
+        self._begun: dict[str, Spec] = {}
+        self.under_way: dict[str, str] = {}  # who has it
+        self.warm: dict[str, list[str]] = {}  # by worker, the architectures that it has compiled
+        self.deaths: dict[str, int] = {}  # by trial, epochs that were done when its workers died last
+        if self.objective.pareto and hasattr(oracle, "order"):
+            oracle.order = lambda trials: self.objective.order([self.records[trial]["metrics"] for trial in trials])
+
+    # -- taking up what is there -------------------------------------------------------------------------
+
+    def take_up(self) -> None:
+        """Give the oracle the trials that are on disk, finished or promoted, as earlier processes gave them out."""
+        kept = {path.stem: found for path in self._files() if (found := self._read(path, NEEDED)) is not None}
+        first = list(algorithms.ready(self.oracle))
+        for trial in first:
+            self._place(trial)
+        self._adopt(kept)
+        while new := [name for name in self.waiting if name in kept]:
+            for name in sorted(new):
+                self._check_same(self.waiting[name], kept[name])
+                self._end(kept[name])
+            self.fill()
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self.trials.glob("*.json") if path.name.count(".") == 1)
+
+    def _adopt(self, kept: Mapping[str, Mapping]) -> None:
+        """Take up promoted trials, whose place in the plan depends on what came first."""
+        if not hasattr(self.oracle, "adopt"):
+            return
+        number, width = len(self.oracle.trials), len(str(self.oracle.max_trials))
+        while True:
+            name = f"{number:0{width}d}"
+            planned = self._read(self.trials / f"{name}.planned.json", ("values", "place", "round"))
+            if planned is None:
+                break
+            try:
+                trial = self.oracle.adopt(name, planned["values"], planned["place"], planned["round"])
+            except (ValueError, IndexError):
+                self._set_aside(self.trials / f"{name}.planned.json", "it does not fit to the other trials")
+                break
+            self._place(trial, write=False)
+            number += 1
+        for later in sorted(self.trials.glob("*.json")):  # their promotion is lost: they are given out anew
+            if later.name.split(".")[0] not in self.waiting:
+                self._set_aside(later, "of a trial whose promotion is not there")
+                kept.pop(later.stem, None)
+
+    def _check_same(self, spec: Spec, record: Mapping[str, object]) -> None:
+        same = json.loads(json.dumps(spec.kept))
+        if different := [name for name in ("hyperparameters", "epochs") if record[name] != same[name]]:
+            raise InputError(
+                f"{self.trials / spec.trial}.json: {different[0]} {record[different[0]]}, expected {same[different[0]]}: "
+                f"of another search; give another --out"
+            )
+
+    def _read(self, path: Path, names: Sequence[str]) -> dict[str, object] | None:
+        """Return what a file holds, or None; one that is damaged is set aside."""
+        try:
+            found = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            return self._set_aside(path, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        missing = [name for name in names if name not in found] if isinstance(found, dict) else list(names)
+        return self._set_aside(path, f"no {missing[0]} in it") if missing else found
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        os.replace(path, f"{path}.damaged")
+        self.watcher.told(f"{path}: damaged ({reason}); set aside as {path.name}.damaged, what it held is done again")
+
+    # -- running -----------------------------------------------------------------------------------------
+
+    def run(self, workers: int = 1, scheduler=None) -> None:
+        """Do all trials, or those that the time allows; raises `InputError` where nothing can be written."""
+        self.fill()
+        if not self.waiting:
+            return
+        with open_workers(workers, scheduler) as pool:
+            self._job = pool.share(self.job)
+            with contextlib.closing(pool.conduct(do, self._pick, self._hear)) as results:
+                for done in results:
+                    self._take(done)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is up."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def fill(self) -> None:
+        """Let the oracle give out what can be begun now."""
+        if self.objective.pareto and not hasattr(self.oracle, "order"):
+            done = [trial for trial in self.oracle.trials.values() if trial.status == "COMPLETED"]
+            found = self.objective.scores([self.records[trial.trial_id]["metrics"] for trial in done])
+            for trial, score in zip(done, found):
+                trial.score = score
+        for trial in algorithms.ready(self.oracle):
+            self._place(trial)
+
+    def _place(self, trial, write: bool = True) -> None:
+        values = trial.hyperparameters.values
+        place, index = self.oracle.place_of(trial.trial_id)
+        spec = Spec(
+            trial.trial_id,
+            self.draw(trial.hyperparameters),
+            values.get("tuner/initial_epoch", 0),
+            values.get("tuner/epochs", self.oracle.plan[0].rounds[0].epochs),
+            self.oracle.plan[place].number,
+            index,
+            place,
+            values.get("tuner/trial_id"),
+        )
+        if write and index:
+            kept = {"values": dict(values), "place": place, "round": index}
+            write_json(self.trials / f"{trial.trial_id}.planned.json", kept)
+        self.waiting[trial.trial_id] = spec
+
+    def _pick(self, worker: str):
+        """Return the trial to begin on a worker, as `pipelines.cluster` wants it; None if there is none now."""
+        if self.is_over or not self.waiting:
+            return None
+        first = sorted(self.waiting.values(), key=lambda spec: (spec.place, -spec.round, spec.trial))[:WINDOW]
+        own, others = self.warm.get(worker, []), {key for kept in self.warm.values() for key in kept}
+
+        def cost(spec: Spec) -> int:
+            key = architecture(self.job.model, spec.hyperparameters)
+            return 0 if key in own else 2 if key in others else 1
+
+        spec = min(first, key=cost)  # of equal ones the first in the plan
+        del self.waiting[spec.trial]
+        self.under_way[spec.trial] = worker
+        key = architecture(self.job.model, spec.hyperparameters)
+        self.warm[worker] = [*(one for one in own if one != key), key]  # until it says itself
+        self._begun[spec.trial] = spec
+        self.watcher.begun(spec.trial, range(spec.initial_epoch, spec.epochs), worker)
+        left = None if self.deadline is None else self.deadline - time.monotonic()
+        return spec.trial, (self._job, spec, left)
+
+    def _hear(self, message: Mapping[str, object]) -> None:
+        if "told" in message:
+            self.watcher.told(message["told"])
+        elif message["trial"] in self.under_way:
+            self.watcher.epoch(message["trial"], message["epoch"], self.under_way[message["trial"]], message["logs"])
+
+    def _take(self, done: Done) -> None:
+        """Learn what became of a trial."""
+        spec, worker = self._begun.pop(done.key), done.worker
+        del self.under_way[done.key]
+        if isinstance(done.error, Unfinished):
+            self._died(spec, done.error)
+            return
+        found = done.result()
+        self.warm[worker] = found["warm"]
+        self.waiting[spec.trial] = spec
+        if found["record"] is not None:
+            self._end(found["record"])
+            self.watcher.ended(found["record"], len(self.records))
+            self.fill()
+
+    def _died(self, spec: Spec, error: Exception) -> None:
+        """Give a trial that killed its workers out again if it came further than before; else it has failed."""
+        kept = self._read(self.trials / f"{spec.trial}.partial.json", ("epochs",))
+        epochs = kept["epochs"] if kept else spec.initial_epoch
+        self.waiting[spec.trial] = spec
+        if epochs > self.deaths.get(spec.trial, spec.initial_epoch):
+            self.deaths[spec.trial] = epochs
+            return
+        message = str(error).partition(": ")[2]
+        record = {
+            "trial": spec.trial,
+            "status": "FAILED",
+            "objective": None,
+            "metrics": {},
+            **spec.kept,
+            "seconds": 0.0,
+        }
+        record = json.loads(json.dumps({**record, "message": message}))
+        write_json(self.trials / f"{spec.trial}.json", record)
+        self._end(record)
+        self.watcher.ended(record, len(self.records))
+        self.fill()
+
+    def _end(self, record: Mapping[str, object]) -> None:
+        name = record["trial"]
+        del self.waiting[name]
+        self.records[name] = record
+        objective = record["objective"] if record["status"] == "COMPLETED" else None
+        algorithms.end(self.oracle, self.oracle.trials[name], objective, record["epochs"], record["message"])
+
+
+@contextlib.contextmanager
+def owned(out: Path) -> Iterator[str]:
+    """Hold a search's folder, so that no second process works on it; gives the token that workers know it by.
+
+    Raises `InputError` if another process holds it.
+    """
+    token = uuid.uuid4().hex
+    path = out / "lock"
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+    try:
+        with contextlib.suppress(OSError):  # some file systems of batch farms have no locks
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{out}: another process is at work on this search; wait for it") from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, token.encode(), 0)
+        yield token
+    finally:
+        with contextlib.suppress(OSError):
+            if path.read_text() == token:  # workers that are still at it stop at the end of their epoch
+                os.ftruncate(lock, 0)
+        os.close(lock)

@@ -1,0 +1,323 @@
+"""What a search found: its trials on disk, finished or not, best first.
+
+A search is a folder (see `tuning.session`): `search.json` says what was asked, `trials/ID.json` is one finished trial,
+`trials/ID.history.json` its epochs. Nothing here needs TensorFlow, but for training the best anew.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.errors import InputError
+from tuning import pareto
+from tuning.objectives import Objective
+
+TREES = 100  # of the forest behind importances
+NEEDED = ("trial", "status", "objective", "metrics", "hyperparameters", "epochs")  # of a trial's record
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What a search found: every finished trial, best first, and where it is on disk.
+
+    Args:
+        trials: records as in `trials/ID.json`, sorted by `ranked`.
+        objective: as it was given, such as "reconstruction+10*sculpting".
+        out: folder of the search. exhausted: whether the space had fewer configurations than were asked for.
+        asked: what is in search.json: `model`, `trials` and so on.
+        damaged: records that could not be read.
+    """
+
+    trials: Sequence[Mapping[str, object]]
+    objective: str
+    out: Path
+    exhausted: bool = False
+    asked: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    damaged: Sequence[str] = ()
+
+    @property
+    def parsed(self) -> Objective:
+        """The objective, read."""
+        return Objective.parse(self.objective)
+
+    @property
+    def completed(self) -> list[Mapping[str, object]]:
+        """The trials that did not fail, best first."""
+        return [trial for trial in self.trials if trial["status"] == "COMPLETED"]
+
+    @property
+    def best(self) -> Mapping[str, object] | None:
+        """The completed trial to take, or None: the best one, of a Pareto objective the knee of the front."""
+        done = self.completed
+        return done[self.parsed.best([trial["metrics"] for trial in done])] if done else None
+
+    @property
+    def front(self) -> list[Mapping[str, object]]:
+        """The trials that no other beats in every figure of merit, by the first of them; one alone has one best."""
+        done = self.completed
+        if not done:
+            return []
+        values = self.parsed.values([trial["metrics"] for trial in done])
+        return [done[i] for i in sorted(pareto.fronts(values)[0], key=lambda i: tuple(values[i]))]
+
+    @property
+    def truth_used(self) -> bool:
+        """Whether labels judged the trials."""
+        return self.parsed.uses_truth
+
+    @property
+    def complete(self) -> bool:
+        """Whether as many trials are there as were asked for, or as the space has."""
+        return self.exhausted or len(self.trials) >= self.asked.get("trials", 0)
+
+    @property
+    def mass_range(self) -> tuple[float, float] | None:
+        """The masses that the search was given, GeV, where that is written down."""
+        config = self.out / "best" / "config.json"
+        found = _read(config).get("mass_range") if config.is_file() else None
+        return tuple(found) if found else None
+
+    def trial(self, name: str) -> Mapping[str, object]:
+        """Return one trial by its id; raises `InputError` if there is none."""
+        found = [
+            trial for trial in self.trials if trial["trial"] == name or trial["trial"].lstrip("0") == name.lstrip("0")
+        ]
+        if not found:
+            names = ", ".join(sorted(trial["trial"] for trial in self.trials)[:8])
+            raise InputError(f"{self.out}: no trial {name!r}; there are {names} ... ({len(self.trials)} in all)")
+        return found[0]
+
+    def history(self, trial: Mapping[str, object]) -> list[dict[str, object]]:
+        """Return the epochs of a trial, and before them those of the trials that it was promoted from."""
+        past = trial.get("promoted_from")
+        before = self.history(self.trial(past)) if past else []
+        path = self.out / "trials" / f"{trial['trial']}.history.json"
+        return before + (_read(path)["rows"] if path.is_file() else [])
+
+    def varied(self) -> list[str]:
+        """Return the hyperparameters that are not the same in all trials."""
+        names = dict.fromkeys(name for trial in self.trials for name in trial["hyperparameters"])
+        texts = {name: {json.dumps(t["hyperparameters"].get(name)) for t in self.trials} for name in names}
+        return [name for name in names if len(texts[name]) > 1]
+
+    def to_json(self) -> dict[str, object]:
+        """Return what `tune --json` and `tune results --json` print."""
+        pareto = {"front": [trial["trial"] for trial in self.front]} if self.parsed.pareto else {}
+        damaged = {"damaged": list(self.damaged)} if self.damaged else {}
+        return {
+            "objective": self.objective,
+            "truth_used": self.truth_used,
+            "trials": [dict(trial) for trial in self.trials],
+            "best": dict(self.best) if self.best else None,
+            **pareto,
+            "exhausted": self.exhausted,
+            **damaged,
+        }
+
+    def to_csv(self) -> str:
+        """Return a row a trial: what it is, what it found, and its hyperparameters as `hp.NAME`."""
+        plain = [name for name in ("trial", "status", "objective", "bracket", "round", "initial_epoch", "epochs")]
+        terms = list(self.parsed.weights)
+        names = list(dict.fromkeys(name for trial in self.trials for name in trial["hyperparameters"]))
+        head = [*plain, *terms, *(f"hp.{n}" for n in names), "promoted_from", "seconds", "message", "truth_used"]
+        text = io.StringIO()
+        table = csv.DictWriter(text, head, lineterminator="\n")
+        table.writeheader()
+        for trial in self.trials:
+            row = {name: trial.get(name) for name in (*plain, "promoted_from", "seconds", "message")}
+            row |= {name: trial["metrics"].get(name) for name in terms}
+            row |= {f"hp.{n}": _cell(trial["hyperparameters"].get(n)) for n in names}
+            table.writerow(row | {"truth_used": self.truth_used})
+        return text.getvalue()
+
+
+def ranked(records: Sequence[Mapping[str, object]], objective: str) -> list[Mapping[str, object]]:
+    """Return records of trials best first (see `Objective.order`), those that failed behind them; ties by trial.
+
+    >>> found = [{"trial": t, "status": "COMPLETED", "metrics": {"objective": x}} for t, x in (("0", 2.0), ("1", 1.0))]
+    >>> [record["trial"] for record in ranked(found, "reconstruction")]
+    ['1', '0']
+    """
+    records = sorted(records, key=lambda record: record["trial"])
+    done = [record for record in records if record["status"] == "COMPLETED"]
+    order = Objective.parse(objective).order([record["metrics"] for record in done])
+    return [done[place] for place in order] + [record for record in records if record["status"] != "COMPLETED"]
+
+
+def load_results(out: str | os.PathLike) -> Results:
+    """Return what is on disk of a search, finished or not.
+
+    A trial's record that cannot be read is left out, with a warning that names it. Raises `InputError` if `out` is no
+    folder of a search.
+    """
+    out = Path(out)
+    if not (out / "search.json").is_file():
+        found = "no such folder" if not out.exists() else "no search.json in it"
+        raise InputError(f"{out}: {found}, expected the folder of a search made by `tune`")
+    asked = _read(out / "search.json")
+    if not isinstance(asked, Mapping) or not isinstance(asked.get("objective"), str):
+        raise InputError(f"{out / 'search.json'}: no objective in it, expected what `tune` wrote")
+    records, damaged = [], []
+    for path in sorted((out / "trials").glob("*.json")):
+        if path.name.count(".") > 1:  # ID.history.json
+            continue
+        try:
+            records.append(_checked(path))
+        except InputError as error:
+            damaged.append(str(path))
+            warnings.warn(f"{error}; this trial is left out", stacklevel=2)
+    finished = out / "results.json"
+    exhausted = bool(_read(finished).get("exhausted")) if finished.is_file() else False
+    return Results(ranked(records, asked["objective"]), asked["objective"], out, exhausted, asked, damaged)
+
+
+def _read(path: Path):
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+
+
+def _checked(path: Path) -> Mapping[str, object]:
+    record = _read(path)
+    missing = [name for name in NEEDED if name not in record] if isinstance(record, Mapping) else ["everything"]
+    if missing:
+        raise InputError(f"{path}: damaged (no {missing[0]} in it)")
+    return record
+
+
+def _cell(value: object) -> object:
+    return json.dumps(value) if isinstance(value, (list, dict)) else value
+
+
+def retrained(
+    results: Results,
+    trial: Mapping[str, object],
+    events,
+    out: str | os.PathLike,
+    *,
+    members: int | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    extra: Mapping[str, object] | None = None,
+    **options: object,
+):
+    """Train a trial's hyperparameters anew on all of the events, and write a run directory.
+
+    Args:
+        results: the search. trial: one of its records. events: to train on; labels, if there are any, are not read.
+        members, seed: as the trial had, if None. epochs: of the main phase, as many as the trial had, if None.
+        extra: goes into the run's config.json. options: of `zoo.run.train`, such as `resume`.
+
+    Returns the Keras history. Raises `InputError` as `zoo.run.train` does.
+    """
+    from zoo import registry, run
+
+    given = {"members": members, "seed": seed}
+    hyperparameters = {**trial["hyperparameters"], **{k: v for k, v in given.items() if v is not None}}
+    model = registry.get(results.asked["model"], **hyperparameters)
+    about = {"search": str(results.out), "trial": trial["trial"], "objective": results.objective}
+    tuned = {**about, "found": trial["objective"], "truth_used": results.truth_used}
+    epochs = epochs or trial["epochs"]
+    return run.train(model, events, out, epochs=epochs, extra={**(extra or {}), "tuning": tuned}, **options)
+
+
+# -- what the trials say together ----------------------------------------------------------------------
+
+
+def best_so_far(results: Results) -> list[tuple[str, float]]:
+    """Return (trial, best objective until then) of completed trials, in the order in which they were started.
+
+    Of a Pareto objective it is the hypervolume of the front until then, which grows: on axes on which all completed trials
+    span [0, 1], up to 1.1 (see `tuning.pareto.hypervolume`).
+    """
+    done = sorted(results.completed, key=lambda trial: trial["trial"])
+    names = [trial["trial"] for trial in done]
+    if results.parsed.pareto:
+        x = pareto.normalised(results.parsed.values([trial["metrics"] for trial in done]))
+        found = [pareto.hypervolume(x[: end + 1], np.full(x.shape[1], 1.1)) for end in range(len(x))]
+    else:
+        found = np.minimum.accumulate([trial["objective"] for trial in done]).tolist() if done else []
+    return list(zip(names, found))
+
+
+def importance(results: Results, target: str = "objective", seed: int = 0) -> dict[str, object]:
+    """Return how much a figure of merit depends on each hyperparameter, by a random forest of the trials.
+
+    The forest (100 trees) predicts the figure from the hyperparameters that vary and from the epochs trained; the importance of
+    one is how much the forest's R^2 falls when its values are shuffled (Breiman 2001), with the spread over 20 shuffles,
+    measured on trials that the forest has not seen: 5-fold cross-validation, in which trials of one configuration, such as
+    a trial and those promoted from it, stay together. `r2` is what the forest explains of unseen trials; where it is
+    near 0 or below, the trials do not say what matters, and the importances mean nothing.
+
+    Args:
+        target: "objective" or one of the terms.
+
+    Returns:
+        `target`, `trials`, `r2`, and `importance`: by hyperparameter `mean` and `std`, the largest first. Raises
+        `InputError` with fewer than 10 completed trials.
+    """
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.metrics import r2_score
+    from sklearn.model_selection import GroupKFold
+
+    done = results.completed
+    x, names, groups = design(results, done)
+    y = np.array([trial["metrics"][target] for trial in done], float)
+    if len(done) < 10 or len(set(groups)) < 5:
+        raise InputError(f"{results.out}: {len(done)} completed trials, expected at least 10 for importances")
+    rng, predicted = np.random.default_rng(seed), np.zeros(len(y))
+    drops = {name: np.zeros((20, len(y))) for name in names}
+    for training, unseen in GroupKFold(5).split(x, y, groups):
+        forest = RandomForestRegressor(TREES, min_samples_leaf=2, random_state=seed, n_jobs=1)
+        forest.fit(x[training], y[training])
+        predicted[unseen] = forest.predict(x[unseen])
+        shuffled = []
+        for columns in names.values():
+            for _ in range(20):
+                changed = x[unseen].copy()
+                changed[:, columns] = changed[rng.permutation(len(unseen))][:, columns]
+                shuffled.append(changed)
+        made = forest.predict(np.concatenate(shuffled)).reshape(len(names), 20, -1)
+        for name, values in zip(names, made):
+            drops[name][:, unseen] = values
+    r2 = float(r2_score(y, predicted))
+    found = {name: [r2 - r2_score(y, one) for one in values] for name, values in drops.items()}
+    found = {name: {"mean": float(np.mean(v)), "std": float(np.std(v))} for name, v in found.items()}
+    largest = sorted(found, key=lambda name: -found[name]["mean"])
+    return {"target": target, "trials": len(done), "r2": r2, "importance": {name: found[name] for name in largest}}
+
+
+def design(results: Results, trials: Sequence[Mapping]) -> tuple[np.ndarray, dict[str, list[int]], list[str]]:
+    """Return the matrix (n, columns) of what varies, by name the columns that it has, and the configuration of each row.
+
+    Numbers are one column, logarithms where they are positive and span more than a factor 10; words and lists of
+    numbers have a column for each of their values.
+    """
+    varied = results.varied()
+    columns, names = [], {}
+    for name in [*varied, "epochs"]:
+        values = [t["epochs"] if name == "epochs" else t["hyperparameters"].get(name) for t in trials]
+        made = _columns(values)
+        if len(made) and any(len(set(column)) > 1 for column in made):
+            names[name] = list(range(len(columns), len(columns) + len(made)))
+            columns += made
+    groups = [json.dumps([t["hyperparameters"].get(name) for name in varied]) for t in trials]
+    return np.array(columns, float).T.reshape(len(trials), -1), names, groups
+
+
+def _columns(values: Sequence[object]) -> list[np.ndarray]:
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        column = np.array(values, float)
+        return [np.log10(column) if len(column) and column.min() > 0 and column.max() > 10 * column.min() else column]
+    texts = [json.dumps(value) for value in values]
+    return [np.array([text == one for text in texts], float) for one in sorted(set(texts))]

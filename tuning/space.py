@@ -1,0 +1,397 @@
+"""Search spaces: a model's own, with hyperparameters fixed, and narrowed, widened or replaced by a file.
+
+A model's `search_space(hp)` draws *names* (`width`, `depth`) and returns *hyperparameters* (`units`). A `Space` puts
+itself between the two: it answers the model's questions with what was fixed or written in a file, in the place where
+the model asks, so that what is conditional in the model's space stays conditional.
+
+    space = Space("vae", fixed={"units": (64, 64)}, overrides="space.yaml")
+    space.check()                       # 100 draws and all corners are possible hyperparameters, or InputError
+    space.hyperparameters()             # the KerasTuner space, complete, for an oracle
+    space.draw(trial.hyperparameters)   # what a trial's model is made of: preset, drawn and fixed together
+
+A file of overrides is YAML; `read_space` says what may be in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import json
+import os
+import random
+from collections.abc import Callable, Mapping
+
+from pipelines.errors import InputError
+from tuning.kerastuner import keras_tuner
+from tuning.spacefile import FIX, Entry, read_space
+from zoo import registry
+
+DRAWS = 100  # that must all be possible before a search starts
+USUAL = {"min": None, "max": None, "step": 1, "sampling": "linear"}  # of a range, what need not be said
+PROBES = 6  # random points of a space from which it is found out which name makes which hyperparameter
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The hyperparameters that are searched of a model.
+
+    Args:
+        model: registered name.
+        fixed: names of the space, or hyperparameters, that are not searched. What makes a fixed hyperparameter and
+            nothing else leaves the space: with `d_units` fixed nobody asks for `d_shape`.
+        preset: named set of hyperparameters for those that are neither searched nor fixed.
+        overrides: path of a YAML file, or what `read_space` gives of one, or the same as a mapping.
+
+    Raises `InputError` for unknown names, naming the near ones, and for values that cannot be searched.
+
+    >>> space = Space("gan_ae", fixed={"d_units": (300, 200, 100)}, overrides={"alpha": {"max": 100.0}})
+    >>> space.searched["alpha"].max_value, "d_shape" in space.searched
+    (100.0, False)
+    """
+
+    model: str
+    fixed: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    preset: str | None = None
+    overrides: str | os.PathLike | Mapping[str, object] | None = None
+
+    def __post_init__(self):
+        kind = registry.model_class(self.model)
+        if self.preset is not None:
+            registry.get(self.model, self.preset)  # raises where there is none
+        entries, replace = read_space(self.overrides) if self.overrides is not None else ({}, False)
+        self._keep(names=_definitions(kind.search_space), valid=registry.defaults(kind), entries=entries)
+        self._check_names()
+        fixed = dict(self.fixed) | {name: e.values[0] for name, e in entries.items() if e.kind == FIX and not e.when}
+        searched = {name: entry for name, entry in entries.items() if name not in fixed}
+        given = {k: v for k, v in fixed.items() if k not in self._names or not isinstance(v, (bool, int, float, str))}
+        extra = {name: e for name, e in searched.items() if name not in self._names or e.layouts}
+        self._keep(given=given, extra=extra, entries={k: v for k, v in searched.items() if k not in extra})
+        self._keep(held={name: value for name, value in fixed.items() if name not in given})
+        feeds = _feeds(kind.search_space) if replace or given or extra else {}
+        dropped = self._superfluous(feeds)
+        if replace:
+            dropped |= set(self._names) - {*self._held, *self._entries}
+        makers = set(self._names) - dropped
+        self._keep(dropped=dropped, made={out for name in makers for out in feeds.get(name, ())} if replace else None)
+
+    def _keep(self, **values) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, f"_{name}", value)
+
+    @property
+    def source(self) -> str:
+        """Where the overrides are from: a file, or the word "space"."""
+        return str(self.overrides) if isinstance(self.overrides, (str, os.PathLike)) else "space"
+
+    def _check_names(self) -> None:
+        known = list(dict.fromkeys([*self._names, *self._valid]))
+        for where, given in (("--set", self.fixed), (self.source, self._entries)):
+            for name in given:
+                if name not in known:
+                    near = ", ".join(difflib.get_close_matches(name, known, 3)) or ", ".join(known)
+                    raise InputError(
+                        f"{where}: {name!r} is no hyperparameter of {self.model}, nor a name of its space; near: {near}"
+                    )
+        if twice := sorted(set(self.fixed) & set(self._entries)):
+            raise InputError(f"{self.source}: {twice[0]} is there and fixed by --set too; choose one of the two")
+        limits = registry.model_class(self.model).limits
+        for place, (name, entry) in enumerate(self._entries.items()):
+            own = self._names.get(name)
+            _check_limits(self.source, entry, limits.get(name), getattr(own, "values", ()))
+            before = {*self._names, *list(self._entries)[:place]}
+            if unknown := [parent for parent in entry.when if parent not in before]:
+                raise InputError(
+                    f"{self.source}: when of {name} has {unknown[0]!r}, which is no name of the space of {self.model}, "
+                    f"nor listed above {name}"
+                )
+            entry.check_against(self.source, own, self._valid.get(name))
+
+    def _superfluous(self, feeds: Mapping[str, set[str]]) -> set[str]:
+        """Return the names that make nothing but hyperparameters which are given otherwise."""
+        made = {*self._given, *self._extra}
+        idle = {name for name in self._names if feeds.get(name) and feeds[name] <= made} | made & set(self._names)
+        for name in {*self._held, *self._entries} & idle:
+            both = ", ".join(sorted(feeds[name] & made))
+            raise InputError(f"{name} makes nothing but {both}, which is given too; choose one of the two")
+        return idle
+
+    # -- use -----------------------------------------------------------------------------------------
+
+    def draw(self, hp) -> dict[str, object]:
+        """Return a model's hyperparameters for the values in a KerasTuner object: preset, drawn and fixed together."""
+        guided = _Guided(hp, self)
+        kind = registry.model_class(self.model)
+        drawn = dict(kind.search_space(guided))
+        if self._made is not None:
+            drawn = {name: value for name, value in drawn.items() if name in self._made}
+        for name, entry in self._extra.items():
+            with entry.scopes(guided):
+                value = entry.value_of(guided.extra(entry))
+            if value is not None:  # it is drawn with these values of others
+                drawn[name] = value
+        # a name that the model was not asked for here, such as the child of another parent, is a hyperparameter still
+        held = {name: v for name, v in self._held.items() if name in self._valid and name not in guided.answered}
+        return {**kind.presets.get(self.preset, {}), **drawn, **held, **self._given}
+
+    def hyperparameters(self) -> keras_tuner.HyperParameters:
+        """Return the whole space, conditional hyperparameters included, as KerasTuner's oracles take it."""
+        return _complete(self.draw)
+
+    @property
+    def searched(self) -> dict[str, object]:
+        """What is searched, by name: KerasTuner's Choice, Int, Float and Boolean, without what is fixed."""
+        space = {one.name: one for one in self.hyperparameters().space}
+        return {
+            name: one for name, one in space.items() if not isinstance(one, keras_tuner.engine.hyperparameters.Fixed)
+        }
+
+    def check(self, draws: int = DRAWS, events: int | None = None) -> None:
+        """Raise `InputError` unless all corners of the space and so many random draws are possible hyperparameters.
+
+        A corner has one name at an end of its range, or at one of its choices, and the others at their defaults.
+
+        Args:
+            events: how many there are to train on; a batch cannot have more.
+        """
+        space = self.hyperparameters()
+        corners = [_parents(space, one) | {one.name: value} for one in space.space for value in _ends(one)]
+        point = space.copy()
+        for corner in [{}, *corners]:
+            self._check_draw(_settle(point, corner), events)
+        for seed in range(draws):
+            self._check_draw(_settle(point, sample(space, seed).values), events)
+
+    def _check_draw(self, hp, events: int | None) -> None:
+        kind = registry.model_class(self.model)
+        given = self.draw(hp)
+        at = ", ".join(f"{k}={v}" for k, v in hp.values.items())
+        try:
+            kind.check({**self._valid, **given})
+        except InputError as error:
+            where = f"{self.source}: " if self.overrides is not None else ""
+            raise InputError(
+                f"{where}the space of {self.model} has an impossible point: {error}; drawn at {at}: fix or narrow these"
+            ) from None
+        size = given.get("batch_size", self._valid["batch_size"])
+        if events is not None and size > events:
+            raise InputError(
+                f"batch_size={size} is searched, and {events} events train; give more events, or fewer to a batch by "
+                f"--set batch_size=N or --space"
+            )
+
+    # -- documentation -------------------------------------------------------------------------------
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return the space as a table, ready for JSON: a row for each name, in the order in which they are drawn.
+
+        Every row has `name`, `kind` ("choice", "int", "float", "fixed") and `makes`, the hyperparameters that depend
+        on it; further `values` or `min`, `max`, `step` and `sampling`; `default`; and `when`, the values that other
+        names must have for this one to be drawn at all.
+        """
+        feeds = _feeds(registry.model_class(self.model).search_space)
+        rows = [_row(one, sorted(feeds.get(one.name, [one.name]))) for one in self.hyperparameters().space]
+        for row in rows:
+            if row["name"] in self._extra and "values" in row:
+                value_of = self._extra[row["name"]].value_of
+                row["values"], row["default"] = list(map(value_of, row["values"])), value_of(row["default"])
+        return rows
+
+    def table(self) -> str:
+        """Return the space as text: name, what is searched, what it makes, when it is drawn."""
+        lines = [("name", "searched", "makes", "when")]
+        for row in self.rows():
+            when = ", ".join(f"{name} in {values}" for name, values in row["when"].items())
+            lines.append((row["name"], _range_text(row), ", ".join(row["makes"]), when))
+        widths = [max(len(line[i]) for line in lines) for i in range(4)]
+        return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in lines)
+
+    def template(self) -> str:
+        """Return the space as YAML that `overrides` takes and that changes nothing: a file to begin with."""
+        lines = [f"# The search space of {self.model}: change, remove or add lines; what is not here stays as it is.",
+                 "# With `replace: true` only what is here is searched, and all else is what the preset says."]  # fmt: skip
+        lines += ["replace: true"] if self._made is not None else []
+        for row in self.rows():
+            when = "; ".join(f"when {name} in {values}" for name, values in row["when"].items())
+            extra = row["name"] not in self._names
+            sampling = getattr(self._names.get(row["name"]), "sampling", "linear")
+            lines.append(
+                f"{row['name']}: {_yaml(row, extra, sampling)}" + (f"  # {when}" if when and not extra else "")
+            )
+        return "\n".join(lines) + "\n"
+
+
+class _Guided:
+    """A KerasTuner object that answers as a `Space` wants it; the rest it leaves to the one behind it."""
+
+    def __init__(self, hp, space: Space):
+        self._hp, self._space, self.answered = hp, space, set()
+
+    def __getattr__(self, name):
+        return getattr(self._hp, name)
+
+    def Choice(self, *args, **kwargs):
+        return self._asked("Choice", *args, **kwargs)
+
+    def Int(self, *args, **kwargs):
+        return self._asked("Int", *args, **kwargs)
+
+    def Float(self, *args, **kwargs):
+        return self._asked("Float", *args, **kwargs)
+
+    def Boolean(self, *args, **kwargs):
+        return self._asked("Boolean", *args, **kwargs)
+
+    def conditional_scope(self, parent_name, parent_values):
+        if parent_name in self._space._dropped and not self._hp._exists(parent_name):
+            self._hp.Fixed(parent_name, self._space._names[parent_name].default)  # others are conditional on it
+        return self._hp.conditional_scope(parent_name, parent_values)
+
+    def _asked(self, kind: str, *args, **kwargs):
+        bound = inspect.signature(getattr(keras_tuner.HyperParameters, kind)).bind(None, *args, **kwargs).arguments
+        options = {name: value for name, value in bound.items() if name not in ("self", "name")}
+        return self.one(bound["name"], kind, options)
+
+    def one(self, name: str, kind: str, options: Mapping[str, object]):
+        """Answer one question of the model, of `kind` with its `options`."""
+        space, hp = self._space, self._hp
+        if name in space._dropped:
+            return space._names[name].default if hp._conditions_are_active(hp._conditions) else None
+        if name in space._held:
+            value = hp.Fixed(name, space._held[name])
+            self.answered |= set() if value is None else {name}
+            return value
+        if name in space._entries:
+            method, arguments = space._entries[name].definition(space._names[name], space._valid.get(name))
+            return getattr(hp, method)(name, **arguments)
+        return getattr(hp, kind)(name, **options)
+
+    def extra(self, entry: Entry):
+        """Draw what the model's own space does not have."""
+        method, arguments = entry.definition(None, self._space._valid[entry.name])
+        return getattr(self._hp, method)(entry.name, **arguments)
+
+
+# -- what is in a space ------------------------------------------------------------------------------
+
+
+def sample(space: keras_tuner.HyperParameters, seed: int) -> keras_tuner.HyperParameters:
+    """Return a copy of a space with random values for what is active, as KerasTuner's oracles draw them."""
+    rng, drawn = random.Random(seed), space.copy()
+    drawn.values = {}
+    for one in space.space:
+        if drawn.is_active(one):
+            drawn.values[one.name] = one.random_sample(rng.getrandbits(30))
+    return drawn
+
+
+def _settle(point: keras_tuner.HyperParameters, given: Mapping[str, object]) -> keras_tuner.HyperParameters:
+    """Give a space the given values where they are active, and the defaults of all else that is."""
+    point.values, point.active_scopes, point.inactive_scopes = {}, [], []
+    for one in point.space:
+        if point.is_active(one):
+            value = given.get(one.name, one.default)
+            point.values[one.name] = value if _is_possible(one, value) else one.default
+    return point
+
+
+def _is_possible(one, value: object) -> bool:
+    return one.min_value <= value <= one.max_value if hasattr(one, "min_value") else value in one.values
+
+
+def _parents(space: keras_tuner.HyperParameters, one) -> dict[str, object]:
+    """Return the values of others that make a hyperparameter active, where they can have such values."""
+    wanted, found = {condition.name: condition.values for condition in one.conditions}, {}
+    for other in space.space:
+        for value in wanted.get(other.name, ()):
+            if _is_possible(other, value):
+                found = {other.name: value, **_parents(space, other), **found}
+                break
+    return found
+
+
+def _complete(draw: Callable) -> keras_tuner.HyperParameters:
+    """Return every hyperparameter that a function of `hp` may ask for, found by drawing until nothing new comes."""
+    space = keras_tuner.HyperParameters()
+    draw(space)
+    for seed in range(1000):
+        drawn = sample(space, seed)
+        before = len(drawn.space)
+        draw(drawn)
+        for one in drawn.space[before:]:
+            space._register(one)
+        if len(drawn.space) == before and seed >= PROBES:
+            return space
+    raise InputError("this search space asks for new hyperparameters at every draw; expected a finite number")
+
+
+@functools.lru_cache(maxsize=64)
+def _definitions(search_space: Callable) -> Mapping[str, object]:
+    return {one.name: one for one in reversed(_complete(search_space).space)}  # of equal names the first
+
+
+@functools.lru_cache(maxsize=64)
+def _feeds(search_space: Callable) -> Mapping[str, set[str]]:
+    """Return for every name of a space the hyperparameters that depend on it, by changing one name at a time."""
+    space = _complete(search_space)
+    point, feeds = space.copy(), {one.name: set() for one in space.space}
+    for seed in range(PROBES):
+        drawn = sample(space, seed).values
+        for one in space.space:
+            active = {**drawn, **_parents(space, one)}
+            made = [search_space(_settle(point, active | {one.name: value})) for value in _ends(one)]
+            names = {name for each in made for name in each}
+            feeds[one.name] |= {name for name in names if any(each.get(name) != made[0].get(name) for each in made)}
+    return feeds
+
+
+def _ends(one) -> list[object]:
+    """Return the values of a hyperparameter that its corners have."""
+    if hasattr(one, "min_value"):
+        return list(dict.fromkeys([one.min_value, one.prob_to_value(0.5), one.prob_to_value(1.0 - 1e-12)]))
+    return list(one.values)
+
+
+def _row(one, makes) -> dict[str, object]:
+    kind = type(one).__name__.lower()
+    when = {condition.name: list(condition.values) for condition in one.conditions}
+    row = {"name": one.name, "kind": kind, "default": one.default, "when": when, "makes": makes}
+    if kind in ("int", "float"):
+        return row | {"min": one.min_value, "max": one.max_value, "step": one.step, "sampling": one.sampling}
+    return row | {"values": list(one.values)}
+
+
+def _range_text(row) -> str:
+    if "values" in row:
+        return ", ".join(map(str, row["values"])) + (" (fixed)" if row["kind"] == "fixed" else "")
+    step = f", step {row['step']:g}" if row["step"] and not (row["kind"] == "int" and row["step"] == 1) else ""
+    log = "" if row["sampling"] == "linear" else f", {row['sampling']}"
+    whole = " whole" if row["kind"] == "int" else ""
+    return f"{row['min']:g} to {row['max']:g}{whole}{log}{step}"
+
+
+def _yaml(row, extra: bool, sampling: str) -> str:
+    if row["kind"] == "fixed":
+        return json.dumps(row["values"][0])
+    if "values" in row:
+        options = {"values": row["values"], "default": row["default"]}
+        if not extra and row["default"] == row["values"][0]:
+            return json.dumps(row["values"])
+    else:
+        options = {key: row[key] for key, usual in USUAL.items() if row[key] not in (None, usual)}
+        options |= {"sampling": row["sampling"]} if row["sampling"] != sampling else {}
+        options |= {"default": row["default"]} if row["default"] != row["min"] else {}
+        options |= {"type": row["kind"]} if extra else {}
+    options |= {"when": row["when"]} if extra and row["when"] else {}
+    return "{" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in options.items()) + "}"
+
+
+def _check_limits(source: str, entry: Entry, limit, own) -> None:
+    """Raise `InputError` for a value that is neither one of the model's `own` choices, nor within its limits."""
+    for key, value in entry.extremes() if limit is not None else ():
+        try:
+            if value not in own:
+                limit.check(entry.name, value)
+        except InputError:
+            raise InputError(f"{source}: {key} of {entry.name} is {value!r}, expected {limit}") from None
