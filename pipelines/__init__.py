@@ -6,6 +6,12 @@
 'pt_1'
 """
 
+import os
+
+# TensorFlow 2.21 with oneDNN gets batched products that sum over tens of thousands of rows wrong (1e28 for 100, on several
+# threads): gradients of several members without XLA. Unless the user says otherwise, and before TensorFlow is imported.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
 from pipelines.errors import InputError
 from pipelines.events import Events, EventsWriter
 

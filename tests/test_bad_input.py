@@ -164,9 +164,9 @@ def test_events_that_cannot_be_used(command, message, refused):
 @pytest.mark.parametrize(
     "command, message",
     {
-        "zoo show gan_ea": "did you mean 'gan_ae'?",
+        "zoo show gan_ea": "did you mean 'gan_ae'",
         "zoo train qqqqq --data {good} --out out": "model 'qqqqq' is not known; expected one of",
-        "tune --model gan_ea --out out": "did you mean 'gan_ae'?",
+        "tune --model gan_ea --out out": "did you mean 'gan_ae'",
         f"zoo {TRAIN} --preset lhco2021": "did you mean 'lhco2020'?",
         f"zoo {TRAIN} --set epsilom=1": "did you mean 'epsilon'?",
         f"zoo {TRAIN} --set epsilon=-1": "epsilon=-1 is not possible; expected a number >= 0",

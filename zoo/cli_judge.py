@@ -17,6 +17,8 @@ def scores(run, events, kind):
     import zoo
 
     model = zoo.load(run)
+    if model.takes == "spectrum":
+        raise InputError(f"{run}: {model.zoo_name} reads spectra, not events; use `zoo scan`")
     found = model.score(events, kind, per_member=True)
     bad = int(np.sum(~np.isfinite(found).all(axis=0)))
     if bad:

@@ -16,7 +16,7 @@ from pipelines.outputs import new_directory
 from zoo import run as runs
 
 MOST = 100_000  # events of a class that are drawn, at most
-ERRORS = ("reconstruction", "distance", "mse")  # score kinds that are reconstruction errors
+ERRORS = ("reconstruction", "distance", "mse", "chamfer")  # score kinds that are reconstruction errors
 
 
 def draw(
@@ -35,15 +35,18 @@ def draw(
     without its columns, or if `out` exists.
     """
     run, model = Path(run), runs.load(run)
+    if model.takes == "spectrum" and events is not None:
+        raise InputError(f"{run}: {model.zoo_name} reads spectra, not events; leave out the events, or use `zoo scan`")
     if kind is not None and kind not in model.score_kinds:
         raise InputError(f"score kind {kind!r} is not known; {type(model).__name__} has {', '.join(model.score_kinds)}")
     if events is not None:
-        events.take(np.arange(min(1, len(events)))).read("features", model.resolved_columns)  # has it the columns?
+        next(model.inputs.blocks(events.take(np.arange(min(1, len(events))))))  # has it what the model takes?
     with new_directory(out) as part:
         _draw_training(run, model, part)
         if events is not None:
             classes = _classes(events, seed)
-            drawn = [_draw_errors, _draw_observables]
+            drawn = [_draw_errors]
+            drawn += [_draw_observables] if model.takes == "features" else []
             drawn += [_draw_roc] if "background" in classes and len(classes) > 1 else []
             drawn += [_draw_scan] if _decodes_mass(model) and model.hyperparameter("latent_dim") == 1 else []
             for figure in drawn:
