@@ -53,6 +53,11 @@ def train(name, settings, training, **options):
     return model, {"seconds": round(time.monotonic() - started, 1), "last_epoch": last}
 
 
+def plain(values):
+    """Nested lists for JSON, None for what these events are too few to measure."""
+    return np.where(np.isnan(values), None, values).tolist()
+
+
 def judge(model, judged, name, channel):
     """For every score: of the members' mean score, and of each member (K, signals, 4), the challenge's numbers."""
     found, tables = {}, []
@@ -64,9 +69,9 @@ def judge(model, judged, name, channel):
         values = np.array([table.values for table in members])
         found[kind] = {
             "signals": group.signal.tolist(),
-            "group": group.values.tolist(),
-            "error": group.errors.tolist(),
-            "members": values.tolist(),
+            "group": plain(group.values),
+            "error": plain(group.errors),
+            "members": plain(values),
         }
     return found, tables
 

@@ -8,6 +8,25 @@ import pytest
 import pipelines
 
 
+# What holds for one model of particles by the code that both share; conv_vae takes minutes for it.
+SHARED = (
+    "test_training_is_bit_by_bit_the_same_from_memory_from_disk_and_from_the_file",
+    "test_xla_and_plain_training_agree",
+    "test_same_seed_same_model_and_another_seed_another",
+    "test_reset_starts_over_exactly",
+    "test_training_step_is_traced_once_whatever_the_epochs_and_phases",
+    "test_training_goes_on_from_a_run_as_if_it_had_not_stopped",
+    "test_training_records_every_epoch_of_every_phase",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.name in {f"{test}[conv_vae]" for test in SHARED}:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def train_events():
     """1,500 simulated background events within GAN-AE's mass range, in memory, with made-up labels that mean nothing."""

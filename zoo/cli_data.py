@@ -175,7 +175,7 @@ def conversion(words) -> dict[str, object]:
     >>> found["channel"], found["truncated"], found["features"], found["mass"]
     ('2b', False, ('tau*',), None)
     """
-    own = {p.opts[0][2:]: p for p in convert.params if isinstance(p, click.Option)}
+    own = {p.opts[0][2:]: p for p in convert.params if isinstance(p, click.Option) and p.expose_value}
     own = {name: option for name, option in own.items() if name not in ("workers", "scheduler", "help")}
     line = []
     for word in words:

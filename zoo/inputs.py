@@ -85,7 +85,13 @@ class Inputs:
             raise InputError(
                 f"no array {missing[0]!r} to score; expected a batch, a dict of {' and '.join(self.shapes)}"
             )
-        given = {name: np.asarray(arrays[name], np.float32) for name in self.shapes}
+        try:
+            given = {name: np.asarray(arrays[name], np.float32) for name in self.shapes}
+        except (TypeError, ValueError):
+            what = " and ".join(self.shapes)
+            raise InputError(
+                f"{what} to score are no regular arrays of numbers; of a file give pipelines.open(file)"
+            ) from None
         size = len(next(iter(given.values()))) if all(array.ndim for array in given.values()) else 0
         for name, shape in self.shapes.items():
             if given[name].shape != (size, *shape):

@@ -90,6 +90,10 @@ class SetVAE(AnomalyModel):
         chosen, wanted = hyperparameters["columns"], hyperparameters["high_level_features"]
         if wanted is True and not chosen:
             raise InputError(f"high_level_features=True needs columns, such as {', '.join(HIGH_LEVEL)}")
+        if wanted is False and isinstance(chosen, (list, tuple)) and tuple(chosen) not in ((), HIGH_LEVEL):
+            raise InputError(
+                f"columns={list(chosen)}: taken with high_level_features=True only; set it, or leave them out"
+            )
         super().__init__({**hyperparameters, "columns": chosen if wanted else ()})
         self.particle_scaler = scalers.make(self.hyperparameter("scaling"))
         self.count_scaler = scalers.make("standard")
@@ -235,9 +239,10 @@ class SetVAE(AnomalyModel):
             "kl": self.latent.divergence(mean, log_var, h),
             "radius": tf.reduce_sum(tf.square(mean) * tf.exp(-log_var), -1),
             "reconstructed": tf.where(event.mask[..., None], self.particle_scaler.inverse(particles), 0.0),
-            "latent": mean,
+            "latent": z,
             "latent_log_var": log_var,
         }
+        found |= {} if self.latent.flow is None else {"latent_mean": mean}
         return found | ({} if features is None else {"reconstructed_features": self.scaler.inverse(high_level)})
 
 
