@@ -7,7 +7,6 @@ import pytest
 
 import pipelines
 
-
 # What holds for one model of particles by the code that both share; conv_vae takes minutes for it.
 SHARED = (
     "test_training_is_bit_by_bit_the_same_from_memory_from_disk_and_from_the_file",
