@@ -10,7 +10,7 @@ another seed: as many with a bump as without, all different in shape, length, bi
 - ROC: how well the largest significance of a spectrum tells spectra with a bump from those without. BumpHunter scans
   with the true background as its reference ("generous"), and with a fitted one: a polynomial of the order given in the
   logarithm of the mass, for the logarithm of the density, by Poisson's likelihood (dijet functions are of this kind).
-- false positives: share of background-only spectra with a global p-value below 1, 5 and 10 %.
+- false positives: share of background-only spectra with a global p-value up to 1, 5, 10 and 50 %.
 - speed: spectra per second, on this machine as it is; one scan, and with as many pseudo-experiments as --toys.
 """
 
@@ -166,8 +166,10 @@ def false_positives(model, generator: Generator, options: argparse.Namespace) ->
     for level in (0.01, 0.05, 0.1, 0.5):
         below = found.global_p_value <= level
         shares[str(level)] = float(below.mean())
-        error = np.sqrt(level * (1 - level) / len(below))
-        table.add_row(f"{level:g}", f"{below.mean():.3f} (expected {level:g} +- {error:.3f})")
+        # p-values are whole multiples of 1 / (toys + 1)
+        expected = np.floor(level * (options.toys + 1) + 1e-9) / (options.toys + 1)
+        error = np.sqrt(expected * (1 - expected) / len(below))
+        table.add_row(f"{level:g}", f"{below.mean():.3f} (expected {expected:.4f} +- {error:.3f})")
     Console().print(table)
     return shares
 

@@ -21,13 +21,13 @@ from pipelines import provenance, validation
 from pipelines.outputs import write_json
 from zoo.cli_hunt import plain_table, recipe_of
 from zoo.cli_validate import paper_table, trains
-from zoo.terminal import open_events, quiet_zoo
+from zoo.terminal import Command, open_events, quiet_zoo
 
 PAPER = """GAN-AE in Black Box 1 of the LHC Olympics 2020 (doi 10.1140/epjc/s10052-023-12169-4): S/B 0.08 %, cut at the 99th percentile: local 2.9,
 global 1.2 sigma, mass bias below 200 GeV, signal efficiency above 15 %, S/B gain 20; nothing in Black Box 2."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model")
 @click.option("--background", required=True, multiple=True, help="Events; of labelled ones the background.")
 @click.option("--signal", "signals", required=True, multiple=True, help="Events of one signal; may be repeated.")
@@ -57,9 +57,12 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
     kept = json.loads(out.read_text()) if out.exists() else {"asked": asked, "results": {}}
     if kept["asked"] != asked:
         raise click.ClickException(f"{out} holds results of {kept['asked']}, asked for {asked}; give another --out")
+    ratios = [float(ratio) for ratio in s_over_b.split(",")]
+    for path in signals:
+        validation.check_ratios(qcd, open_events([path], None), ratios, options["mass_range"])
     for path in signals:
         signal = open_events([path], None)
-        for ratio in map(float, s_over_b.split(",")):
+        for ratio in ratios:
             name = f"{path} {ratio:g}" if ratio else "no signal"
             if name in kept["results"]:
                 continue

@@ -11,8 +11,9 @@ their number in a bin has the variance N eps (1 - eps), not N eps. pyBumpHunter'
 numbers around the reference, do not know that, and their global p-values come out too large, the more so the looser
 the cut. Here the scores are shuffled among the events instead: every pseudo-experiment has the observed masses and
 the observed scores, dealt anew. If score and mass of background are independent, which is what the method rests on,
-all shufflings are equally likely, and the global p-value is exact for every spectrum, binning and percentile: it is a
-permutation test. Mean, and Kolmogorov-Smirnov p-value against a uniform distribution, of the global p-values of 300
+all shufflings are equally likely, the data among them, and the global p-value, (k + 1) / (n + 1) if k of n are as
+extreme, is exact for every spectrum, binning and percentile: it is a permutation test (Phipson and Smyth 2010, doi
+10.2202/1544-6115.1585). Mean, and Kolmogorov-Smirnov p-value against a uniform distribution, of the global p-values of 300
 background-only data sets of 20,000 events (`benchmarks/bumphunt.py --coverage 300`):
 
 | percentile         | Poisson       | shuffled   |
@@ -78,12 +79,12 @@ def significance(p_value: float) -> float:
 
 
 def p_text(p_value: float, is_bound: bool, n: int) -> str:
-    """Return a p-value found among n pseudo-experiments as text; a bound is k / n, with k = 1 where none was as extreme.
+    """Return a p-value found among n pseudo-experiments as text; a bound is k / (n + 1), k = 1 where none was as extreme.
 
-    >>> p_text(0.0123, False, 40_000), p_text(2.5e-5, True, 40_000)
+    >>> p_text(0.0123, False, 39_999), p_text(2.5e-5, True, 39_999)
     ('0.0123', '< 1/40,000')
     """
-    return f"< {round(p_value * n):,}/{n:,}" if is_bound else f"{p_value:.3g}"
+    return f"< {round(p_value * (n + 1)):,}/{n + 1:,}" if is_bound else f"{p_value:.3g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +98,10 @@ class Bump:
             exact.
         fisher_p_value, fisher_significance: of Fisher's exact test of that window, inside or outside against selected
             or not: with the statistical errors of reference and normalisation. None for weighted events.
-        global_p_value, global_significance: of this selection alone, over all windows.
-        global_p_value_is_bound: no pseudo-experiment was as extreme: the p-value is below the number given, 1 / n, and
-            the significance above.
+        global_p_value, global_significance: of this selection alone, over all windows: (k + 1) / (n + 1) if k of n
+            pseudo-experiments are as extreme (`pipelines.toys.estimated`).
+        global_p_value_is_bound: no pseudo-experiment was as extreme: the p-value is below the number given,
+            1 / (n + 1), and the significance above.
         interval: edges of the best window, GeV; None if no window has an excess.
         mass_estimate: mean mass of the excess, (sum_selected m - f sum_all m) / (n - f N) over the events of the
             window, f the normalisation, GeV; kept within the interval. The centre of the interval, pyBumpHunter's
@@ -237,8 +239,8 @@ def hunt(
         >>> mass = np.r_[2700 + rng.exponential(500, 20_000), rng.normal(3500, 60, 100)]
         >>> score = np.r_[rng.normal(0, 1, 20_000), rng.normal(3, 1, 100)]
         >>> found = hunt(score, mass, percentiles=[95, 98], mass_range=(2700, 5000), pseudo_experiments=1000)
-        >>> 3400 < found.best.mass_estimate < 3600, found.global_p_value, found.global_p_value_is_bound
-        (True, 0.001, True)
+        >>> 3400 < found.best.mass_estimate < 3600, p_text(found.global_p_value, found.global_p_value_is_bound, 1000)
+        (True, '< 2/1,001')
     """
     masses = dict(mass) if isinstance(mass, Mapping) else {"mass": mass}
     score, masses, weight = _checked_events(score, masses, weight)

@@ -17,6 +17,7 @@ import os
 import queue
 import signal
 import threading
+import time
 import uuid
 import warnings
 from collections import Counter
@@ -24,13 +25,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pipelines.batchfarm import Batch
-from pipelines.errors import InputError, Unfinished
+from pipelines.errors import InputError, Unfinished, WorkersDied
 
 __all__ = ["Batch", "Done", "Farm", "Serial", "cores", "open_workers", "tell"]
 
 AHEAD = 3  # tasks handed out for each worker: one in progress, the others waiting so that no worker does
 MOST_DEATHS = 4  # of workers at one task, as Dask has it
 POLL = 0.5  # seconds after which it is looked whether workers have joined
+LONELY = 60.0  # seconds without any worker after which it is told
+FETCHING = 30.0  # seconds for a result to come from its worker, which may be gone with it
 ALONE = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 
 DIED = "every worker that tried it died, probably for want of memory"
@@ -98,12 +101,15 @@ class Serial:
         function: Callable,
         pick: Callable[[str], tuple[object, Task] | None],
         heard: Callable[[object], object] | None = None,
+        over: Callable[[], bool] = lambda: False,
     ) -> Iterator[Done]:
         """Do what `pick(worker)` gives, (key, arguments of `function`) or None, until it gives nothing more.
 
         Args:
             function: what is done; what it tells by `tell` is handed to `heard`, in this thread.
             pick: asked whenever a worker has nothing to do, and after every result. It gets the name of the worker.
+            over: whether nothing is to be begun any more, for a `Farm`, which has nobody to `pick` for while it has no
+                workers. A task whose worker died is then given up, and never yielded.
 
         Yields every task as it ends; what it raised is in its `error`.
         """
@@ -138,7 +144,7 @@ class Farm:
         """Yield (number, function(*task)) as tasks finish; `tasks` is read only as far ahead as workers need.
 
         What a task raises is raised here. A worker that dies gives its task to another one.
-        Raises `Unfinished` if workers die of the same task again and again.
+        Raises `WorkersDied` if workers die of the same task again and again.
         """
         from distributed import CancelledError, KilledWorker, as_completed
         from distributed.comm import CommClosedError
@@ -160,7 +166,7 @@ class Farm:
                     result = future.result()
                 except KilledWorker:
                     self._settle()
-                    raise Unfinished(f"task {number}: {DIED}; use fewer workers, or smaller blocks") from None
+                    raise WorkersDied(f"task {number}: {DIED}; use fewer workers, or smaller blocks") from None
                 except (CancelledError, CommClosedError):
                     raise Unfinished(LOST) from None
                 future.release()
@@ -180,26 +186,32 @@ class Farm:
         function: Callable,
         pick: Callable[[str], tuple[object, Task] | None],
         heard: Callable[[object], object] | None = None,
+        over: Callable[[], bool] = lambda: False,
     ) -> Iterator[Done]:
         """As of `Serial`, by all workers, also those that join later; the names of workers are their addresses.
 
-        A task goes to the worker that `pick` was asked for; if that one dies, to another. Its `error` is `Unfinished` if
-        `MOST_DEATHS` workers die of it. Raises `Unfinished` if the scheduler is lost.
+        A task goes to the worker that `pick` was asked for; if that one dies, to another. Its `error` is `WorkersDied` if
+        `MOST_DEATHS` workers die of it. After a minute without workers `heard` gets {"told": a sentence that says so}.
+        Raises `Unfinished` if the scheduler is lost.
         """
         topic, inbox = f"told-{uuid.uuid4().hex}", queue.SimpleQueue()
         under_way: dict = {}  # future: key, arguments, worker
         again: list[tuple[object, Task]] = []
         deaths: Counter = Counter()
+        lonely = _Lonely(heard)
         self._client.subscribe_topic(topic, lambda event: inbox.put(event[-1]))
         try:
             while True:
                 workers = self._workers()
+                lonely.look(workers)
                 for key, arguments, worker in _orphans(under_way, workers):
                     deaths[key] += 1
                     if deaths[key] >= MOST_DEATHS:
-                        yield Done(key, error=Unfinished(f"task {key}: {DIED}"), worker=worker)
+                        yield Done(key, error=WorkersDied(f"task {key}: {DIED}"), worker=worker)
                     else:
                         again.append((key, arguments))
+                if over():
+                    again.clear()
                 busy = {worker for _, _, worker in under_way.values()}
                 for worker in (idle := [worker for worker in workers if worker not in busy]):
                     task = again.pop(0) if again else pick(worker)
@@ -210,7 +222,7 @@ class Farm:
                     future = self._client.submit(_speaking, topic, function, *task[1], **options)
                     under_way[future] = *task, worker
                     future.add_done_callback(inbox.put)
-                if idle and not under_way:
+                if not under_way and (idle or over()):
                     return
                 yield from self._arrived(inbox, under_way, heard)
         finally:
@@ -227,7 +239,7 @@ class Farm:
 
     def _arrived(self, inbox: queue.SimpleQueue, under_way: dict, heard: Callable | None) -> Iterator[Done]:
         """Wait a moment for results and messages; yield the results."""
-        from distributed import CancelledError, Future, KilledWorker
+        from distributed import CancelledError, Future
         from distributed.comm import CommClosedError
 
         with contextlib.suppress(queue.Empty):
@@ -237,23 +249,49 @@ class Farm:
                     if heard is not None:
                         heard(thing)
                 elif thing in under_way:  # not given up
-                    key, _, worker = under_way.pop(thing)
+                    key, _, worker = under_way[thing]
                     try:
-                        done = Done(key, thing.result(), worker=worker)
-                    except KilledWorker:
-                        done = Done(key, error=Unfinished(f"task {key}: {DIED}"), worker=worker)
+                        done = Done(key, thing.result(timeout=FETCHING), worker=worker)
                     except (CancelledError, CommClosedError):
                         raise Unfinished(LOST) from None
                     except Exception as error:
-                        done = Done(key, error=error, worker=worker)
-                    thing.release()
-                    yield done
+                        done = _failed(thing, key, error, worker)
+                    if done is None:  # lost with its worker, whose death is then seen, or on its way: look again
+                        thing.add_done_callback(inbox.put)
+                    else:
+                        del under_way[thing]
+                        thing.release()
+                        yield done
                 thing = inbox.get_nowait()
 
     def _settle(self) -> None:
         """Wait for workers that are being restarted: closing them just then makes Dask print a stack trace."""
         with contextlib.suppress(TimeoutError, asyncio.TimeoutError):  # of which Python 3.10 makes two
             self._client.wait_for_workers(self._started, timeout=10)
+
+
+class _Lonely:
+    """Tells when there have been no workers for a while, once until the next one joins."""
+
+    def __init__(self, heard: Callable[[object], object] | None):
+        self.heard, self.since = heard, time.monotonic()
+
+    def look(self, workers: list[str]) -> None:
+        if workers:
+            self.since = time.monotonic()
+        elif self.heard is not None and time.monotonic() - self.since >= LONELY:
+            self.since = float("inf")
+            self.heard({"told": f"there have been no workers for {LONELY:.0f} s; work goes on as soon as one joins"})
+
+
+def _failed(future, key: object, error: Exception, worker: str) -> Done | None:
+    """Return a task that has failed, or None where it is only its result that did not come in time."""
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return Done(key, error=WorkersDied(f"task {key}: {DIED}"), worker=worker)
+    late = isinstance(error, (TimeoutError, asyncio.TimeoutError))  # of which Python 3.10 makes two
+    return None if late and future.status != "error" else Done(key, error=error, worker=worker)
 
 
 def _orphans(under_way: dict, workers: list[str]) -> list[tuple[object, Task, str]]:

@@ -14,3 +14,7 @@ class Unfinished(InputError):
 
     What is finished is kept, and the same command may succeed later.
     """
+
+
+class WorkersDied(Unfinished):
+    """Every worker that tried a task died of it: something about the task, such as its memory, may be why."""

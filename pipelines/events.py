@@ -110,6 +110,10 @@ class Events:
 
     # -- what they are ---------------------------------------------------------------------------
 
+    def __getstate__(self) -> dict[str, object]:
+        # for another process, which may be at work in another folder
+        return self.__dict__ | ({"path": self.path.absolute()} if self.path else {})
+
     def __len__(self) -> int:
         return self._size if self._rows is None else len(self._rows)
 

@@ -23,6 +23,7 @@ from pipelines.errors import InputError
 from pipelines.layout import open_hdf5
 from pipelines.outputs import new_disk
 
+MOST = 1e15  # events in a bin: all whole numbers below are exact in float64
 LEAST_BINS = 10  # a background needs bins to the left and to the right of a bump
 ROOT_MAGIC = b"root"
 
@@ -80,7 +81,7 @@ class Histograms:
 
         Raises `InputError` for shapes that do not fit; counts that are negative, not finite, or not whole numbers
         (weighted events, whose fluctuations are not Poisson's); edges that do not rise; histograms of fewer than 10
-        bins, and such without any event.
+        bins, such without any event, and such that begin with two or more empty bins (a threshold is no bump).
 
         >>> found = Histograms.from_arrays(np.arange(12)[::-1], np.linspace(100, 220, 13))
         >>> len(found), float(found.centres[0, 0]), found.names
@@ -126,9 +127,12 @@ class Histograms:
 
 def _numbers(values, source: str, what: str) -> np.ndarray:
     try:
-        return np.asarray(values, np.float64)
+        array = np.asarray(values)
     except (TypeError, ValueError):
-        raise InputError(f"{source}: {what} are not numbers of a regular array; pad shorter histograms") from None
+        array = None
+    if array is None or array.dtype.kind not in "biuf":  # complex numbers would lose a half, text become numbers
+        raise InputError(f"{source}: {what} are not real numbers of a regular array; pad shorter histograms")
+    return array.astype(np.float64)
 
 
 def _padded(counts, edges, bins):
@@ -156,7 +160,10 @@ def _check(counts, edges, bins, names, source: str) -> None:
             "has a negative count": (own & (counts < 0)).any(1),
             "has counts that are not whole numbers: weighted events fluctuate otherwise than Poisson; give numbers "
             "of events": (own & np.isfinite(counts) & (counts != np.rint(counts))).any(1),
+            f"has a count of {MOST:.0e} or more": (own & (counts >= MOST)).any(1),
             "is empty: no event in any bin": ~(own & (counts != 0)).any(1),
+            "begins with empty bins, which look like a discovery at the first that are not; let the histogram begin "
+            "where events do": (own & (counts != 0)).argmax(1) >= 2,
         }
     for what, which in wrong.items():
         if which.any():
@@ -179,7 +186,7 @@ def from_hist(histograms: object | Iterable[object], names: Sequence[str] | None
 
     >>> import boost_histogram
     >>> one = boost_histogram.Histogram(boost_histogram.axis.Regular(20, 100, 200))
-    >>> _ = one.fill([110.0, 111.0, 150.0])
+    >>> _ = one.fill([101.0, 111.0, 150.0])
     >>> int(from_hist(one).counts.sum())
     3
     """
@@ -224,28 +231,54 @@ def read(path: str | os.PathLike) -> Histograms:
     Raises `InputError` for a file that is neither, that has none, or one that is no spectrum of unweighted events.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file would raise for a name that is too long
         raise InputError(f"{path}: no such file, expected histograms in HDF5 or ROOT")
-    with open(path, "rb") as file:
-        is_root = file.read(4) == ROOT_MAGIC
+    try:
+        with open(path, "rb") as file:
+            is_root = file.read(4) == ROOT_MAGIC
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     return _read_root(path) if is_root else _read_hdf5(path)
 
 
 def _read_hdf5(path: Path) -> Histograms:
-    import h5py
-
     with open_hdf5(path) as file:
-        missing = [name for name in ("counts", "edges") if not isinstance(file.get(name), h5py.Dataset)]
+        there = [name for name in ("counts", "edges", "bins", "names") if name in file]
+        missing = [name for name in ("counts", "edges") if name not in there]
         if missing:
-            there = ", ".join(sorted(file)) or "nothing"
+            others = ", ".join(sorted(map(str, file))) or "nothing"
             raise InputError(
-                f"{path}: no histograms: no dataset {missing[0]!r}, found {there}; expected counts and edges"
+                f"{path}: no histograms: no dataset {missing[0]!r}, found {others}; expected counts and edges"
             )
-        found = {name: file[name][()] for name in ("counts", "edges", "bins") if name in file}
-        if "names" in file:
-            found["names"] = [n.decode() if isinstance(n, bytes) else str(n) for n in np.ravel(file["names"][()])]
+        found = {name: _dataset(path, file, name) for name in there}
+    if "names" in found:
+        found["names"] = _text(path, found["names"])
     counts, edges = found.pop("counts"), found.pop("edges")
     return Histograms.from_arrays(counts, edges, source=str(path), **found)
+
+
+def _dataset(path: Path, file, name: str):
+    import h5py
+
+    try:
+        dataset = file[name]
+        if isinstance(dataset, h5py.Dataset):
+            return dataset[()]
+    except Exception as error:  # of damaged chunks and links h5py raises many kinds
+        raise InputError(f"{path}: {name!r} cannot be read ({_reason(error)}); is the file whole?") from None
+    raise InputError(f"{path}: {name!r} is a {type(dataset).__name__.lower()}, expected a dataset")
+
+
+def _text(path: Path, names) -> list[str]:
+    try:
+        return [name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(names)]
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: 'names' are not UTF-8 text; write them as such") from None
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0][:100]}" if lines and lines[0] else type(error).__name__
 
 
 def _read_root(path: Path) -> Histograms:
@@ -261,8 +294,8 @@ def _read_root(path: Path) -> Histograms:
                     name, _, cycle = key.rpartition(";")
                     newest[name] = max(newest.get(name, 0), int(cycle))
             parts = [(name, file[f"{name};{cycle}"]) for name, cycle in newest.items()]
-    except (OSError, ValueError, KeyError, uproot.DeserializationError) as error:
-        raise InputError(f"{path}: cannot be read as ROOT ({type(error).__name__}); is it whole?") from None
+    except Exception as error:  # of damaged files uproot and what it decompresses with raise many kinds
+        raise InputError(f"{path}: cannot be read as ROOT ({_reason(error)}); is it whole?") from None
     if not parts:
         kinds = ", ".join(sorted(set(classes.values()))) or "nothing"
         raise InputError(f"{path}: no histograms: expected TH1 objects, found {kinds}")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.spatial.distance import jensenshannon
-from sklearn.metrics import roc_auc_score
 
 from pipelines.errors import InputError
 from pipelines.events import Events
@@ -25,6 +24,8 @@ def auc(background: np.ndarray, signal: np.ndarray) -> float:
     >>> auc(np.array([0.0, 1.0]), np.array([2.0, 3.0]))
     1.0
     """
+    from sklearn.metrics import roc_auc_score
+
     _check_scores(background, signal)
     truth = np.r_[np.zeros(len(background)), np.ones(len(signal))]
     return float(roc_auc_score(truth, np.r_[background, signal]))
@@ -105,6 +106,17 @@ def js_floor(mass: np.ndarray, selected: int, edges: np.ndarray, seed: int = 0, 
     drawn = np.random.default_rng(seed).multivariate_hypergeometric(content, selected, draws)
     found = [_distance(content[:-1], q, edges) for q in drawn[:, :-1]]
     return float(np.mean(found)), float(np.std(found))
+
+
+def above_floor(distance: float, floor: float, floor_std: float) -> float | None:
+    """How many standard deviations a distance is above its floor, (distance - floor) / floor_std (see `js_floor`).
+
+    None if random selections are all alike, floor_std = 0: then there is nothing to measure it by.
+
+    >>> above_floor(0.2, 0.1, 0.05), above_floor(0.2, 0.1, 0.0)
+    (2.0, None)
+    """
+    return float((distance - floor) / floor_std) if floor_std > 0 else None
 
 
 def sculpting(

@@ -107,7 +107,10 @@ class Search:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def summary(self) -> dict[str, object]:
-        """Return the result in short: the best bump, the p-value with all trials, and each selection's numbers."""
+        """Return the result in short: the best bump, the p-value with all trials, and each selection's numbers.
+
+        `truth_used` says whether labels chose the model's hyperparameters (see `truth_in_tuning`).
+        """
         names = ("spectrum", "percentile", "tail", "threshold", "selected_events", "local_p_value", "local_significance",
                  "fisher_p_value", "fisher_significance", "global_p_value", "global_p_value_is_bound",
                  "global_significance", "interval", "mass_estimate", "signal_estimate")  # fmt: skip
@@ -115,9 +118,11 @@ class Search:
         best = each[self.hunt.bumps.index(self.hunt.best)]
         overall = ("global_p_value", "global_p_value_is_bound", "global_significance", "trials_factor")
         more = ("pseudo_experiments", "events")
+        truth_used = truth_in_tuning(self.configuration) is not None
         return {
             **{name: best[name] for name in names if name not in overall},
             **{name: getattr(self.hunt, name) for name in (*overall, *more)},
+            "truth_used": truth_used,
             "selections": each,
         }
 
@@ -428,6 +433,22 @@ def _write_spectra(search: Search, path: Path) -> None:
 
 
 # -- in words ---------------------------------------------------------------------------------------
+
+
+def truth_in_tuning(configuration: Mapping[str, object]) -> str | None:
+    """Return what to say where labels chose the hyperparameters of the run that a search used; None if they did not.
+
+    `configuration["run"]["tuning"]` is what `tune` wrote into the run's config.json.
+
+    >>> truth_in_tuning({"run": {"tuning": {"truth_used": True, "objective": "auc:two-prong"}}})
+    "TRUTH USED: labels chose this model's hyperparameters (tune --objective auc:two-prong)"
+    """
+    tuning = (configuration.get("run") or {}).get("tuning") or {}
+    if not tuning.get("truth_used"):
+        return None
+    given = [tuning.get(name) for name in ("objective", "search")]  # of `best` the first is the number it reached
+    objective = next((f" (tune --objective {text})" for text in given if isinstance(text, str)), "")
+    return f"TRUTH USED: labels chose this model's hyperparameters{objective}"
 
 
 def z_text(z: float, bound: bool = False) -> str:

@@ -24,7 +24,8 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import numbers
+from collections.abc import Callable, Mapping
 
 import numba
 import numpy as np
@@ -78,6 +79,14 @@ FAMILIES: Mapping[str, Shape] = {
 }
 BINNINGS = ("uniform", "growing")
 SIGNAL_SHAPES = ("gaussian", "low_tail")
+RANGES = {  # least and most; beyond, Poisson numbers are no longer exact and densities are 0 to a computer
+    "bins": (LEAST_BINS, math.inf),
+    "yields": (0, 1e12),
+    "decades": (0, 30),
+    "widths": (0.3, math.inf),
+    "signal_widths": (0, math.inf),
+    "strengths": (0, math.inf),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +97,8 @@ class Spectra:
         histograms: N spectra of up to B bins.
         background: (N, B) events expected without signal, 0 beyond a spectrum's own bins.
         resolution: (N, B) standard deviation of a narrow resonance in the middle of every bin, in the unit of the edges.
-        signal: (N,) signal events expected, 0 without signal. place, width: (N,) its mean and standard deviation.
+        signal: (N,) signal events expected within the range, 0 without signal. place, width: (N,) its mean and standard
+            deviation.
         family: (N,) places of the background's family in the generator's `families`.
     """
 
@@ -153,20 +163,21 @@ class Generator:
     def __post_init__(self):
         for name, known in (("families", FAMILIES), ("binnings", BINNINGS), ("signal_shapes", SIGNAL_SHAPES)):
             chosen = getattr(self, name)
-            unknown = [one for one in chosen if one not in known]
-            if unknown or not chosen:
+            if not isinstance(chosen, (list, tuple)) or not chosen or any(one not in tuple(known) for one in chosen):
                 raise InputError(f"{name}={chosen!r} is not possible; expected some of {', '.join(known)}")
-        lowest = {"bins": LEAST_BINS, "yields": 0, "decades": 0, "widths": 0.3, "signal_widths": 0, "strengths": 0}
-        for name, least in lowest.items():
-            low, high = pair = getattr(self, name)
-            open_end = name in ("yields", "signal_widths")
-            if not (least <= low <= high < math.inf) or (open_end and low == 0):
+        for name, (least, most) in RANGES.items():
+            pair = getattr(self, name)
+            if not _is_range(pair, least, most, whole=name == "bins", above=name in ("yields", "signal_widths")):
+                kind = "whole numbers" if name == "bins" else "numbers"
+                upper = "" if most == math.inf else f" and <= {most:g}"
                 raise InputError(
-                    f"{name}={tuple(pair)!r} is not possible; expected two numbers >= {least}, low and high"
+                    f"{name}={pair!r} is not possible; expected two {kind} >= {least}{upper}, low and high"
                 )
         for name in ("turn_on", "signal_share"):
-            if not 0 <= getattr(self, name) <= 1:
+            if not _is_range((getattr(self, name),) * 2, 0, 1):
                 raise InputError(f"{name}={getattr(self, name)!r} is not possible; expected a share, 0 to 1")
+        if not _is_range((self.seed,) * 2, 0, math.inf, whole=True):
+            raise InputError(f"seed={self.seed!r} is not possible; expected a whole number >= 0")
 
     def draw(self, n: int, number: int = 0) -> Spectra:
         """Return n spectra; the same `number` gives the same."""
@@ -256,8 +267,19 @@ class Generator:
         cumulated = (1 - tail) * _cumulated(edges, place, width) + tail * _cumulated(edges, place - width, 2 * width)
         shape = np.where(background > 0, np.diff(cumulated, axis=1), 0.0)
         events = _yield_of(rng.uniform(*self.strengths, n), shape, background)
-        events = np.where(has, events, 0.0)
-        return events[:, None] * shape, events, place, width
+        expected = np.where(has, events, 0.0)[:, None] * shape
+        return expected, expected.sum(1), place, width
+
+
+def _is_range(pair, least: float, most: float, whole: bool = False, above: bool = False) -> bool:
+    """Whether it is two numbers, low and high, from `least` on, or only `above` it, to `most`."""
+    kind = numbers.Integral if whole else numbers.Real
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        return False
+    if any(not isinstance(one, kind) or isinstance(one, bool) for one in pair):
+        return False
+    low, high = pair
+    return least <= low <= high <= most and high < math.inf and not (above and low == least)
 
 
 def _cumulated(edges, place, width) -> np.ndarray:
@@ -382,11 +404,3 @@ def _significance(n, b, g):
             if n[j] > 0:
                 q += n[j] * math.log1p(ratio)
     return math.copysign(math.sqrt(max(0.0, 2.0 * q)), s)
-
-
-def batches(generator: Generator, n: int, first: int = 0) -> Iterator[Spectra]:
-    """Yield draws `first`, `first + 1`, ... of n spectra each, without end."""
-    number = first
-    while True:
-        yield generator.draw(n, number)
-        number += 1

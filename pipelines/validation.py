@@ -40,7 +40,7 @@ def sculpting_curve(
     """Return how much cuts on the score shape the mass spectrum, percentile by percentile, beside statistics' share.
 
     As `pipelines.metrics.sculpting`, whose `distance`, `floor`, `floor_std` and `events` these are, and `pull`, by how
-    many standard deviations of the floor the distance is above it. Percentiles that fewer than 10 events pass are left
+    many standard deviations of the floor the distance is above it (`pipelines.metrics.above_floor`). Percentiles that fewer than 10 events pass are left
     out. Give background alone: signal shapes the spectrum too, as it should.
 
     >>> rng = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def sculpting_curve(
         raise InputError(f"fewer than {LEAST} of {len(score)} events pass percentile {min(percentiles):g} of the score")
     found = metrics.sculpting(score, mass, kept, bins, seed)
     return {
-        name: one | {"pull": (one["distance"] - one["floor"]) / one["floor_std"] if one["floor_std"] else 0.0}
+        name: one | {"pull": metrics.above_floor(one["distance"], one["floor"], one["floor_std"])}
         for name, one in found.items()
     }
 
@@ -150,7 +150,8 @@ def spectrum_injection(
         `found`, the share whose interval holds `at`.
 
     Raises:
-        InputError: for a width or yields that cannot be, and as `hunt`.
+        InputError: before anything is thrown, for a width or yields that cannot be, and for a yield that fills the
+            selection, so that no background is left in it; and as `hunt`.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -166,6 +167,7 @@ def spectrum_injection(
             f"yields >= 0 and at least one of each"
         )
     score, mass = np.asarray(score, np.float64), np.asarray(mass, np.float64)
+    _check_room(mass, yields, options.get("percentiles", (99.0,)), options.get("mass_range"))
     rows = []
     for events in yields:
         found = []
@@ -176,6 +178,20 @@ def spectrum_injection(
             found.append(hunt(scores, masses, pseudo_experiments=toys, seed=rng, **options))
         rows.append({"events": int(events), **_of_many(found, at)})
     return rows
+
+
+def _check_room(mass: np.ndarray, yields: Sequence[int], percentiles: Sequence[float], mass_range) -> None:
+    """Raise `InputError` if a yield, all of it within the range, is as many events as a cut selects, or more."""
+    if isinstance(mass_range, Mapping):
+        mass_range = mass_range.get("mass")
+    low, high = mass_range or (-np.inf, np.inf)
+    there, most, tightest = np.count_nonzero((mass >= low) & (mass <= high)), max(yields), max(percentiles)
+    selected = int((1 - tightest / 100) * (there + most))
+    if 0 < tightest < 100 and there and most >= selected:
+        raise InputError(
+            f"yield {most}: percentile {tightest:g} selects {selected} of {there} events and these, so no background is "
+            f"left beside the signal; expected fewer than {int(there * (100 - tightest) / tightest)} events, or a lower percentile"
+        )
 
 
 def _of_many(found: Sequence[Hunt], at: float) -> dict[str, object]:
@@ -209,6 +225,29 @@ def contaminated(background: Events, signal: Events, s_over_b: float, seed: int 
         return background
     chosen = signal.take(np.random.default_rng([seed, 4]).permutation(len(signal))[:wanted])
     return mix(background, chosen, wanted / len(background) * (1 - 1e-9))  # a hair less: int() rounds down in `mix`
+
+
+def check_ratios(
+    background: Events, signal: Events, ratios: Sequence[float], mass_range: tuple[float, float] | None = None
+) -> None:
+    """Raise `InputError` if one of several S/B cannot be had, so that none is found so after hours of training.
+
+    As `contaminated` of events within the mass range, GeV, if there is one.
+
+    >>> import pipelines
+    >>> test = pipelines.open("lhco_sim_test")
+    >>> check_ratios(test.select(label=0), test.select(label=1), [0, 0.01])
+    """
+    if not len(ratios):
+        raise InputError("no S/B, expected one at least, such as 0.0025")
+    background, signal = _within(mass_range, background, signal)
+    background, signal = background.select(label=0) if background.has_labels else background, _signal(signal)
+    for ratio in ratios:
+        _wanted(background, signal, ratio)
+
+
+def _within(ends: tuple[float, float] | None, *parts: Events) -> tuple[Events, ...]:
+    return parts if ends is None else tuple(part.select(mass_range=tuple(ends)) for part in parts)
 
 
 def _signal(events: Events) -> Events:
@@ -255,8 +294,7 @@ def injected(
     """
     if isinstance(ends := options.get("mass_range"), Mapping):
         ends = ends.get("mass")
-    if ends is not None:
-        background, signal = (part.select(mass_range=tuple(ends)) for part in (background, signal))
+    background, signal = _within(ends, background, signal)
     return search(model, contaminated(background, signal, s_over_b, seed), seed=seed, **options)
 
 
@@ -301,9 +339,13 @@ def contamination(
     Returns:
         For every ratio: `s_over_b`, `auc` and `improvement` (best S/sqrt(B)) by the test events' label, and
         `sculpting` of their background. A score without direction has an AUC below a half where it points the other way.
+
+    Raises:
+        InputError: before the first training, for an S/B that cannot be had, and a test that cannot judge.
     """
     if not test.has_labels or not (test.label == 0).any() or not (test.label > 0).any():
         raise InputError(f"{test.name}: labelled background and signal are needed to judge by")
+    check_ratios(background, signal, ratios)
     truth, rows = test.label, []
     for i, ratio in enumerate(ratios):
         model = train(i, contaminated(background, signal, ratio, seed).without_labels())

@@ -12,7 +12,7 @@ from scipy import stats
 from pipelines import InputError
 from pipelines.bumphunt import hunt
 from pipelines.spectra import by_pybumphunter, scan
-from pipelines.toys import comparable, count_together, shuffled
+from pipelines.toys import comparable, count_together, estimated, shuffled
 
 RANGE = (2700, 5000)
 
@@ -481,11 +481,24 @@ def test_selection_that_follows_the_spectrum_exactly_has_no_bump():
 def test_p_value_beyond_all_pseudo_experiments_is_a_bound():
     score, mass = with_signal(signal=400)
     found = hunt(score, mass, percentiles=[98], mass_range=RANGE, pseudo_experiments=500)
-    assert found.global_p_value == 1 / 500 and found.global_p_value_is_bound
-    assert found.global_significance == pytest.approx(stats.norm.isf(1 / 500))
+    assert found.global_p_value == 1 / 501 and found.global_p_value_is_bound
+    assert found.global_significance == pytest.approx(stats.norm.isf(1 / 501))
     assert found.bumps[0].global_p_value_is_bound and found.trials_factor is None
     several = hunt(score, mass, percentiles=[97, 98], tails="both", mass_range=RANGE, pseudo_experiments=500)
-    assert several.global_p_value_is_bound and 1 / 500 <= several.global_p_value <= 4 / 500
+    assert several.global_p_value_is_bound and 1 / 501 <= several.global_p_value <= 5 / 501
+
+
+def test_p_value_counts_the_data_as_one_dealing_and_is_never_too_small():
+    """Phipson and Smyth 2010: p <= a at most in a share a of data sets; k / n <= 1 / n in a share 2 / (n + 1)."""
+    rng = np.random.default_rng(0)
+    observed, thrown = rng.random((4000, 2)), rng.random((4000, 2, 9))
+    counts = np.sum(thrown[:, 0] <= observed[:, :1], axis=1)
+    together = [count_together(toys, one) for one, toys in zip(observed, thrown)]
+    alone, both = (np.array([estimated(count, 9)[0] for count in each]) for each in (counts, together))
+    assert np.mean(counts / 9 <= 1 / 9) == pytest.approx(0.2, abs=0.025)  # four standard deviations
+    assert np.mean(alone <= 1 / 9) == pytest.approx(0.1, abs=0.019)
+    assert np.mean(both <= 0.1) < 0.119 and np.mean(both <= 0.2) == pytest.approx(1 - 0.9**2, abs=0.025)
+    assert [estimated(k, 9) for k in (0, 1, 9)] == [(0.1, True), (0.2, False), (1.0, False)]
 
 
 def test_json_holds_every_number():

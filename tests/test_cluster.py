@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import InputError
+from pipelines import InputError, cluster
 from pipelines.batchfarm import KNOWN
 from pipelines.cluster import AHEAD, Batch, Farm, cores, open_workers, tell
 
@@ -45,6 +45,10 @@ def refuse(number):
 
 def fail(number):
     raise ZeroDivisionError("a bug")
+
+
+def wait_too_long():
+    raise TimeoutError("no answer")
 
 
 def talk(number, more=0):
@@ -200,6 +204,58 @@ def test_worker_that_joins_late_is_given_work():
                 if number == 1:
                     cluster.scale(2)
     assert len(seen) == 2 and len(left) < 99
+
+
+def test_without_workers_the_work_ends_when_its_time_is_over_and_somebody_is_told(monkeypatch):
+    import distributed
+
+    monkeypatch.setattr(cluster, "LONELY", 0.2)
+    options = {"dashboard_address": ":0", "memory_limit": 0, "processes": False, "protocol": "tcp://"}
+    heard = []
+    with (
+        distributed.LocalCluster(n_workers=0, **options) as empty,
+        open_workers(scheduler=empty.scheduler_address) as pool,
+    ):
+        assert not list(pool.conduct(square, lambda worker: (1, (1,)), heard.append, lambda: bool(heard)))
+    assert [list(message) for message in heard] == [["told"]] and "no workers" in heard[0]["told"]
+
+
+def test_task_whose_worker_dies_is_given_up_when_the_time_is_over(farm, tmp_path):
+    flag, numbers = tmp_path / "killed", [3]
+
+    def pick(worker):
+        return (number := numbers.pop(), (number, str(flag))) if numbers else None
+
+    assert list(farm.conduct(die_once, pick, over=flag.exists)) == [] and flag.exists() and not numbers
+
+
+def test_result_that_is_lost_with_its_worker_is_made_again(farm, monkeypatch):
+    import distributed
+
+    fetch, numbers = distributed.Future.result, [5]
+
+    def pick(worker):
+        monkeypatch.setattr(distributed.Future, "result", lose_first) if numbers else None
+        return (number := numbers.pop(), (number,)) if numbers else None
+
+    def lose_first(future, timeout=None):
+        monkeypatch.setattr(distributed.Future, "result", fetch)
+        ((where,),) = farm._client.who_has([future]).values()
+        lost.append(farm._client.run(os.getpid, workers=[where])[where])
+        os.kill(lost[0], signal.SIGKILL)
+        return fetch(future, timeout=timeout)
+
+    lost = []
+    monkeypatch.setattr(cluster, "FETCHING", 1.0)
+    (done,) = farm.conduct(square, pick)
+    value, pid = done.result()
+    assert value == 25 and lost and pid not in lost
+
+
+def test_task_that_waited_too_long_for_something_has_failed(farm):
+    numbers = [1]
+    (done,) = farm.conduct(wait_too_long, lambda worker: (numbers.pop(), ()) if numbers else None)
+    assert isinstance(done.error, TimeoutError) and str(done.error) == "no answer"
 
 
 def test_no_tasks_are_no_results(farm):

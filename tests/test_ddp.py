@@ -31,19 +31,32 @@ QUIET = {"verbose": 0, "jit_compile": False}
 
 
 @pytest.fixture(scope="module")
-def model():
-    made = zoo.get("ddp", **TINY)
-    made.fit(validation=made.generator, **QUIET)
-    return made
+def training(tmp_path_factory):
+    """A run directory, and what the command that made it said."""
+    out = tmp_path_factory.mktemp("ddp") / "run"
+    words = ["train", "ddp", "--out", str(out), "--epochs", "2", "--seed", "3", "--no-xla", "--json", *WORDS]
+    done = CliRunner().invoke(zoo.cli.main, words)
+    assert done.exit_code == 0, done.output
+    return out, json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
-def trained(model, tmp_path_factory):
-    """A run directory of the model."""
-    out = tmp_path_factory.mktemp("ddp") / "run"
-    with pipelines.outputs.new_directory(out) as folder:
-        run.write(model, folder, run.configuration(model, model.generator), run.history_rows(model.histories))
-    return out
+def trained(training):
+    return training[0]
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    """The model of that run, whose programs all tests share: to build them takes nearly all the time."""
+    return zoo.load(trained)
+
+
+def eager(**options):
+    """An untrained small model that builds no programs."""
+    made = zoo.get("ddp", **{"channels": 4, "dilations": (1,), "half_widths": (7, 28), "seed": 1, **options})
+    made.adapt()
+    made._plain = made._predict = made.infer
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +167,16 @@ def test_spectra_with_a_turn_on_rise_first():
     [
         ({"families": ("dijet9",)}, "families=.*expected some of dijet3"),
         ({"families": ()}, "families=.*expected some of"),
-        ({"bins": (5, 50)}, "bins=.*two numbers >= 10"),
+        ({"bins": (5, 50)}, "bins=.*two whole numbers >= 10"),
         ({"bins": (60, 50)}, "bins=.*low and high"),
+        ({"bins": 60}, "bins=.60,.*two whole numbers >= 10, low and high"),
+        ({"bins": (30.5, 60)}, "bins="),
+        ({"decades": 3}, "decades=.3,.*two numbers >= 0 and <= 30, low and high"),
+        ({"decades": (1, 400)}, "decades="),
+        ({"yields": (100, 1e300)}, "yields=.*<= 1e.12"),
+        ({"widths": (1, 2, 3)}, r"widths=\(1, 2, 3\).*two numbers"),
+        ({"families": 5}, "families=5.*expected"),
+        ({"seed": -1}, "seed=-1.*whole number >= 0"),
         ({"yields": (0, 10)}, "yields="),
         ({"widths": (0.1, 2)}, "widths=.*>= 0.3"),
         ({"strengths": (1, float("inf"))}, "strengths="),
@@ -175,17 +196,45 @@ def test_hyperparameters_out_of_range_are_named(options, reason):
 # The network
 
 
-def test_training_makes_the_loss_fall_and_watches_other_spectra(model):
-    history = model.histories["training"].history
-    assert history["loss"][-1] < 0.8 * history["loss"][0]
-    assert {"val_loss", "val_error", "val_peak_bias"} <= set(history) and np.isfinite(list(history.values())).all()
-    assert model.spectra_seen == 2 * 10 * 32
+def test_training_needs_no_data_makes_the_loss_fall_and_watches_other_spectra(training):
+    out, said = training
+    with open(out / "history.csv") as file:
+        history = list(csv.DictReader(file))
+    assert float(history[-1]["loss"]) < 0.8 * float(history[0]["loss"])
+    assert {"val_loss", "val_error", "val_peak_bias"} <= set(history[0])
+    assert said["spectra"] == 2 * 10 * 32 and np.isfinite(said["last_epoch"]["val_loss"])
+    config = run.read_config(out)
+    assert config["takes"] == "spectrum" and config["data"]["generator"]["bins"] == [30, 60]
 
 
 def test_a_bump_is_found_where_it_is_and_grows_with_its_events(model):
     none, some, many = (model.significance(falling(at=20, events=n))[0] for n in (0, 150, 600))
     assert abs(some.argmax() - 20) <= 1 and some.max() > none[15:26].max() + 1 and many.max() > some.max() + 0.7
     assert model.significance(falling(at=20, events=60_000))[0].max() > 2 * many.max()  # far beyond the training
+
+
+def test_a_second_training_starts_with_the_learning_rate_again():
+    made = eager(steps=2, batch_size=4, bins=(10, 20), half_widths=(7,), degrees=(2,), epochs=1)
+    made.compile(optimizer=made.adam, jit_compile=False, run_eagerly=True)
+    changes = []
+    for _ in range(2):
+        before = [w.numpy() for w in made.network.trainable_variables]
+        made.fit(**QUIET)
+        after = made.network.trainable_variables
+        changes.append(max(np.abs(a.numpy() - b).max() for a, b in zip(after, before)))
+        assert int(made.clock) == 2 and float(made.adam.learning_rate) == pytest.approx(0.001)  # half way down
+    assert min(changes) > 1e-4
+    with pytest.raises(InputError, match="epochs=0 is not possible"):  # which is not the default number
+        made.fit(epochs=0, **QUIET)
+
+
+def test_weights_can_be_reset_before_training():
+    made, fresh = zoo.get("ddp", channels=4), zoo.get("ddp", channels=4, seed=3)
+    made.reset(3)
+    fresh.adapt()
+    assert made.hyperparameter("seed") == 3
+    for one, other in zip(made.network.trainable_variables, fresh.network.trainable_variables):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
@@ -195,6 +244,9 @@ def test_training_that_is_resumed_gives_what_one_training_gives_and_another_seed
             self.model.stop_training = True
 
     other = zoo.get("ddp", **TINY)
+    other.fit(**QUIET)  # in Python what the command made
+    np.testing.assert_array_equal(other.significance(spectra), model.significance(spectra))
+    other.reset(seed=3)
     other.fit(callbacks=[Stop()], **QUIET)
     run.save_state(other, tmp_path / "state.h5")
     other.reset(seed=4)
@@ -246,18 +298,44 @@ def test_histograms_of_any_length_are_taken(model, bins):
 def test_hard_spectra_give_numbers(model):
     edges = np.linspace(-50, 50, 41)  # also a mass of zero or less
     lone, steep, huge = np.zeros(40), np.r_[1e6, np.zeros(39)], np.full(40, 1e9)
-    lone[39] = 1
+    lone[1] = 1
     found = model.significance(np.stack([lone, steep, huge, np.eye(40)[0]]), edges)
     assert np.isfinite(found).all() and np.abs(found[2]).max() < 1
 
 
-def test_config_run_directory_and_reset_keep_the_model(model, trained, spectra):
+def threshold(events):
+    return np.where(np.arange(60) < 20, 0, np.rint(events * np.exp(-np.arange(60) / 10)))
+
+
+@pytest.mark.parametrize(
+    "counts", [threshold(1e6), threshold(1e8), np.rint(100 * np.exp(-np.arange(60) / 20)) + 1e7 * np.eye(60)[20]]
+)
+def test_thresholds_and_narrow_peaks_of_many_events_give_numbers(counts):
+    edges = np.linspace(100, 1000, 61)[None]  # not from_arrays, which refuses thresholds
+    h = Histograms(counts[None], edges, np.array([60]), ("m",))
+    assert np.isfinite(eager(half_widths=(7, 14, 28, 56)).significance(h)).all()
+
+
+def test_a_spectrum_that_no_curve_goes_through_is_refused_by_name():
+    h = Histograms.joined([falling(60), Histograms.from_arrays([1] + [0] * 28 + [1e14] + [0] * 30, np.arange(61.0),
+                                                               names=["spike"])])  # fmt: skip
+    with pytest.raises(InputError, match="histogram spike: no smooth curve goes through it; give a range without"):
+        eager(half_widths=(7, 14, 28, 56)).scan(h, (1.5,))
+
+
+def test_a_threshold_is_refused_and_a_falling_end_is_not():
+    counts = falling(40).counts[0]
+    with pytest.raises(
+        InputError, match=r"histogram 0 begins with empty bins.*let the histogram begin where events do"
+    ):
+        Histograms.from_arrays(np.r_[0, 0, counts], np.arange(43.0))
+    assert Histograms.from_arrays(np.r_[0, counts, np.zeros(20)], np.arange(62.0)).bins.tolist() == [61]
+
+
+def test_config_run_directory_and_reset_keep_the_model(model, trained):
     assert type(model)(**model.get_config()).get_config() == model.get_config()
     loaded = zoo.load(trained)
-    assert loaded.get_config() == {
-        k: list(v) if isinstance(v, tuple) else v for k, v in model.get_config().items()
-    } or (loaded.get_config() == model.get_config())
-    np.testing.assert_array_equal(loaded.significance(spectra), model.significance(spectra))
+    assert {k: tuple(v) if isinstance(v, list) else v for k, v in loaded.get_config().items()}.items() >= TINY.items()
     weights = [w.numpy() for w in loaded.network.trainable_variables]
     loaded.reset()
     fresh = zoo.get("ddp", **TINY)
@@ -267,6 +345,7 @@ def test_config_run_directory_and_reset_keep_the_model(model, trained, spectra):
         assert reset.shape.rank < 2 or (reset.numpy() != old).any()
 
 
+@pytest.mark.slow
 def test_export_gives_the_same_significances_with_tensorflow_alone(model, spectra, tmp_path):
     model.export(tmp_path / "served")
     served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
@@ -307,6 +386,26 @@ def test_what_is_no_spectrum_is_refused_with_its_reason(model):
         model.score(falling(), "mse")
 
 
+def test_the_generator_alone_names_what_is_not_possible():
+    for options in ({"seed": -1}, {"seed": 1.5}, {"turn_on": "a"}, {"bins": (True, 50)}, {"widths": "12"}):
+        with pytest.raises(InputError, match=f"{next(iter(options))}=.* is not possible"):
+            Generator(**options)
+
+
+def test_the_signal_is_what_is_expected_within_the_range():
+    wide = Generator(bins=(30, 30), widths=(4, 4), signal_share=1.0, yields=(1e8, 1e8), strengths=(300, 300), seed=1)
+    spectra = wide.draw(200)
+    more = spectra.histograms.counts.sum(1) - spectra.background.sum(1)
+    off = (more - spectra.signal) / np.sqrt(spectra.histograms.counts.sum(1))
+    assert abs(off.mean()) < 0.3 and off.std() == pytest.approx(1, abs=0.2)
+    assert (spectra.place < spectra.histograms.edges[:, 0] + spectra.width).any()  # some are cut off by the range
+
+
+def test_a_scan_without_widths_is_refused():
+    with pytest.raises(InputError, match="widths is empty"):
+        eager().scan(falling(), widths=())
+
+
 def test_a_scan_takes_the_largest_over_bins_and_widths(model):
     spectra = Histograms.joined([falling(40, at=20, events=300), falling(60)])
     found = model.scan(spectra, (1.0, 2.0))
@@ -320,7 +419,7 @@ def test_global_p_values_are_shares_of_background_only_spectra(model):
     spectra = Histograms.joined([falling(40, at=20, events=1000), falling(40)])
     one, again = (model.scan(spectra, (1.5,), toys=30, seed=s) for s in (1, 1))
     np.testing.assert_array_equal(one.global_p_value, again.global_p_value)
-    assert one.global_p_value[0] == 1 / 30 and one.global_p_value_is_bound[0]
+    assert one.global_p_value[0] == 1 / 31 and one.global_p_value_is_bound[0]
     assert one.global_p_value[1] > 0.3 and not one.global_p_value_is_bound[1]  # no fluctuation at all: nothing is there
 
 
@@ -328,8 +427,10 @@ def test_global_p_values_are_shares_of_background_only_spectra(model):
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch):
+def command(tmp_path, monkeypatch, model, trained):
     monkeypatch.chdir(tmp_path)
+    load = zoo.load  # that of the run comes with its programs
+    monkeypatch.setattr(zoo, "load", lambda path: model if str(path) == str(trained) else load(path))
 
     def call(*words):
         return CliRunner().invoke(zoo.cli.main, [str(word) for word in words])
@@ -356,7 +457,7 @@ def test_scan_reads_root_and_hdf5_alike_and_writes_what_it_finds(command, traine
     (row,), (other,) = root["spectra"], hdf5["spectra"]
     assert row["name"] == "region/m_jj" and {**row, "name": "0"} == other
     assert row["local_significance"] > 3 and abs(row["bin"] - 20) <= 1 and abs(row["mass"] - 2025) < 60
-    assert row["global_p_value_is_bound"] and row["global_significance"] == pytest.approx(norm.isf(1 / 20))
+    assert row["global_p_value_is_bound"] and row["global_significance"] == pytest.approx(norm.isf(1 / 21))
     with h5py.File("h5.found.h5") as file:
         assert file["significance"].shape == (1, 40) and file["local_significance"][0] == row["local_significance"]
         assert file["global_p_value"][0] == row["global_p_value"] and file.attrs["model"] == "ddp"
@@ -364,8 +465,9 @@ def test_scan_reads_root_and_hdf5_alike_and_writes_what_it_finds(command, traine
 
 def test_scan_prints_a_table_for_people_and_csv_for_programs(command, trained):
     histograms.write(Histograms.joined([falling(40), falling(50)]), "spectra.h5")
-    text = command("scan", "spectra.h5", "--model", trained, "--calibrate", 10).stdout
-    assert "2 spectra; the most significant:" in text and "background alone gives 0.1" in text
+    text = command("scan", "spectra.h5", "--model", trained, "--calibrate", 25).stdout
+    assert "2 spectra; the most significant:" in text
+    assert f"background alone gives {2 * 1 / 26:.3g}." in text  # 1 / 26 is the only possible p-value up to 0.05
     table = command("scan", "spectra.h5", "--model", trained, "--calibrate", 0, "--csv", "--width", 1.5).stdout
     rows = list(csv.DictReader(io.StringIO(table)))
     assert [row["bins"] for row in rows] == ["40", "50"] and "global_p_value" not in rows[0]
@@ -382,17 +484,22 @@ def test_bad_input_of_the_commands_is_one_line(command, trained, tmp_path):
     refused(command("train", "ddp", "--data", "lhco_sim_train", "--out", "run"), "--data is for models of events")
     refused(command("train", "ddp", "--validation", "0.2", "--out", "run"), "--validation is for models of events")
     refused(command("train", "vae", "--out", "run"), "give --data")
-    refused(command("score", trained, "--data", "lhco_sim_test", "--out", "s.h5"), "takes histograms, not events")
+    refused(command("score", trained, "--data", "lhco_sim_test", "--out", "s.h5"), "spectra, not events")
     assert {path.name for path in tmp_path.iterdir()} == {"spectra.h5"}
 
 
-def test_train_needs_no_data_and_the_same_seed_gives_the_same_model(command, model, spectra):
-    done = command("train", "ddp", "--out", "run", "--epochs", 2, "--seed", 3, "--no-xla", "--json", *WORDS)
-    found = json.loads(done.stdout)
-    assert found["spectra"] == 640 and np.isfinite(found["last_epoch"]["val_loss"])
-    config = run.read_config("run")
-    assert config["takes"] == "spectrum" and config["data"]["generator"]["bins"] == [30, 60]
-    np.testing.assert_array_equal(zoo.load("run").significance(spectra), model.significance(spectra))
+def test_settings_that_are_not_possible_are_one_line(command):
+    for setting in ("bins=60", "decades=3", "widths=1,2,3", "seed=-1"):
+        refused(command("train", "ddp", "--out", "run", "--set", setting), f"{setting.partition('=')[0]}=")
+
+
+def test_a_spectrum_that_no_curve_goes_through_is_one_line_in_every_format(command, monkeypatch, model, trained):
+    histograms.write(falling(), "spectra.h5")
+    monkeypatch.setattr(
+        model, "_plain", lambda counts, *_: dict.fromkeys(("significance", "background"), counts * np.nan)
+    )
+    for option in ((), ("--csv",), ("--json",), ("--out", "found.h5")):
+        refused(command("scan", "spectra.h5", "--model", trained, *option), "histogram 0: no smooth curve goes")
 
 
 @pytest.mark.slow

@@ -118,8 +118,12 @@ def spoilt(at, value):
         (COUNTS, EDGES[:-1], r"edges have shape \(1, 20\), expected \(21,\)"),
         (np.zeros((0, 20)), EDGES, r"counts have shape \(0, 20\)"),
         (np.zeros((2, 2, 20)), EDGES, r"counts have shape \(2, 2, 20\)"),
-        ([[1, 2], [3]], EDGES, "not numbers of a regular array"),
-        (["a"] * 20, EDGES, "not numbers"),
+        ([[1, 2], [3]], EDGES, "not real numbers of a regular array"),
+        (["a"] * 20, EDGES, "not real numbers"),
+        (["1"] * 20, EDGES, "not real numbers"),
+        (COUNTS + 1j, EDGES, "not real numbers"),
+        (spoilt(3, 1e15), EDGES, r"has a count of 1e\+15 or more"),
+        (np.r_[0, 0, COUNTS[2:]], EDGES, "histogram 0 begins with empty bins.*begin where events do"),
     ],
 )
 def test_bad_arrays_are_refused_with_their_reason(counts, edges, reason):
@@ -185,6 +189,60 @@ def test_files_without_histograms_are_refused_with_what_is_in_them(written, tmp_
         file["two"] = np.histogram2d([1.0], [1.0])
     with pytest.raises(InputError, match=r"empty.root: no histograms: expected TH1 objects, found TH2D"):
         histograms.read(tmp_path / "empty.root")
+
+
+def test_hdf5_datasets_of_other_kinds_are_refused_with_the_file(written, tmp_path):
+    whole = {"counts": COUNTS[None], "edges": EDGES}
+    compound = np.zeros((1, 20), [("n", "f8"), ("error", "f8")])
+    for changed, reason in (
+        ({"names": np.array([b"\xff\xfe"])}, "spectra.h5: 'names' are not UTF-8 text"),
+        ({"counts": COUNTS[None] + 0j}, "spectra.h5: counts are not real numbers"),
+        ({"counts": compound}, "spectra.h5: counts are not real numbers"),
+        ({"edges": h5py.Empty("f8")}, "spectra.h5: edges are not real numbers"),
+        ({"bins": compound[0, :1]}, "spectra.h5: bins must be 1 whole numbers"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            histograms.read(written(**whole | changed))
+    for group in ("names", "bins", "counts"):
+        path = written(**{name: values for name, values in whole.items() if name != group})
+        with h5py.File(path, "a") as file:
+            file.create_group(group)
+        with pytest.raises(InputError, match=f"spectra.h5: '{group}' is a group, expected a dataset"):
+            histograms.read(path)
+
+
+def test_damaged_chunks_are_one_line(tmp_path):
+    path = tmp_path / "spectra.h5"
+    with h5py.File(path, "w") as file:
+        file["edges"] = EDGES
+        counts = file.create_dataset("counts", data=np.tile(COUNTS, (50, 1)), chunks=(50, 20), compression="gzip")
+        chunk = counts.id.get_chunk_info(0)
+    with open(path, "r+b") as file:
+        file.seek(chunk.byte_offset + 4)
+        file.write(b"\x55" * (chunk.size - 8))
+    with pytest.raises(InputError, match=r"spectra.h5: 'counts' cannot be read .*; is the file whole") as caught:
+        histograms.read(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("compression", "magic"), [(uproot.ZLIB(4), b"ZL\x08"), (uproot.LZMA(4), b"XZ\x00"), (None, b"TH1D")]
+)
+def test_a_root_file_of_which_bytes_are_wrong_is_one_line_or_read(tmp_path, compression, magic):
+    with uproot.recreate(tmp_path / "whole.root", compression=compression) as file:
+        file["m"] = boost_histogram.Histogram(boost_histogram.axis.Regular(300, 0, 1)).fill(np.arange(300) / 300)
+    whole, rng, failed = (tmp_path / "whole.root").read_bytes(), np.random.default_rng(0), 0
+    first = whole.index(magic, whole.index(b"TH1D"))
+    for at in first + rng.integers(0, 300, 40):
+        torn = bytearray(whole)
+        torn[at : at + 8] = rng.bytes(len(torn[at : at + 8]))
+        (tmp_path / "torn.root").write_bytes(torn)
+        try:
+            histograms.read(tmp_path / "torn.root")
+        except InputError as error:
+            failed += 1
+            assert "torn.root" in str(error) and "\n" not in str(error)
+    assert failed > 3, failed
 
 
 def test_a_damaged_root_file_is_one_clear_line(tmp_path):

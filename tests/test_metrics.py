@@ -9,7 +9,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from pipelines import Events, InputError
-from pipelines.metrics import auc, evaluate, js_distance, js_floor, sculpting, signal_efficiency
+from pipelines.metrics import above_floor, auc, evaluate, js_distance, js_floor, sculpting, signal_efficiency
 
 
 @pytest.fixture
@@ -20,6 +20,12 @@ def rng():
 @pytest.fixture
 def mass(rng):
     return (2700 + rng.exponential(600, 20_000)).astype(np.float32)
+
+
+def test_height_above_the_floor_is_in_its_standard_deviations_and_none_where_it_has_none():
+    assert above_floor(0.5, 0.25, 0.125) == 2 and above_floor(0.25, 0.5, 0.125) == -2
+    assert above_floor(0.5, 0.25, 0.0) is above_floor(0.25, 0.25, 0.0) is None
+    assert js_floor(np.full(100, 3.0), 10, np.array([2.0, 4.0])) == (0, 0)  # one bin: all selections are alike
 
 
 # -- AUC and efficiencies -----------------------------------------------------------------------------------

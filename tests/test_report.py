@@ -263,15 +263,15 @@ def test_the_verdict_says_the_best_window(report):
     assert "too many events in the spectrum of mass from 2700 to 5000 GeV" in said
     result = json.loads((folder / "report.json").read_text())["result"]
     assert result["global_p_value"] == hunt.global_p_value and result["interval"] == list(best.interval)
-    assert hunt.global_p_value_is_bound and f"(p < {round(100 * hunt.global_p_value)}/100, > " in said
+    assert hunt.global_p_value_is_bound and f"(p < {round(101 * hunt.global_p_value)}/101, > " in said
     assert "less than one such search in" in said
 
 
-def test_a_p_value_no_pseudo_experiment_reaches_is_below_one_over_their_number(tmp_path, undrawn):
+def test_a_p_value_no_pseudo_experiment_reaches_is_below_one_over_their_number_and_one(tmp_path, undrawn):
     page, numbers = written(searched(toys=50), tmp_path)
-    assert numbers["result"]["global_p_value_is_bound"] and numbers["result"]["global_p_value"] == 1 / 50
-    assert "none of 50 pseudo-experiments of background alone is as extreme (p < 1/50, > 2.0 sigma)" in page.said()
-    assert page.tables[1][1][-2:] == ["< 1/50", "> 2.0"]
+    assert numbers["result"]["global_p_value_is_bound"] and numbers["result"]["global_p_value"] == 1 / 51
+    assert "none of 50 pseudo-experiments of background alone is as extreme (p < 1/51, > 2.0 sigma)" in page.said()
+    assert page.tables[1][1][-2:] == ["< 1/51", "> 2.0"]
     assert "p = 0 " not in page.said()
 
 
@@ -284,7 +284,9 @@ def test_a_p_value_that_was_found_is_no_bound(tmp_path, undrawn):
     page, numbers = written(searched(some_events(signal=0)), tmp_path)
     p = numbers["result"]["global_p_value"]
     assert p > 0.02 and not numbers["result"]["global_p_value_is_bound"]
-    assert f"{round(100 * p)} of 100 pseudo-experiments" in page.said() and f"(p = {p:.3g}, " in page.said()
+    (one,) = numbers["figures"]["test_statistic.png"]["selections"].values()
+    assert p == (one["as_extreme"] + 1) / 101
+    assert f"{one['as_extreme']} of 100 pseudo-experiments" in page.said() and f"(p = {p:.3g}, " in page.said()
     assert "there is no evidence of anything else" in page.said() and "p <" not in page.said()
 
 
@@ -300,6 +302,19 @@ def test_no_labels_no_truth(tmp_path, undrawn, monkeypatch, how):
     assert not {"composition", "gains"} & set(numbers["tables"])
     assert not [name for name in numbers["figures"] if "truth" in name]
     assert "truth" not in page.said().lower() and ["labels", "not used"] in page.tables[0]
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_truth_in_the_tuning_is_said_wherever_labels_are(tmp_path, undrawn, labels):
+    tuning = {"truth_used": True, "objective": "auc:two-prong"}
+    page, _ = written(searched(some_events(labels=labels), about={"run": {"tuning": tuning}}), tmp_path)
+    told = "TRUTH USED: labels chose this model's hyperparameters (tune --objective auc:two-prong)"
+    (row,) = (row for row in page.tables[0] if row[0] == "labels")
+    assert row[1] == told + ("; used, to judge the result too" if labels else "; not used otherwise")
+    assert f"The search itself looked at no label. {told}." in page.said()
+    assert page.said().index(f"{told}. No search in data without labels") < page.said().index("Caveat.")
+    assert "Nothing above does" not in page.said()
+    assert ("the selection depends on it" in page.said()) is labels
 
 
 def test_every_figure_of_truth_is_marked(report):
@@ -320,6 +335,18 @@ def test_labels_without_background_or_signal_make_no_roc(tmp_path, undrawn):
         page, numbers = written(searched(events), tmp_path / name)
         assert "truth_roc.png" not in numbers["figures"] and "truth_composition.png" in numbers["figures"]
         assert "it needs background and signal" in page.said()
+
+
+def test_a_floor_without_spread_is_nothing_to_measure_by(tmp_path, undrawn):
+    found = searched()
+    for by_percentile in found.sculpting["mass"].values():
+        for one in by_percentile.values():
+            one["floor_std"] = 0.0
+    page, numbers = written(found, tmp_path)
+    assert "Whether the cut on the score shapes the mass spectrum by itself cannot be told" in page.said()
+    assert {row["above_floor"] for row in numbers["tables"]["sculpting"]["rows"]} == {None}
+    (figure,) = (one for name, one in numbers["figures"].items() if name.startswith("sculpting"))
+    assert {above for one in figure["series"].values() for above in one["above_floor"]} == {None}
 
 
 def test_no_bump_is_said(tmp_path, undrawn):
@@ -501,7 +528,7 @@ def test_pseudo_experiments_as_extreme_are_those_of_the_p_value(tmp_path, undraw
     assert np.count_nonzero(bump.toys == np.float32(bump.test_statistic)) > 0
     _, numbers = written(found, tmp_path)
     (one,) = numbers["figures"]["test_statistic.png"]["selections"].values()
-    assert one["as_extreme"] == round(2000 * bump.global_p_value)
+    assert bump.global_p_value == (one["as_extreme"] + 1) / 2001
 
 
 def test_working_points_agree_with_scikit_learn(tmp_path, undrawn):

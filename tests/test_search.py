@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import h5py
@@ -13,9 +15,9 @@ from scipy.stats import kstest, poisson, rankdata
 
 import pipelines
 import zoo.cli
-from pipelines import Events, InputError
+from pipelines import Events, InputError, provenance
 from pipelines.bumphunt import hunt, p_text
-from pipelines.search import fold_of, natural_tails, search, write, z_text
+from pipelines.search import fold_of, natural_tails, search, truth_in_tuning, write, z_text
 from zoo import registry
 
 RANGE = (2700, 5000)
@@ -153,7 +155,7 @@ def test_bump_carries_every_window_and_every_pseudo_experiment():
         expected = (total - n) * inside / (all_of_them - inside)
         assert p_value == pytest.approx(poisson.sf(n - 1, expected) if n > expected else 1.0, rel=1e-9)
     assert bump.test_statistic == pytest.approx(-np.log(bump.local_p_value), abs=1e-5)
-    assert len(bump.toys) == 100 and bump.global_p_value == max(np.mean(bump.toys >= bump.test_statistic), 1 / 100)
+    assert len(bump.toys) == 100 and bump.global_p_value == (np.sum(bump.toys >= bump.test_statistic) + 1) / 101
 
 
 # Folds
@@ -351,7 +353,7 @@ def test_summary_has_the_best_selection_and_the_p_value_with_all_trials():
 
 
 def test_bounds_are_said_to_be_bounds():
-    assert p_text(1 / 40_000, True, 40_000) == "< 1/40,000" and p_text(0.5, False, 10) == "0.5"
+    assert p_text(1 / 40_001, True, 40_000) == "< 1/40,001" and p_text(0.5, False, 10) == "0.5"
     assert z_text(4.0556, True) == "> 4.0" and z_text(1.26) == "1.3"
 
 
@@ -477,6 +479,48 @@ def test_run_that_is_loaded_scores_as_the_model_did_when_it_was_trained(folder, 
     assert again["configuration"]["run"]["hyperparameters"]["units"] == 2
     for word in ("percentile", "local Z", "global Z", "Global p-value of 2 selections together", "report.html"):
         assert word in text
+
+
+@pytest.mark.parametrize("again", ["", "--train --epochs 1 --no-xla"])
+def test_hyperparameters_that_labels_chose_are_said_loudly(folder, zoo_run, tmp_path, again):
+    run = tmp_path / "run"
+    shutil.copytree(folder[0] / "runs" / "fold-0", run)
+    config = json.loads((run / "config.json").read_text())
+    config["tuning"] = {"trial": "3", "objective": 0.21, "search": "auc:two-prong", "truth_used": True}
+    (run / "config.json").write_text(json.dumps(config))
+    code, text, errors = zoo_run(f"hunt {run} {again} --data lhco_sim_test --ignore-labels --out {tmp_path}/out {LINE}")
+    assert code == 0, errors
+    assert "TRUTH USED: labels chose this model's hyperparameters (tune --objective auc:two-prong)" in text
+    found = json.loads((tmp_path / "out" / "search.json").read_text())
+    assert found["configuration"]["run"]["tuning"] == config["tuning"] and found["truth_used"] is True
+    if again:
+        trained = json.loads((tmp_path / "out" / "runs" / "fold-0" / "config.json").read_text())
+        assert trained["tuning"] == config["tuning"]
+
+
+def test_hyperparameters_that_no_label_chose_are_not_suspected(folder):
+    assert folder[1]["truth_used"] is False
+    for tuning in ({}, None, {"truth_used": False, "objective": "reconstruction"}):
+        assert truth_in_tuning({"run": {"tuning": tuning}}) is None
+    told = truth_in_tuning({"run": {"tuning": {"truth_used": True, "search": "runs/a", "objective": "auc:Z'"}}})
+    assert told == "TRUTH USED: labels chose this model's hyperparameters (tune --objective auc:Z')"
+
+
+def test_interrupted_search_that_trains_nothing_has_nothing_to_resume(folder, zoo_run, tmp_path, monkeypatch):
+    def interrupted(*given, **options):
+        raise KeyboardInterrupt
+
+    for what in ("zoo.load", "pipelines.search.search"):
+        with monkeypatch.context() as patch:
+            patch.setattr(what, interrupted)
+            code, _, errors = zoo_run(f"hunt {folder[0]}/runs/fold-0 --data lhco_sim_test --out {tmp_path}/out {LINE}")
+        assert code == 130 and "Interrupted" in errors and "--resume" not in errors and not list(tmp_path.iterdir())
+
+
+def test_command_that_is_kept_can_be_given_to_a_shell(monkeypatch):
+    given = ["hunt", "my run", "--set", "units=[4, 2]", "--out", "a'b"]
+    monkeypatch.setattr("sys.argv", ["/opt/bin/zoo", *given])
+    assert shlex.split(provenance.command()) == ["zoo", *given]
 
 
 def test_interrupted_folds_go_on_and_give_what_an_uninterrupted_search_gives(zoo_run, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from pipelines.plots import read_numbers
 from pipelines.plots.validation import plot_coverage, plot_injection
 from pipelines.search import search
 from pipelines.validation import (
+    check_ratios,
     contaminated,
     contamination,
     coverage,
@@ -28,6 +29,7 @@ from pipelines.validation import (
     supervised,
 )
 from zoo import registry, run
+from zoo.cli_validate import paper_table
 
 RANGE = (2700, 5000)
 HUNT = {"percentiles": [80], "mass_range": RANGE, "bins": 20, "widths": (1, 4)}
@@ -164,6 +166,19 @@ def test_injection_that_cannot_be_is_told(wrong):
         spectrum_injection(score, mass, **{"at": 3600, "width": 60, "yields": [5], **HUNT} | wrong)
 
 
+def test_yield_that_fills_the_selection_is_told_before_anything_is_thrown(monkeypatch):
+    """Of 3000 events and 1000 of signal the 80th percentile selects 800: all would be signal."""
+    score, mass = background(3000)
+    there = np.count_nonzero((mass >= RANGE[0]) & (mass <= RANGE[1]))
+    most = there // 4 - 1  # y < 0.2 (n + y)
+    options = {"at": 3600, "width": 60, "repeats": 1, "toys": 10, **HUNT}
+    assert len(spectrum_injection(score, mass, yields=[most - 30], **options)) == 1
+    monkeypatch.setattr("pipelines.validation.hunt", lambda *given, **options: pytest.fail("has begun"))
+    with pytest.raises(InputError, match=f"yield {most + 2}: percentile 80 selects .* no background is left") as told:
+        spectrum_injection(score, mass, yields=[0, most + 2, 5], **options)
+    assert "\n" not in str(told.value)
+
+
 @pytest.mark.parametrize("ratio", [0.0, 1 / 8000, 0.0008, 0.0025, 0.005, 0.01, 0.0333, 0.05])
 def test_contaminated_background_has_all_of_it_and_the_signal_that_the_ratio_says(ratio):
     mixed = contaminated(BACKGROUND, SIGNAL, ratio)
@@ -185,6 +200,27 @@ def test_ratios_that_cannot_be_are_told(ratio, message):
         contaminated(BACKGROUND, SIGNAL, ratio)
     with pytest.raises(InputError, match="no signal among its 8000 events"):
         contaminated(BACKGROUND, BACKGROUND, 0.01)
+
+
+@pytest.mark.parametrize("ratios, message", [([0, 0.01, 0.5], "asks for 4000"), ([0.01, -1], "S/B -1"), ([], "no S/B")])
+def test_every_ratio_is_checked_before_the_first_training(ratios, message):
+    test = pipelines.mixing.join([sample(100, seed=7), sample(50, signal=True, seed=8)])
+    with pytest.raises(InputError, match=message):
+        contamination(lambda i, events: pytest.fail("has trained"), BACKGROUND, SIGNAL, test, ratios)
+
+
+def test_ratios_are_those_within_the_mass_range():
+    check_ratios(BACKGROUND, SIGNAL, [0.0, 0.05])
+    inside = SIGNAL.select(mass_range=(3590, 3610))
+    with pytest.raises(InputError, match=f"it has {len(inside)}"):
+        check_ratios(BACKGROUND, SIGNAL, [0.0, 3.0], (3590, 3610))
+
+
+def test_bounds_in_the_table_of_papers_are_rounded_down():
+    row = {"ratio": 0.01, "signal_events": 80.0, "percentile": 99.0, "tail": "upper", "local": 5.26, "global": 4.0556,
+           "global_is_bound": True, "mass_bias": None, "efficiency": None, "gain": None}  # fmt: skip
+    heads, lines = paper_table([row, row | {"global_is_bound": False}])
+    assert [line[heads.index("global Z")] for line in lines] == ["> 4.0", "4.1"]
 
 
 @pytest.mark.parametrize("folds", [None, 1, 2])
@@ -383,6 +419,10 @@ def test_command_contamination_and_stability_and_supervised(trained):
         ("coverage RUN --data FOLDER/background.h5 --data-sets 1", "data_sets 1, expected at least 2"),
         (
             "injection RUN --background FOLDER/background.h5 --signal FOLDER/signal.h5 --s-over-b 3",
+            "S/B 3 of .* asks for",
+        ),
+        (
+            "injection linear --train --background FOLDER/background.h5 --signal FOLDER/signal.h5 --s-over-b 0 --s-over-b 3",
             "S/B 3 of .* asks for",
         ),
         ("injection RUN --background FOLDER/signal.h5 --signal FOLDER/signal.h5", "none of .* has label 0"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -51,12 +52,12 @@ def note(log, line):
         file.write(line + "\n")
 
 
-def do(job, spec, seconds_left=None):
+def do(job, spec, until=None):
     """What a worker does, which knows nothing of the tests' model yet."""
     if not hasattr(trial, "known"):
         make_known(float(os.environ.get("TEST_PAUSE", 0)), os.environ.get("TEST_LOG"))
         trial.known = True
-    return trial.do(job, spec, seconds_left)
+    return trial.do(job, spec, until)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,7 +126,7 @@ def test_two_workers_find_what_one_process_finds_though_one_is_killed(events, on
 def test_a_trial_that_kills_its_workers_fails_with_its_reason_unless_it_comes_further(events, tmp_path):
     """By an engine whose workers are told to have died."""
     from pipelines.cluster import Done
-    from pipelines.errors import Unfinished
+    from pipelines.errors import WorkersDied
 
     asked = session._Asked("linear", None, {"units": 2, "seed": 0}, "random", 2, 3, 3, "reconstruction", 0)
     begun = session._Session(asked, None, events, tmp_path / "out", False, {}, session.Watcher())
@@ -137,7 +138,7 @@ def test_a_trial_that_kills_its_workers_fails_with_its_reason_unless_it_comes_fu
 
     def die():
         name, _ = at_work._pick("worker")
-        at_work._take(Done(name, error=Unfinished(f"task {name}: every worker that tried it died"), worker="worker"))
+        at_work._take(Done(name, error=WorkersDied(f"task {name}: every worker that tried it died"), worker="worker"))
         return name
 
     spec = at_work.waiting["0"]
@@ -147,6 +148,38 @@ def test_a_trial_that_kills_its_workers_fails_with_its_reason_unless_it_comes_fu
     assert die() == "0" and at_work.records["0"]["status"] == "FAILED"
     assert at_work.records["0"]["message"] == "every worker that tried it died"
     assert die() == "1" and len(at_work.records) == 2 and not at_work.waiting
+
+
+def test_a_search_without_workers_keeps_to_its_time_and_goes_on_later(events, tmp_path):
+    import distributed
+
+    options = {"dashboard_address": ":0", "memory_limit": 0, "processes": False, "protocol": "tcp://"}
+    with distributed.LocalCluster(n_workers=0, **options) as empty:
+        results = tuning.search(
+            "linear", events, out=tmp_path / "out", scheduler=empty.scheduler_address, time_limit=0.5, **ASKED
+        )
+    assert not results.trials and not results.complete and not results.exhausted
+    assert session.load_results(tmp_path / "out").to_json() == results.to_json()
+
+
+def test_a_trial_that_is_done_when_its_time_is_over_stops_at_the_end_of_its_epoch(events, tmp_path):
+    """Whoever gets it: the moment is the same for the second worker as for the first."""
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "lock").write_text("token")
+    job = trial.Job("token", "linear", "reconstruction", False, str(tmp_path), *events.split(0.8))
+    spec = trial.Spec("0", {"units": 2}, 0, 3)
+    assert trial.do(job, spec, time.time() - 1)["record"] is None
+    assert json.loads((tmp_path / "trials" / "0.partial.json").read_text())["epochs"] == 1
+    assert trial.do(job, spec, time.time() + 3600)["record"]["epochs"] == 3
+
+
+def test_events_are_found_by_workers_in_another_folder(events, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    events.write("here.h5")
+    sent = pickle.dumps(pipelines.open("here.h5").take([0, 2]))
+    monkeypatch.chdir("elsewhere")
+    assert pickle.loads(sent).mass.tolist() == events.mass[[0, 2]].tolist()
 
 
 def test_a_second_process_on_the_same_search_is_refused(tmp_path):

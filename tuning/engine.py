@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.cluster import Done, open_workers
-from pipelines.errors import InputError, Unfinished
+from pipelines.errors import InputError, Unfinished, WorkersDied
 from pipelines.outputs import write_json
 from tuning import algorithms
 from tuning.hyperband import Bracket, total_epochs
 from tuning.objectives import Objective
-from tuning.trial import Job, Spec, architecture, do
+from tuning.trial import Job, Spec, architecture, do, is_wanted
 
 WINDOW = 64  # trials, in the order of the plan, among which one is chosen for a worker
 NEEDED = ("trial", "status", "objective", "metrics", "hyperparameters", "initial_epoch", "epochs", "message")
@@ -173,20 +173,29 @@ class Engine:
     # -- running -----------------------------------------------------------------------------------------
 
     def run(self, workers: int = 1, scheduler=None) -> None:
-        """Do all trials, or those that the time allows; raises `InputError` where nothing can be written."""
+        """Do all trials, or those that the time allows.
+
+        Raises `InputError` where nothing can be written, or where the folder is not this process's any more.
+        """
         self.fill()
         if not self.waiting:
             return
         with open_workers(workers, scheduler) as pool:
             self._job = pool.share(self.job)
-            with contextlib.closing(pool.conduct(do, self._pick, self._hear)) as results:
+            with contextlib.closing(pool.conduct(do, self._pick, self._hear, self._has_ended)) as results:
                 for done in results:
                     self._take(done)
+        self.waiting |= self._begun  # given up, since their workers died and the time is up
+        self._begun, self.under_way = {}, {}
 
     @property
     def is_over(self) -> bool:
         """Whether the time is up."""
         return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def _has_ended(self) -> bool:
+        """Whether nothing is to be begun any more: also when the last worker has left after the last trial."""
+        return self.is_over or not (self.waiting or self._begun)
 
     def fill(self) -> None:
         """Let the oracle give out what can be begun now."""
@@ -234,8 +243,9 @@ class Engine:
         self.warm[worker] = [*(one for one in own if one != key), key]  # until it says itself
         self._begun[spec.trial] = spec
         self.watcher.begun(spec.trial, range(spec.initial_epoch, spec.epochs), worker)
-        left = None if self.deadline is None else self.deadline - time.monotonic()
-        return spec.trial, (self._job, spec, left)
+        # by the clock on the wall, since whoever gets it after a worker's death has no more time than the first
+        until = None if self.deadline is None else time.time() + self.deadline - time.monotonic()
+        return spec.trial, (self._job, spec, until)
 
     def _hear(self, message: Mapping[str, object]) -> None:
         if "told" in message:
@@ -244,10 +254,10 @@ class Engine:
             self.watcher.epoch(message["trial"], message["epoch"], self.under_way[message["trial"]], message["logs"])
 
     def _take(self, done: Done) -> None:
-        """Learn what became of a trial."""
+        """Learn what became of a trial; raises `Unfinished` if nothing more can be written, or by this process."""
         spec, worker = self._begun.pop(done.key), done.worker
         del self.under_way[done.key]
-        if isinstance(done.error, Unfinished):
+        if isinstance(done.error, WorkersDied):
             self._died(spec, done.error)
             return
         found = done.result()
@@ -257,6 +267,9 @@ class Engine:
             self._end(found["record"])
             self.watcher.ended(found["record"], len(self.records))
             self.fill()
+        elif not is_wanted(self.job):  # nobody will ever finish it
+            lock = self.trials.parent / "lock"
+            raise Unfinished(f"{lock}: removed, or taken by another process; --resume goes on")
 
     def _died(self, spec: Spec, error: Exception) -> None:
         """Give a trial that killed its workers out again if it came further than before; else it has failed."""

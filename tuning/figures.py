@@ -143,7 +143,7 @@ def draw_pareto(results: Results, path: str | os.PathLike) -> dict[str, object]:
     height = -(-len(pairs) // width)
     with page(Path(path), numbers, (1.5 + 5.5 * width, 1.5 + 5 * height)) as figure:
         axes = figure.subplots(height, width, squeeze=False).flat
-        for axis, (i, j) in zip(axes, pairs):
+        for (i, j), axis in zip(pairs, axes):  # which takes no axis more than it has pairs
             _draw_pair(axis, values, front, knee, i, j, two=len(terms) == 2)
             _logarithmic(axis, values[:, i], "x"), _logarithmic(axis, values[:, j])
             axis.set(xlabel=shown(terms[i]), ylabel=shown(terms[j]), title=_title(results))

@@ -82,8 +82,7 @@ class Results:
     @property
     def mass_range(self) -> tuple[float, float] | None:
         """The masses that the search was given, GeV, where that is written down."""
-        config = self.out / "best" / "config.json"
-        found = _read(config).get("mass_range") if config.is_file() else None
+        found = (self.asked.get("extra") or {}).get("mass_range")
         return tuple(found) if found else None
 
     def trial(self, name: str) -> Mapping[str, object]:
@@ -156,7 +155,8 @@ def ranked(records: Sequence[Mapping[str, object]], objective: str) -> list[Mapp
 def load_results(out: str | os.PathLike) -> Results:
     """Return what is on disk of a search, finished or not.
 
-    A trial's record that cannot be read is left out, with a warning that names it. Raises `InputError` if `out` is no
+    A trial's record that cannot be read is left out, with a warning that names it; where it is results.json that cannot,
+    `exhausted` is False. Raises `InputError` if `out` is no
     folder of a search.
     """
     out = Path(out)
@@ -175,9 +175,22 @@ def load_results(out: str | os.PathLike) -> Results:
         except InputError as error:
             damaged.append(str(path))
             warnings.warn(f"{error}; this trial is left out", stacklevel=2)
-    finished = out / "results.json"
-    exhausted = bool(_read(finished).get("exhausted")) if finished.is_file() else False
-    return Results(ranked(records, asked["objective"]), asked["objective"], out, exhausted, asked, damaged)
+    return Results(ranked(records, asked["objective"]), asked["objective"], out, _exhausted(out), asked, damaged)
+
+
+def _exhausted(out: Path) -> bool:
+    """Return what the table says; a table that is damaged is made anew by `--resume`, and all else is in the records."""
+    path = out / "results.json"
+    if not path.is_file():
+        return False
+    try:
+        found = _read(path)
+        if not isinstance(found, Mapping):
+            raise InputError(f"{path}: damaged ({type(found).__name__}, expected an object)")
+    except InputError as error:
+        warnings.warn(f"{error}; whether the search space was exhausted is not known", stacklevel=3)
+        return False
+    return bool(found.get("exhausted"))
 
 
 def _read(path: Path):

@@ -10,6 +10,7 @@ OUT/lock               who is at work
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -105,11 +106,20 @@ def search(
     place = workplace(scheduler, cluster, jobs, cluster_config)
     if not isinstance(workers, int) or workers < 1:
         raise InputError(f"workers is {workers}, expected at least 1")
+    if resume:
+        _check_begun(Path(out))
     asked = _Asked(model, preset, dict(fixed or {}), algorithm, trials, max_epochs, factor, objective, seed)
     session = _Session(asked, space, events, Path(out), jit_compile, extra or {}, watcher or Watcher())
     session.resume() if resume else session.start()
     with owned(session.out) as token:
         return session.run(token, deadline, workers, place)
+
+
+def _check_begun(out: Path) -> None:
+    """Raise `InputError` if there is no search in a folder."""
+    path = out / "search.json"
+    if not path.is_file() and not any(out.glob("search.json.damaged")):
+        raise InputError(f"nothing to resume for {out}: no {path}; start without --resume")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,8 +142,12 @@ class _Session:
         self.asked, self.out, self.jit_compile, self.extra, self.watcher = asked, out, jit_compile, extra, watcher
         objective = Objective.parse(asked.objective)
         self.space = Space(asked.model, {"seed": asked.seed, **asked.fixed}, asked.preset, space)
-        plain = registry.get(asked.model, asked.preset, **{"seed": asked.seed, **asked.fixed})
+        if registry.model_class(asked.model).takes == "spectrum":
+            raise InputError(
+                f"{asked.model} learns from spectra that it generates, not from events; tune another model"
+            )
         self.searched = self.space.hyperparameters()
+        plain = registry.get(asked.model, **{"seed": asked.seed, **self.space.draw(self.space.hyperparameters())})
         self.oracle = algorithms.make(
             asked.algorithm, self.searched, asked.trials, asked.max_epochs, asked.factor, asked.seed
         )
@@ -144,13 +158,16 @@ class _Session:
         self.training = self.training.without_labels()
         if not objective.uses_truth:
             self.validation = self.validation.without_labels()
+        self.description = self._description(events, objective)  # which reads all of them
         plain.adapt(self.training)
-        self.description = self._description(events)
 
-    def _description(self, events: Events) -> dict[str, object]:
+    def _description(self, events: Events, objective: Objective) -> dict[str, object]:
         data = {"source": events.name, "events": len(events), "sha256": provenance.checksum(events)}
+        if objective.uses_truth:  # which is in no checksum of events
+            data["label_sha256"] = hashlib.sha256(events.label.tobytes()).hexdigest()
         space = self.searched.get_config()["space"]
-        return json.loads(json.dumps({**dataclasses.asdict(self.asked), "space": space, "data": data}))
+        asked = {**dataclasses.asdict(self.asked), "space": space, "data": data, "extra": dict(self.extra)}
+        return json.loads(json.dumps(asked))
 
     def start(self) -> None:
         """Make the folder."""
@@ -162,10 +179,7 @@ class _Session:
     def resume(self) -> None:
         """Check that the folder is of this search."""
         path = self.out / "search.json"
-        damaged = path.is_file() and read_json(path) is None
-        if not path.is_file() and not any(self.out.glob("search.json.damaged")):
-            raise InputError(f"nothing to resume: no {path}; start without --resume")
-        if damaged:
+        if path.is_file() and read_json(path) is None:
             os.replace(path, f"{path}.damaged")
             self.watcher.told(
                 f"{path}: damaged; set aside as search.json.damaged, and made anew of what is asked for now"
@@ -186,7 +200,7 @@ class _Session:
         """What makes it the same search: the same events may lie elsewhere now."""
         data = description.get("data")
         data = {k: v for k, v in data.items() if k != "source"} if isinstance(data, Mapping) else data
-        return {**description, "data": data}
+        return {name: value for name, value in description.items() if name != "extra"} | {"data": data}
 
     def run(self, token: str, deadline: float | None, workers: int, place) -> Results:
         """Do the trials that are left; write the table and the best run."""
@@ -218,12 +232,24 @@ class _Session:
             return
         bench = Bench(job)
         model, _ = bench.model(best["hyperparameters"])
-        run.load_state(model, bench.file(best["trial"], "h5"))
+        try:
+            run.load_state(model, bench.file(best["trial"], "h5"))
+        except (InputError, OSError) as error:
+            record = bench.file(best["trial"], "json")
+            os.replace(record, f"{record}.damaged")
+            raise InputError(
+                f"{error}; the record of trial {best['trial']} is set aside as {record.name}.damaged: --resume trains it again"
+            ) from None
         extra = {
             **self.extra,
             "epochs": best["epochs"],
             "validation": VALIDATION_SHARE,
-            "tuning": {"trial": best["trial"], "objective": best["objective"], "truth_used": results.truth_used},
+            "tuning": {
+                "trial": best["trial"],
+                "objective": best["objective"],
+                "search": self.asked.objective,
+                "truth_used": results.truth_used,
+            },
         }
         rows, model.member_rows = (self._history(best, which) for which in ("rows", "members"))
         model.histories.clear()

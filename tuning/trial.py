@@ -84,17 +84,25 @@ def architecture(model: str, hyperparameters: Mapping[str, object]) -> str:
 _bench: dict[str, Bench] = {}
 
 
-def do(job: Job, spec: Spec, seconds_left: float | None = None) -> dict[str, object]:
+def is_wanted(job: Job) -> bool:
+    """Return whether the process that gave the trials still holds the search; another may have taken its place."""
+    try:
+        return (Path(job.out) / "lock").read_text() == job.token
+    except OSError:
+        return False
+
+
+def do(job: Job, spec: Spec, until: float | None = None) -> dict[str, object]:
     """Do a trial here; returns its `record`, None if there was no time to finish it, and the programs that are `warm`.
 
-    Whatever goes wrong in a trial is its record's message. Raises `InputError` if nothing can be written.
+    `until` is when it stops at the end of its epoch, `time.time()`: the same moment for whoever does it in the end. Whatever goes wrong in a trial is its record's message. Raises `InputError` if nothing can be written.
     """
     if job.token not in _bench:
         _bench.clear()
         _prepare_devices()
         _bench[job.token] = Bench(job)
     bench = _bench[job.token]
-    record = bench.done(spec) or bench.run(spec, None if seconds_left is None else time.monotonic() + seconds_left)
+    record = bench.done(spec) or bench.run(spec, until)
     return {"record": record, "warm": list(bench.models)}
 
 
@@ -126,16 +134,16 @@ class Bench:
         """Return the record of a trial that was finished before, by a process that died then."""
         return read_json(self.file(spec.trial, "json"))
 
-    def run(self, spec: Spec, deadline: float | None = None) -> dict[str, object] | None:
+    def run(self, spec: Spec, until: float | None = None) -> dict[str, object] | None:
         """Train and judge a trial, from the last epoch that is on disk; None if it was stopped before its end."""
         started, diary = time.monotonic(), None
         begun = self._begun(spec)
         found: dict[str, float] = {}
         try:
             model, fresh = self.model(spec.hyperparameters)
-            diary = Diary(self, model, spec, begun, deadline, fresh)
+            diary = Diary(self, model, spec, begun, until, fresh)
             found, rows = self._train(model, spec, begun, diary)
-            if diary.stopped or not self.is_wanted():
+            if diary.stopped or not is_wanted(self.job):
                 return None
             status, message = "COMPLETED", None
             if not np.isfinite(found["objective"]):
@@ -165,13 +173,6 @@ class Bench:
         for path in (self.file(spec.trial, end) for end in ("partial.json", "partial0.h5", "partial1.h5")):
             path.unlink(missing_ok=True)
         return record
-
-    def is_wanted(self) -> bool:
-        """Whether the process that gave the trials still holds the search; another may have taken its place."""
-        try:
-            return (self.trials.parent / "lock").read_text() == self.job.token
-        except OSError:
-            return False
 
     def _begun(self, spec: Spec) -> dict[str, object]:
         """Return what is on disk of a trial that was begun: epochs done, their state, rows and time."""
@@ -289,9 +290,9 @@ class Diary(keras.callbacks.Callback):
 
     _supports_tf_logs = True  # else Keras waits for numbers that nobody reads
 
-    def __init__(self, bench: Bench, model, spec: Spec, begun: Mapping, deadline: float | None, fresh: bool):
+    def __init__(self, bench: Bench, model, spec: Spec, begun: Mapping, until: float | None, fresh: bool):
         super().__init__()
-        self.bench, self.spec, self.begun, self.deadline, self.fresh = bench, spec, begun, deadline, fresh
+        self.bench, self.spec, self.begun, self.until, self.fresh = bench, spec, begun, until, fresh
         self.of, self.stopped, self.rows = model, False, []
         self.started, self.steps, self.judging = time.monotonic(), [], 0.0
 
@@ -325,7 +326,7 @@ class Diary(keras.callbacks.Callback):
         write_json(self.bench.file(self.spec.trial, "partial.json"), kept)
 
     def _is_over(self) -> bool:
-        return not self.bench.is_wanted() or (self.deadline is not None and time.monotonic() >= self.deadline)
+        return not is_wanted(self.bench.job) or (self.until is not None and time.time() >= self.until)
 
     def on_train_batch_begin(self, batch, logs=None):
         self._at = time.perf_counter()

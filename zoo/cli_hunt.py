@@ -77,36 +77,51 @@ def hunt(run, data, out, trained, folds, preset, settings, epochs, xla, resume, 
 
     RUN is a run directory; with --train or --folds also the name of a model, which is trained on the data.
     """
-    quiet_zoo()
-    from pipelines.outputs import check_new
-    from pipelines.search import write
+    with contextlib.nullcontext() if trained or folds else _keeping_nothing():
+        quiet_zoo()
+        from pipelines.outputs import check_new
+        from pipelines.search import write
 
-    check_new(out)
-    training = {"preset": preset, "settings": settings, "epochs": epochs}
-    if trained and folds:
-        raise InputError(
-            "--train and --folds: one model that scores what it was trained on, or K that do not; give one"
-        )
-    events = open_events(data, None)
-    if trained or folds:
-        model = trainer(run, out, resume, xla, options["seed"], **training)
-    else:
-        model = _loaded(run, resume, training)
-    waiting = contextlib.nullcontext() if trained or folds else progress("scoring and hunting")
-    with stdout_to_stderr(), waiting:
-        found = searched(model, events, run, folds or (1 if trained else None), **options)
-        write(found, out, model.folder if trained or folds else None)
-    if trained or folds:
-        model.done()
-    say({"out": str(out), **found.summary()}, as_json, lambda: f"{table(found)}\n\n{out}: report.html, search.json")
+        check_new(out)
+        training = {"preset": preset, "settings": settings, "epochs": epochs}
+        if trained and folds:
+            raise InputError(
+                "--train and --folds: one model that scores what it was trained on, or K that do not; give one"
+            )
+        events = open_events(data, None)
+        if trained or folds:
+            model = trainer(run, out, resume, xla, options["seed"], **training)
+        else:
+            model = _loaded(run, resume, training)
+        waiting = contextlib.nullcontext() if trained or folds else progress("scoring and hunting")
+        with stdout_to_stderr(), waiting:
+            found = searched(model, events, run, folds or (1 if trained else None), **options)
+            write(found, out, model.folder if trained or folds else None)
+        if trained or folds:
+            model.done()
+        say({"out": str(out), **found.summary()}, as_json, lambda: f"{table(found)}\n\n{out}: report.html, search.json")
+
+
+@contextlib.contextmanager
+def _keeping_nothing():
+    """End what trains nothing on Ctrl-C without the advice to --resume, which would find nothing to go on with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. Nothing is kept; start the same command again.", err=True)
+        click.get_current_context().exit(130)
 
 
 def trainer(run, out, resume, xla, seed, **training):
     """Return what trains the models of a search, each into a run directory."""
     from zoo import folds
+    from zoo.run import read_config
 
     recipe = recipe_of(run, seed, **training)
+    tuning = read_config(run).get("tuning") if Path(run).is_dir() else None
     options = {"verbose": 1 if sys.stderr.isatty() else 2, "jit_compile": xla}
+    if tuning:  # what is trained with its hyperparameters says so as well
+        options["extra"] = {"tuning": tuning}
     return folds.Trainer(
         recipe, folds.work_folder(out), resume=resume, said=lambda text: click.echo(text, err=True), **options
     )
@@ -158,7 +173,10 @@ def searched(model, events, run, folds, *, spectra, mass_range, ranges, relative
     about = {}
     if Path(run).is_dir():
         config = read_config(run)
-        about["run"] = {"folder": str(run), **{k: config.get(k) for k in ("hyperparameters", "data", "epochs")}}
+        about["run"] = {
+            "folder": str(run),
+            **{k: config.get(k) for k in ("hyperparameters", "data", "epochs", "tuning")},
+        }
         mass_range = mass_range or config.get("mass_range")
         about["run"]["mass_range"] = config.get("mass_range")
     if isinstance(model, Trainer):
@@ -181,9 +199,9 @@ def searched(model, events, run, folds, *, spectra, mass_range, ranges, relative
 def table(found) -> str:
     """Return what a search found as lines for a terminal."""
     from pipelines.bumphunt import p_text
-    from pipelines.search import z_text
+    from pipelines.search import truth_in_tuning, z_text
 
-    hunted = found.hunt
+    hunted, tuned = found.hunt, truth_in_tuning(found.configuration)
     n = hunted.pseudo_experiments
     several = len({bump.spectrum for bump in hunted.bumps}) > 1
     heads = ["spectrum"] * several + ["percentile", "tail", "selected", "interval [GeV]", "mass [GeV]", "signal",
@@ -208,6 +226,7 @@ def table(found) -> str:
             "",
             f"Global p-value of {of} {p_text(hunted.global_p_value, bound, n)}, "
             f"{z_text(hunted.global_significance, bound)} sigma{trials}",
+            *(["", tuned] if tuned else []),
         ]
     )
 

@@ -143,5 +143,7 @@ def _text(file, rows, toys, out) -> str:
         )
     if toys:
         below = sum(row["global_p_value"] <= 0.05 for row in rows)
-        lines += ["", f"{below} have a global p-value of 0.05 or less; background alone gives {0.05 * len(rows):.3g}."]
+        # these p-values are whole multiples of 1 / (toys + 1), all equally probable for background alone
+        expected = len(rows) * ((toys + 1) // 20) / (toys + 1)
+        lines += ["", f"{below} have a global p-value of 0.05 or less; background alone gives {expected:.3g}."]
     return "\n".join(lines + ([f"Written: {out}"] if out else []))

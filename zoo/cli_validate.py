@@ -44,7 +44,7 @@ def sculpting(run, data, score_kind, mass_range, out, seed, as_json):
     check(out)
     score, events, _ = _background(run, data, score_kind, mass_range)
     found = {"curve": validation.sculpting_curve(score, events.mass, seed=seed), "events": len(events)}
-    rows = [[p, f"{c['distance']:.4f}", f"{c['floor']:.4f}", f"{c['pull']:.1f}", f"{c['events']:,}"]
+    rows = [[p, f"{c['distance']:.4f}", f"{c['floor']:.4f}", _number(c["pull"], ".1f"), f"{c['events']:,}"]
             for p, c in found["curve"].items()]  # fmt: skip
     _told(found, out, as_json, ["percentile", "distance", "by chance", "pull", "selected"], rows)
 
@@ -141,6 +141,7 @@ def injection(
     recipe = recipe_of(run, seed, preset=preset, settings=settings, epochs=epochs) if trained or folds else None
     model = trains(recipe, xla) if recipe else scores_events(zoo.load(run), run)
     settings = _cuts(options) | {"mass_range": options["mass_range"] or _trained_in(run)}
+    validation.check_ratios(background, signal, ratios, settings["mass_range"])
     rows = []
     for ratio in ratios:
         with stdout_to_stderr():
@@ -153,10 +154,12 @@ def injection(
 
 def paper_table(rows) -> tuple[list[str], list[list[str]]]:
     """Return heads and rows of the numbers that papers print of searches at several S/B."""
+    from pipelines.search import z_text
+
     heads = ["S/B", "signal", "percentile", "tail", "local Z", "global Z", "mass bias [GeV]", "efficiency", "S/B gain"]
     lines = [
         [f"{r['ratio']:.2%}", _number(r["signal_events"], ".0f"), f"{r['percentile']:g}", r["tail"], f"{r['local']:.1f}",
-         "> " * r["global_is_bound"] + f"{r['global']:.1f}", _number(r["mass_bias"], "+.0f"),
+         z_text(r["global"], r["global_is_bound"]), _number(r["mass_bias"], "+.0f"),
          _number(r["efficiency"], ".1%"), _number(r["gain"], ".1f")]
         for r in rows
     ]  # fmt: skip

@@ -14,6 +14,7 @@ STEP = 2.0  # ln of the density changes by this at most in an iteration: far fro
 RIDGE = (0.1, 0.3, 0.3)  # events that hold value, slope and curvature where there are none
 ITERATIONS = 4  # of `fit`
 HOLD = 0.01  # events that hold its coefficients
+SHARE = 1e-9  # of the information does so, too: what float64 loses where few bins have nearly all events
 Triangle = list[list[tf.Tensor]]
 
 
@@ -117,7 +118,7 @@ def absorbed(template: tf.Tensor, basis: tf.Tensor, factor: Triangle, squares: t
 
 
 def _chebyshev(place, mask, degree: int):
-    low, high = _lowest(place, mask), _highest(place, mask)
+    low, high = lowest(place, mask), highest(place, mask)
     x = tf.where(mask > 0, 2 * (place - low) / (high - low) - 1, 0.0)
     basis = [tf.ones_like(x), x]
     for _ in range(degree - 1):
@@ -125,11 +126,21 @@ def _chebyshev(place, mask, degree: int):
     return tf.stack(basis, -1) * mask[:, :, None]
 
 
-def _lowest(values, mask):
+def lowest(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Return the least (N, 1) of values (N, B) where the mask is above 0.
+
+    >>> float(lowest(tf.constant([[3.0, 2.0, 1.0]]), tf.constant([[1.0, 1.0, 0.0]]))[0, 0])
+    2.0
+    """
     return tf.reduce_min(tf.where(mask > 0, values, values.dtype.max), 1, keepdims=True)
 
 
-def _highest(values, mask):
+def highest(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Return the largest (N, 1) of values (N, B) where the mask is above 0.
+
+    >>> float(highest(tf.constant([[1.0, 2.0, 3.0]]), tf.constant([[1.0, 1.0, 0.0]]))[0, 0])
+    2.0
+    """
     return tf.reduce_max(tf.where(mask > 0, values, values.dtype.min), 1, keepdims=True)
 
 
@@ -146,7 +157,7 @@ def _information(basis, weight) -> Triangle:
 
 
 def cholesky(matrix: tf.Tensor) -> Triangle:
-    """Return the lower triangle L of matrices (N, P, P) + HOLD = L L^T, entry by entry.
+    """Return the lower triangle L of L L^T = matrices (N, P, P) + HOLD + SHARE of their diagonals, on the diagonal.
 
     Written out: for thousands of small matrices XLA fuses this, and calls a library for each with `tf.linalg`.
 
@@ -156,9 +167,10 @@ def cholesky(matrix: tf.Tensor) -> Triangle:
     size, lower = matrix.shape[-1], []
     for i in range(size):
         lower.append([])
+        hold = HOLD + SHARE * matrix[:, i, i]
         for j in range(i + 1):
             rest = matrix[:, i, j] - sum(lower[i][k] * lower[j][k] for k in range(j))
-            lower[i].append(tf.sqrt(tf.maximum(rest, 0.0) + HOLD) if i == j else rest / lower[j][j])
+            lower[i].append(tf.sqrt(tf.maximum(rest, 0.0) + hold) if i == j else rest / lower[j][j])
     return lower
 
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from zoo.curves import absorbed, fit, smooth
+from zoo.curves import absorbed, fit, highest, lowest, smooth
 from zoo.keras import keras
 
 ANSCOMBE = 0.375
@@ -69,8 +69,7 @@ class Network(keras.layers.Layer):
         counts = counts * mask
         unit = tf.reduce_sum((edges[:, 1:] - edges[:, :-1]) * tf.cast(mask, tf.float64), 1, keepdims=True)
         unit /= tf.cast(tf.reduce_sum(mask, 1, keepdims=True), tf.float64)  # the mean bin width
-        lowest = edges[:, :1]
-        scaled = tf.cast((edges - lowest) / unit, tf.float32)
+        scaled = tf.cast((edges - edges[:, :1]) / unit, tf.float32)
         resolution = tf.where(mask > 0, resolution / tf.cast(unit, tf.float32), 1.0)
         bin_widths = scaled[:, 1:] - scaled[:, :-1]
         curves = smooth(counts, bin_widths, mask, self.half_widths)
@@ -126,8 +125,7 @@ def _places(edges, mask):
     """What the polynomials are in: the mass; and its logarithm, from a tenth of the range on where it begins below."""
     mask = tf.cast(mask, tf.float64)
     mass = 0.5 * (edges[:, 1:] + edges[:, :-1])
-    low = tf.reduce_min(tf.where(mask > 0, mass, mass.dtype.max), 1, keepdims=True)
-    high = tf.reduce_max(tf.where(mask > 0, mass, mass.dtype.min), 1, keepdims=True)
+    low, high = lowest(mass, mask), highest(mass, mask)
     shift = tf.maximum(0.1 * (high - low) - low, 0.0)
     return mass, tf.math.log(tf.where(mask > 0, mass + shift, 1.0))
 

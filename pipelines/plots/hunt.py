@@ -20,7 +20,7 @@ INTERVAL = {"color": "C2", "alpha": 0.13, "lw": 0, "zorder": 0}
 def p_value_text(p_value: float, is_bound: bool, n: int) -> str:
     """Say a p-value found among n pseudo-experiments, or its bound.
 
-    >>> p_value_text(0.0123, False, 40_000), p_value_text(2.5e-5, True, 40_000)
+    >>> p_value_text(0.0123, False, 39_999), p_value_text(2.5e-5, True, 39_999)
     ('p = 0.0123', 'p < 1/40,000')
     """
     return f"p {'' if is_bound else '= '}{p_text(p_value, is_bound, n)}"
@@ -296,11 +296,11 @@ def plot_test_statistic(
     """Draw the test statistic of the pseudo-experiments and the observed one, with the p-value: a panel a selection.
 
     The statistic is -ln of the smallest local p-value over windows (Choudalakis, arXiv:1101.0390); the p-value
-    is the share of pseudo-experiments whose statistic is at least the observed one.
+    is (k + 1) / (n + 1) if the statistic of k of n pseudo-experiments is at least the observed one.
 
     Args:
         selections: by name, statistics of the pseudo-experiments (n,), the observed one, the p-value, and whether that
-            is a bound, so that it is said as `p < 1/n`.
+            is a bound, so that it is said as `p < 1/(n + 1)`.
 
     Returns:
         By selection `pseudo_experiments`, `observed`, `as_extreme` (their number), `p_value`, `is_bound`, `edges`
@@ -364,7 +364,7 @@ def plot_sculpting(
             them. mark: a warning in the corner.
 
     Returns:
-        The series, each with `above_floor`, (distance - floor) / floor_std (None where that is 0).
+        The series, each with `above_floor`, as `pipelines.metrics.above_floor` has it.
 
     Example:
         >>> import tempfile
@@ -373,14 +373,15 @@ def plot_sculpting(
         >>> numbers["series"]["upper"]["above_floor"]
         [0.0, 2.0]
     """
+    from pipelines.metrics import above_floor
+
     path, found = target(path), {}
     for name, one in named("series", series).items():
         percentile = of_events(f"percentile of {name}", one["percentile"])
         order = np.argsort(percentile)
         keys = ("distance", "floor", "floor_std")
         values = {key: of_events(f"{key} of {name}", one[key], like=percentile)[order] for key in keys}
-        distance, floor, spread = values.values()
-        above = np.divide(distance - floor, spread, out=np.full(len(spread), np.nan), where=spread > 0)
+        above = [above_floor(*each) for each in zip(*values.values())]
         found[name] = {"percentile": percentile[order], **values, "above_floor": above}
     numbers = plain({"series": found})
     with page(path, numbers, (9, 6.2)) as figure:

@@ -117,8 +117,9 @@ class Painter:
         }
         numbers = plots.plot_test_statistic(each, self.folder / "test_statistic.png")
         caption = (
-            "The test statistic of pseudo-experiments of background alone, and the observed one (red). The p-value is the "
-            "share of pseudo-experiments at the red line or right of it; where there are none, only an upper bound is known. "
+            "The test statistic of pseudo-experiments of background alone, and the observed one (red). The p-value is "
+            "(k + 1)/(n + 1) if k of n pseudo-experiments are at the red line or right of it; where there are none, that is "
+            "only an upper bound. "
             "P-values are those of each selection alone. Worrying: an observed value left of nearly all pseudo-experiments, "
             "which means that the data agree with the reference better than chance allows."
         )

@@ -12,7 +12,7 @@ from pipelines.plots.selected import TRUTH
 from pipelines.report import tables, words
 from pipelines.report.figures import Figure, Painter, classes_of
 from pipelines.report.page import Page
-from pipelines.search import Search
+from pipelines.search import Search, truth_in_tuning
 
 
 def tell(search: Search, plots: Path) -> tuple[Page, dict[str, object]]:
@@ -64,6 +64,11 @@ class _Story:
 
     def _summary(self) -> None:
         self.page.lead(words.verdict(self.search, self.names, self.window))
+        if tuned := truth_in_tuning(self.search.configuration):
+            self.page.warning(
+                f"{tuned}. No search in data without labels could have this model, and no p-value here knows of it: a "
+                "bump where the tuning had its signal is no evidence of one."
+            )
         said, alarming = words.caveat(self.search)
         (self.page.warning if alarming else self.page.text)(said)
 
@@ -128,9 +133,11 @@ class _Story:
     def _truth(self) -> None:
         self.page.section("What the labels say", mark=TRUTH)
         classes = classes_of(self.search)
+        above = "Nothing above does: neither the selection nor a p-value has seen them."
+        if truth_in_tuning(self.search.configuration):
+            above = "Above, only the choice of the model's hyperparameters does: the selection depends on it."
         self.page.warning(
-            "Everything in this section uses the true labels of simulated events. Nothing above does: neither the "
-            "selection nor a p-value has seen them. Real data have no such section."
+            f"Everything in this section uses the true labels of simulated events. {above} Real data have no such section."
         )
         self.painter.truth_scores(classes).add_to(self.page)
         if "background" in classes and len(classes) > 1:

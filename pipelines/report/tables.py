@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pipelines.bumphunt import Bump, p_text
+from pipelines.metrics import above_floor
 from pipelines.plots.selected import tiny
 from pipelines.report.page import Page
-from pipelines.report.words import Names, unit_of
+from pipelines.report.words import Names, labels, unit_of
 from pipelines.search import Search, z_text
 
 Show = Callable[[object], str]
@@ -207,7 +208,7 @@ def sculpting(search: Search, names: Names) -> Table:
             "events": one["events"],
             "distance": one["distance"],
             "floor": (one["floor"], one["floor_std"]),
-            "above_floor": above_floor(one),
+            "above_floor": above_floor(one["distance"], one["floor"], one["floor_std"]),
         }
         for spectrum, by_tail in search.sculpting.items()
         for tail, by_percentile in by_tail.items()
@@ -219,11 +220,6 @@ def sculpting(search: Search, names: Names) -> Table:
         "Worrying: more than two standard deviations above the floor."
     )
     return Table(caption, columns, rows)
-
-
-def above_floor(one: Mapping[str, float]) -> float | None:
-    """Return how far a distance is above its floor in standard deviations; None if the floor has none."""
-    return (one["distance"] - one["floor"]) / one["floor_std"] if one["floor_std"] > 0 else None
 
 
 def features(numbers: Mapping[str, object], most: int = 12) -> Table:
@@ -319,7 +315,7 @@ def done(search: Search, names: Names) -> Table:
         "kind of pseudo-experiments": hunt.null,
         "folds": options.get("folds") or "none: one model scored all events",
         "weights": "used" if search.weight is not None else "none",
-        "labels": "used, to judge the result only" if search.truth is not None else "not used",
+        "labels": labels(search),
         "seed": about.get("seed"),
     }
     columns = {"what": ("what", str), "value": ("value", _fact)}

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipelines.bumphunt import Bump
+from pipelines.metrics import above_floor
 from pipelines.plots.hunt import p_value_text
-from pipelines.search import SHORT, Search, z_text
+from pipelines.search import SHORT, Search, truth_in_tuning, z_text
 
 USUAL = {column: short for short, column in SHORT.items()}
 ONE = ("none", "1", "at most 1")  # of them "is"
@@ -52,6 +53,14 @@ def unit_of(search: Search, spectrum: str) -> float:
     return float((weight**2).sum() / weight.sum())
 
 
+def labels(search: Search) -> str:
+    """Return what labels were used for, if anything."""
+    judged, tuned = search.truth is not None, truth_in_tuning(search.configuration)
+    if tuned:
+        return f"{tuned}; {'used, to judge the result too' if judged else 'not used otherwise'}"
+    return "used, to judge the result only" if judged else "not used"
+
+
 # -- the verdict ------------------------------------------------------------------------------------
 
 
@@ -67,10 +76,12 @@ def _looked_for(search: Search, names: Names) -> str:
     tails = {bump.tail for bump in hunt.bumps}
     ends = "largest" if tails == {"upper"} else "smallest" if tails == {"lower"} else "largest, or the smallest,"
     cuts = list(dict.fromkeys(f"{bump.percentile:g}" for bump in hunt.bumps))
+    tuned = truth_in_tuning(search.configuration)
     return (
         f"This search looked for a narrow range with {what} in the spectrum of {listed(ranges)}, among those of "
         f"{hunt.events:,} events to which the model {search.configuration['model']} gives the {ends} anomaly scores "
-        f"(percentile{'s' if len(cuts) > 1 else ''} {listed(cuts)}). The search itself looked at no label."
+        f"(percentile{'s' if len(cuts) > 1 else ''} {listed(cuts)}). The search itself looked at no label"
+        f"{f'. {tuned}' if tuned else ''}."
     )
 
 
@@ -100,10 +111,10 @@ def _one_sided(bump: Bump) -> str:
 
 def _as_extreme(search: Search) -> str:
     hunt = search.hunt
-    number = round(hunt.global_p_value * hunt.pseudo_experiments)
+    number = round(hunt.global_p_value * (hunt.pseudo_experiments + 1)) - 1  # the data themselves are one more
     if not hunt.global_p_value_is_bound:
         return f"{number:,}"
-    return "none" if len(hunt.bumps) == 1 else f"at most {number:,}"
+    return f"at most {number:,}" if number else "none"
 
 
 def together(search: Search) -> str:
@@ -149,8 +160,14 @@ def caveat(search: Search) -> tuple[str, bool]:
             "Whether the cut on the score shapes the mass spectrum by itself is not known: it was not measured.",
             True,
         )
-    above = (one["distance"] - one["floor"]) / one["floor_std"] if one["floor_std"] > 0 else np.inf
+    above = above_floor(one["distance"], one["floor"], one["floor_std"])
     said = f"distance {one['distance']:.4f}, floor {one['floor']:.4f} ± {one['floor_std']:.4f}"
+    if above is None:
+        return (
+            f"Caveat. Whether the cut on the score shapes the mass spectrum by itself cannot be told ({said}): random "
+            "selections of as many events all have the same distance, so there is nothing to measure it by.",
+            True,
+        )
     if above <= SEEN:
         return (
             f"Caveat. The cut on the score does not visibly shape the mass spectrum ({said}): the distance between the "
@@ -193,7 +210,8 @@ Test statistic: minus the logarithm of the smallest local p-value of all windows
 
 NULLS = {
     "shuffled": "Here the observed scores are dealt anew to the observed masses, so that whatever relation there is "
-    "between them is gone; a p-value is the share of these that are at least as extreme as the data.",
+    "between them is gone. If k of n of these are at least as extreme as the data, the p-value is (k + 1)/(n + 1): the "
+    "data are one such dealing themselves.",
     "poisson": "Here every bin gets a Poisson number around the reference. That forgets that selected events are part "
     "of the reference, so p-values of loose cuts come out too large.",
 }

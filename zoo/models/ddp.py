@@ -172,7 +172,7 @@ class DDP(keras.Model):
 
     @property
     def spectra_seen(self) -> int:
-        """How many spectra it has been trained on."""
+        """How many spectra the latest training has seen."""
         return int(self.clock) * self.hyperparameter("batch_size")
 
     @property
@@ -223,6 +223,8 @@ class DDP(keras.Model):
         if seed is not None:
             self.limits["seed"].check("seed", seed)
             self._hyperparameters = tuple((dict(self._hyperparameters) | {"seed": seed}).items())
+        if self.network is None:
+            return self.build_for()  # which comes back here
         for place, weight in enumerate(self.network.trainable_variables):
             if "exit" in weight.name or weight.shape.rank < 2:  # the output starts as the mean of the first-order ones
                 weight.assign(tf.zeros_like(weight))
@@ -260,8 +262,10 @@ class DDP(keras.Model):
         """
         self.adapt(spectra)
         spectra, steps = self._spectra(spectra), self.hyperparameter("steps")
-        epochs = epochs or self.epochs
+        epochs = self.epochs if epochs is None else epochs
+        self.limits["epochs"].check("epochs", epochs)
         self.main_epochs.assign(epochs)
+        self.clock.assign(initial_epoch * steps)  # the learning rate starts anew where training does
         if not self._is_compiled or self.jit_compile != jit_compile:
             self.compile(optimizer=self.adam, jit_compile=jit_compile, steps_per_execution=min(steps, 10))
         history = super().fit(
@@ -354,8 +358,8 @@ class DDP(keras.Model):
             width: standard deviation of the Gaussian: in bins, a number; or in the unit of the edges at every bin, (B,)
                 or (N, B). 1.5 bins by default.
 
-        Raises `InputError` for an untrained model, a width outside those of the training, events, and for all that
-        `pipelines.histograms.Histograms.from_arrays` raises.
+        Raises `InputError` for an untrained model, a width outside those of the training, events, a spectrum that no
+        smooth curve goes through, and for all that `pipelines.histograms.Histograms.from_arrays` raises.
         """
         histograms, width = self._histograms(spectra, edges, width)
         return self._of_all(histograms, self._resolution(histograms, width))
@@ -420,6 +424,12 @@ class DDP(keras.Model):
                 block = rows[start : start + size]
                 part = self._of_block(histograms, resolution, block, int(length), size, what)
                 found[block, : part.shape[1]] = part[:, : found.shape[1]]
+        wrong = np.flatnonzero((histograms.mask & ~np.isfinite(found)).any(1))
+        if len(wrong):
+            raise InputError(
+                f"histogram {histograms.names[wrong[0]]}: no smooth curve goes through it; give a range without empty "
+                f"stretches, and fewer than 1e13 events in a bin"
+            )
         return np.where(histograms.mask, found, np.nan)
 
     def _of_block(self, histograms, resolution, rows, length, size, what):
