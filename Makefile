@@ -14,7 +14,7 @@ $(VENV)/installed: requirements.txt setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
 
-# from raw events to a tuned, evaluated and exported GAN-AE
+# from raw events to a tuned, evaluated and exported GAN-AE, and a bump hunt with it
 demo: $(VENV)/installed
 	rm -rf demo-output && mkdir demo-output
 	$(BIN)/tune --model gan_ae --trials 8 --mass-range 2700 5000 --out demo-output/search --export demo-output/served
@@ -24,6 +24,8 @@ demo: $(VENV)/installed
 	$(BIN)/zoo evaluate demo-output/search/best --data demo-output/real.h5
 	@echo "--- simulated test sample ---"
 	$(BIN)/zoo evaluate demo-output/search/best --data lhco_sim_test
+	@echo "--- a bump hunt in that sample, labels not used ---"
+	$(BIN)/zoo hunt demo-output/search/best --data lhco_sim_test --percentile 90 --widths 2 4 --out demo-output/hunt
 
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
