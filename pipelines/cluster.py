@@ -242,6 +242,7 @@ class Farm:
         from distributed import CancelledError, Future
         from distributed.comm import CommClosedError
 
+        late: list[Future] = []
         with contextlib.suppress(queue.Empty):
             thing = inbox.get(timeout=POLL)
             while True:
@@ -256,13 +257,19 @@ class Farm:
                         raise Unfinished(LOST) from None
                     except Exception as error:
                         done = _failed(thing, key, error, worker)
-                    if done is None:  # lost with its worker, whose death is then seen, or on its way: look again
-                        thing.add_done_callback(inbox.put)
+                    if done is None:  # lost with its worker, or on its way
+                        late.append(thing)
                     else:
                         del under_way[thing]
                         thing.release()
                         yield done
                 thing = inbox.get_nowait()
+        workers = self._workers() if late else []
+        for future in late:
+            if under_way[future][-1] in workers:
+                future.add_done_callback(inbox.put)  # look again, after the others
+            else:
+                future.cancel()  # done or not: it is not there any more
 
     def _settle(self) -> None:
         """Wait for workers that are being restarted: closing them just then makes Dask print a stack trace."""
@@ -296,7 +303,8 @@ def _failed(future, key: object, error: Exception, worker: str) -> Done | None:
 
 def _orphans(under_way: dict, workers: list[str]) -> list[tuple[object, Task, str]]:
     """Take out of what is under way the tasks whose worker is gone."""
-    lost = [future for future, (_, _, worker) in under_way.items() if worker not in workers and not future.done()]
+    gone = [future for future, (_, _, worker) in under_way.items() if worker not in workers]
+    lost = [future for future in gone if not future.done() or future.cancelled()]
     found = [under_way.pop(future) for future in lost]
     for future in lost:
         future.cancel()
