@@ -33,7 +33,7 @@ AHEAD = 3  # tasks handed out for each worker: one in progress, the others waiti
 MOST_DEATHS = 4  # of workers at one task, as Dask has it
 POLL = 0.5  # seconds after which it is looked whether workers have joined
 LONELY = 60.0  # seconds without any worker after which it is told
-FETCHING = 30.0  # seconds for a result to come from its worker, which may be gone with it
+FETCHING = 5.0  # seconds for a result to come from its worker, which may be gone with it; while it lives, again
 ALONE = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 
 DIED = "every worker that tried it died, probably for want of memory"
