@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipelines.bumphunt import p_text
 from pipelines.errors import InputError
 from pipelines.plots.arrays import finite, increasing, named, of_events
 from pipelines.plots.errors import poisson_errors
@@ -23,6 +22,8 @@ def p_value_text(p_value: float, is_bound: bool, n: int) -> str:
     >>> p_value_text(0.0123, False, 39_999), p_value_text(2.5e-5, True, 39_999)
     ('p = 0.0123', 'p < 1/40,000')
     """
+    from pipelines.bumphunt import p_text  # here, as it takes SciPy
+
     return f"p {'' if is_bound else '= '}{p_text(p_value, is_bound, n)}"
 
 

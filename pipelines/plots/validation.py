@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import binom
 
 from pipelines.plots.page import page
 from pipelines.plots.record import plain, target
@@ -24,6 +23,8 @@ def plot_coverage(found: Mapping[str, object], path: str | os.PathLike) -> dict[
         `found`, and of the histogram `counts` in tenths of [0, 1] and `band`, the central 95 % of a bin's count if
         p-values are uniform. The right panel has the band of the Kolmogorov-Smirnov test, 1.36 / sqrt(n), 95 %.
     """
+    from scipy.stats import binom
+
     p = np.sort(np.asarray(found["p_values"], float))
     counts = np.histogram(p, BINS, (0, 1))[0]
     band = binom.interval(0.95, len(p), 1 / BINS)
