@@ -1,5 +1,6 @@
 """What several tests share: small samples of the embedded events."""
 
+import signal
 import subprocess
 import sys
 
@@ -24,6 +25,20 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.name in {f"{test}[conv_vae]" for test in SHARED}:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def ends(request):
+    """A test that waits for ever fails instead: after five minutes, a slow one after an hour."""
+
+    def too_long(*_):
+        raise TimeoutError(f"{request.node.name}: took too long")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(3600 if request.node.get_closest_marker("slow") else 300)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

@@ -161,10 +161,12 @@ def test_error_of_a_task_is_its_own_and_the_others_are_done(which, request):
     assert all(each.error is None for key, each in done.items() if key != 3)
 
 
+@pytest.mark.slow
 def test_what_is_told_where_nobody_listens_is_lost(capfd):
     assert talk(2)[0] == 4 and capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_large_values_are_shared_and_stay_so_when_their_worker_dies(farm, tmp_path):
     table = farm.share({"a": 1, "b": 2})
     names = ["a", "b", "a", "b"]
@@ -178,6 +180,7 @@ def test_large_values_are_shared_and_stay_so_when_their_worker_dies(farm, tmp_pa
     assert [each.result()[0] for each in farm.conduct(lookup, pick)] == [2]
 
 
+@pytest.mark.slow
 def test_task_that_kills_every_worker_is_an_error_of_its_own(farm):
     numbers = [1, 2]
 
@@ -188,6 +191,7 @@ def test_task_that_kills_every_worker_is_an_error_of_its_own(farm):
     assert done[1].result()[0] == 1 and str(done[2].error).startswith("task 2: every worker that tried it died")
 
 
+@pytest.mark.slow
 def test_worker_that_joins_late_is_given_work():
     import distributed
 
@@ -206,6 +210,7 @@ def test_worker_that_joins_late_is_given_work():
     assert len(seen) == 2 and len(left) < 99
 
 
+@pytest.mark.slow
 def test_without_workers_the_work_ends_when_its_time_is_over_and_somebody_is_told(monkeypatch):
     import distributed
 
@@ -220,6 +225,7 @@ def test_without_workers_the_work_ends_when_its_time_is_over_and_somebody_is_tol
     assert [list(message) for message in heard] == [["told"]] and "no workers" in heard[0]["told"]
 
 
+@pytest.mark.slow
 def test_task_whose_worker_dies_is_given_up_when_the_time_is_over(farm, tmp_path):
     flag, numbers = tmp_path / "killed", [3]
 
@@ -229,6 +235,7 @@ def test_task_whose_worker_dies_is_given_up_when_the_time_is_over(farm, tmp_path
     assert list(farm.conduct(die_once, pick, over=flag.exists)) == [] and flag.exists() and not numbers
 
 
+@pytest.mark.slow
 def test_result_that_is_lost_with_its_worker_is_made_again(farm, monkeypatch):
     import distributed
 
@@ -277,12 +284,14 @@ def test_results_that_nobody_waits_for_are_given_up(farm):
     assert squares(farm.map(square, numbered(20))) == EXPECTED
 
 
+@pytest.mark.slow
 def test_task_of_a_worker_that_was_killed_is_done_by_another(farm, tmp_path, capfd):
     results = farm.map(die_once, numbered(20, str(tmp_path / "killed")))
     assert squares(results) == EXPECTED and (tmp_path / "killed").exists()
     assert capfd.readouterr().err == ""  # Dask tells it to nobody
 
 
+@pytest.mark.slow
 def test_task_that_kills_every_worker_is_one_error(farm, capfd):
     with pytest.raises(InputError) as error:
         list(farm.map(die, numbered(4)))

@@ -114,6 +114,7 @@ def pid_of(address):
     raise LookupError(address)
 
 
+@pytest.mark.slow
 def test_two_workers_find_what_one_process_finds_though_one_is_killed(events, one, tmp_path):
     killer = Killer()
     results = tuning.search("linear", events, out=tmp_path / "two", workers=2, watcher=killer, **ASKED)
@@ -123,6 +124,7 @@ def test_two_workers_find_what_one_process_finds_though_one_is_killed(events, on
     assert results.complete and len(results.trials) == 5 and {t["status"] for t in results.trials} == {"COMPLETED"}
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_its_workers_fails_with_its_reason_unless_it_comes_further(events, tmp_path):
     """By an engine whose workers are told to have died."""
     from pipelines.cluster import Done
