@@ -342,6 +342,7 @@ def test_address_that_is_none_is_told(address, monkeypatch):
         pass
 
 
+@pytest.mark.slow
 def test_client_that_failed_is_gone_before_the_next_one_starts(monkeypatch):
     """Else Python ends it at any time, and Dask waits for itself forever."""
     import distributed
