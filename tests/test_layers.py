@@ -93,6 +93,16 @@ def test_selu_is_tensorflows():
     np.testing.assert_allclose(layers.selu(x), tf.nn.selu(x), rtol=1e-5, atol=3e-7)
 
 
+def test_the_slope_of_selu_is_that_of_tensorflows():
+    x, slopes = tf.linspace(-20.0, 20.0, 4000), []
+    for function in (layers.selu, tf.nn.selu):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(x * function(x))
+        slopes.append(tape.gradient(total, x))
+    np.testing.assert_allclose(*slopes, rtol=1e-5, atol=1e-5)
+
+
 def test_normal_numbers_are_standard_normal_and_independent():
     z = layers.normal((400_000,), tf.constant(5), use=0).numpy().astype(np.float64)
     assert scipy.stats.kstest(z, "norm").pvalue > 1e-3

@@ -40,15 +40,25 @@ def leaky_relu(x: tf.Tensor, slope: tf.Tensor | float) -> tf.Tensor:
     return tf.maximum(x, slope * x)
 
 
+LAMBDA, LAMBDA_ALPHA = 1.0507009873554805, 1.0507009873554805 * 1.6732632423543772
+
+
+@tf.custom_gradient
 def selu(x: tf.Tensor) -> tf.Tensor:
     """lambda x for x > 0, else lambda alpha (exp(x) - 1) (Klambauer et al. 2017, eq. 2), faster than `tf.nn.selu`.
 
-    That takes expm1, whose relative accuracy near zero is worth nothing in a sum of float32.
+    That takes expm1, whose relative accuracy near zero is worth nothing in a sum of float32. The slope is worked out from
+    the value, lambda or value + lambda alpha, so that nothing else of the way forwards is kept.
 
     >>> print(selu(tf.constant([-1.0, 1.0])).numpy().round(4))
     [-1.1113  1.0507]
     """
-    return 1.0507009873554805 * tf.where(x > 0, x, 1.6732632423543772 * (tf.exp(tf.minimum(x, 0.0)) - 1.0))
+    value = LAMBDA * tf.maximum(x, 0.0) + LAMBDA_ALPHA * (tf.exp(tf.minimum(x, 0.0)) - 1.0)
+
+    def gradient(upstream):
+        return upstream * tf.where(value > 0, LAMBDA, value + LAMBDA_ALPHA)
+
+    return value, gradient
 
 
 NARROW = 8  # columns up to which a sum of outer products is faster than a matrix product
@@ -68,9 +78,18 @@ def product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     def gradient(upstream):
         towards_x = _contract(upstream, tf.linalg.matrix_transpose(kernel))
         shared = list(range(towards_x.shape.rank - x.shape.rank))  # members see the same batch
-        return tf.reduce_sum(towards_x, shared) if shared else towards_x, tf.matmul(x, upstream, transpose_a=True)
+        return tf.reduce_sum(towards_x, shared) if shared else towards_x, _towards_kernel(x, upstream)
 
     return _contract(x, kernel), gradient
+
+
+def _towards_kernel(x, upstream):
+    width = upstream.shape[-1]
+    if x.shape.rank == 2 or width > NARROW:
+        return tf.matmul(x, upstream, transpose_a=True)
+    # of members, a product with two to eight columns costs as much as with 64; one with a single column, a third or less
+    rows = [tf.matmul(column, x, transpose_a=True) for column in tf.split(upstream, width, axis=-1)]
+    return tf.linalg.matrix_transpose(tf.concat(rows, -2))
 
 
 def _contract(x, kernel):
