@@ -45,7 +45,7 @@ def opened(data: str, events: int):
     return found.sample(events) if events and events < len(found) else found
 
 
-def ours(model, data, events, trials, max_epochs, workers, seed) -> dict[str, object]:
+def ours(model, data, events, trials, max_epochs, architectures, workers, seed) -> dict[str, object]:
     """Run our search; returns its times."""
     import tuning
     from tuning.session import Watcher
@@ -64,7 +64,14 @@ def ours(model, data, events, trials, max_epochs, workers, seed) -> dict[str, ob
             self.memory.append(resident())
 
     clock, out = Clock(), Path(tempfile.mkdtemp()) / "search"
-    options = {"max_epochs": max_epochs, "fixed": SMALL[model], "workers": workers, "seed": seed, "watcher": clock}
+    options = {
+        "max_epochs": max_epochs,
+        "architectures": architectures,
+        "fixed": SMALL[model],
+        "workers": workers,
+        "seed": seed,
+        "watcher": clock,
+    }
     started = time.perf_counter()
     results = tuning.search(model, opened(data, events), trials=trials, out=out, objective="val_loss", **options)
     seconds = time.perf_counter() - started
@@ -87,7 +94,7 @@ def ours(model, data, events, trials, max_epochs, workers, seed) -> dict[str, ob
     }
 
 
-def stock(model, data, events, trials, max_epochs, seed) -> dict[str, object]:
+def stock(model, data, events, trials, max_epochs, architectures, seed) -> dict[str, object]:
     """Run stock KerasTuner with the same oracle; returns its times."""
     import zoo
     from tuning import algorithms
@@ -97,7 +104,9 @@ def stock(model, data, events, trials, max_epochs, seed) -> dict[str, object]:
     from tuning.space import Space
 
     space = Space(model, {"seed": seed, **SMALL[model]})
-    oracle = algorithms.make("hyperband", space.hyperparameters(), trials, max_epochs, 3, seed)
+    oracle = algorithms.make(
+        "hyperband", space.hyperparameters(), trials, max_epochs, 3, seed, architectures, space.shapes()
+    )
     training, validation = opened(data, events).without_labels().split(1.0 - VALIDATION_SHARE, seed)
     judge, memory, epochs = Objective.parse("val_loss"), [], []
 
@@ -154,10 +163,11 @@ def measured(what: str, **options) -> dict[str, object]:
 @click.option("--trials", default=200, show_default=True)
 @click.option("--stock", "stock_trials", default=24, show_default=True, help="Trials of stock KerasTuner; 0 for none.")
 @click.option("--max-epochs", default=9, show_default=True)
+@click.option("--architectures", default=0, show_default=True, help="Draw no more than so many, by both; 0: no limit.")
 @click.option("--workers", multiple=True, type=int, default=(1, 2, 4), show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", type=click.Path(path_type=Path), help="Write all numbers there.")
-def main(models, data, objects, events, trials, stock_trials, max_epochs, workers, seed, as_json):
+def main(models, data, objects, events, trials, stock_trials, max_epochs, architectures, workers, seed, as_json):
     """Print one table for each model."""
     everything = {}
     if objects is None and {"gcn_vae", "conv_vae"} & set(models):
@@ -165,6 +175,7 @@ def main(models, data, objects, events, trials, stock_trials, max_epochs, worker
     for model in models:
         source = objects if model in ("gcn_vae", "conv_vae") else data
         common = {"model": model, "data": source, "events": events, "max_epochs": max_epochs, "seed": seed}
+        common |= {"architectures": architectures}
         found = everything[model] = {}
         if stock_trials:
             found["stock KerasTuner"] = measured("stock", trials=stock_trials, **common)

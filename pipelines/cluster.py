@@ -8,6 +8,7 @@ tasks are known beforehand, `map` does them; where what is next depends on what 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
 import gc
@@ -29,15 +30,19 @@ from pipelines.errors import InputError, Unfinished, WorkersDied
 
 __all__ = ["Batch", "Done", "Farm", "Serial", "cores", "open_workers", "tell"]
 
-AHEAD = 3  # tasks handed out for each worker: one in progress, the others waiting so that no worker does
+AHEAD = 2  # tasks at each worker: one in progress, the other waiting so that no worker does
 MOST_DEATHS = 4  # of workers at one task, as Dask has it
-POLL = 0.5  # seconds after which it is looked whether workers have joined
+POLL = 0.5  # seconds after which it is looked who has joined or gone
 LONELY = 60.0  # seconds without any worker after which it is told
-FETCHING = 5.0  # seconds for a result to come from its worker, which may be gone with it; while it lives, again
+BACK = 600.0  # seconds for a worker of ours to be back after it died
+NEVER = 1e8  # seconds
+ANSWER = 120.0  # seconds for the scheduler to answer, after which it is lost
+CLOSING = 60.0  # seconds for a cluster of ours to end
 ALONE = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 
 DIED = "every worker that tried it died, probably for want of memory"
 LOST = "the connection to the Dask scheduler is lost; start it again and repeat the command"
+GONE = "all workers are gone and do not come back (memory? time limit of the jobs?); repeat the command"
 
 Task = tuple[Any, ...]
 
@@ -129,7 +134,11 @@ class Serial:
 
 
 class Farm:
-    """Hands tasks to the workers of a Dask cluster."""
+    """Hands tasks to the workers of a Dask cluster, each task to one worker and no other.
+
+    What is known of a task is looked up again and again, and never waited for without end: whether it is done, whether
+    its worker is still there, and whether anybody can still come if there are no workers.
+    """
 
     def __init__(self, client):
         self._client = client
@@ -138,42 +147,35 @@ class Farm:
     @property
     def count(self) -> int:
         """Workers there are now; others may join."""
-        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        return max(1, len(self._workers()))
 
     def map(self, function: Callable, tasks: Iterable[tuple[int, Task]]) -> Iterator[tuple[int, Any]]:
         """Yield (number, function(*task)) as tasks finish; `tasks` is read only as far ahead as workers need.
 
-        What a task raises is raised here. A worker that dies gives its task to another one.
-        Raises `WorkersDied` if workers die of the same task again and again.
+        What a task raises is raised here. A worker that dies gives its tasks to others.
+        Raises `WorkersDied` if `MOST_DEATHS` workers die of the same task, else `Unfinished` as `conduct` does.
         """
-        from distributed import CancelledError, KilledWorker, as_completed
-        from distributed.comm import CommClosedError
+        waiting, given = iter(tasks), 0
+        following: list[tuple[int, Task]] = []  # read already
 
-        waiting, numbers = iter(tasks), {}
-        results = as_completed()
+        def pick(worker: str) -> tuple[int, Task] | None:
+            nonlocal given
+            task = following.pop() if following else next(waiting, None)
+            given += task is not None
+            return task
 
-        def hand_out(count: int) -> None:
-            for number, task in itertools.islice(waiting, max(0, count)):
-                future = self._client.submit(function, *task, pure=False)
-                numbers[future.key] = number
-                results.add(future)
+        def over() -> bool:  # all done, also where the last worker has left meanwhile
+            if not given and not following:
+                following.extend(itertools.islice(waiting, 1))
+            return not given and not following
 
-        try:
-            hand_out(AHEAD * self.count)
-            for future in results:
-                number = numbers.pop(future.key)
-                try:
-                    result = future.result()
-                except KilledWorker:
+        with contextlib.closing(self._work(AHEAD, function, pick, None, over)) as results:
+            for done in results:
+                given -= 1
+                if isinstance(done.error, WorkersDied):
                     self._settle()
-                    raise WorkersDied(f"task {number}: {DIED}; use fewer workers, or smaller blocks") from None
-                except (CancelledError, CommClosedError):
-                    raise Unfinished(LOST) from None
-                future.release()
-                hand_out(AHEAD * self.count - len(numbers))
-                yield number, result
-        finally:
-            results.clear()  # what is under way when a task has failed is not wanted any more
+                    raise WorkersDied(f"{done.error}; use fewer workers, or smaller blocks")
+                yield done.key, done.result()
 
     def share(self, value: Any) -> Any:
         """As of `Serial`: the value travels once to every worker that needs it, and again if a worker is lost."""
@@ -190,86 +192,108 @@ class Farm:
     ) -> Iterator[Done]:
         """As of `Serial`, by all workers, also those that join later; the names of workers are their addresses.
 
-        A task goes to the worker that `pick` was asked for; if that one dies, to another. Its `error` is `WorkersDied` if
-        `MOST_DEATHS` workers die of it. After a minute without workers `heard` gets {"told": a sentence that says so}.
-        Raises `Unfinished` if the scheduler is lost.
+        A task goes to the worker that `pick` was asked for; if that one dies, to another. Its `error` is `WorkersDied`
+        if `MOST_DEATHS` workers die of it. After a minute without workers `heard` gets {"told": a sentence saying so}.
+        Raises `Unfinished` if the scheduler is lost, or if all workers that this process started are, for `BACK` s.
         """
-        topic, inbox = f"told-{uuid.uuid4().hex}", queue.SimpleQueue()
+        return self._work(1, function, pick, heard, over)
+
+    def _work(
+        self, ahead: int, function: Callable, pick: Callable, heard: Callable | None, over: Callable
+    ) -> Iterator[Done]:
+        """Keep `ahead` tasks at every worker; while some are lost one each, so that it is clear who died of what."""
+        topic, messages, stir = f"told-{uuid.uuid4().hex}", queue.SimpleQueue(), threading.Event()
         under_way: dict = {}  # future: key, arguments, worker
         again: list[tuple[object, Task]] = []
         deaths: Counter = Counter()
         lonely = _Lonely(heard)
-        self._client.subscribe_topic(topic, lambda event: inbox.put(event[-1]))
+
+        def listen(event: tuple) -> None:
+            messages.put(event[-1])
+            stir.set()
+
+        self._client.subscribe_topic(topic, listen)
         try:
             while True:
+                stir.clear()
                 workers = self._workers()
-                lonely.look(workers)
-                for key, arguments, worker in _orphans(under_way, workers):
-                    deaths[key] += 1
-                    if deaths[key] >= MOST_DEATHS:
-                        yield Done(key, error=WorkersDied(f"task {key}: {DIED}"), worker=worker)
-                    else:
-                        again.append((key, arguments))
+                self._check_some_may_come(lonely.look(workers))
+                ended = [one for one, (*_, worker) in under_way.items() if one.done() or worker not in workers]
+                _pass_on(messages, heard)  # all that those that are done have told
+                for future in ended:
+                    yield from self._taken(future, *under_way.pop(future), again, deaths)
                 if over():
                     again.clear()
-                busy = {worker for _, _, worker in under_way.values()}
-                for worker in (idle := [worker for worker in workers if worker not in busy]):
+                load = Counter(worker for *_, worker in under_way.values())
+                for place, worker in itertools.product(range(1 if deaths else ahead), workers):
+                    if load[worker] > place:
+                        continue
                     task = again.pop(0) if again else pick(worker)
                     if task is None:
                         break
-                    # To this one and no other: of tasks that may move, Dask forgets those whose workers all die.
                     options = {"pure": False, "workers": [worker], "allow_other_workers": False}
                     future = self._client.submit(_speaking, topic, function, *task[1], **options)
                     under_way[future] = *task, worker
-                    future.add_done_callback(inbox.put)
-                if not under_way and (idle or over()):
+                    future.add_done_callback(lambda _: stir.set())
+                if not under_way and not again and (workers or over()):
                     return
-                yield from self._arrived(inbox, under_way, heard)
+                stir.wait(POLL)
         finally:
-            for future in under_way:  # nobody waits for it any more
-                future.cancel()
             with contextlib.suppress(Exception):  # of a scheduler that is gone
+                for future in under_way:  # nobody waits for it any more
+                    future.cancel()
                 self._client.unsubscribe_topic(topic)
 
-    def _workers(self) -> list[str]:
-        try:
-            return list(self._client.scheduler_info(n_workers=-1)["workers"])
-        except OSError:
-            raise Unfinished(LOST) from None
+    def _taken(self, future, key: object, arguments: Task, worker: str, again: list, deaths: Counter) -> Iterator[Done]:
+        """Yield what a task gave that is done or whose worker is gone; or put it where it is given out again."""
+        done = self._fetched(future, key, worker) if future.done() else None
+        future.cancel()  # nobody waits for it any more
+        if done is None and (died := deaths[key] + 1) < MOST_DEATHS:
+            deaths[key] = died
+            again.append((key, arguments))
+            return
+        del deaths[key]
+        yield done or Done(key, error=WorkersDied(f"task {key}: {DIED}"), worker=worker)
 
-    def _arrived(self, inbox: queue.SimpleQueue, under_way: dict, heard: Callable | None) -> Iterator[Done]:
-        """Wait a moment for results and messages; yield the results."""
-        from distributed import CancelledError, Future
+    def _workers(self) -> list[str]:
+        """Return the workers that the scheduler knows now."""
+        client = self._client
+        if client.status in ("running", "connecting"):
+            with contextlib.suppress(OSError, TimeoutError, asyncio.TimeoutError):  # of which Python 3.10 makes two
+                return list(client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER)["workers"])
+        raise Unfinished(LOST)
+
+    def _check_some_may_come(self, lonely: float) -> None:
+        """Raise `Unfinished` if nobody has been there for so many seconds, and nobody can come that is known of."""
+        from distributed import LocalCluster, Status
+
+        cluster = self._client.cluster
+        if not lonely or cluster is None:  # who joins a cluster that is not ours is not ours to know
+            return
+        late = isinstance(cluster, LocalCluster) and lonely > BACK  # jobs may wait in their queue for days
+        if late or all(one.status in (Status.closed, Status.failed) for one in list(cluster.workers.values())):
+            raise Unfinished(GONE)
+
+    def _fetched(self, future, key: object, worker: str) -> Done | None:
+        """Return what a task gave, however long that takes to come from its worker; None if that one is gone."""
+        from distributed import CancelledError, KilledWorker
         from distributed.comm import CommClosedError
 
-        late: list[Future] = []
-        with contextlib.suppress(queue.Empty):
-            thing = inbox.get(timeout=POLL)
-            while True:
-                if not isinstance(thing, Future):
-                    if heard is not None:
-                        heard(thing)
-                elif thing in under_way:  # not given up
-                    key, _, worker = under_way[thing]
-                    try:
-                        done = Done(key, thing.result(timeout=FETCHING), worker=worker)
-                    except (CancelledError, CommClosedError):
-                        raise Unfinished(LOST) from None
-                    except Exception as error:
-                        done = _failed(thing, key, error, worker)
-                    if done is None:  # lost with its worker, or on its way
-                        late.append(thing)
-                    else:
-                        del under_way[thing]
-                        thing.release()
-                        yield done
-                thing = inbox.get_nowait()
-        workers = self._workers() if late else []
-        for future in late:
-            if under_way[future][-1] in workers:
-                future.add_done_callback(inbox.put)  # look again, after the others
-            else:
-                future.cancel()  # done or not: it is not there any more
+        async def gather() -> Any:
+            return await self._client.gather(future, asynchronous=True)
+
+        coming = asyncio.run_coroutine_threadsafe(gather(), self._client.loop.asyncio_loop)
+        while not concurrent.futures.wait([coming], timeout=POLL).done:
+            if worker not in self._workers():
+                return None
+        try:
+            return Done(key, coming.result(), worker=worker)
+        except KilledWorker:  # at what the task needs
+            return Done(key, error=WorkersDied(f"task {key}: {DIED}"), worker=worker)
+        except Exception as error:
+            if future.status != "error" and isinstance(error, (CancelledError, CommClosedError)):  # not the task's own
+                raise Unfinished(LOST) from None
+            return Done(key, error=error, worker=worker)
 
     def _settle(self) -> None:
         """Wait for workers that are being restarted: closing them just then makes Dask print a stack trace."""
@@ -281,34 +305,30 @@ class _Lonely:
     """Tells when there have been no workers for a while, once until the next one joins."""
 
     def __init__(self, heard: Callable[[object], object] | None):
-        self.heard, self.since = heard, time.monotonic()
+        self.heard, self.since, self.told = heard, time.monotonic(), False
 
-    def look(self, workers: list[str]) -> None:
+    def look(self, workers: list[str]) -> float:
+        """Return for how many seconds there have been none."""
         if workers:
-            self.since = time.monotonic()
-        elif self.heard is not None and time.monotonic() - self.since >= LONELY:
-            self.since = float("inf")
-            self.heard({"told": f"there have been no workers for {LONELY:.0f} s; work goes on as soon as one joins"})
+            self.since, self.told = time.monotonic(), False
+            return 0.0
+        seconds = time.monotonic() - self.since
+        if seconds >= LONELY and not self.told:
+            self.told = True
+            text = f"there have been no workers for {LONELY:.0f} s; work goes on as soon as one joins"
+            if self.heard is None:
+                warnings.warn(text, stacklevel=2)
+            else:
+                self.heard({"told": text})
+        return seconds
 
 
-def _failed(future, key: object, error: Exception, worker: str) -> Done | None:
-    """Return a task that has failed, or None where it is only its result that did not come in time."""
-    from distributed import KilledWorker
-
-    if isinstance(error, KilledWorker):
-        return Done(key, error=WorkersDied(f"task {key}: {DIED}"), worker=worker)
-    late = isinstance(error, (TimeoutError, asyncio.TimeoutError))  # of which Python 3.10 makes two
-    return None if late and future.status != "error" else Done(key, error=error, worker=worker)
-
-
-def _orphans(under_way: dict, workers: list[str]) -> list[tuple[object, Task, str]]:
-    """Take out of what is under way the tasks whose worker is gone."""
-    gone = [future for future, (_, _, worker) in under_way.items() if worker not in workers]
-    lost = [future for future in gone if not future.done() or future.cancelled()]
-    found = [under_way.pop(future) for future in lost]
-    for future in lost:
-        future.cancel()
-    return found
+def _pass_on(messages: queue.SimpleQueue, heard: Callable | None) -> None:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            message = messages.get_nowait()
+            if heard is not None:
+                heard(message)
 
 
 def _same(value: Any) -> Any:
@@ -356,7 +376,7 @@ def _client(workers: int, scheduler: str | Batch | None):
     if isinstance(scheduler, Batch):
         with _deaf_children():
             farm = scheduler.open()
-        with farm, distributed.Client(farm) as client:
+        with _ours(farm, BACK) as client:
             yield client
         return
     if scheduler is not None:
@@ -382,8 +402,26 @@ def _client(workers: int, scheduler: str | Batch | None):
         local = distributed.LocalCluster(
             **options, dashboard_address=None, scheduler_kwargs=server, memory_limit=0, env=ALONE
         )
-    with local, distributed.Client(local) as client:
+    with _ours(local, NEVER) as client:
         yield client
+
+
+@contextlib.contextmanager
+def _ours(cluster, back: float):
+    """Give a client of a cluster that ends here, also if a worker of it does not, and that waits so long for a worker.
+
+    By itself Dask gives up a worker that is not back 15 s after it died, without a word, and never starts it again.
+    On a machine with much to do, or from a shared file system, it takes longer than that to start one.
+    """
+    import dask
+    from distributed import Client
+
+    try:
+        with dask.config.set({"distributed.deploy.lost-worker-timeout": f"{back} s"}), Client(cluster) as client:
+            yield client
+    finally:
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):  # what is left ends with this process
+            cluster.close(timeout=CLOSING)
 
 
 @contextlib.contextmanager
@@ -406,10 +444,12 @@ def _quiet() -> Iterator[None]:
     """Keep Dask's own log off the terminal: what users need to know reaches them as an error of their task."""
     import distributed  # which sets up its loggers
 
-    logger = logging.getLogger(distributed.__name__)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(f"{distributed.__name__}{part}") for part in ("", ".client")]  # each with its level
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)

@@ -1,6 +1,7 @@
 """Search spaces: what is drawn is possible, what is fixed or written in a file is obeyed, what is conditional stays so."""
 
 import json
+import math
 import pickle
 
 import pytest
@@ -103,6 +104,58 @@ def test_what_belongs_together_cannot_be_fixed_one_by_one_and_says_so():
     with pytest.raises(InputError, match=r"impossible point: activations=.*drawn at layers="):
         Space("ae", fixed={"encoder_units": (16, 8, 4)}).check()
     Space("ae", fixed={"encoder_units": (16, 8, 4), "layers": 3}).check(draws=10)
+
+
+ASKED = {  # by the issue: what a model has of sizes, rates, weights, schedules, batch size, scaling
+    "vae": {"latent_dim", "units", "flow", "num_flows", "scaling", "batch_size", "optimizer", "alpha", "learning_rate"},
+    "gan_ae": {"latent_dim", "ae_units", "d_units", "scaling", "batch_size", "epsilon", "alpha", "disco_power",
+               "dropout_rate", "negative_slope", "learning_rate", "d_epochs", "ae_epochs"},
+    "ae": {"encoder_units", "decoder_units", "activations", "negative_slope", "kernel_regularisation", "kernel_norm",
+           "activity_regularisation", "regularised", "learning_rate", "scaling", "batch_size"},
+    "conv_vae": {"latent_dim", "channels", "flow", "num_flows", "scaling", "batch_size", "beta", "learning_rate"},
+    "gcn_vae": {"latent_dim", "units", "graph_layer", "adjacency", "neighbours", "flow", "num_flows", "scaling",
+                "batch_size", "beta", "learning_rate"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_every_hyperparameter_that_one_would_tune_is_searched(name):
+    space = Space(name)
+    assert {made for row in space.rows() for made in row["makes"]} == ASKED[name]
+    drawn = draws(space, 30)
+    assert all(len({json.dumps(given.get(made)) for given in drawn}) > 1 for made in ASKED[name])
+
+
+PROGRAMS = {"vae": 480, "gan_ae": 48, "conv_vae": 112, "gcn_vae": 1008}  # as the documentation says
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_documentation_counts_the_programs_of_a_space(name):
+    space = Space(name)
+    rows = {row["name"]: row for row in space.rows() if row["name"] in space.shapes()}
+    free = [len(values(row)) for row in rows.values() if not row["when"] and row["name"] not in ("flow", "adjacency")]
+    flows = 1 + (len(values(rows["flow"])) - 1) * len(values(rows["num_flows"])) if "flow" in rows else 1
+    graphs = 1 + 1 * 2 if "adjacency" in rows else 1
+    assert math.prod(free) * flows * graphs == PROGRAMS[name]
+    assert all(len(values(rows[each])) <= 3 for each in ("batch_size", "scaling"))  # each is compiled
+
+
+def values(row):
+    return row.get("values") or range(row["min"], row["max"] + 1)
+
+
+@pytest.mark.parametrize("name", ["vae", "conv_vae", "gcn_vae"])
+def test_the_number_of_flows_is_searched_only_where_there_is_one(name):
+    for given in draws(Space(name)):
+        assert ("num_flows" in given) == ("flow" in given) and given.get("flow") != "none"
+    assert {given["num_flows"] for given in draws(Space(name, {"flow": "planar"}))} == {2, 6}
+    assert seen(Space(name, {"flow": "orthogonal"}), "num_flows") == {"absent"}  # the model's own number
+    assert seen(Space(name, {"flow": "orthogonal", "num_flows": 4}), "num_flows") == {4}
+
+
+def test_the_number_of_neighbours_is_searched_only_where_the_nearest_are():
+    for given in draws(Space("gcn_vae")):
+        assert ("neighbours" in given) == (given["adjacency"] == "knn")
 
 
 # -- fixing ----------------------------------------------------------------------------------------------
@@ -265,6 +318,25 @@ def test_a_file_that_is_not_there_says_how_to_make_one(tmp_path):
 def test_contradictions_are_refused(fixed, overrides, message):
     with pytest.raises(InputError, match=message):
         Space("toy", fixed, None, overrides)
+
+
+@pytest.mark.parametrize(
+    "model, fixed, message",
+    [
+        ("toy", {"rate": 1.5}, r"--set: rate=1.5 is not possible; expected a number >= 0 and <= 1"),
+        ("vae", {"flow": "realnvp"}, "--set: flow='realnvp' is not possible; expected one of None, 'planar'"),
+        ("gan_ae", {"d_shape": "big"}, "--set: d_shape='big' is not possible; expected one of start, lhco2020"),
+        ("conv_vae", {"network": "big"}, "--set: network='big' is not possible; expected one of paper, small"),
+    ],
+)
+def test_what_is_set_is_refused_where_it_stands_and_not_as_a_point_of_the_space(model, fixed, message):
+    with pytest.raises(InputError, match=message):
+        Space(model, fixed)
+
+
+def test_a_word_of_the_space_that_a_file_does_not_know_is_refused(file):
+    with pytest.raises(InputError, match=r"space.yaml: a value of d_shape is 'big'; expected one of start, lhco2020"):
+        Space("gan_ae", overrides=file("d_shape: [start, big]"))
 
 
 def test_unknown_models_and_presets_are_refused_by_name():

@@ -12,8 +12,6 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from linear_model import Linear
-from rich.console import Console
-from rich.progress import Progress, TextColumn
 from searched import law, write_search
 
 import zoo
@@ -22,10 +20,6 @@ from pipelines.plots import read_numbers
 from tuning import figures, pareto
 from tuning import results as of_results
 from tuning.cli import Duration, main
-from tuning.display import Pace, _Display, duration
-from tuning.engine import Plan
-from tuning.hyperband import plan
-from tuning.objectives import Objective
 from tuning.results import best_so_far, importance, load_results
 from zoo import registry
 
@@ -88,9 +82,15 @@ def test_a_search_shows_its_plan_every_trial_with_the_knee_and_a_table(real):
     assert "No --data given" in done.stderr and "Plan: 3 trials, 3 epochs" in done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("trial ")]
     assert [re.search(r"\((\d)/3\)", line)[1] for line in told] == ["1", "2", "3"]
-    assert all("knee: trial" in line and re.search(r"epochs?/s|s/epoch", line) for line in told)
-    assert "left" in told[0] and "left" not in told[-1]
+    assert all("knee: trial" in line for line in told)
+    assert [bool(re.search(r"epochs?/s|s/epoch", line)) for line in told] == [False, True, True]
+    assert ["left" in line for line in told] == [False, True, False]  # of the first trial nothing is guessed
     assert "Pareto front of 3 trials (no labels used)" in done.stdout and f"Best: {out / 'best'}" in done.stdout
+
+
+def test_a_search_that_is_there_is_not_begun_again_and_says_how_to_go_on(real):
+    out, _ = real
+    assert "a search exists already; go on with it by --resume" in refused(f"{SEARCH} --out {out}")
 
 
 def test_the_best_of_a_pareto_search_is_the_knee_and_a_run(real):
@@ -142,6 +142,14 @@ def test_a_space_file_reaches_the_trials(tmp_path, linear):
         ("plot nowhere", "no such folder"),
         ("best nowhere", "no such folder"),
         ("space linera", "'linera' is not known"),
+        ("linear", "no command 'linear'; expected one of best, plot, results, space, or a search"),
+        ("--model linear --trials ten", "'ten' is not a valid integer; see `main --help`"),
+        ("--model linear --algorithm annealing", "'annealing' is not one of 'hyperband', 'random', 'bayesian', 'grid'"),
+        ("--model linear --nonsense", "No such option '--nonsense'"),
+        ("--model linear --validation nowhere.h5", "nowhere.h5: no such file"),
+        ("results", "Missing argument 'DIR'; see `main results --help`"),
+        ("results here there", "unexpected extra argument (there)"),
+        ("best here --members none", "'none' is not a valid integer"),
         ("space linear --yaml --json", "choose one"),
     ],
 )
@@ -166,54 +174,6 @@ def test_what_is_no_time_is_refused(text):
         Duration().convert(text, click.Option(["--time-limit"]), None)
 
 
-# -- the display ---------------------------------------------------------------------------------------------
-
-
-def test_the_live_display_shows_the_whole_search_and_every_trial_that_runs():
-    console = Console(file=io.StringIO(), force_terminal=True, width=160)
-    columns = (TextColumn("{task.description} {task.completed:.0f}/{task.total:.0f} {task.fields[note]}"),)
-    times = iter(np.arange(0.0, 100.0, 0.5))
-    with Progress(*columns, console=console, auto_refresh=False) as bars:
-        shown = _Display(Objective.parse("reconstruction+auc:1"), [], console, bars)
-        shown.pace = Pace(now=lambda: next(times))
-        shown.planned(Plan(plan(13, 9, 3), 2))
-        shown.begun("00", range(0, 1), "worker-1")
-        shown.begun("01", range(1, 3), "worker-2")
-        shown.epoch("01", 2, "worker-2", {"loss": 3.0, "val_loss": 2.5})
-        tasks = [(task.description.strip(), task.completed, task.total) for task in bars.tasks]
-        assert tasks == [("trials", 0, 13), ("trial 00 on worker-1", 0, 1), ("trial 01 on worker-2", 2, 3)]
-        record = {"trial": "00", "status": "COMPLETED", "objective": 0.5, "metrics": {"objective": 0.5}, "bracket": 2,
-                  "initial_epoch": 0, "epochs": 1, "seconds": 10.0, "message": None}  # fmt: skip
-        shown.ended(record, 1)
-        shown.ended({**record, "trial": "01", "status": "FAILED", "objective": None, "message": "MemoryError: none"}, 2)
-        (total,) = bars.tasks
-        # 12 trials and 20 epochs are left, at 10 s an epoch, for 2 workers: the second has failed after an epoch
-        assert (
-            total.completed == 2
-            and total.fields["note"] == "best 0.5000 (trial 00), 2.0 epochs/s, about 1 min 35 s left"
-        )
-    out = console.file.getvalue()
-    assert (
-        "TRUTH USED" in out and "bracket 2: 9 to epoch 1" in out and "trial 01 (2/13)" in out and "MemoryError" in out
-    )
-
-
-def test_a_search_that_goes_on_counts_what_is_done():
-    console = Console(file=io.StringIO(), width=160)
-    done = [{"trial": str(i), "status": "COMPLETED", "objective": 2.0 - i, "metrics": {"objective": 2.0 - i},
-             "initial_epoch": 0, "epochs": 1, "seconds": 1.0} for i in range(2)]  # fmt: skip
-    with Progress(console=console, disable=True) as bars:
-        shown = _Display(Objective.parse("reconstruction"), ["A notice."], console, bars)
-        shown.planned(Plan(plan(13, 9, 3), 1, done))
-        assert shown._note().startswith("best 1.0000 (trial 1), about ")
-    assert "A notice." in console.file.getvalue() and "2 trials are done already." in console.file.getvalue()
-
-
-@pytest.mark.parametrize("seconds, words", [(0, "0 s"), (59.6, "1 min"), (3600, "1 h"), (86399, "23 h 59 min")])
-def test_times_are_told_in_two_words(seconds, words):
-    assert duration(seconds) == words
-
-
 # -- results -------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +184,19 @@ def test_results_of_an_unfinished_search_are_there_and_say_so(written):
     objectives = [t["objective"] for t in found["trials"] if t["status"] == "COMPLETED"]
     assert len(objectives) == 28 and objectives == sorted(objectives) and found["best"] == found["trials"][0]
     assert [t["status"] for t in found["trials"][-2:]] == ["FAILED", "FAILED"] and found["truth_used"] is False
+
+
+def test_the_table_fits_a_narrow_terminal_and_cuts_no_number(written, monkeypatch):
+    import tuning.cli
+
+    monkeypatch.setattr(tuning.cli, "WIDTH", 80)
+    lines = tuned(f"results {written} --top 28").splitlines()
+    assert max(len(line) for line in lines if "failed" not in line) <= 80 and not any(
+        line.endswith(" ") for line in lines
+    )
+    best = load_results(written).best
+    assert any(f"learning_rate={best['hyperparameters']['learning_rate']:.3g}" in line for line in lines)
+    assert "2 trials have failed; the first: trial 005, ResourceExhaustedError: out of memory" in lines
 
 
 def test_csv_has_a_row_for_each_trial_with_its_terms_and_hyperparameters(written):

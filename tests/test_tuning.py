@@ -23,7 +23,7 @@ from pipelines import Events, InputError, batches, outputs, plots, provenance
 from tuning import algorithms, figures, objectives, session
 from tuning import trial as worker
 from tuning.engine import Engine
-from tuning.hyperband import Bracket, Round, plan
+from tuning.hyperband import plan
 from tuning.kerastuner import keras_tuner
 from zoo import registry
 from zoo.cli import main as zoo_command
@@ -276,13 +276,6 @@ def test_the_plan_is_told_before_anything_begins(search):
     assert told.heard[1:] == [("0", range(0, 1)), ("1", range(0, 1))]
 
 
-def test_time_left_is_what_the_trials_so_far_took():
-    plan = session.Plan([Bracket(1, (Round(6, 1), Round(2, 3)))], workers=2)
-    records = [{"initial_epoch": 0, "epochs": 1, "seconds": 3.0}, {"initial_epoch": 1, "epochs": 3, "seconds": 5.0}]
-    assert plan.seconds_left([]) is None
-    assert plan.seconds_left(records) == pytest.approx((6 * 1.0 + 7 * 2.0) / 2)  # 1 s a trial and 2 s an epoch
-
-
 # -- what is found -----------------------------------------------------------------------------------
 
 
@@ -398,7 +391,7 @@ def test_failed_trials_are_recorded_with_their_reason_and_the_others_go_on(searc
 
 
 def test_a_training_that_diverges_is_a_failed_trial(search):
-    with pytest.raises(InputError, match=r"all 1 trials failed; the first: the objective is not a number: .*nan"):
+    with pytest.raises(InputError, match="the first: the training has diverged: the loss in epoch 1 is not a number"):
         search(trials=1, fixed={"learning_rate": 1e30, "units": 2}, objective="val_loss")
 
 
@@ -630,7 +623,7 @@ def test_a_search_by_the_truth_does_not_go_on_with_another_truth(events, tmp_pat
     def described(objective, **truth):
         arrays = {name: events.read(name) for name in ("features", "mass")}
         labelled = Events.from_arrays(**arrays, columns=events.columns, **truth)
-        asked = session._Asked("linear", None, {"units": 2}, "random", 1, 1, 2, objective, 0)
+        asked = session._Asked("linear", None, {"units": 2}, "random", 1, 1, 2, 0, objective, 0)
         return session._Session(asked, None, labelled, tmp_path, False, {}, session.Watcher()).description["data"]
 
     label = np.arange(len(events)) % 2

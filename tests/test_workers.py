@@ -124,13 +124,12 @@ def test_two_workers_find_what_one_process_finds_though_one_is_killed(events, on
     assert results.complete and len(results.trials) == 5 and {t["status"] for t in results.trials} == {"COMPLETED"}
 
 
-@pytest.mark.slow
 def test_a_trial_that_kills_its_workers_fails_with_its_reason_unless_it_comes_further(events, tmp_path):
     """By an engine whose workers are told to have died."""
     from pipelines.cluster import Done
     from pipelines.errors import WorkersDied
 
-    asked = session._Asked("linear", None, {"units": 2, "seed": 0}, "random", 2, 3, 3, "reconstruction", 0)
+    asked = session._Asked("linear", None, {"units": 2, "seed": 0}, "random", 2, 3, 3, 0, "reconstruction", 0)
     begun = session._Session(asked, None, events, tmp_path / "out", False, {}, session.Watcher())
     begun.start()
     job = trial.Job("token", "linear", "reconstruction", False, str(tmp_path / "out"), begun.training, begun.validation)

@@ -12,11 +12,12 @@ the same search. Nothing is kept on disk by an oracle; a search that goes on tak
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from pipelines.errors import InputError
+from tuning.draws import Draws
 from tuning.hyperband import Bracket, BudgetedHyperband, Round, plan
 from tuning.kerastuner import keras_tuner
 
@@ -24,7 +25,7 @@ GENERATION = 8  # proposals of the Gaussian process that are made together, of w
 OBJECTIVE = keras_tuner.Objective("objective", "min")
 
 
-class _Counted:
+class _Counted(Draws):
     """What the oracles without brackets share: the plan of one round, and the number of trials."""
 
     exhausted = False
@@ -40,10 +41,6 @@ class _Counted:
         if found["status"] == "STOPPED":
             self.exhausted = True
         return found
-
-    def _random_values(self):
-        self._max_collisions = 20 * (len(self._tried_so_far) + 1)  # see BudgetedHyperband
-        return super()._random_values()
 
     def place_of(self, trial_id):
         """As of `BudgetedHyperband`."""
@@ -86,8 +83,19 @@ KINDS = {"random": Random, "bayesian": Bayesian, "grid": Grid}
 ALGORITHMS = ("hyperband", *KINDS)
 
 
-def make(algorithm: str, space: keras_tuner.HyperParameters, trials: int, max_epochs: int, factor: int, seed: int):
+def make(
+    algorithm: str,
+    space: keras_tuner.HyperParameters,
+    trials: int,
+    max_epochs: int,
+    factor: int,
+    seed: int,
+    architectures: int = 0,
+    shapes: Iterable[str] = (),
+):
     """Return the oracle of an algorithm over a space; raises `InputError` for what it cannot search.
+
+    With `architectures` > 0 the names in `shapes` have no more than so many different values together (`tuning.draws`).
 
     >>> space = keras_tuner.HyperParameters()
     >>> _ = space.Int("width", 1, 3)
@@ -100,6 +108,10 @@ def make(algorithm: str, space: keras_tuner.HyperParameters, trials: int, max_ep
     searched = [one for one in space.space if not isinstance(one, keras_tuner.engine.hyperparameters.Fixed)]
     if algorithm == "bayesian" and not searched:
         raise InputError("algorithm bayesian has nothing to search: every hyperparameter is fixed; free one")
+    if architectures < 0:
+        raise InputError(f"architectures is {architectures}, expected 1 or more, or 0 for as many as are drawn")
+    if architectures and algorithm not in ("hyperband", "random"):
+        raise InputError(f"architectures={architectures} limits what is drawn at random, which {algorithm} does not do")
     common = {"max_trials": trials, "hyperparameters": space, "max_consecutive_failed_trials": None}
     try:
         if algorithm == "hyperband":
@@ -112,6 +124,8 @@ def make(algorithm: str, space: keras_tuner.HyperParameters, trials: int, max_ep
             oracle.prepare(max_epochs, seed)
     except ValueError as error:
         raise InputError(str(error)) from None
+    if architectures:
+        oracle.few(architectures, shapes)
     oracle.save = lambda: None
     oracle._save_trial = lambda trial: None
     return oracle

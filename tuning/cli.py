@@ -24,6 +24,7 @@ from zoo.terminal import (
 )
 
 SAMPLE = "lhco_sim_train"
+WIDTH = 120  # of tables that go to no terminal
 ALGORITHMS = ("hyperband", "random", "bayesian", "grid")
 UNITS = {"d": 86400, "h": 3600, "m": 60, "min": 60, "s": 1, "": 1}
 
@@ -44,12 +45,13 @@ class Duration(click.ParamType):
 class Tune(Commands):
     """The search itself, a command with options of its own, and the commands below it."""
 
-    def parse_args(self, context, arguments):
-        try:
-            return super().parse_args(context, arguments)
-        except InputError as error:  # of a value: a group reads its own options before it is invoked
-            click.echo(f"Error: {error}", err=True)
-            context.exit(2)
+    def resolve_command(self, context, arguments):
+        if self.get_command(context, arguments[0]) is None:
+            known = ", ".join(self.list_commands(context))
+            raise InputError(
+                f"no command {arguments[0]!r}; expected one of {known}, or a search, as in `tune --model vae`"
+            )
+        return super().resolve_command(context, arguments)
 
 
 SET = click.option(
@@ -68,6 +70,7 @@ SEARCH = click.argument("search", type=click.Path(path_type=Path), metavar="DIR"
 @click.option("--model", help="The model to tune (see `zoo list`).")
 @click.option("--trials", type=int, default=20, show_default=True, help="How many trials, exactly.")
 @click.option("--data", help=f"Events file; the embedded sample {SAMPLE} otherwise.")
+@click.option("--validation", metavar="FILE", help="Events file that judges trials; a fifth of --data otherwise.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the search; tune-MODEL otherwise.")
 @click.option(
     "--objective", help="What to minimise: as reconstruction+10*sculpting, or pareto:reconstruction,sculpting."
@@ -77,6 +80,12 @@ SEARCH = click.argument("search", type=click.Path(path_type=Path), metavar="DIR"
 )
 @click.option("--max-epochs", type=int, default=9, show_default=True, help="Epochs of the longest trials.")
 @click.option("--factor", type=int, default=3, show_default=True, help="One trial in FACTOR is promoted.")
+@click.option(
+    "--architectures",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Draw no more than so many architectures, each with many settings of the rest: less to compile.",
+)
 @click.option("--time-limit", type=Duration(), help="Begin no more trials after this time, such as 2h or 90m.")
 @PRESET
 @SET
@@ -108,7 +117,9 @@ def main(context, **options):
     _search(**options)
 
 
-def _search(model, data, out, objective, space, settings, preset, export_to, mass_range, as_json, xla, **options):
+def _search(
+    model, data, validation, out, objective, space, settings, preset, export_to, mass_range, as_json, xla, **options
+):
     zoo = quiet_zoo()
     import tensorflow as tf
 
@@ -125,17 +136,19 @@ def _search(model, data, out, objective, space, settings, preset, export_to, mas
     Space(model, fixed, preset, space).check()  # here, where its file has a name
     objective = Objective.parse(objective or session.DEFAULT_OBJECTIVE)
     if not options["resume"]:
-        check_new(out)
+        session.check_new_search(out)
     if export_to and check_new(export_to).resolve() == out.resolve():
         raise InputError(f"{export_to}: given for --export and --out; name two folders")
     notices = (
         [] if data else [f"No --data given: tuning on the embedded sample {SAMPLE} (simulated, 20,000 QCD dijets)."]
     )
     events = open_events([data or SAMPLE], mass_range)
+    judges = open_events([validation], mass_range) if validation else None
     with stdout_to_stderr(), display(objective, notices) as watcher:
         session.search(
             model,
             events,
+            validation=judges,
             out=out,
             objective=objective.text,
             fixed=fixed,
@@ -199,7 +212,8 @@ def plot(search, out, tensorboard, seed, as_json):
     if tensorboard:
         told |= {"tensorboard": str(tensorboard), "runs": figures.write_hparams(found, tensorboard)}
     board = f"\n{tensorboard}: look at it with `tensorboard --logdir {tensorboard}`" if tensorboard else ""
-    say(told, as_json, lambda: f"{out / 'index.html'}: {', '.join(told['files'])}{board}")
+    drawn = [Path(name).stem for name in told["files"] if name.endswith(".png")]
+    say(told, as_json, lambda: f"{out / 'index.html'}: one page with {', '.join(drawn)}{board}")
 
 
 @main.command()
@@ -262,8 +276,11 @@ def _retrain(retrained, found, chosen, data, out, mass_range, xla, **options):
 
 
 def _told(found, chosen, told) -> str:
-    merits = ", ".join(f"{k} {v:.4g}" for k, v in chosen["metrics"].items() if v is not None)
-    lines = [f"trial {chosen['trial']} ({found.parsed.notice}): {merits}; epoch {chosen['epochs']}"]
+    merits = {k: v for k, v in chosen["metrics"].items() if v is not None}
+    terms = ", ".join(f"{k} {v:.4g}" for k, v in merits.items() if k != "objective")
+    lines = [f"trial {chosen['trial']} ({found.parsed.notice}): {terms or chosen['status'].lower()}"]
+    lines += [f"  objective = {merits['objective']:.4g}"] if "objective" in merits else []
+    lines += [f"  epochs = {chosen['epochs']}"]
     lines += [f"  {name} = {_brief(value)}" for name, value in chosen["hyperparameters"].items()]
     lines += [f"run: {told['run']} (zoo score, zoo evaluate and zoo export take it)"] if "run" in told else []
     lines += [f"SavedModel: {told['export']}"] if "export" in told else []
@@ -294,30 +311,38 @@ def space_(model, preset, settings, space, as_yaml, as_json):
 
 def table(results, rows: int = 10) -> str:
     """Return the best trials as text, as wide as the terminal; of a Pareto objective the front."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     trials = _listed(results)
     pareto = results.parsed.pareto
     count = len(results.trials)
     title = f"Pareto front of {count} trials" if pareto else f"Best of {count} trials by {results.objective}"
-    shown = Table(title=f"{title} ({results.parsed.notice})")
-    for column in ("trial", *([] if pareto else ["objective"]), "epochs", "figures of merit", "hyperparameters"):
-        shown.add_column(column, overflow="fold")
+    shown = Table(title=f"{title} ({results.parsed.notice})", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("trial", *([] if pareto else ["objective"]), "epochs", "figures of merit"):
+        shown.add_column(column, no_wrap=True)
+    shown.add_column("hyperparameters", overflow="fold")
     varied = results.varied()
     for trial in trials[:rows]:
-        score = f"{trial['objective']:.4f}" if trial["objective"] is not None else trial["status"]
-        merits = "\n".join(f"{k} {v:.4f}" for k, v in trial["metrics"].items() if k != "objective" and v is not None)
         chosen = ", ".join(f"{k}={_brief(trial['hyperparameters'].get(k))}" for k in varied)
-        since = f" (from trial {trial['promoted_from']})" if trial.get("promoted_from") else ""
+        chosen = "\n".join(filter(None, (trial.get("message"), chosen)))
+        since = f"\nfrom {trial['promoted_from']}" if trial.get("promoted_from") else ""
         name = trial["trial"] + (" knee" if pareto and trial is results.best else "")
-        shown.add_row(
-            name, *([] if pareto else [score]), f"{trial['epochs']}{since}", merits or trial["message"], chosen
-        )
-    console = Console(width=None if sys.stdout.isatty() else 120)
+        score = f"{trial['objective']:.4f}" if trial["objective"] is not None else "failed"
+        cells = (name, *([] if pareto else [score]), f"{trial['epochs']}{since}", _merits(trial), chosen)
+        shown.add_row(*map(Text, cells))
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     with console.capture() as captured:
         console.print(shown)
-    return captured.get() + "\n".join(_remarks(results))
+        for line in _remarks(results, trials[:rows]):
+            console.print(line, soft_wrap=not sys.stdout.isatty(), markup=False, highlight=False)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def _merits(trial) -> str:
+    return "\n".join(f"{k} {v:.4f}" for k, v in trial["metrics"].items() if k != "objective" and v is not None)
 
 
 def _listed(results):
@@ -327,15 +352,29 @@ def _listed(results):
     return [trial for trial in results.front if trial is knee] + [trial for trial in results.front if trial is not knee]
 
 
-def _remarks(results) -> list[str]:
+def _remarks(results, shown) -> list[str]:
     lines, best = [], results.out / "best"
+    failed = [trial for trial in results.trials if trial["status"] != "COMPLETED"]
+    if any(trial not in shown for trial in failed):
+        first = min(failed, key=lambda trial: trial["trial"])
+        count = "1 trial has failed" if len(failed) == 1 else f"{len(failed)} trials have failed; the first"
+        lines.append(f"{count}: trial {first['trial']}, {first['message']}")
+    if judges := results.asked.get("validation"):
+        lines.append(f"Judged by {judges['events']} events of {judges['source']}.")
     if best.exists():
-        lines.append(f"Best: {best} (a run directory: zoo score, zoo evaluate and zoo export take it)")
+        lines.append(f"Best: {best} (trial {_trial_of(best)}; zoo score, zoo evaluate and zoo export take it)")
     if results.exhausted:
         lines.append("The search space was exhausted.")
     elif not results.complete:
         lines.append(f"Not finished: {len(results.trials)} of {results.asked['trials']} trials; --resume goes on.")
     return lines
+
+
+def _trial_of(run: Path) -> str:
+    """Which trial a run is of; not always the best one of a search that is not finished."""
+    from zoo.run import read_config
+
+    return read_config(run).get("tuning", {}).get("trial", "unknown")
 
 
 def _brief(value):

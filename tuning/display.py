@@ -1,28 +1,45 @@
-"""What a search shows while it runs: on a terminal a line for every running trial, otherwise one for every ended one."""
+"""What a search shows while it runs: on a terminal a line for every running trial, otherwise one for every ended one.
+
+On a terminal the last lines are written anew several times a second: the whole search, the best until now, and the trials
+that run, each cut to the width of the terminal, so that nothing wraps and nothing moves when numbers change.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import os
+import re
 import sys
+import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tuning.objectives import Objective
 
-RECENT = 200  # epochs that the throughput is of
+RECENT = 50  # epochs that the throughput is of
+BAR = 20  # characters
+NOISE = re.compile(
+    r"[IW]\d{4} |WARNING: All log messages before absl::"
+)  # of TensorFlow, in processes that it starts in
+END = "\0 the search has ended\n"  # tells the reader of others' lines that nothing more is to come
 
 
 @contextlib.contextmanager
 def display(objective: Objective, notices: Sequence[str] = ()) -> Iterator:
     """Give a `tuning.session.Watcher` that shows a search on stderr; `notices` come before its plan."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.live import Live
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
-        yield _watcher()(objective, notices, console, bars)
+    with contextlib.ExitStack() as stack:
+        stream, others = stack.enter_context(_own_stderr())
+        console = Console(file=stream)
+        shown = _watcher()(objective, notices, console)
+        if console.is_terminal:
+            stack.enter_context(Live(shown, console=console, transient=True, refresh_per_second=5))
+        stack.enter_context(_passing_on(others, shown.told))
+        yield shown
 
 
 def _watcher():
@@ -35,88 +52,138 @@ def _watcher():
 
 
 class _Display:
-    """Keeps what is shown up to date: the whole search first, below it the trials that run."""
+    """Keeps what is shown up to date: the whole search first, below it the best, and the trials that run."""
 
-    def __init__(self, objective, notices, console, bars):
-        self.objective, self.notices, self.console, self.bars = objective, notices, console, bars
+    def __init__(self, objective, notices, console):
+        self.objective, self.notices, self.console = objective, notices, console
+        self.plan = None
         self.records: list[Mapping[str, object]] = []
-        self.running: dict[str, int] = {}  # trial -> its line
-        self.workers: set[str] = set()
-        self.pace = Pace()
+        self.running: dict[str, _Running] = {}
+        self.workers: dict[str, int] = {}  # by address, the numbers that they are called by
+        self.pace, self.left = Pace(), Countdown()
+
+    # -- what it is told -----------------------------------------------------------------------------
 
     def planned(self, plan):
-        self.plan, self.records = plan, list(plan.done)
+        self.records = list(plan.done)
         for notice in self.notices:
             self.told(notice)
         if self.objective.uses_truth:
             self.told(self.objective.notice)
         workers = f" on {plan.workers} workers" if plan.workers > 1 else ""
         self.told(f"Plan: {plan.trials} trials, {plan.epochs} epochs{workers}")
-        for bracket in plan.brackets:
-            self.told(f"  {bracket}")
+        for bracket, count in Counter(map(str, plan.brackets)).items():
+            self.told(f"  {bracket}" + (f" ({count} times)" if count > 1 else ""))
         if self.records:
             self.told(f"{len(self.records)} trials are done already.")
-        self.total = self.bars.add_task("trials", total=plan.trials, completed=len(self.records), note="")
+        self.plan = plan
 
     def begun(self, trial, epochs, worker):
-        self.workers.add(worker)
-        where = f" on {worker}" if self.plan.workers > 1 else ""
-        options = {"total": epochs.stop, "completed": epochs.start, "note": "epochs"}
-        if trial in self.running:  # given to another worker
-            self.bars.remove_task(self.running[trial])
-        self.running[trial] = self.bars.add_task(f"  trial {trial}{where}", **options)
+        number = self.workers.setdefault(worker, len(self.workers) + 1)
+        self.running = {**self.running, trial: _Running(trial, number, epochs.start, epochs.stop)}
 
     def epoch(self, trial, epoch, worker, logs):
         self.pace.tick()
-        loss = next((logs[name] for name in ("val_loss", "loss") if logs.get(name) is not None), None)
         if trial in self.running:
-            note = "epochs" if loss is None else f"epochs, loss {loss:.4g}"
-            self.bars.update(self.running[trial], completed=epoch, note=note)
-        self.bars.update(self.total, note=self._note())
+            running = self.running[trial]
+            running.epoch = epoch
+            found = next((logs[name] for name in ("val_loss", "loss") if logs.get(name) is not None), None)
+            running.loss = running.loss if found is None else found
 
     def ended(self, record, finished):
-        if record["trial"] in self.running:
-            self.bars.remove_task(self.running.pop(record["trial"]))
+        self.running = {name: one for name, one in self.running.items() if name != record["trial"]}
         self.records.append(record)
-        self.bars.update(self.total, completed=finished, note=self._note())
-        if not self.console.is_terminal or record["status"] != "COMPLETED":
-            found = record["message"] or f"objective {record['objective']:.4f}"
+        self.left.set(self.plan.seconds_left(self.records, min(self.plan.workers, len(self.workers))))
+        found = record["message"] or f"objective {record['objective']:.4f}"
+        if not self.console.is_terminal:
             told = f"trial {record['trial']} ({finished}/{self.plan.trials}): bracket {record['bracket']}"
-            self.told(f"{told}, epoch {record['epochs']}, {found}; {self._note()}, {record['seconds']:.0f} s")
+            notes = filter(None, (self._best(), self._note()))
+            self.told(f"{told}, epoch {record['epochs']}, {found}; {', '.join(notes)}, {record['seconds']:.0f} s")
+        elif record["status"] != "COMPLETED":
+            self.told(f"trial {record['trial']} has failed: {found}")
+
+    def told(self, text: str) -> None:
+        # whole lines for files and pipes, whose readers look for words; on a terminal words stay whole
+        self.console.print(text, highlight=False, markup=False, soft_wrap=not self.console.is_terminal)
+
+    # -- what it shows -------------------------------------------------------------------------------
+
+    def __rich_console__(self, console, options):
+        """The lines at the end of the terminal, none of them longer than it is wide."""
+        from rich.text import Text
+
+        for line in self.lines(options.size.height):
+            yield Text(line, no_wrap=True, overflow="ellipsis")
+
+    def lines(self, height: int) -> list[str]:
+        """Return what is shown now: as many lines as a terminal of this height can hold."""
+        if self.plan is None:
+            return []
+        total, done = self.plan.trials, len(self.records)
+        digits = len(str(total))
+        head = f"trials {bar(done, total)} {done:{digits}d}/{total}  {self._note()}".rstrip()
+        first = [head, self._best(whole=True)] if done < total else [head, f"{self._best(whole=True)}; writing it"]
+        running = list(self.running.values())
+        if not running and done < total:
+            what = "waiting for workers" if self.plan.workers > 1 and not self.workers else "starting"
+            return [*first, f"  {what}"]
+        room = max(1, height - len(first) - 2)
+        several = self.plan.workers > 1
+        shown = [one.text(several) for one in running[:room]]
+        return first + shown + ([f"  and {len(running) - room} more"] if len(running) > room else [])
 
     def _note(self) -> str:
-        left = self.plan.seconds_left(self.records, min(self.plan.workers, len(self.workers)))
-        left = "" if left is None or len(self.records) >= self.plan.trials else f"about {duration(left)} left"
-        return ", ".join(filter(None, (self._best(), self.pace.text(), left)))
+        left = "" if self.plan is None or len(self.records) >= self.plan.trials else self.left.text()
+        return ", ".join(filter(None, (self.pace.text(), left)))
 
-    def _best(self) -> str:
+    def _best(self, whole: bool = False) -> str:
         done = [record for record in self.records if record["status"] == "COMPLETED"]
         if not done:
             return "none completed yet"
         best = done[self.objective.best([record["metrics"] for record in done])]
-        if not self.objective.pareto:
-            return f"best {best['objective']:.4f} (trial {best['trial']})"
-        knee = ", ".join(f"{name} {best['metrics'][name]:.3g}" for name in self.objective.weights)
-        return f"knee: trial {best['trial']} ({knee})"
+        terms = ", ".join(f"{name} {best['metrics'][name]:.3g}" for name in self.objective.weights)
+        if self.objective.pareto:
+            return f"knee: trial {best['trial']} ({terms})"
+        return f"best {best['objective']:.4f} (trial {best['trial']}" + (f": {terms})" if whole else ")")
 
-    def told(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+class _Running:
+    """A trial that runs: where, its epoch, and its loss."""
+
+    def __init__(self, trial: str, worker: int, epoch: int, last: int):
+        self.trial, self.worker, self.epoch, self.last, self.loss = trial, worker, epoch, last, None
+
+    def text(self, several: bool) -> str:
+        """Return its line; which worker it is on only if there are `several`."""
+        where = f" on worker {self.worker:<2}" if several else ""
+        loss = "" if self.loss is None else f", loss {self.loss:.4g}"
+        return f"  trial {self.trial}{where} {bar(self.epoch, self.last)} epoch {self.epoch}/{self.last}{loss}"
+
+
+def bar(done: int, total: int) -> str:
+    """Return a bar of characters that fills from the left.
+
+    >>> bar(1, 2)
+    '━━━━━━━━━━──────────'
+    """
+    full = BAR * done // max(1, total)
+    return "━" * full + "─" * (BAR - full)
 
 
 class Pace:
-    """Epochs a second of all workers together, over the last 200.
+    """Epochs a second of all workers together, over the last 50; what comes before the first epoch does not count.
 
-    >>> times = iter([0.0, 1.0, 3.0])
+    >>> times = iter([7.0, 8.0, 10.0])
     >>> pace = Pace(now=lambda: next(times))
-    >>> pace.tick()
-    >>> pace.tick()
+    >>> for _ in range(3):
+    ...     pace.tick()
     >>> pace.text()
     '1.5 s/epoch'
     """
 
-    def __init__(self, now=time.monotonic):
+    def __init__(self, now: Callable[[], float] = time.monotonic):
         self.now = now
-        self._ticks: deque[float] = deque([now()], maxlen=RECENT + 1)
+        self._ticks: deque[float] = deque(maxlen=RECENT + 1)
 
     def tick(self) -> None:
         """An epoch has ended."""
@@ -124,11 +191,32 @@ class Pace:
 
     def text(self) -> str:
         """Return the pace, where there is one."""
-        elapsed = self._ticks[-1] - self._ticks[0]
-        if len(self._ticks) < 2 or elapsed <= 0:
+        if len(self._ticks) < 2 or self._ticks[-1] <= self._ticks[0]:
             return ""
-        rate = (len(self._ticks) - 1) / elapsed
+        rate = (len(self._ticks) - 1) / (self._ticks[-1] - self._ticks[0])
         return f"{rate:.1f} epochs/s" if rate >= 1 else f"{1 / rate:.1f} s/epoch"
+
+
+class Countdown:
+    """The time that is left, which passes between two estimates.
+
+    >>> times = iter([0.0, 30.0])
+    >>> left = Countdown(now=lambda: next(times))
+    >>> left.set(90.0)
+    >>> left.text()
+    'about 1 min left'
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic):
+        self.now, self._until = now, None
+
+    def set(self, seconds: float | None) -> None:
+        """It is so many seconds from now; None is not known."""
+        self._until = None if seconds is None else self.now() + seconds
+
+    def text(self) -> str:
+        """Return it in words, or nothing where it is not known."""
+        return "" if self._until is None else f"about {duration(max(1.0, self._until - self.now()))} left"
 
 
 def duration(seconds: float) -> str:
@@ -143,3 +231,57 @@ def duration(seconds: float) -> str:
             rest = seconds % unit // size
             return f"{seconds // unit} {name}" + (f" {rest} {smaller}" if rest else "")
     return f"{seconds} s"
+
+
+# -- what else writes to stderr ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _own_stderr() -> Iterator[tuple[io.TextIOBase, int | None]]:
+    """Give a stream to what stderr is, and a pipe with all else that is written to stderr meanwhile, if it is one's own.
+
+    Workers inherit stderr, and TensorFlow writes to it past Python: in the middle of lines that are written anew, it would
+    leave parts of them behind.
+    """
+    try:
+        is_process_stderr = sys.stderr.fileno() == 2
+    except (AttributeError, OSError, ValueError):  # a test's, or a notebook's
+        is_process_stderr = False
+    if not is_process_stderr:
+        yield sys.stderr, None
+        return
+    sys.stderr.flush()
+    kept, (reading, writing) = os.dup(2), os.pipe()
+    os.dup2(writing, 2)
+    os.close(writing)
+    with open(kept, "w", encoding=sys.stderr.encoding, errors="replace", buffering=1) as stream:
+        try:
+            yield stream, reading
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+
+
+@contextlib.contextmanager
+def _passing_on(reading: int | None, told: Callable[[str], None]) -> Iterator[None]:
+    """Tell meanwhile what comes out of a pipe, line by line, but for what TensorFlow merely notes at its start."""
+    if reading is None:
+        yield
+        return
+
+    def pass_on():
+        with open(reading, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line == END:
+                    return
+                if not NOISE.match(line) and line.strip():
+                    told(line.rstrip())
+
+    reader = threading.Thread(target=pass_on, daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.write(2, END.encode())  # processes that are still ending may hold the pipe open
+        reader.join()

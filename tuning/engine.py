@@ -26,17 +26,21 @@ from tuning.hyperband import Bracket, total_epochs
 from tuning.objectives import Objective
 from tuning.trial import Job, Spec, architecture, do, is_wanted
 
-WINDOW = 64  # trials, in the order of the plan, among which one is chosen for a worker
+WINDOW = 256  # trials, in the order of the plan, among which one is chosen for a worker
 NEEDED = ("trial", "status", "objective", "metrics", "hyperparameters", "initial_epoch", "epochs", "message")
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a search is going to do: its brackets, who does it, and the records of trials that are done already."""
+    """What a search is going to do: its brackets, who does it, and the records of trials that are done already.
+
+    `program` gives of hyperparameters what trials that share a compiled program have in common.
+    """
 
     brackets: Sequence[Bracket]
     workers: int
     done: Sequence[Mapping[str, object]] = ()
+    program: Callable[[Mapping[str, object]], object] = str
 
     @property
     def trials(self) -> int:
@@ -49,22 +53,36 @@ class Plan:
         return total_epochs(self.brackets)
 
     def seconds_left(self, records: Sequence[Mapping[str, object]], workers: int = 0) -> float | None:
-        """Return how long the rest takes at the pace of these trials, or None before the first.
+        """Return how long the rest takes at the pace of these trials, or None before every worker has done one and more.
 
-        Trials and epochs both cost time: s = a n + b m for n trials with m epochs, by least squares where that gives
-        a, b >= 0, else in proportion to the epochs.
+        (a T + b E + c p T) / workers for T trials with E epochs that are left: an epoch takes b and a trial a more, as
+        those did whose program was there; c is what it took to build one, which every worker does for its first trial;
+        p, the share of trials to come that need a new one, is that of programs among these trials that were used once
+        (Good, Biometrika 40 (1953) 237).
         """
-        import numpy as np
-
-        if not records:
+        workers = max(1, workers or self.workers)
+        if len(records) <= workers:
             return None
-        trained = [record["epochs"] - record["initial_epoch"] for record in records]
-        seconds = [record["seconds"] for record in records]
-        left = np.array([self.trials - len(records), max(0, self.epochs - sum(trained))])
-        pace = np.linalg.lstsq(np.array([np.ones(len(trained)), trained]).T, np.array(seconds), rcond=None)[0]
-        if len(set(trained)) < 2 or (pace < 0).any():
-            pace = np.array([0.0, sum(seconds) / max(1, sum(trained))])
-        return float(left @ pace) / max(1, workers or self.workers)
+        programs = [self.program(record["hyperparameters"]) for record in records]
+        new = [place < workers or key not in programs[:place] for place, key in enumerate(programs)]
+        usual = [record for record, first in zip(records, new) if not first] or records
+        epoch = sum(map(_within, usual)) / max(1, sum(map(_trained, usual)))
+        rest = [record["seconds"] - _within(record) - record.get("compiling_seconds", 0.0) for record in usual]
+        trial = sum(rest) / len(rest)
+        built = [r["seconds"] - trial - epoch * _trained(r) for r, first in zip(records, new) if first]
+        again = sum(programs.count(key) == 1 for key in programs) / len(programs)
+        build = max(0.0, sum(built) / len(built)) * again
+        trials, epochs = self.trials - len(records), max(0, self.epochs - sum(map(_trained, records)))
+        return ((trial + build) * trials + epoch * epochs) / workers
+
+
+def _trained(record: Mapping[str, object]) -> int:
+    return record["epochs"] - record["initial_epoch"]
+
+
+def _within(record: Mapping[str, object]) -> float:
+    """Seconds that a trial spent in its epochs."""
+    return record.get("training_seconds", 0.0) + record.get("validating_seconds", 0.0)
 
 
 class Watcher:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import cycle, pairwise
 from numbers import Integral
 
+from tuning.draws import Draws
 from tuning.kerastuner import keras_tuner
 
 __all__ = ["Bracket", "BudgetedHyperband", "Round", "plan", "total_epochs"]
@@ -183,7 +184,7 @@ def _write(path, state):
     os.replace(temporary, path)
 
 
-class BudgetedHyperband(keras_tuner.oracles.HyperbandOracle):
+class BudgetedHyperband(Draws, keras_tuner.oracles.HyperbandOracle):
     """KerasTuner's Hyperband oracle, running exactly `max_trials` trials laid out by `plan`.
 
     A configuration is promoted as soon as it is certain to be among the best of its round (Li et al. 2018,
@@ -354,9 +355,6 @@ class BudgetedHyperband(keras_tuner.oracles.HyperbandOracle):
     def _random_values(self):
         if self._exhausted_at == len(self.hyperparameters.space):
             return None
-        # KerasTuner gives up after 20 collisions, often with configurations left. After 20 (t + 1), t the
-        # number tried, one that is left was overlooked with probability (1 - 1/(t + 1))^(20 (t + 1)) < e^-20.
-        self._max_collisions = 20 * (len(self._tried_so_far) + 1)
         values = super()._random_values()
         if values is None:
             self._exhausted_at = len(self.hyperparameters.space)

@@ -39,11 +39,13 @@ def reconstruction(model, validation: Events, history: Mapping[str, list[float]]
 
 
 def _physical(model, events: Events) -> np.ndarray:
-    """Return what a model reconstructs: (N, P, C) objects in its order of columns, or (N, F) features."""
+    """Return what a model reconstructs: (N, P, C) objects, of the slots and columns that it takes, or (N, F) features."""
     objects = getattr(getattr(model, "inputs", None), "object_columns", ())
     if not objects:
         return events.read("features", model.resolved_columns).astype(np.float64)
-    return np.concatenate([block[0] for block in model.inputs.blocks(events)]).astype(np.float64)
+    x = np.concatenate([block[0] for block in model.inputs.blocks(events)]).astype(np.float64)
+    slots, columns = (getattr(model, name, slice(None)) for name in ("places", "fields"))  # of `zoo.sets`
+    return x[:, slots][..., columns]
 
 
 def mass_sculpting(model, validation: Events, history: Mapping[str, list[float]]) -> float:
@@ -180,7 +182,8 @@ class Objective:
         Of a Pareto objective that is max_j f_j + 0.05 sum_j f_j of the terms as they are, a number to watch while a search
         runs: trials are compared by `order`.
         """
-        found = {name: _measure(name, model, validation, history) for name in self.weights}
+        unlabelled = validation.without_labels() if validation.has_labels else validation
+        found = {name: _measure(name, model, validation, unlabelled, history) for name in self.weights}
         return found | {"objective": self._one(found)}
 
     def _one(self, found: Mapping[str, float]) -> float:
@@ -239,7 +242,7 @@ def _named(term: str) -> str:
     return f"1-{term.strip()}" if term.startswith("auc:") else term
 
 
-def _measure(name: str, model, validation: Events, history) -> float:
+def _measure(name: str, model, labelled: Events, unlabelled: Events, history) -> float:
     if name.startswith(TRUTH):
-        return missed_area(model, validation, history, name.removeprefix(TRUTH))
-    return TERMS[name](model, validation, history)
+        return missed_area(model, labelled, history, name.removeprefix(TRUTH))
+    return TERMS[name](model, unlabelled, history)

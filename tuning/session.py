@@ -10,6 +10,7 @@ OUT/lock               who is at work
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -21,16 +22,19 @@ from pathlib import Path
 from pipelines import provenance
 from pipelines.batches import check_enough
 from pipelines.cluster import Batch
+from pipelines.datasets.overlap import overlap
 from pipelines.errors import InputError
 from pipelines.events import Events
+from pipelines.layout import match_columns
 from pipelines.outputs import check_new, new_directory, write_json
 from tuning import algorithms
 from tuning.engine import Engine, Plan, Watcher, owned
 from tuning.objectives import Objective
 from tuning.results import Results, load_results, ranked
 from tuning.space import Space
-from tuning.trial import Bench, Job, read_json
+from tuning.trial import Bench, Job, architecture, read_json
 from zoo import registry, run
+from zoo.inputs import TAKES, resolve
 from zoo.terminal import workplace
 
 __all__ = ["DEFAULT_OBJECTIVE", "VALIDATION_SHARE", "Plan", "Results", "Watcher", "load_results", "search"]
@@ -45,9 +49,11 @@ def search(
     *,
     trials: int,
     out: str | os.PathLike,
+    validation: Events | None = None,
     algorithm: str = "hyperband",
     max_epochs: int = 9,
     factor: int = 3,
+    architectures: int = 0,
     objective: str = DEFAULT_OBJECTIVE,
     fixed: Mapping[str, object] | None = None,
     preset: str | None = None,
@@ -66,20 +72,24 @@ def search(
 ) -> Results:
     """Search the hyperparameters of a model, in exactly `trials` trials, without labels.
 
-    Four fifths of the events train, one fifth judges (drawn with the seed). A trial is one set of
-    hyperparameters trained to a number of epochs; one that is promoted to more epochs goes on from its weights
-    and optimizer state, and is a trial of its own, as KerasTuner counts. What is tried and found depends on the seed,
-    not on how many workers there are or how often the search was interrupted, but for rounding where workers have
-    other numbers of threads.
+    Four fifths of the events train, one fifth judges (drawn with the seed); with `validation` all of them train, and
+    those others judge. A trial is one set of hyperparameters trained to a number of epochs; one that is promoted to more
+    epochs goes on from its weights and optimizer state, and is a trial of its own, as KerasTuner counts. What is tried
+    and found depends on the seed, not on how many workers there are or how often the search was interrupted, but for
+    rounding where workers have other numbers of threads.
 
     Args:
         model: registered name.
         events: the events; labels, if there are any, are not read, unless the objective says so.
         trials: how many, 1 or more; fewer run only if the space has fewer (`Results.exhausted` then says so).
         out: new folder; with `resume`, that of an interrupted search. Workers on other machines must see it.
+        validation: events that judge, instead of a fifth of the others. Their labels are read by a term of the objective
+            that asks for one, by nothing else.
         algorithm: "hyperband", "random", "bayesian" or "grid" (see `tuning.algorithms`).
         max_epochs, factor: of Hyperband (Li et al. 2018): epochs of the longest trials, and the share promoted. The
             other algorithms train all trials for `max_epochs`.
+        architectures: draw no more than so many, each with many settings of the rest; an architecture that was tried
+            before costs no compilation. 0 is without limit. Of "hyperband" and "random" only.
         objective: what is minimised (see `tuning.objectives`).
         fixed: hyperparameters that are not searched. preset: the values of those that neither are.
         space: what changes the model's search space, a YAML file or what is in one (see `tuning.space`).
@@ -108,11 +118,20 @@ def search(
         raise InputError(f"workers is {workers}, expected at least 1")
     if resume:
         _check_begun(Path(out))
-    asked = _Asked(model, preset, dict(fixed or {}), algorithm, trials, max_epochs, factor, objective, seed)
-    session = _Session(asked, space, events, Path(out), jit_compile, extra or {}, watcher or Watcher())
+    asked = _Asked(
+        model, preset, dict(fixed or {}), algorithm, trials, max_epochs, factor, architectures, objective, seed
+    )
+    session = _Session(asked, space, events, Path(out), jit_compile, extra or {}, watcher or Watcher(), validation)
     session.resume() if resume else session.start()
     with owned(session.out) as token:
         return session.run(token, deadline, workers, place)
+
+
+def check_new_search(out: Path) -> None:
+    """Raise `InputError` if something is there already; if that is a search, saying how to go on with it."""
+    if (out / "search.json").is_file():
+        raise InputError(f"{out}: a search exists already; go on with it by --resume, or give another --out")
+    check_new(out)
 
 
 def _check_begun(out: Path) -> None:
@@ -120,6 +139,22 @@ def _check_begun(out: Path) -> None:
     path = out / "search.json"
     if not path.is_file() and not any(out.glob("search.json.damaged")):
         raise InputError(f"nothing to resume for {out}: no {path}; start without --resume")
+
+
+def _check_alike(model, events: Events, validation: Events) -> None:
+    """Raise `InputError` unless a model that learns some events can be judged by others."""
+    if not len(validation):
+        raise InputError(f"{validation.name}: no events to judge trials by; expected some, in the same range of masses")
+    taken = resolve(events, **{name: model.hyperparameter(name) for name in TAKES[model.takes]})
+    if taken.columns:
+        match_columns(taken.columns, validation.columns, validation.name)
+    taken.check_layout(validation)
+
+
+def _described(events: Events, truth: bool) -> dict[str, object]:
+    """Return which events these are; their labels too, which are in no checksum of events, where they matter."""
+    found = {"source": events.name, "events": len(events), "sha256": provenance.checksum(events)}
+    return found | ({"label_sha256": hashlib.sha256(events.label.tobytes()).hexdigest()} if truth else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +166,7 @@ class _Asked:
     trials: int
     max_epochs: int
     factor: int
+    architectures: int
     objective: str
     seed: int
 
@@ -138,7 +174,10 @@ class _Asked:
 class _Session:
     """A search in the process that the user started."""
 
-    def __init__(self, asked: _Asked, space, events: Events, out: Path, jit_compile: bool, extra: Mapping, watcher):
+    def __init__(
+        self, asked: _Asked, space, events: Events, out: Path, jit_compile: bool, extra: Mapping, watcher,
+        validation: Events | None = None,
+    ):  # fmt: skip
         self.asked, self.out, self.jit_compile, self.extra, self.watcher = asked, out, jit_compile, extra, watcher
         objective = Objective.parse(asked.objective)
         self.space = Space(asked.model, {"seed": asked.seed, **asked.fixed}, asked.preset, space)
@@ -149,29 +188,39 @@ class _Session:
         self.searched = self.space.hyperparameters()
         plain = registry.get(asked.model, **{"seed": asked.seed, **self.space.draw(self.space.hyperparameters())})
         self.oracle = algorithms.make(
-            asked.algorithm, self.searched, asked.trials, asked.max_epochs, asked.factor, asked.seed
+            asked.algorithm,
+            self.searched,
+            asked.trials,
+            asked.max_epochs,
+            asked.factor,
+            asked.seed,
+            asked.architectures,
+            self.space.shapes(),
         )
-        self.training, self.validation = events.split(1.0 - VALIDATION_SHARE, asked.seed)
+        self.training, self.validation = events, validation
+        if validation is None:
+            self.training, self.validation = events.split(1.0 - VALIDATION_SHARE, asked.seed)
+        else:
+            _check_alike(plain, events, validation)
         self.space.check(events=len(self.training))
         check_enough(self.training, plain.hyperparameter("batch_size"))
         objective.check(self.validation, plain.members)
         self.training = self.training.without_labels()
         if not objective.uses_truth:
             self.validation = self.validation.without_labels()
-        self.description = self._description(events, objective)  # which reads all of them
+        self.description = self._description(events, validation, objective.uses_truth)  # which reads all of them
         plain.adapt(self.training)
 
-    def _description(self, events: Events, objective: Objective) -> dict[str, object]:
-        data = {"source": events.name, "events": len(events), "sha256": provenance.checksum(events)}
-        if objective.uses_truth:  # which is in no checksum of events
-            data["label_sha256"] = hashlib.sha256(events.label.tobytes()).hexdigest()
+    def _description(self, events: Events, validation: Events | None, truth: bool) -> dict[str, object]:
         space = self.searched.get_config()["space"]
-        asked = {**dataclasses.asdict(self.asked), "space": space, "data": data, "extra": dict(self.extra)}
-        return json.loads(json.dumps(asked))
+        data = {"data": _described(events, truth and validation is None), "validation": None}
+        if validation is not None:
+            data["validation"] = {**_described(validation, truth), "also_trained_on": overlap(events, validation)}
+        return json.loads(json.dumps({**dataclasses.asdict(self.asked), "space": space, **data, "extra": self.extra}))
 
     def start(self) -> None:
         """Make the folder."""
-        check_new(self.out)
+        check_new_search(self.out)
         with new_directory(self.out) as part:
             (part / "trials").mkdir()
             write_json(part / "search.json", self.description)
@@ -198,9 +247,11 @@ class _Session:
     @staticmethod
     def _comparable(description: Mapping) -> dict[str, object]:
         """What makes it the same search: the same events may lie elsewhere now."""
-        data = description.get("data")
-        data = {k: v for k, v in data.items() if k != "source"} if isinstance(data, Mapping) else data
-        return {name: value for name, value in description.items() if name != "extra"} | {"data": data}
+        data = {name: description.get(name) for name in ("data", "validation")}
+        for name, value in data.items():
+            if isinstance(value, Mapping):
+                data[name] = {k: v for k, v in value.items() if k != "source"}
+        return {name: value for name, value in description.items() if name != "extra"} | data
 
     def run(self, token: str, deadline: float | None, workers: int, place) -> Results:
         """Do the trials that are left; write the table and the best run."""
@@ -209,7 +260,13 @@ class _Session:
         engine = Engine(self.oracle, self.space.draw, job, self.watcher, deadline)
         engine.take_up()
         count = place.jobs if isinstance(place, Batch) else workers
-        self.watcher.planned(Plan(self.oracle.plan, count, list(engine.records.values())))
+        program = functools.partial(architecture, self.asked.model)
+        again = (self.description["validation"] or {}).get("also_trained_on")
+        if again:
+            self.watcher.told(
+                f"{again} of the {len(self.validation)} events that judge also train: trials look better than they are"
+            )
+        self.watcher.planned(Plan(self.oracle.plan, count, list(engine.records.values()), program))
         engine.run(workers, place)
         return self._finish(engine, job)
 
@@ -243,7 +300,7 @@ class _Session:
         extra = {
             **self.extra,
             "epochs": best["epochs"],
-            "validation": VALIDATION_SHARE,
+            "validation": self.description["validation"] or VALIDATION_SHARE,
             "tuning": {
                 "trial": best["trial"],
                 "objective": best["objective"],

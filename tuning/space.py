@@ -97,8 +97,12 @@ class Space:
         if twice := sorted(set(self.fixed) & set(self._entries)):
             raise InputError(f"{self.source}: {twice[0]} is there and fixed by --set too; choose one of the two")
         limits = registry.model_class(self.model).limits
+        for name, value in self.fixed.items():
+            self._check_fixed(name, value, limits.get(name))
         for place, (name, entry) in enumerate(self._entries.items()):
             own = self._names.get(name)
+            for key, value in entry.extremes():
+                self._check_word(f"{self.source}: {key} of {name} is {value!r}", name, value)
             _check_limits(self.source, entry, limits.get(name), getattr(own, "values", ()))
             before = {*self._names, *list(self._entries)[:place]}
             if unknown := [parent for parent in entry.when if parent not in before]:
@@ -107,6 +111,21 @@ class Space:
                     f"nor listed above {name}"
                 )
             entry.check_against(self.source, own, self._valid.get(name))
+
+    def _check_fixed(self, name: str, value: object, limit) -> None:
+        own = getattr(self._names.get(name), "values", ())
+        self._check_word(f"--set: {name}={value!r} is not possible", name, value)
+        try:
+            if limit is not None and value not in own:
+                limit.check(name, value)
+        except InputError as error:
+            raise InputError(f"--set: {error}") from None
+
+    def _check_word(self, found: str, name: str, value: object) -> None:
+        """Raise `InputError` for a word which the space, not the model, gives a meaning to, if it has none."""
+        own = getattr(self._names.get(name), "values", ())
+        if name not in self._valid and own and all(isinstance(one, str) for one in own) and value not in own:
+            raise InputError(f"{found}; expected one of {', '.join(own)}")
 
     def _superfluous(self, feeds: Mapping[str, set[str]]) -> set[str]:
         """Return the names that make nothing but hyperparameters which are given otherwise."""
@@ -146,6 +165,15 @@ class Space:
         return {
             name: one for name, one in space.items() if not isinstance(one, keras_tuner.engine.hyperparameters.Fixed)
         }
+
+    def shapes(self) -> set[str]:
+        """Return the names that change a shape: what depends on them is no dial of the model (see `zoo.base`).
+
+        >>> [name in Space("vae").shapes() for name in ("width", "alpha")]
+        [True, False]
+        """
+        dials = set(registry.model_class(self.model).dials)
+        return {row["name"] for row in self.rows() if not set(row["makes"]) <= dials}
 
     def check(self, draws: int = DRAWS, events: int | None = None) -> None:
         """Raise `InputError` unless all corners of the space and so many random draws are possible hyperparameters.
@@ -202,7 +230,7 @@ class Space:
         """Return the space as text: name, what is searched, what it makes, when it is drawn."""
         lines = [("name", "searched", "makes", "when")]
         for row in self.rows():
-            when = ", ".join(f"{name} in {values}" for name, values in row["when"].items())
+            when = ", ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in row["when"].items())
             lines.append((row["name"], _range_text(row), ", ".join(row["makes"]), when))
         widths = [max(len(line[i]) for line in lines) for i in range(4)]
         return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in lines)

@@ -32,8 +32,8 @@ from tuning.objectives import Objective
 from zoo import registry, run
 from zoo.keras import keras
 
-KEPT_PROGRAMS = 8  # compiled architectures that are kept for trials to come
-KEPT_PIPELINES = 6  # scaled and packed events that are kept
+KEPT_PROGRAMS = 32  # compiled architectures that are kept for trials to come
+KEPT_PIPELINES = 12  # scaled and packed events that are kept: training and validation, by scaling and batch size
 PROBE = 4096  # masses by which two weightings of events are told apart
 
 
@@ -126,7 +126,8 @@ class Bench:
     def __init__(self, job: Job):
         self.job, self.objective, self.trials = job, Objective.parse(job.objective), Path(job.out) / "trials"
         self.models: dict[str, object] = {}
-        self.pipelines = Pipelines(job.training, job.validation)
+        self.watched = job.validation.without_labels() if job.validation.has_labels else job.validation
+        self.pipelines = Pipelines(job.training, self.watched)
 
     # -- one trial -----------------------------------------------------------------------------------
 
@@ -147,11 +148,12 @@ class Bench:
                 return None
             status, message = "COMPLETED", None
             if not np.isfinite(found["objective"]):
-                status, message = "FAILED", f"the objective is not a number: {found}"
+                status, message = "FAILED", diary.diverged or f"the objective is not a number: {found}"
         except Unwritable as error:  # a full disk is not the trial's fault, and ends the search
             raise error.reason from None
         except Exception as error:
-            status, message = "FAILED", f"{type(error).__name__}: {first_line(error)}"
+            diverged = diary is not None and diary.diverged
+            status, message = "FAILED", diverged or f"{type(error).__name__}: {first_line(error)}"
             if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
                 self.forget(0)
         if status == "COMPLETED":
@@ -195,10 +197,10 @@ class Bench:
                 model.member_rows = list(begun["members"])
         history = model.fit(
             self.job.training,
-            self.job.validation,
+            self.watched,
             epochs=spec.epochs,
             initial_epoch=initial,
-            callbacks=[diary, keras.callbacks.TerminateOnNaN()],
+            callbacks=[diary],
             verbose=0,
             jit_compile=self.job.jit_compile,
             finish=False,
@@ -295,6 +297,10 @@ class Diary(keras.callbacks.Callback):
         self.bench, self.spec, self.begun, self.until, self.fresh = bench, spec, begun, until, fresh
         self.of, self.stopped, self.rows = model, False, []
         self.started, self.steps, self.judging = time.monotonic(), [], 0.0
+        self.diverged: str | None = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {name: _plain(value) for name, value in (logs or {}).items()}
@@ -333,6 +339,10 @@ class Diary(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.steps.append(time.perf_counter() - self._at)
+        loss = (logs or {}).get("loss")
+        if loss is not None and not np.isfinite(loss):  # as Keras' TerminateOnNaN, which prints a line
+            self.model.stop_training = True
+            self.diverged = f"the training has diverged: the loss in epoch {self.epoch + 1} is not a number"
 
     def on_test_begin(self, logs=None):
         self._judged = time.perf_counter()

@@ -109,15 +109,21 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON docu
 class OneLine:
     """What answers bad input with one line on stderr and exit code 2, and Ctrl-C with a line and exit code 130."""
 
+    def parse_args(self, context, arguments):
+        try:  # a group reads its own options before it is invoked
+            return super().parse_args(context, arguments)
+        except (InputError, click.UsageError) as error:
+            _refuse(context, error)
+
     def invoke(self, context):
         try:
             return super().invoke(context)
-        except InputError as error:
-            _refuse(context, str(error))
+        except (InputError, click.UsageError) as error:
+            _refuse(context, error)
         except OSError as error:  # a full disk, a name too long, a folder that vanished
             if error.errno == errno.EPIPE:
                 raise
-            _refuse(context, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            _refuse(context, f"{error.filename}: {error.strerror}" if error.filename else error)
         except KeyboardInterrupt:
             command = getattr(self, "commands", {}).get(context.invoked_subcommand, self)
             names = {parameter.name for parameter in command.params}
@@ -129,8 +135,11 @@ class OneLine:
             context.exit(130)
 
 
-def _refuse(context: click.Context, message: str) -> None:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
+def _refuse(context: click.Context, error: Exception | str) -> None:
+    if isinstance(error, click.UsageError):  # which Click says in four lines
+        where = (error.ctx or context).command_path
+        error = f"{error.format_message().rstrip('.')}; see `{where} --help`"
+    click.echo(f"Error: {' '.join(str(error).split())}", err=True)
     context.exit(2)
 
 

@@ -198,7 +198,17 @@ class ConvVAE(SetVAE):
     def search_space(cls, hp):
         # what changes shapes has few values, each of which is compiled once; beta and the rate are dials. beta stays below 1,
         # where nothing is reconstructed
+        networks = {"paper": (32, 16, 8), "small": (16, 8, 4)}
+        flows = ["planar", "householder", "iaf"]  # one of each kind
+        flow = hp.Choice("flow", ["none", *flows])  # KerasTuner knows no None
+        with hp.conditional_scope("flow", flows):
+            num_flows = hp.Choice("num_flows", [2, 6])  # None if there is no flow, or one that is not searched
         return {
+            **({} if flow == "none" else {"flow": flow}),
+            **({"num_flows": num_flows} if num_flows else {}),
+            "channels": networks[hp.Choice("network", list(networks))],
+            "scaling": hp.Choice("scaling", ["standard", "minmax"]),
+            "batch_size": hp.Choice("batch_size", [256, 64]),
             "latent_dim": hp.Choice("latent_dim", [8, 15]),
             "beta": hp.Float("beta", 1e-3, 0.9, sampling="log"),
             "learning_rate": hp.Float("learning_rate", 1e-4, 1e-2, sampling="log"),

@@ -165,10 +165,24 @@ class GraphVAE(SetVAE):
     def search_space(cls, hp):
         # what changes shapes has few values, each of which is compiled once; beta and the rate are dials. beta stays below 1,
         # where nothing is reconstructed
+        networks = {"paper": (32, 16, 2), "wide": (64, 32, 4)}
+        flows = ["planar", "householder", "iaf"]  # one of each kind
+        flow = hp.Choice("flow", ["none", *flows])  # KerasTuner knows no None
+        with hp.conditional_scope("flow", flows):
+            num_flows = hp.Choice("num_flows", [2, 6])  # None if there is no flow, or one that is not searched
+        adjacency = hp.Choice("adjacency", ["complete", "knn"])
+        with hp.conditional_scope("adjacency", ["knn"]):
+            neighbours = hp.Choice("neighbours", [4, 8])
         return {
-            "latent_dim": hp.Choice("latent_dim", [8, 15]),
+            **({} if flow == "none" else {"flow": flow}),
+            **({"num_flows": num_flows} if num_flows else {}),
+            "adjacency": adjacency,
+            **({"neighbours": neighbours} if adjacency == "knn" else {}),
             "graph_layer": hp.Choice("graph_layer", ["gcn", "gat", "edge"]),
-            "adjacency": hp.Choice("adjacency", ["complete", "knn"]),
+            "units": networks[hp.Choice("network", list(networks))],
+            "latent_dim": hp.Choice("latent_dim", [8, 15]),
+            "scaling": hp.Choice("scaling", ["standard", "minmax"]),
+            "batch_size": hp.Choice("batch_size", [256, 64]),
             "beta": hp.Float("beta", 1e-3, 0.9, sampling="log"),
             "learning_rate": hp.Float("learning_rate", 1e-4, 1e-2, sampling="log"),
         }
