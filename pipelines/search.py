@@ -39,7 +39,11 @@ SHORT = {"m_jj": "mj1j2", "m_jjj": "mj1j2j3"}  # the usual names of the masses o
 
 
 class Model(Protocol):
-    """What can be searched with: anything that scores events, higher is more anomalous."""
+    """What can be searched with: anything that scores events, higher is more anomalous.
+
+    If it has `loaded_from`, a mapping as `zoo.origin.origin` gives, that goes into the configuration as `run`: so a search
+    knows whether labels chose the model's hyperparameters.
+    """
 
     def score(self, events: Events) -> np.ndarray: ...
 
@@ -205,6 +209,7 @@ def search(
         "data": provenance.data(events),
         "versions": provenance.versions(),
         "command": provenance.command(),
+        **({"run": dict(loaded)} if (loaded := getattr(model, "loaded_from", None)) else {}),
         **(about or {}),
     }  # fmt: skip
     result = Search(found, events, rows, scores, spread, fold, masses, ranges, weight, shaped, None, configuration)

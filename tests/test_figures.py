@@ -9,6 +9,7 @@ import pytest
 import pipelines
 import zoo
 from pipelines import metrics, plots
+from pipelines.plots.page import NOTES
 from zoo import figures, run
 
 FILES = {"errors", "history", "observables", "roc"}
@@ -129,3 +130,24 @@ def test_the_training_of_a_group_with_a_diverged_member_is_drawn(trained, tmp_pa
     (tmp_path / "run" / "members.csv").write_text("\n".join(lines) + "\n")
     figures.draw(tmp_path / "run", tmp_path / "figures")
     assert np.shape(plots.read_numbers(tmp_path / "figures" / "peak.json")["values"])[1] == 1
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_figures_that_count_weighted_events_alike_say_so(weighted, trained, test_events, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    notes, savefig = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *a, **k: notes.append(figure.get_supxlabel()) or savefig(figure, *a, **k)
+    )
+    weight = np.linspace(0.5, 1.5, len(test_events)) if weighted else np.full(len(test_events), 2.0)
+    events = pipelines.Events.from_arrays(
+        test_events.read("features"), test_events.mass, test_events.columns, label=test_events.label, weight=weight
+    )
+    figures.draw(trained / "vae", tmp_path / "figures", events)
+    for name in ("observables.json", "observables_with_mass.json", "roc.h5", "scan.h5"):
+        said = plots.read_numbers(tmp_path / "figures" / name)["weights"]
+        assert (said if isinstance(said, str) else said.decode()) == ("not used" if weighted else "none")
+    assert sorted(notes)[-4:] == [NOTES[weighted]] * 4 and notes.count(NOTES[True]) == 4 * weighted
+    sums = plots.read_numbers(tmp_path / "figures" / "errors.json")["samples"]
+    assert sum(one["sum_of_weights"] for one in sums.values()) == pytest.approx(weight.sum())

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from types import MappingProxyType
 
 import h5py
 import numpy as np
@@ -19,6 +20,7 @@ from pipelines import Events, InputError, provenance
 from pipelines.bumphunt import hunt, p_text
 from pipelines.search import fold_of, natural_tails, search, truth_in_tuning, write, z_text
 from zoo import registry
+from zoo.origin import origin
 
 RANGE = (2700, 5000)
 OPTIONS = {"percentiles": [90], "mass_range": RANGE, "bins": 20, "widths": (1, 4), "toys": 100}
@@ -498,6 +500,27 @@ def test_hyperparameters_that_labels_chose_are_said_loudly(folder, zoo_run, tmp_
         assert trained["tuning"] == config["tuning"]
 
 
+def test_what_a_model_was_loaded_from_is_known_to_a_search_in_python():
+    model = Column()
+    assert "run" not in search(model, EVENTS, **OPTIONS).configuration
+    model.loaded_from = MappingProxyType({"folder": "a", "tuning": {"truth_used": True, "objective": "auc:Z'"}})
+    found = search(model, EVENTS, **OPTIONS)
+    assert (
+        found.summary()["truth_used"] is True and json.loads(found.to_json())["configuration"]["run"]["folder"] == "a"
+    )
+    assert truth_in_tuning(found.configuration).endswith("(tune --objective auc:Z')")
+    told = search(model, EVENTS, **OPTIONS, about={"run": {"folder": "b"}})  # what is said goes over what is known
+    assert told.configuration["run"] == {"folder": "b"} and told.summary()["truth_used"] is False
+
+
+def test_origin_is_what_a_run_says_of_itself(folder, zoo_run):
+    found = origin(folder[0] / "runs" / "fold-0")
+    assert found["folder"].endswith("fold-0") and found["epochs"] == 1 and found["tuning"] is None
+    assert found["hyperparameters"]["units"] == 2 and not origin("linear")
+    with pytest.raises(InputError, match=r"no config\.json in it"):
+        origin(folder[0])
+
+
 def test_hyperparameters_that_no_label_chose_are_not_suspected(folder):
     assert folder[1]["truth_used"] is False
     for tuning in ({}, None, {"truth_used": False, "objective": "reconstruction"}):
@@ -629,3 +652,16 @@ def test_folder_has_a_report_of_the_search(folder, zoo_run, tmp_path, brief):
     line = f"hunt {folder[0]}/runs/fold-0 --data lhco_sim_test --out {tmp_path}/out {LINE}"
     assert zoo_run(line)[0] == 0
     assert "<html" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_run_that_is_loaded_in_python_says_that_labels_chose_it(folder, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(folder[0] / "runs" / "fold-0", run)
+    config = json.loads((run / "config.json").read_text())
+    config["tuning"] = {"objective": "auc:two-prong", "truth_used": True}
+    (run / "config.json").write_text(json.dumps(config))
+    events = pipelines.open("lhco_sim_test")
+    for path, used in ((run, True), (folder[0] / "runs" / "fold-0", False)):
+        found = search(zoo.load(path), events, percentiles=[80], mass_range=RANGE, widths=(1, 4), toys=20)
+        assert found.summary()["truth_used"] is used
+        assert found.configuration["run"] == json.loads(json.dumps(dict(origin(path))))

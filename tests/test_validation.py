@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -435,3 +436,26 @@ def test_commands_refuse_in_one_line(trained, line, message):
     code, text, errors = told(trained, line)
     assert code == 2 and text == "" and errors.startswith("Error: ") and errors.count("\n") == 1
     assert re.search(message, errors), errors
+
+
+def test_commands_say_of_which_runs_labels_chose_the_hyperparameters(trained, tmp_path):
+    shutil.copytree(trained / "run", tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["tuning"] = {"objective": "auc:two-prong", "truth_used": True}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    shutil.copy(trained / "background.h5", tmp_path), shutil.copy(trained / "signal.h5", tmp_path)
+    mixture = "--background FOLDER/background.h5 --signal FOLDER/signal.h5 --s-over-b 0.05"
+    for line in (
+        "sculpting RUN --data FOLDER/background.h5",
+        f"coverage RUN --data FOLDER/background.h5 --data-sets 2 --toys 5 {CUTS}",
+        f"spectrum RUN --data FOLDER/background.h5 --at 3600 --width 80 --yield 0 --repeats 1 --toys 5 {CUTS}",
+        f"injection RUN {mixture} --toys 5 {CUTS}",
+        f"stability {trained}/run RUN --data lhco_sim_test --toys 5 {CUTS}",
+    ):
+        code, text, errors = told(tmp_path, line)
+        assert code == 0, errors
+        assert text.endswith(f"\n\n{tmp_path}/run: TRUTH USED: labels chose this model's hyperparameters "
+                             "(tune --objective auc:two-prong)\n")  # fmt: skip
+        assert text.count("TRUTH USED") == 1 and numbers_of(tmp_path, line)["truth_used"] is True
+        other = line.replace("RUN", f"{trained}/run")
+        assert numbers_of(tmp_path, other)["truth_used"] is False and "TRUTH" not in told(tmp_path, other)[1]

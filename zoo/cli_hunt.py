@@ -115,10 +115,10 @@ def _keeping_nothing():
 def trainer(run, out, resume, xla, seed, **training):
     """Return what trains the models of a search, each into a run directory."""
     from zoo import folds
-    from zoo.run import read_config
+    from zoo.origin import origin
 
     recipe = recipe_of(run, seed, **training)
-    tuning = read_config(run).get("tuning") if Path(run).is_dir() else None
+    tuning = origin(run).get("tuning")
     options = {"verbose": 1 if sys.stderr.isatty() else 2, "jit_compile": xla}
     if tuning:  # what is trained with its hyperparameters says so as well
         options["extra"] = {"tuning": tuning}
@@ -168,17 +168,12 @@ def searched(model, events, run, folds, *, spectra, mass_range, ranges, relative
     """Search as the command line says it, and say in the configuration what was loaded or trained."""
     from pipelines.search import search
     from zoo.folds import Trainer
-    from zoo.run import read_config
+    from zoo.origin import origin
 
-    about = {}
-    if Path(run).is_dir():
-        config = read_config(run)
-        about["run"] = {
-            "folder": str(run),
-            **{k: config.get(k) for k in ("hyperparameters", "data", "epochs", "tuning")},
-        }
-        mass_range = mass_range or config.get("mass_range")
-        about["run"]["mass_range"] = config.get("mass_range")
+    about, loaded = {}, dict(origin(run))
+    if loaded:  # also of what is trained again with its hyperparameters
+        about["run"] = loaded
+        mass_range = mass_range or loaded["mass_range"]
     if isinstance(model, Trainer):
         recipe = model.recipe
         about["training"] = {"preset": recipe.preset, "epochs": recipe.epochs, "on": "these data, without labels",

@@ -38,9 +38,14 @@ SHOWN = 10  # of the most significant spectra in the text
     show_default=True,
     help="Background-only pseudo-experiments of each spectrum, for its global p-value; 0 for none.",
 )
+@click.option(
+    "--xla/--no-xla",
+    default=None,
+    help="Compile programs with XLA first; by default where there are so many spectra that this saves time.",
+)
 @SEED
 @JSON
-def scan(file, run, out, as_csv, widths, toys, seed, as_json):
+def scan(file, run, out, as_csv, widths, toys, xla, seed, as_json):
     """Look for bumps in all histograms of FILE: HDF5 with counts and edges, or ROOT with TH1s.
 
     For each spectrum the largest significance over bins and widths, where it is, and the global p-value: how often
@@ -62,7 +67,7 @@ def scan(file, run, out, as_csv, widths, toys, seed, as_json):
             f"{run}: {model.zoo_name} takes events, not histograms; train one that does, as `zoo train ddp`"
         )
     with progress("scanning") as tell:
-        found = model.scan(spectra, widths, toys=toys, seed=seed, progress=tell)
+        found = model.scan(spectra, widths, toys=toys, seed=seed, jit_compile=xla, progress=tell)
     rows = _rows(spectra, found)
     about = {
         "model": model.zoo_name,

@@ -16,6 +16,7 @@ DATA = click.option(
 OUT = click.option("--out", type=click.Path(path_type=Path), help="New JSON file for every number.")
 PLOT = click.option("--plot", "figure", type=click.Path(path_type=Path), help="New PNG of the figure.")
 TOYS = click.option("--toys", type=int, default=1000, show_default=True, help="Pseudo-experiments of each hunt.")
+ENDING = [OUT, SEED, JSON]
 MIXTURE = [
     click.option("--background", required=True, multiple=True, help="Events; of labelled ones the background."),
     click.option("--signal", required=True, multiple=True, help="Events; of labelled ones the signal."),
@@ -34,9 +35,7 @@ def validate():
 @DATA
 @SCORE_KIND
 @click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH", help="GeV; by default that of the training.")
-@OUT
-@SEED
-@JSON
+@with_options(ENDING)
 def sculpting(run, data, score_kind, mass_range, out, seed, as_json):
     """Show how much cuts on the score of a RUN shape the background's mass spectrum."""
     from pipelines import validation
@@ -46,7 +45,7 @@ def sculpting(run, data, score_kind, mass_range, out, seed, as_json):
     found = {"curve": validation.sculpting_curve(score, events.mass, seed=seed), "events": len(events)}
     rows = [[p, f"{c['distance']:.4f}", f"{c['floor']:.4f}", _number(c["pull"], ".1f"), f"{c['events']:,}"]
             for p, c in found["curve"].items()]  # fmt: skip
-    _told(found, out, as_json, ["percentile", "distance", "by chance", "pull", "selected"], rows)
+    _told(found, out, as_json, ["percentile", "distance", "by chance", "pull", "selected"], rows, run)
 
 
 @validate.command()
@@ -57,28 +56,22 @@ def sculpting(run, data, score_kind, mass_range, out, seed, as_json):
 @click.option("--shuffle", is_flag=True, help="Deal the scores anew: test the statistics without the score.")
 @SCORE_KIND
 @TAILS
-@with_options(CUTS)
-@TOYS
-@OUT
-@PLOT
-@SEED
-@JSON
+@with_options([*CUTS, TOYS, PLOT, *ENDING])
 def coverage(run, data, data_sets, events, shuffle, score_kind, tails, out, figure, seed, as_json, **options):
     """Search in many background-only data sets: are global p-values uniform?"""
     from pipelines import validation
     from pipelines.plots.validation import plot_coverage
 
     check(out, figure)
-    options["mass_range"] = options["mass_range"] or _trained_in(run)
     score, background, natural = _background(run, data, score_kind, options["mass_range"])
     found = validation.coverage(
         score, background.mass, data_sets=data_sets, events=events, shuffle=shuffle, seed=seed,
-        tails=tails or natural, **_cuts(options),
+        tails=tails or natural, **_cuts(options, run),
     )  # fmt: skip
     if figure:
         plot_coverage(found, figure)
     names = ("data_sets", "events", "mean", "below_0.05", "below_0.05_error", "ks_statistic", "ks_p_value")
-    _told(found, out, as_json, ["", ""], [[name.replace("_", " "), f"{found[name]:.3g}"] for name in names])
+    _told(found, out, as_json, ["", ""], [[name.replace("_", " "), f"{found[name]:.3g}"] for name in names], run)
 
 
 @validate.command()
@@ -90,29 +83,23 @@ def coverage(run, data, data_sets, events, shuffle, score_kind, tails, out, figu
               help="Selected signal events; may be repeated.")  # fmt: skip
 @click.option("--repeats", type=int, default=20, show_default=True, help="Data sets of each yield.")
 @SCORE_KIND
-@with_options(CUTS)
-@TOYS
-@OUT
-@PLOT
-@SEED
-@JSON
+@with_options([*CUTS, TOYS, PLOT, *ENDING])
 def spectrum(run, data, at, width, yields, repeats, score_kind, out, figure, seed, as_json, **options):
     """Add signal to the selected spectrum: what significance has how many events?"""
     from pipelines import validation
     from pipelines.plots.validation import plot_injection
 
     check(out, figure)
-    options["mass_range"] = options["mass_range"] or _trained_in(run)
     score, background, _ = _background(run, data, score_kind, options["mass_range"])
     rows = validation.spectrum_injection(
-        score, background.mass, at=at, width=width, yields=yields, repeats=repeats, seed=seed, **_cuts(options)
+        score, background.mass, at=at, width=width, yields=yields, repeats=repeats, seed=seed, **_cuts(options, run)
     )
     if figure:
         plot_injection(rows, figure)
     heads = ["events", "local Z (68 %)", "global Z (68 %)", "bounds", "mass bias [GeV]", "found"]
     lines = [[str(r["events"]), *(f"{r[k][1]:.1f} ({r[k][0]:.1f} to {r[k][2]:.1f})" for k in ("local", "global")),
               f"{r['global_is_bound']:.0%}", _number(r["mass_bias"], ".0f"), f"{r['found']:.0%}"] for r in rows]  # fmt: skip
-    _told({"at": at, "width": width, "repeats": repeats, "injected": rows}, out, as_json, heads, lines)
+    _told({"at": at, "width": width, "repeats": repeats, "injected": rows}, out, as_json, heads, lines, run)
 
 
 @validate.command()
@@ -121,9 +108,7 @@ def spectrum(run, data, at, width, yields, repeats, score_kind, out, figure, see
 @TAILS
 @SCORE_KIND
 @TOYS
-@OUT
-@SEED
-@JSON
+@with_options(ENDING)
 def injection(
     run, background, signal, ratios, trained, folds, preset, settings, epochs, xla, out, seed, as_json, **options
 ):
@@ -140,7 +125,7 @@ def injection(
     background, signal = (open_events(files, None) for files in (background, signal))
     recipe = recipe_of(run, seed, preset=preset, settings=settings, epochs=epochs) if trained or folds else None
     model = trains(recipe, xla) if recipe else scores_events(zoo.load(run), run)
-    settings = _cuts(options) | {"mass_range": options["mass_range"] or _trained_in(run)}
+    settings = _cuts(options, run)
     validation.check_ratios(background, signal, ratios, settings["mass_range"])
     rows = []
     for ratio in ratios:
@@ -149,7 +134,7 @@ def injection(
                                         seed=seed, **settings)  # fmt: skip
         rows.append({"ratio": ratio, **validation.paper_numbers(found)})
         click.echo(f"S/B {ratio:g} done", err=True)
-    _told({"model": str(run), "injected": rows, "uses_labels": "to judge only"}, out, as_json, *paper_table(rows))
+    _told({"model": str(run), "injected": rows, "uses_labels": "to judge only"}, out, as_json, *paper_table(rows), run)
 
 
 def paper_table(rows) -> tuple[list[str], list[list[str]]]:
@@ -172,9 +157,7 @@ def paper_table(rows) -> tuple[list[str], list[list[str]]]:
 @click.option("--test", required=True, multiple=True, help="Labelled events, none of them in the others.")
 @click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH", help="GeV.")
 @SCORE_KIND
-@OUT
-@SEED
-@JSON
+@with_options(ENDING)
 def contamination(
     run, background, signal, ratios, test, mass_range, preset, settings, epochs, xla, score_kind, out, seed, as_json
 ):
@@ -191,7 +174,7 @@ def contamination(
     heads = ["S/B", *(f"AUC {parts[2].about.label_names.get(int(k), k)}" for k in labels), "sculpting at 99"]
     lines = [[f"{r['s_over_b']:.2%}", *(f"{r['auc'][k]:.3f}" for k in labels),
               _number(r["sculpting"].get("99", {}).get("distance"), ".3f")] for r in rows]  # fmt: skip
-    _told({"model": run, "trained": rows, "uses_labels": "to judge only"}, out, as_json, heads, lines)
+    _told({"model": run, "trained": rows, "uses_labels": "to judge only"}, out, as_json, heads, lines, run)
 
 
 @validate.command()
@@ -201,9 +184,7 @@ def contamination(
 @TAILS
 @SCORE_KIND
 @TOYS
-@OUT
-@SEED
-@JSON
+@with_options(ENDING)
 def stability(runs, data, tails, score_kind, out, seed, as_json, **options):
     """Compare what the members of RUNS, or runs of several seeds, say of the same events."""
     import numpy as np
@@ -216,7 +197,7 @@ def stability(runs, data, tails, score_kind, out, seed, as_json, **options):
     for run in runs:
         model = scores_events(zoo.load(run), run)
         each.append(model.score(events, score_kind, per_member=True))
-    cuts = _cuts(options)
+    cuts = _cuts(options, runs[0])
     cuts["pseudo_experiments"] = cuts.pop("toys")
     found = validation.stability(
         np.concatenate(each), events.mass, seed=seed, tails=tails or _tails(model, score_kind), **cuts
@@ -226,7 +207,7 @@ def stability(runs, data, tails, score_kind, out, seed, as_json, **options):
     rows += [[f"overlap at percentile {p}", f"{share:.1%}"] for p, share in found["overlap"].items()]
     rows += [[f"{kind} Z of {len(found['local'])}", f"{found[f'{kind}_mean']:.2f} +- {found[f'{kind}_std']:.2f}; of their mean score {found['together'][kind]:.2f}"]
              for kind in ("local", "global")]  # fmt: skip
-    _told(found, out, as_json, ["", ""], rows)
+    _told(found, out, as_json, ["", ""], rows, *runs)
 
 
 @validate.command()
@@ -234,9 +215,7 @@ def stability(runs, data, tails, score_kind, out, seed, as_json, **options):
 @click.option("--column", "columns", multiple=True, default=["*"], help="Features, names or patterns; may be repeated.")
 @click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation.")
 @click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH", help="GeV.")
-@OUT
-@SEED
-@JSON
+@with_options(ENDING)
 def supervised(data, columns, folds, mass_range, out, seed, as_json):
     """USES LABELS: boosted trees, cross-validated, as a yardstick of what could be had at most."""
     from pipelines import validation
@@ -279,14 +258,14 @@ def _tails(model, kind) -> str:
 
 
 def _trained_in(run):
-    from zoo.run import read_config
+    from zoo.origin import origin
 
-    return read_config(run).get("mass_range") if Path(run).is_dir() else None
+    return origin(run).get("mass_range")
 
 
-def _cuts(options) -> dict[str, object]:
-    """Options of a hunt, as its functions take them; the range is None where all masses are meant."""
-    options = dict(options)
+def _cuts(options, run) -> dict[str, object]:
+    """Options of a hunt, as its functions take them; the range of the run's training, if there is one, by default."""
+    options = {**options, "mass_range": options["mass_range"] or _trained_in(run)}
     if options.pop("no_merge"):
         options["relative_error"] = None
     return options
@@ -309,9 +288,16 @@ def _number(value, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _told(found, out, as_json, heads, rows) -> None:
+def _told(found, out, as_json, heads, rows, *runs) -> None:
+    """Write and print what was found, and of which runs labels chose the hyperparameters."""
+    from pipelines.search import truth_in_tuning
+    from zoo.origin import origin
+
+    notices = {run: truth_in_tuning({"run": origin(run)}) for run in runs}
+    notices = [f"{run}: {notice}" for run, notice in notices.items() if notice]
+    found = {**found, "truth_used": bool(notices)} if runs else found
     if out:
         from pipelines.outputs import write_json
 
         write_json(out, found)
-    say(found, as_json, lambda: plain_table(heads, rows))
+    say(found, as_json, lambda: "\n".join([plain_table(heads, rows), *([""] if notices else []), *notices]))

@@ -22,7 +22,8 @@ def smooth(counts: tf.Tensor, bin_widths: tf.Tensor, mask: tf.Tensor, half_width
     """Return curves (N, B) of events expected, one for each half width: ln of the density is locally a parabola.
 
     Each is the local likelihood fit (Tibshirani & Hastie 1987) with weights (1 - (k / (h + 1))^2)^2 of bins up to h
-    away, by two of Newton's steps from the next narrower; the first starts from a local mean.
+    away, by two of Newton's steps from the next narrower; the first starts from a local mean. In float64: in a tail that
+    begins beside 10^5 events, float32 would make it a matter of rounding.
 
     Args:
         counts, bin_widths, mask: (N, B); bin widths in any unit, mask 1 for own bins and 0 beyond.
@@ -33,13 +34,13 @@ def smooth(counts: tf.Tensor, bin_widths: tf.Tensor, mask: tf.Tensor, half_width
     >>> bool(tf.reduce_max(tf.abs(curve / counts - 1)) < 1e-2)
     True
     """
+    counts, bin_widths, mask = (tf.cast(a, tf.float64) for a in (counts, bin_widths, mask))
     size = tf.shape(counts)[1]
-    place = tf.cast(tf.range(size), tf.float32)
+    place = tf.cast(tf.range(size), tf.float64)
     distance = place[:, None] - place[None, :]  # of the bin that is seen from the bin that looks
-    near = tf.cast(tf.abs(distance) <= half_widths[0] / 2, tf.float32)
+    near = tf.cast(tf.abs(distance) <= half_widths[0] / 2, tf.float64)
     log = tf.math.log((counts @ near + 0.5) / ((bin_widths * mask) @ near + 1e-6))
     middle = tf.reduce_sum(log * mask, 1, keepdims=True) / tf.reduce_sum(mask, 1, keepdims=True)
-    # smaller numbers, of which float32 knows more digits
     log, bin_widths = (log - middle) * mask, bin_widths * tf.exp(middle)
     curves = []
     for half_width in half_widths:
@@ -49,7 +50,7 @@ def smooth(counts: tf.Tensor, bin_widths: tf.Tensor, mask: tf.Tensor, half_width
         for _ in range(2):
             m = tf.exp(log) * bin_widths * mask
             log += _local_step(log, m, counts * mask - m, moments, size) * mask
-        curves.append(tf.exp(log) * bin_widths * mask)
+        curves.append(tf.cast(tf.exp(log) * bin_widths * mask, tf.float32))
     return curves
 
 
@@ -103,17 +104,16 @@ def fit(
     return tf.cast(m, tf.float32), tf.cast(basis, tf.float32), _information(basis, m)
 
 
-def absorbed(template: tf.Tensor, basis: tf.Tensor, factor: Triangle, squares: tf.Tensor) -> tf.Tensor:
+def absorbed(projected: tf.Tensor, factor: Triangle, squares: tf.Tensor) -> tf.Tensor:
     """Return the share (N, B) of a signal at every bin that the fit of a curve takes for background.
 
     That of its information: g^T Phi (Phi^T m Phi)^-1 Phi^T g / sum_j g_j^2 / m_j, g the template and Phi the basis.
 
     Args:
-        template: (N, B, B), of the signal at the first bin in the second. basis, factor: of `fit`.
-        squares: (N, B), the sum in the denominator.
+        projected: (N, B, P), g^T Phi. factor: of `fit`. squares: (N, B), the sum in the denominator.
     """
     factor = [[tf.cast(entry, tf.float32) for entry in row] for row in factor]
-    y = _forward(factor, tf.unstack(template @ basis, axis=-1))
+    y = _forward(factor, tf.unstack(projected, axis=-1))
     return tf.minimum(tf.add_n([tf.square(one) for one in y]) / squares, 0.98)
 
 

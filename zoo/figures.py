@@ -28,7 +28,8 @@ def draw(
     With events also: `errors` (reconstruction errors, log-log, with ratios; weighted if the events are), `observables`
     (input and reconstructed, with median pulls; of several members the first, since their mean is no event),
     `observables_with_mass` (the same by a second decoder that takes the mass), `roc` (of `kind`, if there are labels; both
-    directions, if the method gives it none), `scan` (the latent space against the mass). Of each class at most 100,000
+    directions, if the method gives it none), `scan` (the latent space against the mass). All but `errors` count events
+    alike, as the evaluation does; of weighted events figure and numbers say so. Of each class at most 100,000
     events are drawn, chosen by `seed`. A figure that these events do not allow is left out, with a warning that says why.
 
     Returns the names of the files. Raises `InputError` if `run` is none or damaged, for an unknown `kind`, for events
@@ -130,14 +131,17 @@ def _draw_observables(model, classes: Mapping[str, Events], part: Path, kind: st
         made = [way(events) for events in classes.values()]
         first = np.concatenate([one[0] if model.lead else one for one in made])
         path, names = part / f"{name}.png", dict(enumerate(classes))
-        plots.plot_observables(original, first, model.resolved_columns, label_of, path, names=names)
+        plots.plot_observables(
+            original, first, model.resolved_columns, label_of, path, names=names, unweighted=_weighted(classes)
+        )
 
 
 def _draw_roc(model, classes: Mapping[str, Events], part: Path, kind: str | None) -> None:
     kind = kind or model.score_kinds[0]
     scores = {name: model.score(events, kind, per_member=bool(model.lead)) for name, events in classes.items()}
     background = scores.pop("background")
-    plots.plot_roc(background, scores, part / "roc.png", both=kind in model.undirected)
+    both = kind in model.undirected
+    plots.plot_roc(background, scores, part / "roc.png", both=both, unweighted=_weighted(classes))
 
 
 def _draw_scan(model, classes: Mapping[str, Events], part: Path, kind: str | None) -> None:
@@ -150,7 +154,15 @@ def _draw_scan(model, classes: Mapping[str, Events], part: Path, kind: str | Non
         x = classes[signals[0]].read("features", model.resolved_columns)
         stats = zip(x.mean(0), x.std(0), np.median(x, axis=0))
         truth = dict(zip(model.resolved_columns, (tuple(map(float, one)) for one in stats)))
-    plots.plot_scan(scan["z"], scan["mass"], scan["observables"], part / "scan.png", regions=regions, truth=truth)
+    plots.plot_scan(
+        scan["z"], scan["mass"], scan["observables"], part / "scan.png", regions=regions, truth=truth,
+        unweighted=_weighted(classes),
+    )  # fmt: skip
+
+
+def _weighted(classes: Mapping[str, Events]) -> bool:
+    """Whether it matters that a figure counts all events alike."""
+    return any(events.has("weight") and np.ptp(events.weight) > 0 for events in classes.values())
 
 
 def _decodes_mass(model) -> bool:

@@ -88,10 +88,12 @@ def load_state(model, path: str | os.PathLike) -> None:
 
 
 def load(run: str | os.PathLike):
-    """Return the trained model of a run directory.
+    """Return the trained model of a run directory, which knows what it was `loaded_from` (see `zoo.origin`).
 
     Raises `InputError` if it is not one, or if its model is not registered here.
     """
+    from zoo.origin import origin  # which reads configurations by this module
+
     run = Path(run)
     config = read_config(run)
     try:
@@ -100,6 +102,7 @@ def load(run: str | os.PathLike):
         raise InputError(f"{run / 'config.json'}: {error}") from None
     model.build_for(**{name: config["hyperparameters"][name] for name in TAKES[model.takes]})
     load_state(model, run / "model" / "state.h5")
+    model.loaded_from = origin(run)
     return model
 
 

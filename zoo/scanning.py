@@ -16,6 +16,9 @@ import numpy as np
 from pipelines.errors import InputError
 from pipelines.histograms import Histograms
 
+TOGETHER = 4096  # pseudo-experiments that are looked at in one call
+TIE = 1e-4  # sigma: by so much two programs may differ on the same spectrum, which then counts as one as large
+
 
 @dataclasses.dataclass(frozen=True)
 class Scanned:
@@ -48,14 +51,16 @@ def scan(
     *,
     toys: int = 0,
     seed: int = 0,
+    jit_compile: bool | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scanned:
     """Return the most significant bump of every spectrum, over bins and widths.
 
     Args:
-        model: with `significance` and `background`, as `ddp`. histograms: N of them.
+        model: with `significances` and `background`, as `ddp`. histograms: N of them.
         widths: standard deviations of the Gaussian, in bins.
         toys: pseudo-experiments of each spectrum; 0 for no global p-values. seed: of these.
+        jit_compile: whether XLA compiles programs first; by default where that saves time.
         progress: is told (done, all) spectra.
 
     Raises `InputError` for no widths, and as `model.significance` does.
@@ -63,20 +68,15 @@ def scan(
     widths = tuple(widths)
     if not widths:
         raise InputError("widths is empty, expected one standard deviation at least, in bins, such as 1.5")
-    per_width = [model.significance(histograms, width=width) for width in widths]
-    best = np.where(histograms.mask, np.max(per_width, axis=0), -np.inf)
+    options = {"jit_compile": jit_compile, "planned": len(histograms) * (toys + 1)}
+    per_width = model.significances(histograms, widths, **options)
+    best = np.where(histograms.mask, per_width.max(axis=0), -np.inf)
     bin_, rows = best.argmax(1), np.arange(len(histograms))
     largest = best[rows, bin_]
-    chosen = np.asarray(widths, float)[np.argmax([one[rows, bin_] for one in per_width], axis=0)]
+    chosen = np.asarray(widths, float)[per_width[:, rows, bin_].argmax(axis=0)]
     p_value = bound = None
     if toys:
-        exceeding = np.empty(len(histograms), int)
-        for i in rows:
-            thrown = _toys(model, histograms.take([i]), toys, np.random.default_rng([seed, i]))
-            maxima = np.max([np.nanmax(model.significance(thrown, width=width), 1) for width in widths], axis=0)
-            exceeding[i] = (maxima >= largest[i]).sum()
-            if progress is not None:
-                progress(i + 1, len(rows))
+        exceeding = _exceeding(model, histograms, widths, largest, toys, seed, progress, options)
         p_value, bound = (exceeding + 1) / (toys + 1), exceeding == 0
     return Scanned(
         significance=largest,
@@ -91,13 +91,26 @@ def scan(
     )
 
 
-def _toys(model, histogram: Histograms, toys: int, rng: np.random.Generator) -> Histograms:
-    curve = np.nan_to_num(model.background(histogram)[0])
+def _exceeding(model, histograms, widths, largest, toys, seed, progress, options) -> np.ndarray:
+    """How many of each spectrum's pseudo-experiments (N,) have a largest significance that is as large as its own."""
+    curves, found = np.nan_to_num(model.background(histograms)), np.empty(len(histograms), int)
+    order, together = np.argsort(histograms.bins, kind="stable"), max(1, TOGETHER // toys)
+    for start in range(0, len(order), together):
+        rows = order[start : start + together]
+        counts = [_thrown(curves[i], toys, np.random.default_rng([seed, i]), histograms.names[i]) for i in rows]
+        thrown = histograms.take(np.repeat(rows, toys))
+        thrown = dataclasses.replace(thrown, counts=np.concatenate(counts)[:, : thrown.counts.shape[1]])
+        maxima = np.nanmax(model.significances(thrown, widths, **options), axis=(0, 2)).reshape(-1, toys)
+        found[rows] = (maxima >= largest[rows, None] - TIE).sum(1)
+        if progress is not None:
+            progress(start + len(rows), len(order))
+    return found
+
+
+def _thrown(curve: np.ndarray, toys: int, rng: np.random.Generator, name: str) -> np.ndarray:
     try:
-        counts = rng.poisson(curve, (toys, len(curve))).astype(float)
+        return rng.poisson(curve, (toys, len(curve))).astype(float)
     except ValueError:  # 10^19 or more are expected, far beyond what is in the spectrum
         raise InputError(
-            f"histogram {histogram.names[0]}: no smooth curve goes through it; give a range without empty stretches"
+            f"histogram {name}: no smooth curve goes through it; give a range without empty stretches"
         ) from None
-    edges, bins = np.repeat(histogram.edges, toys, 0), np.repeat(histogram.bins, toys)
-    return Histograms(counts, edges, bins, histogram.names * toys)

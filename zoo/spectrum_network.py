@@ -17,13 +17,20 @@ for bumps larger than any in training. All inputs are ratios: the unit of the ma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
+from pipelines.histograms import Histograms
 from zoo.curves import absorbed, fit, highest, lowest, smooth
 from zoo.keras import keras
 
 ANSCOMBE = 0.375
+SIGNATURE = [
+    tf.TensorSpec((None, None), tf.float64 if name == "edges" else tf.float32, name=name)
+    for name in ("counts", "edges", "resolution", "mask")
+]
 LEAST_LEFT = 0.1  # of a signal that a fit leaves: it is not scaled up by more than the inverse
 
 
@@ -32,6 +39,44 @@ def gaussians(edges: tf.Tensor, resolution: tf.Tensor, mask: tf.Tensor) -> tf.Te
     centres, widths = 0.5 * (edges[:, 1:] + edges[:, :-1]), edges[:, 1:] - edges[:, :-1]
     u = (centres[:, None, :] - centres[:, :, None]) / resolution[:, :, None]
     return tf.exp(-0.5 * tf.square(u)) * (widths * mask)[:, None, :] / resolution[:, :, None]
+
+
+def arrays_of(histograms: Histograms, resolutions: np.ndarray, rows: np.ndarray, length: int) -> list[tf.Tensor]:
+    """Return counts, edges, resolutions and mask of some histograms in `length` bins, as the network takes them.
+
+    Args:
+        resolutions: (W, N, B), for W widths. rows: (n,) which of the N. length: as many bins as the longest at least.
+    """
+    h = histograms
+    edges = h.edges[rows, : length + 1]
+    more = length + 1 - edges.shape[1]
+    last = (edges[:, -1] - edges[:, -2])[:, None]
+    edges = np.concatenate([edges, edges[:, -1:] + last * np.arange(1, more + 1)], 1)
+    counts, mask = (_filled(a[rows, :length], length, 0.0) for a in (h.counts, h.mask))
+    widths = _filled(resolutions[:, rows, :length], length, 1.0)
+    return [tf.constant(a, spec.dtype) for a, spec in zip((counts, edges, widths, mask), SIGNATURE)]
+
+
+def _filled(values: np.ndarray, length: int, beyond: float) -> np.ndarray:
+    """Values (..., B) as (..., length)."""
+    before = [(0, 0)] * (values.ndim - 1)
+    return np.pad(values, [*before, (0, length - values.shape[-1])], constant_values=beyond)
+
+
+class Seen(NamedTuple):
+    """What the network sees of N spectra whatever the width: the same for all widths of a scan.
+
+    Attributes:
+        counts, mask: (N, B). edges: (N, B + 1), from 0 on, in `unit`s (N, 1), the mean bin width.
+        curves: local ones, (N, B) each, narrow to wide. fits: what `zoo.curves.fit` returns of each polynomial.
+    """
+
+    counts: tf.Tensor
+    mask: tf.Tensor
+    edges: tf.Tensor
+    unit: tf.Tensor
+    curves: list[tf.Tensor]
+    fits: list[tuple]
 
 
 class Network(keras.layers.Layer):
@@ -66,26 +111,33 @@ class Network(keras.layers.Layer):
 
         Of counts (N, B), edges (N, B + 1) float64, resolution (N, B), and mask (N, B), 1 for own bins and 0 for others.
         """
+        seen = self.see(counts, edges, mask)
+        return self.look(seen, resolution), seen.curves[-1]
+
+    def see(self, counts, edges, mask) -> Seen:
+        """Return what can be said of spectra before a width is known; arrays as for `call`."""
         counts = counts * mask
         unit = tf.reduce_sum((edges[:, 1:] - edges[:, :-1]) * tf.cast(mask, tf.float64), 1, keepdims=True)
         unit /= tf.cast(tf.reduce_sum(mask, 1, keepdims=True), tf.float64)  # the mean bin width
         scaled = tf.cast((edges - edges[:, :1]) / unit, tf.float32)
-        resolution = tf.where(mask > 0, resolution / tf.cast(unit, tf.float32), 1.0)
         bin_widths = scaled[:, 1:] - scaled[:, :-1]
         curves = smooth(counts, bin_widths, mask, self.half_widths)
-        start, widest = curves[min(1, len(curves) - 1)], curves[-1]
-        fits = _fits(counts, bin_widths, mask, edges, start, self.degrees)
-        deviations, unit_normal, significances, lost = _first_order(
-            counts, curves, fits, gaussians(scaled, resolution, mask), mask
-        )
-        scales = [tf.math.log1p(curves[0]) / 4, tf.math.log1p(widest) / 4, tf.math.log1p(counts) / 4]
-        scales += [tf.math.log(resolution / bin_widths), tf.ones_like(mask)]
+        fits = _fits(counts, bin_widths, mask, edges, curves[min(1, len(curves) - 1)], self.degrees)
+        return Seen(counts, mask, scaled, tf.cast(unit, tf.float32), curves, fits)
+
+    def look(self, seen: Seen, resolution) -> tf.Tensor:
+        """Return significances (N, B) of Gaussians of a resolution (N, B), in the unit of the edges."""
+        counts, mask, curves = seen.counts, seen.mask, seen.curves
+        resolution = tf.where(mask > 0, resolution / seen.unit, 1.0)
+        deviations, unit_normal, significances, lost = _first_order(seen, gaussians(seen.edges, resolution, mask))
+        scales = [tf.math.log1p(curves[0]) / 4, tf.math.log1p(curves[-1]) / 4, tf.math.log1p(counts) / 4]
+        scales += [tf.math.log(resolution / (seen.edges[:, 1:] - seen.edges[:, :-1])), tf.ones_like(mask)]
         # of a bump of 100 sigma the shape is as clear as of one of 10: the network sees them compressed
-        seen = tf.stack([*map(_compressed, deviations), *map(_compressed, unit_normal), *lost, *scales], -1)
-        out = self._convolutions(seen, mask[:, :, None])
+        inputs = tf.stack([*map(_compressed, deviations), *map(_compressed, unit_normal), *lost, *scales], -1)
+        out = self._convolutions(inputs, mask[:, :, None])
         share = 1.0 / len(significances)
         weighted = (out[:, :, 1:] + share) * tf.stack(significances, -1)
-        return tf.reduce_sum(weighted, -1) + out[:, :, 0] * share * mask, widest
+        return tf.reduce_sum(weighted, -1) + out[:, :, 0] * share * mask
 
     def _convolutions(self, seen, mask):
         x = _dense(seen, self.entry) * mask
@@ -95,17 +147,21 @@ class Network(keras.layers.Layer):
         return _dense(tf.nn.relu(x), self.exit)
 
 
-def _first_order(counts, curves, fits, template, mask):
+def _first_order(seen: Seen, template):
     """Of every curve: deviations, significances with the fit's loss in their error, and without; of fits the share lost."""
+    counts, mask, curves, fits = seen.counts, seen.mask, seen.curves, seen.fits
     every = [*curves, *(curve for curve, _, _ in fits)]
     errors = [tf.sqrt(m + ANSCOMBE) for m in every]
     deviations = [2.0 * (tf.sqrt(counts + ANSCOMBE) - error) * mask for error in errors]
-    sums = template @ tf.stack([r / error for r, error in zip(deviations, errors)], -1)
+    # one product with all that is folded with the template, which is by far the largest array
+    weighted = tf.stack([r / error for r, error in zip(deviations, errors)], -1)
+    folded = template @ tf.concat([weighted, *(basis for _, basis, _ in fits)], -1)
+    sums, *projected = tf.split(folded, [len(every), *(basis.shape[-1] for _, basis, _ in fits)], -1)
     squares = tf.square(template) @ tf.stack([mask / tf.square(error) for error in errors], -1) + 1e-20
     significances = tf.unstack(sums * tf.math.rsqrt(squares) * mask[:, :, None], axis=-1)
     first = len(curves)
     squares = tf.unstack(squares, axis=-1)[first:]
-    lost = [absorbed(template, basis, factor, one) * mask for (_, basis, factor), one in zip(fits, squares)]
+    lost = [absorbed(part, factor, one) * mask for part, (_, _, factor), one in zip(projected, fits, squares)]
     local, fitted = significances[:first], significances[first:]
     unit_normal = local + [z * tf.math.rsqrt(1 - one) for z, one in zip(fitted, lost)]
     unbiased = local + [z / tf.maximum(1 - one, LEAST_LEFT) for z, one in zip(fitted, lost)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.errors import InputError
 from pipelines.plots.arrays import of_events
-from pipelines.plots.page import legend, look, page, shown
+from pipelines.plots.page import NOTES, WEIGHTS, legend, look, page, shown
 from pipelines.plots.record import plain, target
 
 KINDS = ("input", "reconstructed")
@@ -24,20 +24,22 @@ def plot_observables(
     *,
     names: Mapping[int, str],
     bins: int = 40,
+    unweighted: bool = False,
 ) -> dict[str, object]:
     """Draw the input (outline) and the reconstructed (filled) distribution of every observable, and the median pulls.
 
     pull = (median(reconstructed) - median(input)) / std(input), per class and observable: figure 3 of the VAE with
-    latent bump hunting (arXiv 2103.06595). Events are not weighted. Histograms are normalised to the events of a class;
+    latent bump hunting (arXiv 2103.06595). All events count alike. Histograms are normalised to the events of a class;
     a triangle is a reconstruction that goes on above the panel.
 
     Args:
         original, reconstruction: (N, F), in physical units. columns: F names.
         label_of: (N,) class of each event. names: the classes to draw, by their number in `label_of`.
         bins: of equal width, from the smallest 0.5 % to the largest 99.5 % quantile of a class's input.
+        unweighted: the events have weights, which do not count here: the figure and `weights` say so.
 
     Returns:
-        `pulls` by class and column (None where the input has no spread), `events` by class, and by column `edges`,
+        `weights`, "none" or "not used"; `pulls` by class and column (None where the input has no spread), `events` by class, and by column `edges`,
         and by class `input` and `reconstructed` (share of events per bin), `input_outside` and
         `reconstructed_outside` (share of events in no bin), `input_median`, `reconstructed_median`, `input_std`.
 
@@ -55,10 +57,10 @@ def plot_observables(
     }
     pulls = {name: {column: of_column[column]["classes"][name]["pull"] for column in columns} for name in classes}
     events = {name: len(x) for name, (x, _) in classes.items()}
-    numbers = plain({"pulls": pulls, "events": events, "columns": of_column})
+    numbers = plain({"weights": WEIGHTS[unweighted], "pulls": pulls, "events": events, "columns": of_column})
     width = min(6 if len(columns) > 12 else 3, len(columns))
     height = -(-len(columns) // width)
-    with page(path, numbers, (max(4.4 * width, 8), 3.6 * height + 4)) as figure:
+    with page(path, numbers, (max(4.4 * width, 8), 3.6 * height + 4), note=NOTES[unweighted]) as figure:
         grid = figure.add_gridspec(height + 1, width, height_ratios=[1] * height + [1.05])
         for i, (column, found) in enumerate(of_column.items()):
             _draw_observable(figure.add_subplot(grid[i // width, i % width]), column, found)

@@ -12,6 +12,8 @@ from pipelines.plots import record
 # mplhep's six, three of the ten of Petroff (arXiv 2107.02270) that are unlike them, and a dark grey
 COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "#a96b59", "#b9ac70", "#92dadb", "#46484d")
 DASHES = ("-", "--", "-.", ":")
+WEIGHTS = {False: "none", True: "not used"}  # what a figure that cannot weight says of its events' weights
+NOTES = {False: "", True: "The weights of these events are not used here: all events count alike."}
 STYLE = {
     "font.size": 16,
     "font.family": ["sans-serif", "DejaVu Sans"],  # the second for signs that the style's font lacks
@@ -37,12 +39,14 @@ def page(
     style: Mapping[str, object] = STYLE,
     dpi: int = 90,
     replace: bool = True,
+    note: str = "",
 ) -> Iterator:
     """Give an empty figure in the style and, when the block ends well, write it and its numbers, both or neither.
 
     Args:
         size: in inches. kind: of the file of numbers, `.json` or `.h5`. style: what differs from mplhep's.
         replace: write over a figure that exists; otherwise `InputError`.
+        note: a line of text below all panels.
     """
     import matplotlib.style
     import mplhep
@@ -53,6 +57,8 @@ def page(
         figure = Figure(size, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
+        if note:
+            figure.supxlabel(note, fontsize=11)
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png", dpi=dpi)
     record.write(path, drawn.getvalue(), numbers, kind, replace=replace)

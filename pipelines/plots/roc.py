@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.errors import InputError
 from pipelines.plots.arrays import TAILS, finite, named, of_events
-from pipelines.plots.page import legend, look, page, shown
+from pipelines.plots.page import NOTES, WEIGHTS, legend, look, page, shown
 from pipelines.plots.record import target
 
 MINIMUM = 10  # background events that must pass for a working point to count, as `pipelines.metrics.LEAST`
@@ -26,6 +26,7 @@ def plot_roc(
     band: str = "std",
     both: bool = False,
     minimum: int = MINIMUM,
+    unweighted: bool = False,
 ) -> dict[str, object]:
     """Draw the ROC curve of each signal with the band of the ensemble, and the gain in S/sqrt(B), eps_S/sqrt(eps_B).
 
@@ -44,9 +45,10 @@ def plot_roc(
         background: scores (Nb,), or (K, Nb) of K members. signals: (Ns,), or (K, Ns), by name.
         std: for scores that are means already, s of the events of `background` and of each signal, by name.
         both: draw minus the score too, as a score of its own. No direction is ever chosen for its AUC.
+        unweighted: the events have weights, which do not count here: the figure and `weights` say so.
 
     Returns:
-        `background_events`, `minimum`, `band` ("none" where there are no members), and `signals`: by name `events`,
+        `weights`, "none" or "not used"; `background_events`, `minimum`, `band` ("none" where there are no members), and `signals`: by name `events`,
         and by direction (`score`, `minus score`) `auc`; `signal_efficiency` and `background_efficiency`, points of the
         curve; `low`, `high`, the eps_B of the band at the eps_S of `grid`, `members_auc`; and the `best` working point:
         `gain` with its `error` (binomial, of the efficiencies alone), `threshold` on the score of that direction,
@@ -72,8 +74,9 @@ def plot_roc(
         for name in signals
     }
     drawn = "none" if spread is None else band
-    numbers = {"background_events": np.int64(events), "minimum": np.int64(minimum), "band": drawn, "signals": curves}
-    with page(path, numbers, (9.5, 12), ".h5") as figure:
+    numbers = {"weights": WEIGHTS[unweighted], "background_events": np.int64(events), "minimum": np.int64(minimum)}
+    numbers |= {"band": drawn, "signals": curves}
+    with page(path, numbers, (9.5, 12), ".h5", note=NOTES[unweighted]) as figure:
         axes = figure.subplots(2, 1, sharex=True)
         figure.get_layout_engine().set(hspace=0.0, h_pad=0.03)
         for order, (name, found) in enumerate(curves.items()):

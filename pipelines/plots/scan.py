@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.errors import InputError
 from pipelines.plots.arrays import finite, increasing, named, of_events
-from pipelines.plots.page import legend, page, shown
+from pipelines.plots.page import NOTES, WEIGHTS, legend, page, shown
 from pipelines.plots.record import target
 
 SHARES = (0.68, 0.95)
@@ -25,6 +25,7 @@ def plot_scan(
     truth: Mapping[str, tuple[float, float, float]] | None = None,
     z_label: str = "$z$",
     mass_label: str = "$m_{jj}$ [GeV]",
+    unweighted: bool = False,
 ) -> dict[str, object]:
     """Draw what a decoder generates over the plane of latent variable and mass, and where the events of classes live.
 
@@ -37,9 +38,10 @@ def plot_scan(
         z: (nz,), mass: (nm,) in GeV: the grid, increasing. observables: by name, (nm, nz).
         regions: (z, mass) of events, each (N,), by name of their class. truth: by observable, mean, standard deviation
             and median of the true signal: black lines where the decoder gives mean and mean ± std, blue for the median.
+        unweighted: the events have weights, which do not count here: the figure and `weights` say so.
 
     Returns:
-        `z`, `mass`, `observables`, `truth`, and `regions`: by name `events`, `in_window` (share of the events
+        `weights`, "none" or "not used"; `z`, `mass`, `observables`, `truth`, and `regions`: by name `events`, `in_window` (share of the events
         within the grid), and at `68` and `95` the `level` of the density (per unit of z and GeV), the share
         `enclosed`, and the `contours`, (n, 2) points of (z, mass). Raises `InputError` for events without spread.
 
@@ -57,6 +59,7 @@ def plot_scan(
     maps = {name: finite(name, values) for name, values in named("observables", observables).items()}
     _check(maps, (len(mass), len(z)), regions, truth or {})
     numbers = {
+        "weights": WEIGHTS[unweighted],
         "z": z,
         "mass": mass,
         "observables": maps,
@@ -65,7 +68,7 @@ def plot_scan(
     }
     width = min(3, len(maps))
     height = -(-len(maps) // width)
-    with page(path, numbers, (7.2 * width, 6.2 * height + 0.8), ".h5") as figure:
+    with page(path, numbers, (7.2 * width, 6.2 * height + 0.8), ".h5", note=NOTES[unweighted]) as figure:
         axes = list(figure.subplots(height, width, squeeze=False).flat)
         for axis, name in zip(axes, maps):
             _draw_map(figure, axis, z, mass, maps[name], name, numbers["truth"].get(name))

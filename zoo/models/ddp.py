@@ -25,16 +25,13 @@ from zoo.keras import keras
 from zoo.members import MemberMean
 from zoo.registry import register
 from zoo.scanning import Scanned, scan
-from zoo.spectrum_network import Network
+from zoo.spectrum_network import SIGNATURE, Network, arrays_of
 
 HELD_OUT = 2**40  # the first number of the draws that watch the training
 BLOCK = 2**22  # numbers of an (N, B, B) array in memory at a time
 BATCH = 128  # spectra that are looked at together
-LENGTH = 32  # lengths are rounded up to multiples, so that there are few programs to compile
-SIGNATURE = [
-    tf.TensorSpec((None, None), tf.float64 if name == "edges" else tf.float32, name=name)
-    for name in ("counts", "edges", "resolution", "mask")
-]
+LENGTH = 32  # XLA: lengths are rounded up to multiples, so that there are few programs to compile
+WORTH = 20_000  # spectra that make up for compiling a program: some 20 s, against 1 ms of each without
 GENERATOR = tuple(field.name for field in dataclasses.fields(Generator))
 
 
@@ -213,8 +210,10 @@ class DDP(keras.Model):
         self.network, self.adam = network, keras.optimizers.Adam(hp("learning_rate"))
         self.adam.build(network.trainable_variables)
         self.means = {name: MemberMean(name) for name in ("loss", "error", "peak_bias", "peak_error")}
-        self._plain = tf.function(self.infer, autograph=False, input_signature=SIGNATURE)
-        self._predict = tf.function(self.infer, autograph=False, jit_compile=True)
+        several = [*SIGNATURE[:2], tf.TensorSpec((None, None, None), tf.float32, name="resolutions"), SIGNATURE[3]]
+        self._plain = tf.function(self._of_widths, autograph=False, input_signature=several)
+        self._predict = tf.function(self._of_widths, autograph=False, jit_compile=True)
+        self._curve = tf.function(self._widest, autograph=False, input_signature=[SIGNATURE[i] for i in (0, 1, 3)])
         self.reset()
         self.built = True
 
@@ -349,7 +348,17 @@ class DDP(keras.Model):
         significance, curve = self.network(counts, edges, resolution, mask)
         return {"significance": significance, "background": curve}
 
-    def significance(self, spectra: Histograms | Spectra | np.ndarray, edges=None, *, width=None) -> np.ndarray:
+    def _of_widths(self, counts, edges, resolutions, mask):
+        """As `infer`, but significances (W, N, B) of W resolutions (W, N, B), for all of which the curves are made once."""
+        seen = self.network.see(counts, edges, mask)
+        return tf.map_fn(lambda resolution: self.network.look(seen, resolution), resolutions), seen.curves[-1]
+
+    def _widest(self, counts, edges, mask):
+        return self.network.see(counts, edges, mask).curves[-1]
+
+    def significance(
+        self, spectra: Histograms | Spectra | np.ndarray, edges=None, *, width=None, jit_compile: bool | None = None
+    ) -> np.ndarray:
         """Return the significance of a Gaussian at every bin (N, B), NaN beyond a spectrum's own bins.
 
         Args:
@@ -357,12 +366,24 @@ class DDP(keras.Model):
                 spectra, whose resolution is the width then.
             width: standard deviation of the Gaussian: in bins, a number; or in the unit of the edges at every bin, (B,)
                 or (N, B). 1.5 bins by default.
+            jit_compile: whether XLA compiles a program for each length of spectra first; by default where there are so
+                many spectra that this saves time. Both agree within the rounding of float32.
 
         Raises `InputError` for an untrained model, a width outside those of the training, events, a spectrum that no
         smooth curve goes through, and for all that `pipelines.histograms.Histograms.from_arrays` raises.
         """
         histograms, width = self._histograms(spectra, edges, width)
-        return self._of_all(histograms, self._resolution(histograms, width))
+        return self._of_all(histograms, self._resolution(histograms, width)[None], jit_compile)[0][0]
+
+    def significances(
+        self, histograms: Histograms, widths: Sequence[float], *, jit_compile: bool | None = None, planned: int = 0
+    ) -> np.ndarray:
+        """Return the significances (W, N, B) of W widths, in bins: as `significance` of each, in less time.
+
+        Of `planned` spectra, if these are part of so many, it is decided whether compiling pays.
+        """
+        resolutions = np.stack([self._resolution(histograms, width) for width in widths])
+        return self._of_all(histograms, resolutions, jit_compile, planned)[0]
 
     def score(
         self, spectra: Histograms | Spectra | np.ndarray, kind: str | None = None, per_member: bool = False, *, edges=None,
@@ -380,7 +401,7 @@ class DDP(keras.Model):
 
     def background(self, histograms: Histograms) -> np.ndarray:
         """Return the widest curve that the network sees of every spectrum, (N, B): a smooth estimate, bumps spread."""
-        return self._of_all(histograms, histograms.bin_widths, "background")
+        return self._of_all(histograms, np.empty((0, *histograms.counts.shape)), False)[1]
 
     def _histograms(self, spectra, edges, width):
         if isinstance(spectra, Spectra):
@@ -411,41 +432,45 @@ class DDP(keras.Model):
             )
         return resolution
 
-    def _of_all(self, histograms: Histograms, resolution: np.ndarray, what: str = "significance") -> np.ndarray:
-        """What is inferred (N, B), spectra of similar lengths together."""
+    def _of_all(self, histograms: Histograms, resolutions: np.ndarray, jit_compile, planned: int = 0):
+        """Significances (W, N, B) and the widest curve (N, B), spectra of similar lengths together."""
         if self.network is None:
             raise InputError("DDP has not been trained; call fit, or load a trained run with zoo.load")
-        found = np.full(histograms.counts.shape, np.nan, np.float32)
+        found = np.full((len(resolutions) + 1, *histograms.counts.shape), np.nan, np.float32)
         lengths = -(-histograms.bins // LENGTH) * LENGTH
-        for length in np.unique(lengths):
+        several = np.unique(lengths)
+        if jit_compile is None:
+            jit_compile = max(planned, len(histograms)) >= WORTH * len(several)
+        for length in several:
             rows = np.flatnonzero(lengths == length)
+            rows = rows[np.argsort(histograms.bins[rows], kind="stable")]
             size = max(1, min(BATCH, BLOCK // int(length) ** 2))
             for start in range(0, len(rows), size):
                 block = rows[start : start + size]
-                part = self._of_block(histograms, resolution, block, int(length), size, what)
-                found[block, : part.shape[1]] = part[:, : found.shape[1]]
-        wrong = np.flatnonzero((histograms.mask & ~np.isfinite(found)).any(1))
+                if jit_compile and len(block) >= size // 2:  # rows that are missing repeat the first
+                    padded = np.concatenate([block, np.full(size - len(block), block[0])])
+                    part = self._of_block(self._predict, histograms, resolutions, padded, int(length))
+                else:
+                    longest = int(histograms.bins[block].max())
+                    part = self._of_block(self._plain, histograms, resolutions, block, longest)
+                kept = min(part.shape[2], found.shape[2])
+                found[:, block, :kept] = part[:, : len(block), :kept]
+        wrong = np.flatnonzero((histograms.mask & ~np.isfinite(found).all(0)).any(1))
         if len(wrong):
             raise InputError(
                 f"histogram {histograms.names[wrong[0]]}: no smooth curve goes through it; give a range without empty "
                 f"stretches, and fewer than 1e13 events in a bin"
             )
-        return np.where(histograms.mask, found, np.nan)
+        found = np.where(histograms.mask, found, np.nan)
+        return found[:-1], found[-1]
 
-    def _of_block(self, histograms, resolution, rows, length, size, what):
-        """What is inferred of some spectra, by a program of one size: rows that are missing repeat the first."""
-        h = histograms
-        few = len(rows) < size // 2  # not worth a program of their own
-        padded = rows if few else np.concatenate([rows, np.full(size - len(rows), rows[0])])
-        edges = h.edges[padded, : length + 1]
-        more = length + 1 - edges.shape[1]
-        last = (edges[:, -1] - edges[:, -2])[:, None]
-        edges = np.concatenate([edges, edges[:, -1:] + last * np.arange(1, more + 1)], 1)
-        counts, mask = (_filled(a[padded, :length], length, 0.0) for a in (h.counts, h.mask))
-        width = _filled(resolution[padded, :length], length, float(resolution.max()))
-        arrays = [tf.constant(a, spec.dtype) for a, spec in zip((counts, edges, width, mask), SIGNATURE)]
-        found = (self._plain if few else self._predict)(*arrays)[what]
-        return found.numpy()[: len(rows)]
+    def _of_block(self, program, histograms: Histograms, resolutions: np.ndarray, rows: np.ndarray, length: int):
+        """What a program says of some spectra, (W + 1, N, length): significances, then the widest curve."""
+        arrays = arrays_of(histograms, resolutions, rows, length)
+        if not len(resolutions):
+            return self._curve(arrays[0], arrays[1], arrays[3]).numpy()[None]
+        significances, curve = program(*arrays)
+        return np.concatenate([significances.numpy(), curve.numpy()[None]])
 
     def call(self, inputs):
         """Return significances (N, B) of a tuple of counts, edges, resolution and mask, as `Network.call` takes them."""
@@ -467,10 +492,6 @@ class DDP(keras.Model):
         served.serve = tf.function(lambda *arrays: self.infer(*arrays), input_signature=SIGNATURE, autograph=False)
         with new_directory(path) as part:
             tf.saved_model.save(served, str(part), signatures={"serving_default": served.serve})
-
-
-def _filled(values, length: int, beyond: float):
-    return np.pad(values, ((0, 0), (0, length - values.shape[1])), constant_values=beyond)
 
 
 def _generator(given: Mapping[str, object]) -> Generator:
