@@ -14,7 +14,8 @@ the observed scores, dealt anew. If score and mass of background are independent
 all shufflings are equally likely, the data among them, and the global p-value, (k + 1) / (n + 1) if k of n are as
 extreme, is exact for every spectrum, binning and percentile: it is a permutation test (Phipson and Smyth 2010, doi
 10.2202/1544-6115.1585). Mean, and Kolmogorov-Smirnov p-value against a uniform distribution, of the global p-values of 300
-background-only data sets of 20,000 events (`benchmarks/bumphunt.py --coverage 300`):
+background-only data sets of 20,000 events (`benchmarks/bumphunt.py --coverage 300`, when p was k / n, from which it
+differs by 1 / (n + 1) at most; not measured again):
 
 | percentile         | Poisson       | shuffled   |
 |--------------------|---------------|------------|

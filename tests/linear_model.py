@@ -1,8 +1,12 @@
 """A model that is quick to trace, for tests of what happens around a model."""
 
+import contextlib
+
+import pytest
 import tensorflow as tf
 
 import zoo
+from zoo import registry
 from zoo.base import COUNT, POSITIVE, Phase
 from zoo.keras import keras
 
@@ -66,3 +70,13 @@ class Linear(zoo.AnomalyModel):
             "units": hp.Choice("units", [1, 2, 3, 4, 5, 6]),
             "learning_rate": hp.Float("learning_rate", 1e-3, 1e-1, sampling="log"),
         }
+
+
+@contextlib.contextmanager
+def registered():
+    """Have the model in the zoo as "linear" for a while; gives what patches other things for as long."""
+    zoo.names()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(registry, "_models", dict(registry._models))
+        registry.register("linear")(Linear)
+        yield patched

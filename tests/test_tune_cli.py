@@ -7,6 +7,7 @@ import re
 import shutil
 
 import click
+import linear_model
 import numpy as np
 import pytest
 import yaml
@@ -21,7 +22,6 @@ from tuning import figures, pareto
 from tuning import results as of_results
 from tuning.cli import Duration, main
 from tuning.results import best_so_far, importance, load_results
-from zoo import registry
 
 SEARCH = (
     "--model linear --trials 3 --max-epochs 2 --factor 2 --no-xla --set units=2 --set members=2 --mass-range 2700 2900"
@@ -46,12 +46,10 @@ def refused(line):
 
 @pytest.fixture(scope="module", autouse=True)
 def linear():
-    zoo.names()
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(registry, "_models", dict(registry._models))
+    with linear_model.registered() as patched:
         patched.setattr(plots, "plot_history", lambda rows, path: None)
         patched.setattr(of_results, "TREES", 15)
-        yield registry.register("linear")(Linear)
+        yield Linear
 
 
 @pytest.fixture(scope="module")

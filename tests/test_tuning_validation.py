@@ -4,6 +4,7 @@ import json
 import time
 from types import SimpleNamespace
 
+import linear_model
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -17,16 +18,13 @@ from tuning import trial as worker
 from tuning.cli import main
 from tuning.objectives import Objective
 from tuning.results import load_results
-from zoo import registry
 
 
 @pytest.fixture(scope="module", autouse=True)
 def linear():
-    zoo.names()
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(registry, "_models", dict(registry._models))
+    with linear_model.registered() as patched:
         patched.setattr(plots, "plot_history", lambda rows, path: None)
-        yield registry.register("linear")(Linear)
+        yield Linear
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,8 @@ def is_wanted(job: Job) -> bool:
 def do(job: Job, spec: Spec, until: float | None = None) -> dict[str, object]:
     """Do a trial here; returns its `record`, None if there was no time to finish it, and the programs that are `warm`.
 
-    `until` is when it stops at the end of its epoch, `time.time()`: the same moment for whoever does it in the end. Whatever goes wrong in a trial is its record's message. Raises `InputError` if nothing can be written.
+    `until` is when it stops at the end of its epoch, `time.time()`: the same moment for whoever does it in the end.
+    Whatever goes wrong in a trial is its record's message. Raises `InputError` if nothing can be written.
     """
     if job.token not in _bench:
         _bench.clear()
