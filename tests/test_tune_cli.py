@@ -113,6 +113,14 @@ def test_the_best_is_trained_anew_on_all_events_with_as_many_members_as_asked(re
     assert zoo.load(tmp_path / "run").score(np.ones((1, 6), "f4"), per_member=True).shape == (3, 1)
 
 
+def test_few_architectures_are_tried_with_many_rates(tmp_path, linear):
+    line = SEARCH.replace("--set units=2 ", "").replace("--trials 3", "--trials 6")
+    tuned(f"{line} --algorithm random --max-epochs 1 --architectures 2 --out {tmp_path / 'out'}")
+    tried = [trial["hyperparameters"] for trial in load_results(tmp_path / "out").trials]
+    units, rates = (len({one[name] for one in tried}) for name in ("units", "learning_rate"))
+    assert len(tried) == rates == 6 and units <= 2
+
+
 def test_a_space_file_reaches_the_trials(tmp_path, linear):
     (tmp_path / "space.yaml").write_text("replace: true\nlearning_rate: {min: 0.5, max: 0.6}\nunits: 3\n")
     line = SEARCH.replace("--set units=2 ", "").replace("--trials 3", "--trials 1")
