@@ -5,7 +5,7 @@
 
 For every signal and S/B the signal is mixed into all of the background, a model is trained on the mixture without labels
 (with --folds K, K models on what they do not score), and the mixture is searched. Labels only judge. S/B 0, the same
-for all signals, is done once. The JSON file is written anew after every search; the same command goes on.
+for all signals, is done once. Without --mass-range it is 2700 to 5000 GeV. The JSON file is written anew after every search; the same command goes on.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import click
 
 from pipelines import provenance, validation
 from pipelines.outputs import write_json
-from zoo.cli_hunt import plain_table, recipe_of
-from zoo.cli_validate import paper_table, trains
-from zoo.terminal import Command, open_events, quiet_zoo
+from zoo.cli_hunt import CUTS, TAILS, plain_table, recipe_of, with_options
+from zoo.cli_validate import cuts, paper_table, trains
+from zoo.terminal import SEED, Command, open_events, quiet_zoo
 
 PAPER = """GAN-AE in Black Box 1 of the LHC Olympics 2020 (doi 10.1140/epjc/s10052-023-12169-4): S/B 0.08 %, cut at the 99th percentile: local 2.9,
 global 1.2 sigma, mass bias below 200 GeV, signal efficiency above 15 %, S/B gain 20; nothing in Black Box 2."""
+RANGE = (2700, 5000)  # GeV, unless --mass-range says otherwise
 
 
 @click.command(cls=Command)
@@ -38,16 +39,13 @@ global 1.2 sigma, mass bias below 200 GeV, signal efficiency above 15 %, S/B gai
 @click.option("--epochs", type=int)
 @click.option("--members", type=int, default=1, show_default=True)
 @click.option("--folds", type=int, default=1, show_default=True, help="1: one model scores what it was trained on.")
-@click.option("--percentile", "percentiles", type=float, multiple=True, default=[99.0], show_default=True)
-@click.option("--tails", type=click.Choice(["upper", "lower", "both"]))
-@click.option("--statistic", type=click.Choice(["poisson", "fisher"]), default="poisson", show_default=True)
-@click.option("--mass-range", type=float, nargs=2, default=(2700, 5000), show_default=True)
-@click.option("--widths", type=int, nargs=2, default=(3, 8), show_default=True)
+@with_options([*CUTS, TAILS])
 @click.option("--toys", type=int, default=40_000, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@SEED
 def main(model, background, signals, out, s_over_b, preset, settings, epochs, members, seed, **options):
     """Search for every signal at every S/B with a model trained on the mixture, and print the table."""
     quiet_zoo()
+    options = cuts({**options, "mass_range": options["mass_range"] or RANGE}, model)
     settings = (*settings, f"members={members}")
     recipe = recipe_of(model, seed, preset=preset, settings=settings, epochs=epochs)
     qcd = open_events(background, None)
@@ -70,14 +68,15 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
             found = validation.injected(trains(recipe, xla=True), qcd, signal, ratio, seed=seed, **options)
             each = {
                 "ratio": ratio, "signal": path if ratio else None, **validation.paper_numbers(found),
-                "selections": found.summary()["selections"], "truth": found.truth, "sculpting": found.sculpting,
+                "truth": found.truth, "sculpting": found.sculpting,
                 "seconds": round(time.monotonic() - started, 1),
             }  # fmt: skip
             kept["results"][name] = each
             write_json(out, kept | {"versions": provenance.versions(), "cores": os.cpu_count()})
             click.echo(f"{name}: {each['seconds']:.0f} s", err=True)
-    heads, lines = paper_table(list(kept["results"].values()))
-    names = [Path(one["signal"]).stem if one["signal"] else "none" for one in kept["results"].values()]
+    results = kept["results"].values()
+    heads, lines = paper_table(list(results))
+    names = [Path(one["signal"]).stem if one["signal"] else "none" for one in results for _ in one["selections"]]
     click.echo(plain_table(["signal file", *heads], [[name, *line] for name, line in zip(names, lines)]))
     click.echo(f"\n{PAPER}")
 

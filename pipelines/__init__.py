@@ -15,7 +15,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 from pipelines.errors import InputError
 from pipelines.events import Events, EventsWriter
 
-__all__ = ["Events", "EventsWriter", "InputError", "open"]
+__all__ = ["Events", "EventsWriter", "InputError", "open", "search"]
 
 
 def open(path_or_name) -> Events:
@@ -26,3 +26,11 @@ def open(path_or_name) -> Events:
     from pipelines.datasets.catalog import find
 
     return Events.from_file(find(path_or_name))
+
+
+def __getattr__(name: str):
+    if name == "search":  # when asked for: it takes SciPy, and to import this package is cheap
+        from pipelines.hunt import search
+
+        return search
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,10 +10,17 @@ the observed spectrum and says where the bump is. The spectra of the pseudo-expe
 their number in a bin has the variance N eps (1 - eps), not N eps. pyBumpHunter's own pseudo-experiments, Poisson
 numbers around the reference, do not know that, and their global p-values come out too large, the more so the looser
 the cut. Here the scores are shuffled among the events instead: every pseudo-experiment has the observed masses and
-the observed scores, dealt anew. If score and mass of background are independent, which is what the method rests on,
-all shufflings are equally likely, the data among them, and the global p-value, (k + 1) / (n + 1) if k of n are as
-extreme, is exact for every spectrum, binning and percentile: it is a permutation test (Phipson and Smyth 2010, doi
-10.2202/1544-6115.1585). Mean, and Kolmogorov-Smirnov p-value against a uniform distribution, of the global p-values of 300
+the observed scores, dealt anew. If the scores of background events are exchangeable given their masses, which is what
+the method rests on, all shufflings are equally likely, the data among them, and the global p-value, (k + 1) / (n + 1) if
+k of n are as extreme, is exact for every spectrum, binning and percentile: it is a permutation test (Phipson and Smyth
+2010, doi 10.2202/1544-6115.1585).
+
+**When it is not exact.** A model that was trained on the very events that are hunted does not guarantee this: what it
+learnt of each event, with its mass, is in the score, the more so if a term that decorrelates score and mass was fitted on
+these events. Scores of other events, or of folds (each event scored by a model that has not seen it), are exchangeable if
+background does not depend on the mass.
+
+**Measured.** Mean, and Kolmogorov-Smirnov p-value against a uniform distribution, of the global p-values of 300
 background-only data sets of 20,000 events (`benchmarks/bumphunt.py --coverage 300`, when p was k / n, from which it
 differs by 1 / (n + 1) at most; not measured again):
 
@@ -49,7 +56,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.stats import hypergeom, norm
 
-from pipelines.cuts import TAILS, Selection, cuts_of, equal_edges, ranges_of, selection_of
+from pipelines.cuts import (
+    TAILS,
+    Selection,
+    check_events,
+    cuts_of,
+    equal_edges,
+    numbers,
+    percentiles_of,
+    ranges_of,
+    selection_of,
+)
 from pipelines.errors import InputError
 from pipelines.spectra import (
     RELATIVE_ERROR,
@@ -193,7 +210,7 @@ def hunt(
     mass: np.ndarray | Mapping[str, np.ndarray],
     weight: np.ndarray | None = None,
     *,
-    percentiles: Sequence[float] = (99.0,),
+    percentiles: float | Sequence[float] = (99.0,),
     tails: str = "upper",
     mass_range: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
     bins: int = BINS,
@@ -215,8 +232,8 @@ def hunt(
         weight: (N,) >= 0. Counts are then sum w / s with s = sum w^2 / sum w, a number of equivalent unweighted
             events, so local p-values are approximate. The shuffling calibrates the global ones, if scores of background
             depend neither on the mass nor on the weight; more than 16 distinct weights are grouped for it.
-        percentiles: of the score, in (0, 100), among events within the mass range: 99 selects one percent. With
-            weights, of the sum of weights. An event at the cut is not selected.
+        percentiles: of the score, in (0, 100), one or several, among events within the mass range: 99 selects one
+            percent. With weights, of the sum of weights. An event at the cut is not selected.
         tails: "upper", "lower" (99 is then the lowest percent), or "both", with its trials factor.
         mass_range: GeV, of one spectrum or by name; by default all masses.
         bins: equal bins over the range. relative_error: bins are merged from the high end until the error of the
@@ -232,8 +249,9 @@ def hunt(
         seed: of the pseudo-experiments; NumPy's global state is never touched.
 
     Raises:
-        InputError: for scores or masses that are not finite, ranges without events, percentiles outside (0, 100), a
-            constant score, and selections with too few events for a window and a side band.
+        InputError: for scores or masses that are not finite, options that cannot be, ranges without events, a constant
+            score, Fisher's test of weighted events, and selections with too few events for a window and a side band:
+            it names a percentile that leaves enough.
 
     Example:
         >>> rng = np.random.default_rng(1)
@@ -245,13 +263,15 @@ def hunt(
     """
     masses = dict(mass) if isinstance(mass, Mapping) else {"mass": mass}
     score, masses, weight = _checked_events(score, masses, weight)
-    check_options(percentiles, bins, widths, side_band, pseudo_experiments, tails=tails, null=null, statistic=statistic)
+    percentiles = percentiles_of(percentiles)
+    check_options(bins, relative_error, widths, side_band, pseudo_experiments, seed, tails, null, statistic)
     mass_range = ranges_of(masses, mass_range)
     edges = {name: equal_edges(name, values, mass_range[name], bins) for name, values in masses.items()}
     inside = np.any([bin_of(masses[name], edges[name]) < bins for name in masses], axis=0)
     masses = {name: values[inside] for name, values in masses.items()}
     score, weight = score[inside], None if weight is None else weight[inside]
     options = {"widths": widths, "side_band": side_band, "deficit": deficit, "statistic": statistic}
+    check_events(masses, edges, weight, percentiles, tails, relative_error, options)
     selections = [
         selection_of(name, masses[name], edges[name], cut, weight, relative_error, options)
         for name in masses
@@ -298,30 +318,40 @@ def _checked_events(score, masses: dict[str, np.ndarray], weight):
         if bad or not len(values):
             found = f"{bad} of {len(values)} are NaN or infinite" if bad else "there are no events"
             raise InputError(f"{name}: {found}, expected finite numbers; remove those events, or look at the training")
-    if weight is not None and (weight.min() < 0 or not weight.any()):
-        raise InputError(f"weight: {weight.min():g} to {weight.max():g}, expected numbers >= 0, and some above")
     return score, masses, weight
 
 
-def check_options(percentiles, bins, widths, side_band, pseudo_experiments, **choices) -> None:
-    bad = [percentile for percentile in percentiles if not 0 < percentile < 100]
-    if bad or len(set(percentiles)) < len(percentiles):
-        found = ", ".join(f"{percentile:g}" for percentile in (bad or percentiles))
-        raise InputError(f"percentiles {found}, expected different numbers between 0 and 100, such as 99")
-    if not len(percentiles) or len(widths) != 2:
-        raise InputError(f"percentiles {percentiles}, widths {widths}: expected one of the first and two of the second")
-    for name, allowed in {"tails": TAILS, "null": NULLS, "statistic": STATISTICS}.items():
-        if choices[name] not in allowed:
-            raise InputError(f"{name} {choices[name]!r}, expected one of {', '.join(allowed)}")
-    for name, value, least in (
-        ("bins", bins, 2),
-        ("side_band", side_band, 0),
-        ("pseudo_experiments", pseudo_experiments, 1),
-        ("widths", widths[0], 1),
-        ("widths", widths[1], widths[0]),
-    ):
+def check_options(
+    bins,
+    relative_error,
+    widths,
+    side_band,
+    pseudo_experiments,
+    seed=0,
+    tails="upper",
+    null="shuffled",
+    statistic="poisson",
+) -> None:
+    """Raise `InputError` for an option of a hunt that cannot be, whatever the events are."""
+    for name, choice, allowed in (("tails", tails, TAILS), ("null", null, NULLS), ("statistic", statistic, STATISTICS)):
+        if not isinstance(choice, str) or choice not in allowed:
+            raise InputError(f"{name} {choice!r}, expected one of {', '.join(allowed)}")
+    if statistic == "fisher" and null != "shuffled":
+        raise InputError(
+            f"statistic 'fisher' has the number of selected events given, and null {null!r} changes it; take 'shuffled'"
+        )
+    is_number = isinstance(relative_error, (int, float, np.number))
+    if relative_error is not None and not (is_number and relative_error > 0):
+        raise InputError(
+            f"relative_error {relative_error}, expected a number above 0, such as {RELATIVE_ERROR:g}, or None"
+        )
+    narrowest, _ = numbers("widths", widths, 2, "the narrowest and the widest window, in bins")
+    whole = [("bins", bins, 2), ("side_band", side_band, 0), ("pseudo_experiments", pseudo_experiments, 1)]
+    whole += [("widths", widths[0], 1), ("widths", widths[1], narrowest)]
+    whole += [] if isinstance(seed, np.random.Generator) else [("seed", seed, 0)]
+    for name, value, least in whole:
         if not isinstance(value, (int, np.integer)) or value < least:
-            raise InputError(f"{name} {value}, expected a whole number of at least {least}")
+            raise InputError(f"{name} {value}, expected a whole number of at least {least:g}")
 
 
 def _bump(selection: Selection, found: Scan, minima: np.ndarray, unweighted: bool) -> Bump:

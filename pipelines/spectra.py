@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from scipy.special import gammainc, gammaincc, gammaln
+from scipy.stats import norm
 
 from pipelines.errors import InputError
 
@@ -355,6 +356,74 @@ def by_pybumphunter(
         )
         hunter.bump_scan(observed, reference, is_hist=True, do_pseudo=False)
     return float(hunter.min_Pval_ar[0]), int(hunter.min_loc_ar[0]), int(hunter.min_width_ar[0])
+
+
+def inject_by_pybumphunter(
+    signal: np.ndarray,
+    background: np.ndarray,
+    *,
+    target: float,
+    step: float,
+    widths: tuple[int, int] = WIDTHS,
+    side_band: int = 0,
+    toys: int = 1000,
+    repeats: int = 100,
+    seed: int = 0,
+) -> list[dict[str, object]]:
+    """Add ever more signal to a background with pyBumpHunter's `signal_inject`, up to a global significance.
+
+    Data are Poisson numbers around background plus signal, and pseudo-experiments Poisson numbers around the background;
+    the global p-value of a step is the share of these whose test statistic is beyond the median of the data's.
+
+    Args:
+        signal: (B,), its share in every bin, of 1 in all. background: (B,) events expected.
+        target: global significance in standard deviations, at which it ends; and it ends where the data are beyond all
+            but one of the `toys` pseudo-experiments. step: events that each step adds. repeats: data sets of a step.
+        widths, side_band: as for `scan`.
+
+    Returns:
+        For every step `events`, and `local` and `global` significance as [16 %, median, 84 %]. NumPy's global random state
+        stays as it was, and what pyBumpHunter prints goes to logging.
+
+    Raises:
+        InputError: if there is no signal within the bins, or if as much signal as background is not enough.
+
+    Example:
+        >>> rows = inject_by_pybumphunter(np.eye(12)[5], np.full(12, 100.0), target=2, step=10, toys=200, widths=(1, 3))
+        >>> rows[-1]["global"][1] > 2, rows[-1]["events"] < 60
+        (True, True)
+    """
+    if not (signal.sum() > 0 and step > 0):
+        raise InputError(f"signal of {signal.sum():g} within the spectrum, step {step:g}: expected both above 0")
+    most, kept = background.sum() / step, []
+
+    def keep(hunter, statistic) -> None:
+        if len(kept) > most:  # it would go on for ever
+            raise InputError(
+                f"{background.sum():.0f} events of signal, as many as of background, do not reach {target:g} sigma"
+            )
+        kept.append(statistic)
+
+    with _undisturbed():
+        from pyBumpHunter import BumpHunter1D
+
+        class Watched(BumpHunter1D):  # by itself it keeps the test statistics of its last step only
+            t_ar = property(lambda self: kept[-1], keep)
+
+        hunter = Watched(
+            width_min=widths[0], width_max=widths[1], use_sideband=True, sideband_width=side_band, nworker=1, seed=seed,
+            npe=toys, npe_inject=repeats, sigma_limit=target, str_min=step, str_step=step, signal_exp=signal.sum(),
+        )  # fmt: skip
+        hunter.signal_inject(signal, background, is_hist=True)
+    statistics = kept[-1 - len(hunter.sigma_ar) : -1]  # the last are those of the background, joined
+    return [
+        {
+            "events": float((i + 1) * step),
+            "local": np.maximum(0, norm.isf(np.exp(-np.quantile(statistic, [0.16, 0.5, 0.84])))).tolist(),
+            "global": np.maximum(0, [z - below, z, z + above]).tolist(),
+        }
+        for i, (statistic, (z, below, above)) in enumerate(zip(statistics, hunter.sigma_ar))
+    ]
 
 
 @contextlib.contextmanager

@@ -6,23 +6,27 @@ is part of a search: what needs truth says so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.stats import kstest, rankdata
+from scipy.stats import kstest, norm, rankdata
 
 from pipelines import metrics
-from pipelines.bumphunt import Hunt, hunt
+from pipelines.bumphunt import BINS, Bump, Hunt, check_options, hunt
 from pipelines.cluster import cores
+from pipelines.cuts import TAILS, equal_edges, expected, percentiles_of, ranges_of
 from pipelines.errors import InputError
 from pipelines.events import Events
+from pipelines.hunt import Model, Search, natural_tails, scores_of, search
 from pipelines.layout import match_columns
 from pipelines.mixing import mix
-from pipelines.search import Model, Search, scores_of, search
+from pipelines.spectra import RELATIVE_ERROR, WIDTHS, inject_by_pybumphunter, spectrum
 
 CURVE = (*np.arange(5.0, 100.0, 5.0).tolist(), 97.0, 98.0, 99.0, 99.5)  # percentiles of a sculpting curve
 LEAST = 10  # events that must be selected for a point of it
 THREADED = 100_000  # events from which on boosted trees are grown by several threads
+MULTI_JET = re.compile(r"m_?(j\d*){2,}")  # m_jj, mjj, mj1j2, mj1j2j3: masses of several jets
 RATIOS = (0.0, 0.0008, 0.0025, 0.005, 0.01)  # S/B of the black boxes
 
 
@@ -34,22 +38,31 @@ def sculpting_curve(
     mass: np.ndarray,
     percentiles: Sequence[float] = CURVE,
     *,
+    tails: str = "upper",
     bins: int = metrics.MASS_BINS,
     seed: int = 0,
-) -> dict[str, dict[str, float]]:
-    """Return how much cuts on the score shape the mass spectrum, percentile by percentile, beside statistics' share.
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return how much cuts on the score shape the mass spectrum, by tail and percentile, beside statistics' share.
 
     As `pipelines.metrics.sculpting`, whose `distance`, `floor`, `floor_std` and `events` these are, and `pull`, by how
-    many standard deviations of the floor the distance is above it (`pipelines.metrics.above_floor`). Percentiles that fewer than 10 events pass are left
-    out. Give background alone: signal shapes the spectrum too, as it should.
+    many standard deviations of the floor the distance is above it (`pipelines.metrics.above_floor`). `tails` are those of a
+    hunt. Percentiles that fewer than 10 events pass are left out; `InputError` if those are all. Give background alone:
+    signal shapes the spectrum too, as it should.
 
     >>> rng = np.random.default_rng(0)
     >>> score, mass = rng.normal(size=5000), rng.exponential(500, 5000)
-    >>> found = sculpting_curve(score, mass)
-    >>> len(found), abs(found["90"]["pull"]) < 4
+    >>> found = sculpting_curve(score, mass, tails="both")
+    >>> len(found["upper"]), abs(found["lower"]["90"]["pull"]) < 4
     (23, True)
     """
-    kept = [p for p in percentiles if np.count_nonzero(np.asarray(score) > np.percentile(score, p)) >= LEAST]
+    return {
+        tail: _curve(signed, mass, percentiles, bins, seed)
+        for tail, signed in _by_tail(np.asarray(score), tails).items()
+    }
+
+
+def _curve(score: np.ndarray, mass: np.ndarray, percentiles, bins: int, seed: int) -> dict[str, dict[str, float]]:
+    kept = [p for p in percentiles if np.count_nonzero(score > np.percentile(score, p)) >= LEAST]
     if not kept:
         raise InputError(f"fewer than {LEAST} of {len(score)} events pass percentile {min(percentiles):g} of the score")
     found = metrics.sculpting(score, mass, kept, bins, seed)
@@ -59,27 +72,36 @@ def sculpting_curve(
     }
 
 
+def _by_tail(score: np.ndarray, tails: str) -> dict[str, np.ndarray]:
+    """The score by tail, with the sign that makes what is selected the largest."""
+    if tails not in TAILS:
+        raise InputError(f"tails {tails!r}, expected one of {', '.join(TAILS)}")
+    return {tail: score if tail == "upper" else -score for tail in TAILS[tails]}
+
+
 def coverage(
     score: np.ndarray,
     mass: np.ndarray,
     *,
-    data_sets: int = 200,
+    data_sets: int = 100,
     events: int | None = None,
     shuffle: bool = False,
+    percentiles: float | Sequence[float] = (80.0,),
     seed: int = 0,
     toys: int = 300,
     **options: object,
 ) -> dict[str, object]:
     """Hunt in many background-only data sets: are their global p-values uniform, as p-values have to be?
 
-    Every data set is a random part of the background. Where there is enough of it they share no event; else they are
-    drawn anew each, share events, and the Kolmogorov-Smirnov p-value is too small or too large by some unknown amount
-    (`disjoint` says which). If a score depends on the mass, p-values come out too small: this shows by how much.
+    Every data set is a random part of the background. Where there is enough of it they share no event (`disjoint` says
+    so). Else each is drawn anew from all of it, and p-values of data sets that share events are correlated: that voids the
+    Kolmogorov-Smirnov test, by some unknown amount. With `shuffle` it does not: each data set gets a dealing of its own,
+    whatever its events. If a score depends on the mass, p-values come out too small: this shows by how much.
 
     Args:
         score, mass: (N,) of background alone. data_sets: how many. events: of each; by default N // data_sets.
         shuffle: deal the scores anew to the events of each data set, which tests the statistics without the score.
-        toys: pseudo-experiments of each. options: of `pipelines.bumphunt.hunt`.
+        percentiles: by default a loose one, as each data set has few events. toys: pseudo-experiments of each. options: of `pipelines.bumphunt.hunt`.
 
     Returns:
         `p_values`; `ks_statistic` and `ks_p_value` against the uniform distribution; `mean`; `below_0.05`, the share
@@ -108,7 +130,11 @@ def coverage(
         rng = np.random.default_rng([seed, 3, i])
         rows = order[i * size : (i + 1) * size] if disjoint else rng.choice(len(score), size, replace=False)
         one = rng.permutation(score[rows]) if shuffle else score[rows]
-        p_values.append(hunt(one, mass[rows], pseudo_experiments=toys, seed=rng, **options).global_p_value)
+        try:
+            found = hunt(one, mass[rows], pseudo_experiments=toys, percentiles=percentiles, seed=rng, **options)
+        except InputError as error:
+            raise InputError(f"data sets of {size} events: {error}") from None
+        p_values.append(found.global_p_value)
     p = np.array(p_values)
     test, low = kstest(p, "uniform"), float(np.mean(p <= 0.05))
     return {
@@ -135,7 +161,7 @@ def spectrum_injection(
 ) -> list[dict[str, object]]:
     """Add signal to the spectrum that is selected: what significance has how many events?
 
-    The idea of pyBumpHunter's `signal_inject`, in the statistics used here. For every repetition the scores are dealt
+    The idea of pyBumpHunter's `signal_inject` (see `pybumphunter_injection`), in the statistics used here. For every repetition the scores are dealt
     anew to the events, so that no signal is among them, and Gaussian masses are added with the highest score of all:
     the whole yield is selected. The model plays no part, so this is what the search could find at most.
 
@@ -167,7 +193,7 @@ def spectrum_injection(
             f"yields >= 0 and at least one of each"
         )
     score, mass = np.asarray(score, np.float64), np.asarray(mass, np.float64)
-    _check_room(mass, yields, options.get("percentiles", (99.0,)), options.get("mass_range"))
+    _check_room(mass, yields, percentiles_of(options.get("percentiles", 99.0)), options.get("mass_range"))
     rows = []
     for events in yields:
         found = []
@@ -204,6 +230,82 @@ def _of_many(found: Sequence[Hunt], at: float) -> dict[str, object]:
         "mass_bias": float(np.median(biases)) if biases else None,
         "found": float(np.mean([bump.interval is not None and bump.interval[0] <= at < bump.interval[1] for bump in bumps])),
     }  # fmt: skip
+
+
+def pybumphunter_injection(
+    score: np.ndarray,
+    mass: np.ndarray,
+    *,
+    at: float,
+    width: float,
+    target: float = 2.0,
+    percentiles: float | Sequence[float] = (99.0,),
+    mass_range: tuple[float, float] | None = None,
+    bins: int = BINS,
+    relative_error: float | None = RELATIVE_ERROR,
+    widths: tuple[int, int] = WIDTHS,
+    side_band: int = 0,
+    toys: int = 1000,
+    seed: int = 0,
+    **options: object,
+) -> list[dict[str, object]]:
+    """Add signal to the spectrum that is selected, as `spectrum_injection` does, with pyBumpHunter's own `signal_inject`.
+
+    The spectrum before the cut, scaled by the share selected and in the bins of a hunt, is the background; the signal is
+    Gaussian.
+
+    Args:
+        score, mass, at, width: as for `spectrum_injection`. target: global significance at which it ends.
+        percentiles: one. Other options are those of `pipelines.bumphunt.hunt`.
+
+    Returns:
+        What `pipelines.spectra.inject_by_pybumphunter` does; `needed_yield` tells the yield.
+
+    Raises:
+        InputError: for several percentiles, Fisher's test, deficits, and as `hunt`; for a signal outside the range.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> score, mass = rng.normal(size=20_000), 2700 + rng.exponential(500, 20_000)
+        >>> options = {"percentiles": 95, "mass_range": (2700, 5000), "toys": 200}
+        >>> 20 < needed_yield(pybumphunter_injection(score, mass, at=3500, width=80, **options), "global", 2) < 200
+        True
+    """
+    percentiles = percentiles_of(percentiles)
+    if options.get("deficit") or options.get("statistic", "poisson") != "poisson" or len(percentiles) > 1:
+        raise InputError(
+            "pyBumpHunter's signal_inject has the Poisson statistic and one percentile, and adds an excess"
+        )
+    check_options(bins, relative_error, widths, side_band, toys, seed)
+    if not (target > 0 and width > 0 and np.isfinite([at, width, target]).all()):
+        raise InputError(
+            f"target {target:g}, signal of width {width:g} at {at:g} GeV; expected numbers, the first two above 0"
+        )
+    score, mass = np.asarray(score), np.asarray(mass, np.float64)
+    edges = equal_edges("mass", mass, ranges_of({"mass": mass}, mass_range)["mass"], bins)
+    before, windows = spectrum(mass, edges), {"widths": widths, "side_band": side_band}
+    _, selected, widths = expected("mass", "upper", before, before.content.sum(), relative_error, windows, *percentiles)
+    signal = np.diff(norm.cdf(selected.edges, at, width))
+    step = max(1.0, target * np.sqrt(selected.content @ (signal > 0.1 * signal.max())) / 8)
+    return inject_by_pybumphunter(
+        signal, selected.content, target=target, step=step, widths=widths, side_band=side_band, toys=toys, seed=seed
+    )
+
+
+def needed_yield(rows: Sequence[Mapping[str, object]], kind: str, target: float) -> float | None:
+    """Return the events at which the median `local` or `global` significance of rows is a target, between rows linearly.
+
+    None if it is in no row.
+
+    >>> rows = [{"events": 0, "local": [0, 0.5, 1]}, {"events": 20, "local": [1, 1.5, 2]}]
+    >>> needed_yield(rows, "local", 1.0), needed_yield(rows, "local", 2.0)
+    (10.0, None)
+    """
+    reached = [(float(row["events"]), row[kind][1]) for row in rows]
+    for (events, z), (before, z_before) in zip(reached, [reached[0], *reached]):
+        if z >= target:
+            return before + (events - before) * ((target - z_before) / (z - z_before) if z > z_before else 1.0)
+    return None
 
 
 def contaminated(background: Events, signal: Events, s_over_b: float, seed: int = 0) -> Events:
@@ -285,7 +387,7 @@ def injected(
     """Mix signal into background and search, from events to significance; with `folds`, training included.
 
     Args:
-        model, options: as for `pipelines.search.search`; a model that is given trained has not seen this mixture.
+        model, options: as for `pipelines.search`; a model that is given trained has not seen this mixture.
         background, signal, s_over_b: as for `contaminated`, of events within the mass range, if there is one.
         seed: of the mixture and the search.
 
@@ -299,21 +401,32 @@ def injected(
 
 
 def paper_numbers(found: Search) -> dict[str, object]:
-    """Return what papers print of a search in labelled events, for the selection of smallest global p-value.
+    """Return what papers print of a search in labelled events, for the selection of smallest global p-value, and for each.
 
-    `percentile`, `tail`; `local`, `global` significance, the second with all trials, `global_is_bound`; `mass_estimate`;
-    and with one signal `signal_events`, `s_over_b` before and after the cut, their ratio `gain`, `gain_interval` (in the
-    interval), signal `efficiency` of the cut, `mass_bias` in GeV. None without truth.
+    `percentile`, `tail`; `local` and `fisher` significance; `global` significance, with all trials, `global_is_bound`;
+    `mass_estimate`; and with one signal `signal_events`, `s_over_b` before and after the cut, their ratio `gain`,
+    `gain_interval` (in the interval), signal `efficiency` of the cut, `mass_bias` in GeV. None without truth.
+    `selections` are the same of each selection, whose global significance is its own.
     """
-    best, nothing = found.hunt.best, dict.fromkeys(("before", "selected"))
-    truth = {} if found.truth is None else found.truth[found.hunt.bumps.index(best)]["signals"]
+    each = [_numbers_of(found, i) for i in range(len(found.hunt.bumps))]
+    hunted = found.hunt
+    return each[hunted.bumps.index(hunted.best)] | _global(hunted) | {"selections": each}
+
+
+def _global(found: Hunt | Bump) -> dict[str, object]:
+    return {"global": found.global_significance, "global_p_value": found.global_p_value,
+            "global_is_bound": found.global_p_value_is_bound}  # fmt: skip
+
+
+def _numbers_of(found: Search, selection: int) -> dict[str, object]:
+    bump, nothing = found.hunt.bumps[selection], dict.fromkeys(("before", "selected"))
+    truth = {} if found.truth is None else found.truth[selection]["signals"]
     one = next(iter(truth.values())) if len(truth) == 1 else {}
     ratio = one.get("s_over_b", nothing)
     return {
-        "percentile": best.percentile, "tail": best.tail,
-        "local": best.local_significance, "global": found.hunt.global_significance,
-        "global_p_value": found.hunt.global_p_value, "global_is_bound": found.hunt.global_p_value_is_bound,
-        "mass_estimate": best.mass_estimate, "interval": best.interval,
+        "spectrum": bump.spectrum, "percentile": bump.percentile, "tail": bump.tail,
+        "selected_events": bump.selected_events, "local": bump.local_significance, "fisher": bump.fisher_significance,
+        **_global(bump), "mass_estimate": bump.mass_estimate, "interval": bump.interval,
         "signal_events": one.get("before"), "s_over_b": ratio["before"], "s_over_b_selected": ratio["selected"],
         **{name: one.get(name) for name in ("gain", "gain_interval", "efficiency", "mass_bias")},
     }  # fmt: skip
@@ -327,54 +440,84 @@ def contamination(
     ratios: Sequence[float] = RATIOS,
     *,
     kind: str | None = None,
+    seeds: int = 1,
     seed: int = 0,
 ) -> list[dict[str, object]]:
     """Train at every S/B and judge on other events: does a detector learn the signal away? GAN-AE, figure 7.
 
     Args:
-        train: a function of a number and of events without labels that returns a trained model.
+        train: a function of a number, which makes its seed, and of events without labels that returns a trained model.
+            All ratios are trained with the same numbers, so that they differ by their signal alone.
         background, signal: to train on, see `contaminated`. test: labelled events, none of which is in these.
-        ratios: S/B of the trainings.
+        ratios: S/B of the trainings. seeds: trainings of each, every one with other signal.
 
     Returns:
-        For every ratio: `s_over_b`, `auc` and `improvement` (best S/sqrt(B)) by the test events' label, and
-        `sculpting` of their background. A score without direction has an AUC below a half where it points the other way.
+        For every ratio: `s_over_b`; `auc`, by tail and by the test events' label, mean over the seeds, and its standard
+        deviation `auc_std`, None of one; and `runs`, of every seed `auc`, `improvement` (best S/sqrt(B)), and
+        `sculpting` of the background, all by tail. The tail is the upper one, or both of a score that the model says has
+        no direction: in the lower one small scores are the anomalous ones.
 
     Raises:
         InputError: before the first training, for an S/B that cannot be had, and a test that cannot judge.
     """
     if not test.has_labels or not (test.label == 0).any() or not (test.label > 0).any():
         raise InputError(f"{test.name}: labelled background and signal are needed to judge by")
+    if seeds < 1:
+        raise InputError(f"seeds {seeds}, expected at least 1")
     check_ratios(background, signal, ratios)
-    truth, rows = test.label, []
-    for i, ratio in enumerate(ratios):
-        model = train(i, contaminated(background, signal, ratio, seed).without_labels())
-        score, _ = scores_of(model, test, kind)
-        each = {str(k): score[truth == k] for k in np.unique(truth[truth > 0])}
-        rows.append({
-            "s_over_b": float(ratio),
-            "auc": {k: metrics.auc(score[truth == 0], one) for k, one in each.items()},
-            "improvement": {k: metrics.significance_improvement(score[truth == 0], one) for k, one in each.items()},
-            "sculpting": sculpting_curve(score[truth == 0], test.mass[truth == 0], metrics.PERCENTILES, seed=seed),
-        })  # fmt: skip
+    rows = []
+    for ratio in ratios:
+        runs = []
+        for k in range(seeds):
+            model = train(k, contaminated(background, signal, ratio, seed + k).without_labels())
+            runs.append(_judged_on(test, scores_of(model, test, kind)[0], natural_tails(model, kind), seed))
+        spread = _over_runs(runs, np.std) if seeds > 1 else None
+        rows.append({"s_over_b": float(ratio), "auc": _over_runs(runs, np.mean), "auc_std": spread, "runs": runs})
     return rows
+
+
+def _judged_on(test: Events, score: np.ndarray, tails: str, seed: int) -> dict[str, dict]:
+    """AUC, improvement and sculpting of a score, by tail."""
+    label, found = test.label, {"auc": {}, "improvement": {}}
+    background, signals = label == 0, {str(k): label == k for k in np.unique(label[label > 0])}
+    for tail, signed in _by_tail(score, tails).items():
+        for name, judge in (("auc", metrics.auc), ("improvement", metrics.significance_improvement)):
+            found[name][tail] = {k: judge(signed[background], signed[chosen]) for k, chosen in signals.items()}
+    curve = sculpting_curve(score[background], test.mass[background], metrics.PERCENTILES, tails=tails, seed=seed)
+    return found | {"sculpting": curve}
+
+
+def _over_runs(runs: Sequence[Mapping], function: Callable) -> dict[str, dict[str, float]]:
+    """A function of the AUCs of all runs, by tail and label."""
+    return {
+        tail: {k: float(function([run["auc"][tail][k] for run in runs])) for k in by_label}
+        for tail, by_label in runs[0]["auc"].items()
+    }
 
 
 # -- several models, and labels ---------------------------------------------------------------------
 
 
 def stability(
-    scores: np.ndarray, mass: np.ndarray, *, percentiles: Sequence[float] = (99.0,), seed: int = 0, **options: object
+    scores: np.ndarray,
+    mass: np.ndarray,
+    *,
+    percentiles: float | Sequence[float] = (99.0,),
+    tails: str = "upper",
+    seed: int = 0,
+    **options: object,
 ) -> dict[str, object]:
     """Compare what members of a group, or models of several seeds, say of the same events.
 
     Args:
-        scores: (K, N), higher is more anomalous. mass: (N,) GeV. percentiles, options: of `pipelines.bumphunt.hunt`.
+        scores: (K, N), higher is more anomalous. mass: (N,) GeV.
+        percentiles, tails, options: of `pipelines.bumphunt.hunt`.
 
     Returns:
         `rank_correlation`, Spearman's, mean and smallest over pairs; `rank_spread`, the standard deviation over models
-        of an event's rank in [0, 1], mean over events (0.29 if they had nothing in common); by percentile `overlap`,
-        the share of events that two models select both among those that one of them does, mean over pairs; `local` and
+        of an event's rank in [0, 1], mean over events (0.29 if they had nothing in common); by tail and percentile
+        `overlap`, the share of events that two models select both among those that one of them does, mean over pairs;
+        `local` and
         `global` significance of every model, their `local_mean`, `local_std`, `global_mean`, `global_std`, and
         `intervals`; `together`, the significances of the mean score.
 
@@ -399,15 +542,20 @@ def stability(
     ranks = rankdata(scores, axis=1) / scores.shape[1]
     pairs = np.triu_indices(len(scores), 1)
     correlation = np.corrcoef(ranks)[pairs]
-    found = [hunt(one, mass, percentiles=percentiles, seed=seed, **options) for one in scores]
-    mean = hunt(scores.mean(axis=0), mass, percentiles=percentiles, seed=seed, **options)
+    percentiles = percentiles_of(percentiles)
+    options = {"percentiles": percentiles, "tails": tails, "seed": seed, **options}
+    found = [hunt(one, mass, **options) for one in scores]
+    mean = hunt(scores.mean(axis=0), mass, **options)
     local, overall = (
         [f(one) for one in found] for f in (lambda h: h.best.local_significance, lambda h: h.global_significance)
     )
     return {
         "rank_correlation": {"mean": float(correlation.mean()), "min": float(correlation.min())},
         "rank_spread": float(ranks.std(axis=0).mean()),
-        "overlap": {f"{p:g}": _overlap(scores, p, pairs) for p in percentiles},
+        "overlap": {
+            tail: {f"{p:g}": _overlap(signed, p, pairs) for p in percentiles}
+            for tail, signed in _by_tail(scores, tails).items()
+        },
         "local": local, "local_mean": float(np.mean(local)), "local_std": float(np.std(local)),
         "global": overall, "global_mean": float(np.mean(overall)), "global_std": float(np.std(overall)),
         "intervals": [one.best.interval for one in found],
@@ -427,10 +575,10 @@ def supervised(
     """Train boosted trees on the labels, cross-validated: what could be had if one knew the signal. USES LABELS.
 
     scikit-learn's HistGradientBoostingClassifier, background against all signals, the yardstick of GAN-AE's figures.
-    Mass columns are left out of the default columns, so that it cannot cut on the place of the signal.
+    The default columns are all but the spectrum itself and the masses of several jets, which say where a signal is.
 
     Args:
-        events: with labels. columns: features, names or patterns; "*" are all but the spectrum itself.
+        events: with labels. columns: features, names or patterns; whatever is named is taken, masses too.
         folds: of the cross-validation; every event is scored by trees that have not seen it.
 
     Returns:
@@ -457,9 +605,9 @@ def supervised(
     least = min(np.count_nonzero(label == 0), np.count_nonzero(label > 0))
     if not 2 <= folds <= least:
         raise InputError(f"{events.name}: {folds} folds, expected 2 to {least}, the events of background or of signal")
-    names = [
-        c for c in match_columns(columns, events.columns) if tuple(columns) != ("*",) or c != events.about.mass_column
-    ]
+    names = match_columns(columns, events.columns)
+    if tuple(columns) == ("*",):
+        names = [name for name in names if name != events.about.mass_column and not MULTI_JET.fullmatch(name)]
     features, scores = events.read("features", names), np.empty(len(label))
     by_fold = []
     threads = 1 if len(events) < THREADED else cores()  # of few events, threads would wait for each other only

@@ -1,6 +1,7 @@
 """Bad input: one clear line on stderr, exit code 2, nothing written."""
 
 import h5py
+import linear_model
 import numpy as np
 import pytest
 
@@ -207,6 +208,64 @@ def test_events_that_cannot_be_used(command, message, refused):
 )
 def test_options_that_cannot_be(command, message, refused):
     assert message in refused(command)
+
+
+# The hunt, with a model that is quick to load
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """A folder with a run of a quick model, one whose scores are NaN, events that are all alike, and a histogram."""
+    import zoo
+    from zoo import run
+
+    with linear_model.registered():
+        folder, events = tmp_path_factory.mktemp("quick"), pipelines.open("lhco_sim_test")
+        for name, factor in {"run": 1.0, "nan": np.nan}.items():
+            model = zoo.get("linear")
+            model.adapt(events)
+            model.fit(events, epochs=1, verbose=0, jit_compile=False)
+            model.kernel.assign(np.full(model.kernel.shape, factor) * model.kernel)
+            (folder / name).mkdir()
+            run.write(model, folder / name, run.configuration(model, events), [])
+        alike = np.repeat(events.read("features")[:1], len(events), axis=0)
+        Events.from_arrays(alike, events.mass, events.columns).write(folder / "alike.h5")
+        with h5py.File(folder / "histogram.h5", "w") as file:
+            file["counts"], file["edges"] = np.full(20, 100.0), np.linspace(2700, 5000, 21)
+        yield folder
+
+
+HUNT = "zoo hunt {quick}/run --out out --data lhco_sim_test"
+VALIDATE = "{quick}/run --data lhco_sim_test"
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    {
+        f"{HUNT} --percentile 0": "percentiles 0, expected different numbers between 0 and 100",
+        f"{HUNT} --percentile 100": "percentiles 100, expected",
+        f"{HUNT} --percentile 99.9": "percentile 95 leaves enough",
+        "zoo hunt {quick}/run --out out --data {quick}/alike.h5 --percentile 80": "the scores are (nearly) constant",
+        f"{HUNT} --percentile 80 --mass-range 90000 99000": "mass: no event within 90000 to 99000 GeV",
+        f"{HUNT} --percentile 80 --side-band 9": "too few for a window of 3 and side bands",
+        f"{HUNT} --percentile 90 --no-merge --bins 1000": "fewer than 1000 bins",
+        f"{HUNT} --percentile 80 --relative-error -1": "relative_error -1.0, expected a number above 0",
+        f"{HUNT} --percentile 80 --statistic fisher --null poisson": "statistic 'fisher' has the number",
+        f"{HUNT} --percentile 100 --ignore-labels": "percentiles 100, expected",
+        "zoo hunt {quick}/nan --out out --data lhco_sim_test --percentile 80": "scores are NaN or infinite",
+        f"zoo validate sculpting {VALIDATE} --mass-range 90000 99000": "none of",
+        "zoo validate sculpting {quick}/nan --data lhco_sim_test --ignore-labels": "scores are NaN or infinite",
+        f"zoo validate coverage {VALIDATE}": "data sets of 40 events: percentile 80, upper tail: 8 selected",
+        f"zoo validate coverage {VALIDATE} --ignore-labels --percentile 0": "percentiles 0, expected",
+        f"zoo validate spectrum {VALIDATE} --at 3600 --width 80 --percentile 100": "percentiles 100, expected",
+        f"zoo validate spectrum {VALIDATE} --at 3600 --width 80 --pybumphunter --deficit": "adds an excess",
+        f"zoo validate stability {VALIDATE}": "of at least two models",
+        "zoo scan {quick}/histogram.h5 --model {quick}/run --out out": "linear takes events, not histograms",
+        "zoo scan {quick}/alike.h5 --model {quick}/run --out out": "alike.h5",
+    }.items(),
+)
+def test_hunts_that_cannot_be(command, message, refused, quick):
+    assert message in refused(command.replace("{quick}", str(quick)))
 
 
 WRITING = {

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scipy import stats
 
 from pipelines import InputError
 from pipelines.bumphunt import hunt
-from pipelines.spectra import by_pybumphunter, scan
+from pipelines.spectra import adaptive_edges, by_pybumphunter, scan, spectrum
 from pipelines.toys import comparable, count_together, estimated, shuffled
 
 RANGE = (2700, 5000)
@@ -542,6 +543,18 @@ def test_common_weight_scales_the_signal_and_not_its_significance():
     assert halves.normalisation_error == pytest.approx(ones.normalisation_error)
 
 
+def test_bins_are_those_of_the_share_of_the_weight_that_is_selected():
+    """Heavy events have the high scores: a tenth of the weight is few events, and the error of a bin is that of 10 %."""
+    score, mass = background(30_000)
+    weight = np.where(score > 0, 4.0, 0.5)
+    (bump,) = hunt(score, mass, weight, percentiles=[90], mass_range=RANGE, pseudo_experiments=10).bumps
+    chosen, inside = score > bump.threshold, (mass >= RANGE[0]) & (mass <= RANGE[1])
+    share = weight[chosen & inside].sum() / weight[inside].sum()
+    assert share == pytest.approx(0.1, abs=1e-3) and chosen[inside].mean() < 0.06
+    before = spectrum(mass, np.linspace(*RANGE, 41), weight)
+    assert bump.edges == tuple(adaptive_edges(before * share))
+
+
 def test_percentile_of_weighted_events_is_of_their_weight():
     score, mass = background(20_000)
     weight = np.where(score > 0, 3.0, 1.0)
@@ -608,20 +621,31 @@ EVENTS = 3000
         ({"percentiles": [90, 100]}, "percentiles 100, expected"),
         ({"percentiles": [float("nan")]}, "percentiles nan"),
         ({"percentiles": [90, 90]}, "percentiles 90, 90, expected different"),
-        ({"percentiles": []}, "expected one of the first"),
+        ({"percentiles": []}, "percentiles none, expected different numbers"),
+        ({"percentiles": "99"}, r"percentiles \['99'\], expected different numbers"),
+        ({"percentiles": ["a"]}, r"percentiles \['a'\], expected different numbers"),
+        ({"widths": 5}, "widths 5, expected the narrowest and the widest window"),
+        ({"widths": "38"}, "widths 38, expected the narrowest and the widest window"),
+        ({"widths": (1, 3.5)}, "widths 3.5, expected a whole number"),
+        ({"mass_range": 5}, "mass: range 5, expected its two ends in GeV"),
+        ({"mass_range": ("low", "high")}, "expected its two ends in GeV"),
+        ({"relative_error": "small"}, "relative_error small, expected a number above 0"),
+        ({"seed": -1}, "seed -1, expected a whole number of at least 0"),
+        ({"seed": "one"}, "seed one, expected a whole number"),
+        ({"tails": ["upper"]}, r"tails \['upper'\], expected one of"),
         ({"tails": "middle"}, "tails 'middle', expected one of upper, lower, both"),
         ({"statistic": "chi2"}, "statistic 'chi2', expected one of poisson, fisher"),
-        ({"statistic": "fisher", "null": "poisson"}, "statistic 'fisher' needs unweighted events"),
+        ({"statistic": "fisher", "null": "poisson"}, "statistic 'fisher' has the number of selected events given"),
         ({"null": "gaussian"}, "null 'gaussian', expected one of shuffled, poisson"),
         ({"widths": (0, 3)}, "widths 0, expected a whole number of at least 1"),
         ({"widths": (5, 3)}, "widths 3, expected a whole number of at least 5"),
-        ({"widths": (1, 2, 3)}, "two of the second"),
+        ({"widths": (1, 2, 3)}, "widths .*, expected the narrowest and the widest"),
         ({"bins": 1}, "bins 1, expected a whole number of at least 2"),
         ({"bins": 10.5}, "bins 10.5, expected a whole number"),
         ({"side_band": -1}, "side_band -1"),
         ({"side_band": 15}, "too few for a window of 3 and side bands"),
         ({"pseudo_experiments": 0}, "pseudo_experiments 0"),
-        ({"relative_error": 0}, "relative error 0, expected a number above 0"),
+        ({"relative_error": 0}, "relative_error 0, expected a number above 0"),
         ({"mass_range": (8000, 9000)}, "mass: no event within 8000 to 9000 GeV, masses are .* is the unit right"),
         ({"mass_range": (5000, 2700)}, "mass: range 5000 to 2700 GeV, expected the lower end first"),
         ({"mass_range": (2700, 3000, 5000)}, "expected its two ends"),
@@ -638,6 +662,29 @@ def test_options_that_cannot_be_are_told(options, message):
     with pytest.raises(InputError, match=message) as told:
         hunt(score, mass, **options)
     assert "\n" not in str(told.value)
+
+
+def test_one_percentile_may_be_given_as_a_number():
+    score, mass = background(EVENTS)
+    assert hunt(score, mass, percentiles=80, pseudo_experiments=10) == hunt(
+        score, mass, percentiles=[80], pseudo_experiments=10
+    )
+
+
+def test_percentile_that_leaves_too_few_events_is_refused_with_one_that_leaves_enough():
+    """What is advised can be had: the easier percentile, and so many times as many events."""
+    score, mass = background(EVENTS)
+    with pytest.raises(InputError, match=r"percentile 98, .*; percentile .* leaves enough") as told:
+        hunt(score, mass, percentiles=[98], pseudo_experiments=10)
+    easier, times = re.search(r"percentile ([\d.]+) leaves enough; (\d+) times", str(told.value)).groups()
+    hunt(score, mass, percentiles=[float(easier)], pseudo_experiments=10)
+    hunt(*background(int(times) * EVENTS), percentiles=[98], pseudo_experiments=10)
+
+
+def test_what_cannot_be_hunted_in_is_told_before_the_scores_are_looked_at():
+    """A constant score would be refused for itself; too few events are found first."""
+    with pytest.raises(InputError, match="percentile 99, upper tail: 30 selected events"):
+        hunt(np.ones(EVENTS), MASS, percentiles=[99], pseudo_experiments=10)
 
 
 def replaced(values, index, value):

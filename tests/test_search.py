@@ -11,15 +11,14 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from linear_model import Linear
+from linear_model import Linear, registered
 from scipy.stats import kstest, poisson, rankdata
 
 import pipelines
 import zoo.cli
 from pipelines import Events, InputError, provenance
 from pipelines.bumphunt import hunt, p_text
-from pipelines.search import fold_of, natural_tails, search, truth_in_tuning, write, z_text
-from zoo import registry
+from pipelines.hunt import fold_of, natural_tails, search, truth_in_tuning, write, z_text
 from zoo.origin import origin
 
 RANGE = (2700, 5000)
@@ -103,6 +102,21 @@ def test_two_and_three_jet_spectra_are_hunted_together():
     assert [bump.spectrum for bump in found.hunt.bumps] == ["mass", "m_jjj"]
     assert found.hunt.bumps[1].mass_estimate == pytest.approx(1.1 * 3600, abs=80)
     assert found.ranges["m_jjj"] == pytest.approx((1.1 * EVENTS.mass.min(), 1.1 * EVENTS.mass.max()))
+
+
+def test_range_of_the_training_restricts_the_events_and_is_the_range_of_their_mass_alone():
+    found = search(Column(), EVENTS, **OPTIONS | {"spectra": ("m_jj", "m_jjj"), "mass_range": None, "within": RANGE})
+    inside = (EVENTS.mass >= RANGE[0]) & (EVENTS.mass <= RANGE[1])
+    assert found.rows.tolist() == np.flatnonzero(inside).tolist()
+    assert found.ranges["m_jj"] == RANGE
+    assert found.ranges["m_jjj"] == pytest.approx((1.1 * EVENTS.mass[inside].min(), 1.1 * EVENTS.mass[inside].max()))
+    named = {"m_jjj": (3100, 5400)}
+    found = search(Column(), EVENTS, **OPTIONS | {"spectra": ("mass", "m_jjj"), "mass_range": named, "within": RANGE})
+    assert (
+        found.ranges == {"mass": RANGE, "m_jjj": (3100, 5400)}
+        and found.rows.tolist() == np.flatnonzero(inside).tolist()
+    )
+    assert found.configuration["options"]["within"] == list(RANGE)
 
 
 def test_each_spectrum_may_have_its_range():
@@ -211,6 +225,34 @@ def test_global_p_values_of_background_are_uniform_with_folds():
     assert kstest(p_values, "uniform").pvalue > 0.01
 
 
+def test_what_trains_may_train_all_folds_beforehand():
+    given = {}
+
+    class AtOnce:
+        def beforehand(self, parts):
+            given.update({fold: (len(events), events.has_labels) for fold, events in parts.items()})
+
+        def __call__(self, fold, events):
+            assert given[fold] == (len(events), False)
+            return Trained(fold, events)
+
+    found = search(AtOnce(), EVENTS, **OPTIONS, folds=3)
+    assert sorted(given) == [0, 1, 2]
+    np.testing.assert_array_equal(found.scores, search(Trained, EVENTS, **OPTIONS, folds=3).scores)
+
+
+@pytest.mark.slow
+def test_folds_trained_by_two_processes_are_those_trained_by_one(tmp_path):
+    line = (
+        f"hunt vae --folds 2 --epochs 1 --no-xla --set decoder_epochs=0 --data lhco_sim_test {LINE} --out {tmp_path}/"
+    )
+    for name, more in (("one", ""), ("two", "--workers 2")):
+        done = CliRunner().invoke(zoo.cli.main, [*shlex.split(line + name), *more.split()])
+        assert done.exit_code == 0, done.output
+    one, two = (h5py.File(tmp_path / name / "scores.h5")["score"][()] for name in ("one", "two"))
+    np.testing.assert_allclose(one, two, atol=2e-3)  # ranks; threads round otherwise
+
+
 def test_folds_are_drawn_by_the_seed_and_equal_in_size():
     assert np.bincount(fold_of(1001, 4)).tolist() == [251, 250, 250, 250]
     assert (fold_of(1001, 4, seed=1) != fold_of(1001, 4, seed=2)).mean() > 0.6
@@ -234,9 +276,42 @@ def test_nothing_is_trained_for_options_that_cannot_be():
     def train(fold, events):
         raise AssertionError("trained")
 
-    for wrong in ({"percentiles": [100]}, {"mass_range": (9000, 9900)}, {"spectra": ("m_x",)}, {"toys": 0}):
-        with pytest.raises(InputError):
-            search(train, EVENTS, **OPTIONS | wrong, folds=2)
+    train.score_kinds = ("plus",)
+    weighted = made_events(weight=np.linspace(0.5, 2, 6120))
+    for wrong, message in (
+        ({"percentiles": [100]}, "percentiles 100"),
+        ({"mass_range": (9000, 9900)}, "no event within"),
+        ({"within": (9000, 9900)}, "mass: no event within 9000 to 9900 GeV"),
+        ({"spectra": ("m_x",)}, "no spectrum"),
+        ({"toys": 0}, "pseudo_experiments 0"),
+        ({"relative_error": -1}, "relative_error -1, expected a number above 0"),
+        ({"score_kind": "kl"}, "score kind 'kl' is not known; train has plus"),
+        ({"statistic": "fisher", "null": "poisson"}, "statistic 'fisher' has the number"),
+        (
+            {"statistic": "fisher", "spectra": ("mass", "m_jjj")},
+            "'fisher' needs unweighted events, all within the range",
+        ),
+        ({"percentiles": [50, 99.5]}, "percentile 99.5, upper tail: 21 selected .*; percentile 97 leaves enough"),
+        ({"side_band": 9}, "too few for a window of 1 and side bands"),
+        ({"relative_error": None, "bins": 500}, "429 selected events in mass, fewer than 500 bins"),
+        ({"seed": -1}, "seed -1, expected a whole number of at least 0"),
+        ({"folds": 2.5}, "folds 2.5"),
+        ({"events": weighted, "statistic": "fisher"}, "needs unweighted events, .* they have weights"),
+        ({"events": made_events(weight=np.r_[-1.0, np.ones(6119)])}, "weight: -1 to 1, expected numbers >= 0"),
+    ):
+        options = {"events": EVENTS, "folds": 2, **OPTIONS} | wrong
+        with pytest.raises(InputError, match=message):
+            search(train, **options)
+
+
+def test_search_is_a_call_of_the_package():
+    assert pipelines.search is search and "search" in pipelines.__all__
+    assert (
+        pipelines.search(Column(), EVENTS, **OPTIONS | {"percentiles": 90}).hunt
+        == search(Column(), EVENTS, **OPTIONS).hunt
+    )
+    with pytest.raises(AttributeError, match="no attribute 'serch'"):
+        pipelines.serch  # noqa: B018
 
 
 # Truth
@@ -430,9 +505,8 @@ LINE = "--mass-range 2700 5000 --percentile 80 --bins 20 --widths 1 4 --toys 50"
 
 @pytest.fixture(scope="module")
 def linear():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_models", dict(registry._models))
-        yield registry.register("linear")(Linear)
+    with registered():
+        yield Linear
 
 
 @pytest.fixture(scope="module")
@@ -479,8 +553,38 @@ def test_run_that_is_loaded_scores_as_the_model_did_when_it_was_trained(folder, 
     again = json.loads((tmp_path / "again" / "search.json").read_text())
     assert again["selections"] == found["selections"]
     assert again["configuration"]["run"]["hyperparameters"]["units"] == 2
-    for word in ("percentile", "local Z", "global Z", "Global p-value of 2 selections together", "report.html"):
+    for word in (
+        "percentile",
+        "local Z",
+        "Fisher Z",
+        "global Z",
+        "Global p-value of 2 selections together",
+        "report.html",
+    ):
         assert word in text
+
+
+def test_command_takes_the_range_of_the_training_for_the_events_and_their_mass_only(folder, zoo_run, tmp_path):
+    run, data = tmp_path / "run", tmp_path / "events.h5"
+    shutil.copytree(folder[0] / "runs" / "fold-0", run)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"mass_range": RANGE}))
+    test = pipelines.open("lhco_sim_test")
+    features = np.c_[test.read("features"), 1.3 * test.mass]
+    columns = (*test.columns, "mj1j2j3")
+    Events.from_arrays(features, test.mass, columns, mass_column="mj1j2").write(data)
+    line = f"hunt {run} --data {data} --percentile 80 --bins 20 --widths 1 4 --toys 20 --spectrum mass --spectrum m_jjj"
+    code, _, errors = zoo_run(f"{line} --out {tmp_path}/a")
+    assert code == 0, errors
+    code, _, errors = zoo_run(f"{line} --out {tmp_path}/b --range mass 2000 6000")
+    assert code == 0, errors
+    inside = test.mass[(test.mass >= 2700) & (test.mass <= 5000)]
+    of_a, of_b = (json.loads((tmp_path / name / "search.json").read_text())["ranges"] for name in "ab")
+    assert of_a["mass"] == [2700, 5000] and of_b["mass"] == [2000, 6000]
+    assert of_a["m_jjj"] == pytest.approx([1.3 * inside.min(), 1.3 * inside.max()], rel=1e-6)
+    with h5py.File(tmp_path / "a" / "scores.h5") as file:
+        np.testing.assert_array_equal(test.mass[file["row"][()]], inside)
+        assert len(file["score"]) == len(inside)
 
 
 @pytest.mark.parametrize("again", ["", "--train --epochs 1 --no-xla"])
@@ -533,7 +637,7 @@ def test_interrupted_search_that_trains_nothing_has_nothing_to_resume(folder, zo
     def interrupted(*given, **options):
         raise KeyboardInterrupt
 
-    for what in ("zoo.load", "pipelines.search.search"):
+    for what in ("zoo.load", "pipelines.hunt.search"):
         with monkeypatch.context() as patch:
             patch.setattr(what, interrupted)
             code, _, errors = zoo_run(f"hunt {folder[0]}/runs/fold-0 --data lhco_sim_test --out {tmp_path}/out {LINE}")

@@ -7,29 +7,32 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from linear_model import Linear
+from linear_model import Linear, registered
 from scipy import stats
 
 import pipelines
 import zoo.cli
 from pipelines import Events, InputError
+from pipelines.hunt import search
 from pipelines.metrics import js_distance
 from pipelines.plots import read_numbers
 from pipelines.plots.validation import plot_coverage, plot_injection
-from pipelines.search import search
+from pipelines.spectra import inject_by_pybumphunter
 from pipelines.validation import (
     check_ratios,
     contaminated,
     contamination,
     coverage,
     injected,
+    needed_yield,
     paper_numbers,
+    pybumphunter_injection,
     sculpting_curve,
     spectrum_injection,
     stability,
     supervised,
 )
-from zoo import registry, run
+from zoo import run
 from zoo.cli_validate import paper_table
 
 RANGE = (2700, 5000)
@@ -71,7 +74,7 @@ BACKGROUND, SIGNAL = sample(8000), sample(400, signal=True, seed=1)
 
 def test_sculpting_of_a_score_that_knows_no_mass_is_its_floor():
     score, mass = background(20_000)
-    found = sculpting_curve(score, mass)
+    found = sculpting_curve(score, mass)["upper"]
     pulls = np.array([one["pull"] for one in found.values()])
     assert np.abs(pulls).max() < 4 and "99.5" in found
     edges = np.histogram_bin_edges(mass, 40)
@@ -80,14 +83,25 @@ def test_sculpting_of_a_score_that_knows_no_mass_is_its_floor():
 
 def test_sculpting_of_a_score_that_follows_the_mass_is_far_above_its_floor():
     score, mass = background(20_000)
-    found = sculpting_curve(score + mass / 1000, mass)
+    found = sculpting_curve(score + mass / 1000, mass)["upper"]
     assert min(one["pull"] for one in found.values()) > 5
     assert found["99"]["distance"] > found["50"]["distance"]
 
 
+def test_sculpting_of_the_lower_tail_is_that_of_the_turned_score():
+    """This score follows the mass where it is small only, as a KL divergence may."""
+    score, mass = background(20_000)
+    score = np.where(score < -1, score - mass / 1000, score)
+    found = sculpting_curve(score, mass, tails="both", seed=3)
+    assert found["lower"] == sculpting_curve(-score, mass, seed=3)["upper"]
+    assert found["lower"]["95"]["pull"] > 5 and abs(found["upper"]["95"]["pull"]) < 4
+    with pytest.raises(InputError, match="tails 'all', expected one of upper, lower, both"):
+        sculpting_curve(score, mass, tails="all")
+
+
 def test_percentiles_that_few_events_pass_are_left_out_of_the_curve():
     score, mass = background(300)
-    assert list(sculpting_curve(score, mass, [50, 95, 99])) == ["50", "95"]
+    assert list(sculpting_curve(score, mass, [50, 95, 99])["upper"]) == ["50", "95"]
     with pytest.raises(InputError, match="fewer than 10 of 300 events pass percentile 99"):
         sculpting_curve(score, mass, [99])
 
@@ -118,6 +132,12 @@ def test_more_data_sets_than_background_has_share_events_and_say_so():
     assert coverage(score, mass, data_sets=3, events=2000, toys=20, seed=1, **HUNT) != found
 
 
+def test_default_sizes_of_coverage_can_be_hunted_in():
+    score, mass = background(150_000)
+    found = coverage(score, mass, toys=5, mass_range=RANGE)
+    assert (found["data_sets"], found["events"], found["disjoint"]) == (100, 1500, True)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -125,6 +145,10 @@ def test_more_data_sets_than_background_has_share_events_and_say_so():
         ({"events": 4000}, "data sets of 4000 events, expected 1 to 3000"),
         ({"data_sets": 4000}, "data sets of 0 events"),
         ({"data_sets": 2, "toys": 0}, "pseudo_experiments 0"),
+        (
+            {"data_sets": 30, "percentiles": 90},
+            "data sets of 100 events: percentile 90, .* 10 times as many events would do",
+        ),
     ],
 )
 def test_coverage_that_cannot_be_measured_is_told(options, message):
@@ -180,6 +204,45 @@ def test_yield_that_fills_the_selection_is_told_before_anything_is_thrown(monkey
     assert "\n" not in str(told.value)
 
 
+def test_pybumphunters_injection_needs_the_yield_that_ours_needs():
+    """Both at 5 % of 40,000 events. Ours adds what is selected in place of background, so it needs a little less."""
+    score, mass = background(40_000)
+    options = HUNT | {"percentiles": [95], "at": 3600, "width": 60, "toys": 300}
+    ours = spectrum_injection(score, mass, yields=[20, 40, 60], repeats=12, **options)
+    theirs = pybumphunter_injection(score, mass, target=2.0, **options)
+    for kind, target in (("local", 3.0), ("global", 1.5)):
+        yields = [needed_yield(rows, kind, target) for rows in (ours, theirs)]
+        assert yields[0] == pytest.approx(yields[1], rel=0.3)  # 12 data sets know the median to 0.36 sigma, a third
+    for row in theirs:
+        assert row["global"] == sorted(row["global"]) and row["local"] == sorted(row["local"])
+        assert row["local"][1] >= row["global"][1]
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"percentiles": [90, 95]}, "has the Poisson statistic and one percentile"),
+        ({"statistic": "fisher"}, "has the Poisson statistic"),
+        ({"deficit": True}, "adds an excess"),
+        ({"target": 0}, "target 0, signal of width 60 at 3600 GeV; expected"),
+        ({"at": 90_000}, "signal of 0 within the spectrum"),
+        ({"percentiles": 99.9}, "selected events in mass: all 3 events in one bin"),
+    ],
+)
+def test_injection_that_pybumphunter_cannot_do_is_told(wrong, message):
+    score, mass = background(4000)
+    with pytest.raises(InputError, match=message):
+        pybumphunter_injection(score, mass, **HUNT | {"at": 3600, "width": 60} | wrong)
+
+
+def test_signal_that_no_window_can_tell_ends_pybumphunters_injection():
+    """A signal of the background's own shape is normalised away by the side bands, however much there is."""
+    with pytest.raises(InputError, match="300 events of signal, as many as of background, do not reach 3 sigma"):
+        inject_by_pybumphunter(
+            np.ones(10) / 10, np.full(10, 30.0), target=3, step=60, widths=(1, 3), toys=500, repeats=20
+        )
+
+
 @pytest.mark.parametrize("ratio", [0.0, 1 / 8000, 0.0008, 0.0025, 0.005, 0.01, 0.0333, 0.05])
 def test_contaminated_background_has_all_of_it_and_the_signal_that_the_ratio_says(ratio):
     mixed = contaminated(BACKGROUND, SIGNAL, ratio)
@@ -218,10 +281,28 @@ def test_ratios_are_those_within_the_mass_range():
 
 
 def test_bounds_in_the_table_of_papers_are_rounded_down():
-    row = {"ratio": 0.01, "signal_events": 80.0, "percentile": 99.0, "tail": "upper", "local": 5.26, "global": 4.0556,
+    one = {"signal_events": 80.0, "percentile": 99.0, "tail": "upper", "local": 5.26, "fisher": 4.5, "global": 4.0556,
            "global_is_bound": True, "mass_bias": None, "efficiency": None, "gain": None}  # fmt: skip
-    heads, lines = paper_table([row, row | {"global_is_bound": False}])
+    rows = [{"ratio": 0.01, **one, "selections": [one]}]
+    rows += [{"ratio": 0.01, **one, "selections": [one | {"global_is_bound": False, "fisher": None}]}]
+    heads, lines = paper_table(rows)
     assert [line[heads.index("global Z")] for line in lines] == ["> 4.0", "4.1"]
+    assert [line[heads.index("Fisher Z")] for line in lines] == ["4.5", "-"] and "all together" not in heads
+
+
+def test_table_of_papers_has_a_row_for_every_selection():
+    found = injected(Distance(), BACKGROUND, SIGNAL, 0.02, **HUNT | {"percentiles": [80, 95], "toys": 50})
+    numbers = paper_numbers(found)
+    assert [one["percentile"] for one in numbers["selections"]] == [80, 95]
+    for one, bump, truth in zip(numbers["selections"], found.hunt.bumps, found.truth):
+        assert one["efficiency"] == truth["signals"]["1"]["efficiency"] and one["fisher"] == bump.fisher_significance
+        assert one["global_p_value"] == bump.global_p_value
+    assert (
+        numbers["global_p_value"] == found.hunt.global_p_value and numbers["percentile"] == found.hunt.best.percentile
+    )
+    heads, lines = paper_table([{"ratio": 0.02, **numbers}])
+    assert [line[heads.index("percentile")] for line in lines] == ["80", "95"] and heads[-1] == "all together"
+    assert len({line[-1] for line in lines}) == 1
 
 
 @pytest.mark.parametrize("folds", [None, 1, 2])
@@ -253,15 +334,44 @@ def test_contamination_judges_models_of_every_ratio_on_other_events():
         return train(i, events)
 
     rows = contamination(remembered, BACKGROUND, SIGNAL, test, [0, 0.05])
-    assert seen == [(0, 8000), (1, 8400)] and [row["s_over_b"] for row in rows] == [0, 0.05]
-    clean, dirty = (row["auc"]["1"] for row in rows)
-    assert 0.9 < dirty < clean  # the mean moves towards the signal
+    assert seen == [(0, 8000), (0, 8400)] and [row["s_over_b"] for row in rows] == [0, 0.05]  # of one seed
+    clean, dirty = (row["auc"]["upper"]["1"] for row in rows)
+    assert 0.9 < dirty < clean and rows[0]["auc_std"] is None  # the mean moves towards the signal
     scores = train(0, BACKGROUND).score(test)
     probability = stats.mannwhitneyu(scores[test.label == 1], scores[test.label == 0]).statistic / 3000 / 500
     assert clean == pytest.approx(probability)
-    assert rows[0]["improvement"]["1"]["improvement"] > 1 and "99" in rows[0]["sculpting"]
+    (one,) = rows[0]["runs"]
+    assert one["improvement"]["upper"]["1"]["improvement"] > 1 and "99" in one["sculpting"]["upper"]
     with pytest.raises(InputError, match="labelled background and signal are needed"):
         contamination(train, BACKGROUND, SIGNAL, BACKGROUND)
+    with pytest.raises(InputError, match="seeds 0, expected at least 1"):
+        contamination(train, BACKGROUND, SIGNAL, test, seeds=0)
+
+
+def test_contamination_of_several_seeds_has_their_mean_and_spread():
+    test = pipelines.mixing.join([sample(1000, seed=7), sample(300, signal=True, seed=8)])
+
+    def of_seed(k, events):
+        return Distance(events.read("features").mean(axis=0) + k)
+
+    (row,) = contamination(of_seed, BACKGROUND, SIGNAL, test, [0.01], seeds=3)
+    each = [one["auc"]["upper"]["1"] for one in row["runs"]]
+    assert len(set(each)) == 3
+    assert row["auc"]["upper"]["1"] == pytest.approx(np.mean(each))
+    assert row["auc_std"]["upper"]["1"] == pytest.approx(np.std(each))
+
+
+def test_contamination_judges_a_score_without_direction_in_both():
+    class Undirected(Distance):
+        score_kinds = undirected = ("distance",)
+
+        def score(self, events, kind="distance"):
+            return super().score(events)
+
+    test = pipelines.mixing.join([sample(1000, seed=7), sample(300, signal=True, seed=8)])
+    (row,) = contamination(lambda k, events: Undirected(), BACKGROUND, SIGNAL, test, [0])
+    assert list(row["auc"]) == ["upper", "lower"] and list(row["runs"][0]["sculpting"]) == ["upper", "lower"]
+    assert row["auc"]["lower"]["1"] == pytest.approx(1 - row["auc"]["upper"]["1"]) and row["auc"]["lower"]["1"] < 0.1
 
 
 # Models and labels
@@ -270,16 +380,25 @@ def test_contamination_judges_models_of_every_ratio_on_other_events():
 def test_stability_of_equal_models_is_perfect_and_of_unrelated_ones_none():
     score, mass = background(20_000)
     same = stability(np.stack([score, 2 * score + 1]), mass, pseudo_experiments=50, **HUNT)
-    assert same["rank_correlation"]["min"] == pytest.approx(1) and same["overlap"] == {"80": 1.0}
+    assert same["rank_correlation"]["min"] == pytest.approx(1) and same["overlap"] == {"upper": {"80": 1.0}}
     assert same["rank_spread"] == pytest.approx(0) and same["local_std"] == 0
     other = np.random.default_rng(5).normal(size=(3, 20_000))
     found = stability(other, mass, pseudo_experiments=50, **HUNT)
     assert abs(found["rank_correlation"]["mean"]) < 0.02
-    assert found["overlap"]["80"] == pytest.approx(0.04 / 0.36, abs=0.01)  # p^2 / (2 p - p^2), p = 0.2
+    assert found["overlap"]["upper"]["80"] == pytest.approx(0.04 / 0.36, abs=0.01)  # p^2 / (2 p - p^2), p = 0.2
     assert found["rank_correlation"]["mean"] == pytest.approx(
         np.mean([stats.spearmanr(other[i], other[j]).statistic for i, j in ((0, 1), (0, 2), (1, 2))])
     )
     assert len(found["local"]) == 3 and found["local_std"] == pytest.approx(np.std(found["local"]))
+
+
+def test_stability_compares_what_the_tails_that_are_hunted_select():
+    """These models agree about the small scores alone."""
+    rng = np.random.default_rng(2)
+    common, mass = background(20_000)
+    scores = np.where(common < -0.8, common, np.abs(rng.normal(size=(2, 20_000))))
+    overlap = stability(scores, mass, tails="both", pseudo_experiments=20, **HUNT)["overlap"]
+    assert overlap["lower"] == {"80": 1.0} and overlap["upper"]["80"] < 0.3
 
 
 @pytest.mark.parametrize("scores", [np.ones(5), np.ones((1, 5))])
@@ -301,6 +420,14 @@ def test_supervised_yardstick_scores_what_it_has_not_seen_and_says_that_it_saw_l
     assert len(scores) == 1500
 
 
+def test_supervised_yardstick_leaves_out_the_masses_of_several_jets_unless_asked():
+    columns = ("m_jj", "mjj", "mj1j2j3", "m_jjj", "mass_1", "mt2", "met")
+    events = Events.from_arrays(np.random.default_rng(0).normal(size=(60, 7)), np.ones(60), columns,
+                                label=np.arange(60) % 2)  # fmt: skip
+    assert list(supervised(events, folds=2)[1]["columns"]) == ["mass_1", "mt2", "met"]
+    assert list(supervised(events, ["m*j*"], folds=2)[1]["columns"]) == ["m_jj", "mjj", "mj1j2j3", "m_jjj"]
+
+
 def test_supervised_yardstick_leaves_out_the_spectrum_unless_asked():
     test = pipelines.open("lhco_sim_test").sample(300, seed=1)
     assert "mj1j2" not in supervised(test, folds=2)[1]["columns"]
@@ -316,6 +443,7 @@ def test_nobodys_random_state_is_touched():
     score, mass = background(3000)
     coverage(score, mass, data_sets=2, toys=10, **HUNT)
     injected(Distance(), BACKGROUND, SIGNAL, 0.01, toys=10, **HUNT)
+    pybumphunter_injection(score, mass, at=3600, width=60, toys=50, **HUNT)
     supervised(pipelines.open("lhco_sim_test").sample(200), ["mass_1"], folds=2)
     assert repr(np.random.get_state(legacy=False)) == repr(before)
 
@@ -342,15 +470,13 @@ CUTS = "--percentile 80 --bins 20 --widths 1 4"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run of a model that is quick to trace, and files of background and of signal."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_models", dict(registry._models))
-        Model = registry.register("linear")(Linear)
+    with registered():
         folder = tmp_path_factory.mktemp("validate")
         events = pipelines.open("lhco_sim_test")
         events.select(label=0).write(folder / "background.h5")
         events.select(label=1).write(folder / "signal.h5")
         quiet = {"epochs": 1, "jit_compile": False, "verbose": 0, "extra": {"mass_range": RANGE}}
-        run.train(Model(), events.select(mass_range=RANGE).without_labels(), folder / "run", **quiet)
+        run.train(Linear(), events.select(mass_range=RANGE).without_labels(), folder / "run", **quiet)
         yield folder
 
 
@@ -371,7 +497,20 @@ def test_command_sculpting_is_that_of_the_background_in_the_range_of_the_trainin
     events = pipelines.open("lhco_sim_test").select(mass_range=RANGE, label=0)
     assert found["events"] == len(events)
     scores = zoo.load(trained / "run").score(events).astype(float)
-    assert found["curve"] == sculpting_curve(scores, events.mass)
+    assert found["curve"] == sculpting_curve(scores, events.mass) and found["uses_labels"] == "to leave out signal"
+
+
+def test_command_sculpting_takes_tails_and_all_events_and_draws_them(trained, tmp_path):
+    line = f"sculpting RUN --data lhco_sim_test --tails both --ignore-labels --plot {tmp_path}/s.png"
+    found = numbers_of(trained, line)
+    events = pipelines.open("lhco_sim_test").select(mass_range=RANGE)
+    assert found["events"] == len(events) and found["uses_labels"] is False
+    assert list(found["curve"]) == ["upper", "lower"]
+    drawn = read_numbers(tmp_path / "s.json")["series"]
+    assert drawn["lower tail"]["distance"] == [one["distance"] for one in found["curve"]["lower"].values()]
+    for ignored, told_so in (("", True), ("--ignore-labels", False)):
+        text = told(trained, f"sculpting RUN --data lhco_sim_test {ignored}")[1]
+        assert ("Labels were used to leave out signal; --ignore-labels takes all events." in text) is told_so
 
 
 def test_command_coverage_writes_numbers_and_a_figure(trained, tmp_path):
@@ -393,11 +532,21 @@ def test_command_spectrum_shows_a_row_for_every_yield(trained):
     assert found["injected"][1]["local"][1] > found["injected"][0]["local"][1]
 
 
+def test_command_spectrum_has_pybumphunters_injection_beside_its_own(trained):
+    line = f"spectrum RUN --data FOLDER/background.h5 --at 3600 --width 80 --yield 0 --yield 90 --repeats 2 {CUTS}"
+    found = numbers_of(trained, f"{line} --toys 100 --pybumphunter --target 1.5")
+    assert found["target"] == 1.5 and found["pybumphunter"][-1]["global"][1] >= 1.5
+    assert found["needed"]["pybumphunter"]["local"] == needed_yield(found["pybumphunter"], "local", 1.5)
+    code, text, _ = told(trained, f"{line} --toys 20 --pybumphunter --target 1")
+    assert code == 0 and "events for 1 sigma, pyBumpHunter's signal_inject: local" in text
+
+
 @pytest.mark.parametrize("how", ["RUN", "linear --train --epochs 1 --no-xla"])
 def test_command_injection_judges_every_ratio(trained, how):
     mixture = "--background FOLDER/background.h5 --signal FOLDER/signal.h5 --s-over-b 0 --s-over-b 0.05"
-    found = numbers_of(trained, f"injection {how} {mixture} --mass-range 2700 5000 --toys 20 {CUTS}")
+    found = numbers_of(trained, f"injection {how} {mixture} --mass-range 2700 5000 --toys 20 {CUTS} --percentile 70")
     assert [row["ratio"] for row in found["injected"]] == [0, 0.05]
+    assert [one["percentile"] for one in found["injected"][1]["selections"]] == [80, 70]
     assert found["injected"][0]["signal_events"] is None and found["injected"][1]["signal_events"] > 100
     code, text, _ = told(trained, f"injection RUN {mixture} --toys 20 {CUTS}")
     assert code == 0 and "S/B gain" in text and "5.00%" in text
@@ -406,7 +555,7 @@ def test_command_injection_judges_every_ratio(trained, how):
 def test_command_contamination_and_stability_and_supervised(trained):
     mixture = "--background FOLDER/background.h5 --signal FOLDER/signal.h5 --s-over-b 0 --s-over-b 0.05"
     found = numbers_of(trained, f"contamination linear {mixture} --test lhco_sim_test --epochs 1 --no-xla")
-    assert [set(row["auc"]) for row in found["trained"]] == [{"1", "2"}] * 2
+    assert [set(row["auc"]["upper"]) for row in found["trained"]] == [{"1", "2"}] * 2
     found = numbers_of(trained, f"stability RUN RUN --data lhco_sim_test --toys 20 {CUTS}")
     assert found["rank_correlation"]["min"] == pytest.approx(1) and len(found["global"]) == 2
     code, text, _ = told(trained, "supervised --data lhco_sim_test --column mass_* --folds 2")

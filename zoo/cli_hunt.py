@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pipelines.errors import InputError
-from zoo.terminal import JSON, SEED, Finite, open_events, progress, quiet_zoo, say, setting, stdout_to_stderr
+from zoo.terminal import JSON, SCHEDULER, SEED, Finite, open_events, progress, quiet_zoo, say, setting, stdout_to_stderr
 
 TRAINING = [
     click.option("--train", "trained", is_flag=True, help="Train on these very data, without labels, then score them."),
@@ -22,11 +22,16 @@ TRAINING = [
 TAILS = click.option("--tails", type=click.Choice(["upper", "lower", "both"]),
                      help="Which end of the score; by default both for a score without direction, else upper.")  # fmt: skip
 SCORE_KIND = click.option("--score-kind", help="Score kind; the model's default otherwise.")
-CUTS = [
-    click.option("--percentile", "percentiles", type=Finite(), multiple=True, default=[99.0], show_default=True,
-                 help="Of the score: 99 selects one percent; may be repeated."),
+
+
+def percentile_option(default: float):
+    return click.option("--percentile", "percentiles", type=Finite(), multiple=True, default=[default], show_default=True,
+                        help="Of the score: 99 selects one percent; may be repeated.")  # fmt: skip
+
+
+WINDOWS = [
     click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH",
-                 help="Of the spectra, GeV; by default that of the run's training, else all masses."),
+                 help="Of the spectra, GeV; by default only events in the range of the run's training, else all."),
     click.option("--bins", type=int, default=40, show_default=True, help="Equal bins before merging."),
     click.option("--relative-error", type=Finite(), default=0.15, show_default=True,
                  help="Bins are merged until their error is below this share."),
@@ -40,6 +45,7 @@ CUTS = [
     click.option("--null", type=click.Choice(["shuffled", "poisson"]), default="shuffled", show_default=True,
                  help="What pseudo-experiments are."),
 ]  # fmt: skip
+CUTS = [percentile_option(99.0), *WINDOWS]
 SEARCHING = [
     TAILS,
     SCORE_KIND,
@@ -70,27 +76,34 @@ def with_options(options):
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for results and report.")
 @with_options([*CUTS, *SEARCHING, *TRAINING])
 @click.option("--resume", is_flag=True, help="Go on with what an interrupted search has trained.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that train folds.")
+@SCHEDULER
 @SEED
 @JSON
-def hunt(run, data, out, trained, folds, preset, settings, epochs, xla, resume, as_json, **options):
+def hunt(run, data, out, trained, folds, preset, settings, epochs, xla, resume, workers, scheduler, as_json, **options):
     """Search for a bump in the mass of the most anomalous events.
 
     RUN is a run directory; with --train or --folds also the name of a model, which is trained on the data.
     """
     with contextlib.nullcontext() if trained or folds else _keeping_nothing():
         quiet_zoo()
+        from pipelines.hunt import write
         from pipelines.outputs import check_new
-        from pipelines.search import write
 
         check_new(out)
         training = {"preset": preset, "settings": settings, "epochs": epochs}
+        if not folds and (workers > 1 or scheduler is not None):
+            raise InputError(
+                "--workers, --scheduler and --cluster train the models of several folds at once; add --folds"
+            )
         if trained and folds:
             raise InputError(
                 "--train and --folds: one model that scores what it was trained on, or K that do not; give one"
             )
         events = open_events(data, None)
         if trained or folds:
-            model = trainer(run, out, resume, xla, options["seed"], **training)
+            place = {"workers": workers, "scheduler": scheduler}
+            model = trainer(run, out, resume, xla, options["seed"], place, **training)
         else:
             model = _loaded(run, resume, training)
         waiting = contextlib.nullcontext() if trained or folds else progress("scoring and hunting")
@@ -112,14 +125,14 @@ def _keeping_nothing():
         click.get_current_context().exit(130)
 
 
-def trainer(run, out, resume, xla, seed, **training):
+def trainer(run, out, resume, xla, seed, place, **training):
     """Return what trains the models of a search, each into a run directory."""
     from zoo import folds
     from zoo.origin import origin
 
     recipe = recipe_of(run, seed, **training)
     tuning = origin(run).get("tuning")
-    options = {"verbose": 1 if sys.stderr.isatty() else 2, "jit_compile": xla}
+    options = {"verbose": 1 if sys.stderr.isatty() else 2, "jit_compile": xla, **place}
     if tuning:  # what is trained with its hyperparameters says so as well
         options["extra"] = {"tuning": tuning}
     return folds.Trainer(
@@ -166,24 +179,25 @@ def _loaded(run, resume, training):
 
 def searched(model, events, run, folds, *, spectra, mass_range, ranges, relative_error, no_merge, **options):
     """Search as the command line says it, and say in the configuration what was loaded or trained."""
-    from pipelines.search import search
+    from pipelines.hunt import is_the_mass, search
     from zoo.folds import Trainer
     from zoo.origin import origin
 
     about, loaded = {}, dict(origin(run))
     if loaded:  # also of what is trained again with its hyperparameters
         about["run"] = loaded
-        mass_range = mass_range or loaded["mass_range"]
     if isinstance(model, Trainer):
         recipe = model.recipe
         about["training"] = {"preset": recipe.preset, "epochs": recipe.epochs, "on": "these data, without labels",
                              "hyperparameters": recipe.model().get_config()}  # fmt: skip
     by_name = {name: tuple(mass_range) for name in spectra if mass_range} | {n: (low, high) for n, low, high in ranges}
+    given = any(is_the_mass(events, name) for name in by_name)  # over what the model was trained on
     return search(
         model,
         events,
         spectra=spectra,
         mass_range=by_name,
+        within=None if given else loaded.get("mass_range"),
         relative_error=None if no_merge else relative_error,
         folds=folds,
         about=about,
@@ -194,20 +208,21 @@ def searched(model, events, run, folds, *, spectra, mass_range, ranges, relative
 def table(found) -> str:
     """Return what a search found as lines for a terminal."""
     from pipelines.bumphunt import p_text
-    from pipelines.search import truth_in_tuning, z_text
+    from pipelines.hunt import truth_in_tuning, z_text
 
     hunted, tuned = found.hunt, truth_in_tuning(found.configuration)
     n = hunted.pseudo_experiments
     several = len({bump.spectrum for bump in hunted.bumps}) > 1
     heads = ["spectrum"] * several + ["percentile", "tail", "selected", "interval [GeV]", "mass [GeV]", "signal",
-                                      "local Z", "global Z", "global p"]  # fmt: skip
+                                      "local Z", "Fisher Z", "global Z", "global p"]  # fmt: skip
     rows = []
     for bump in hunted.bumps:
         interval = f"{bump.interval[0]:.0f} to {bump.interval[1]:.0f}" if bump.interval else "none"
         mass = f"{bump.mass_estimate:.0f}" if bump.interval else "-"
         bound = bump.global_p_value_is_bound
         row = [bump.spectrum] * several + [f"{bump.percentile:g}", bump.tail, f"{bump.selected_events:,}", interval, mass,
-               f"{bump.signal_estimate:.1f}", f"{bump.local_significance:.1f}", z_text(bump.global_significance, bound),
+               f"{bump.signal_estimate:.1f}", f"{bump.local_significance:.1f}", z_text(bump.fisher_significance),
+               z_text(bump.global_significance, bound),
                p_text(bump.global_p_value, bound, n)]  # fmt: skip
         rows.append(row)
     bound = hunted.global_p_value_is_bound

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipelines import provenance
+from pipelines.cluster import Batch, open_workers
 from pipelines.errors import InputError
 from pipelines.events import Events
 from zoo import registry, run
@@ -41,6 +43,13 @@ class Recipe:
         return registry.model_class(self.name).undirected
 
 
+def train_fold(recipe: Recipe, fold: int, events: Events, out: Path, options: Mapping[str, object], keep: bool = True):
+    """Train the model of a fold into a run directory, going on where it was interrupted; returns it, or None unless kept."""
+    model, interrupted = recipe.model(fold), (run.Checkpoint.place(out) / "progress.json").is_file()
+    run.train(model, events, out, epochs=recipe.epochs, resume=interrupted, **options)
+    return model if keep else None
+
+
 def work_folder(out: Path) -> Path:
     """Return the folder beside `out` that keeps what has been trained until the search is written."""
     return out.resolve().parent / f".{out.name}.search"
@@ -50,7 +59,8 @@ class Trainer:
     """Trains the models of a search, each into a run directory of a folder that outlives an interruption.
 
     Call it with the number of a fold and events without labels; it returns the trained model. With `resume`, what is
-    finished is loaded, if it is the same training, and what was interrupted goes on.
+    finished is loaded, if it is the same training, and what was interrupted goes on. `beforehand` trains several at
+    once, where there are workers for it (see `pipelines.cluster.open_workers`).
 
     Raises:
         InputError: if `folder` holds something and `resume` is not asked for, or the other way round; for a training
@@ -58,8 +68,9 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, folder: Path, *, resume: bool = False, said: Callable[[str], object] = print,
-                 **options: object):  # fmt: skip
+                 workers: int = 1, scheduler: str | Batch | None = None, **options: object):  # fmt: skip
         self.recipe, self.folder, self.resume, self._said, self._options = recipe, folder, resume, said, options
+        self._workers, self._scheduler = workers, scheduler
         if resume and not folder.is_dir():
             raise InputError(f"nothing to resume: no {folder}; start without --resume")
         if not resume and folder.is_dir():
@@ -78,19 +89,39 @@ class Trainer:
         return self.recipe.undirected
 
     def __call__(self, fold: int, events: Events):
-        model, out = self.recipe.model(fold), self.folder / f"fold-{fold}"
+        out = self._out(fold)
         if out.is_dir():
             self._said(f"{out.name}: trained before")
-            return self._finished(model, events, out)
+            return self._finished(self.recipe.model(fold), events, out)
         self._said(f"{out.name}: {self.recipe.name} on {len(events)} events")
+        with self._begun():
+            return train_fold(self.recipe, fold, events, out, self._options)
+
+    def _out(self, fold: int) -> Path:
+        return self.folder / f"fold-{fold}"
+
+    @contextlib.contextmanager
+    def _begun(self):
         self.folder.mkdir(parents=True, exist_ok=True)
-        interrupted = (run.Checkpoint.place(out) / "progress.json").is_file()
         try:
-            run.train(model, events, out, epochs=self.recipe.epochs, resume=interrupted, **self._options)
+            yield
         except InputError:
             self.forget_if_empty()
             raise
-        return model
+
+    def beforehand(self, parts: Mapping[int, Events]) -> None:
+        """Train the folds that are not there yet on several workers; each is loaded when it is called for."""
+        if self._workers == 1 and self._scheduler is None:
+            return
+        quiet = {**self._options, "verbose": 0}
+        tasks = [
+            (fold, (self.recipe, fold, events, self._out(fold).resolve(), quiet, False))
+            for fold, events in parts.items()
+            if not self._out(fold).is_dir()
+        ]
+        with self._begun(), open_workers(self._workers, self._scheduler) as pool:
+            for fold, _ in pool.map(train_fold, tasks):
+                self._said(f"{self._out(fold).name}: {self.recipe.name} on {len(parts[fold])} events")
 
     def forget_if_empty(self) -> None:
         """Leave no folder behind in which nothing is."""

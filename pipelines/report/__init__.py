@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipelines.report.page import Page
 
 if TYPE_CHECKING:
-    from pipelines.search import Search
+    from pipelines.hunt import Search
 
 __all__ = ["Page", "write_report"]
 
@@ -31,7 +31,7 @@ def write_report(folder: str | os.PathLike, search: Search) -> Path:
 
     Example:
         >>> import tempfile, pipelines
-        >>> from pipelines.search import search
+        >>> from pipelines import search
         >>> class Mass:
         ...     def score(self, events):
         ...         return events.read("features", ["mass_1", "mass_2"]).sum(axis=1)

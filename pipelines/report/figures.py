@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.bumphunt import Bump
+from pipelines.hunt import SHORT, Search
 from pipelines.metrics import sculpting
 from pipelines.plots import hunt as plots
 from pipelines.plots import selected as of_selected
 from pipelines.plots.selected import TRUTH
 from pipelines.report.page import Page
 from pipelines.report.words import Names, unit_of
-from pipelines.search import SHORT, Search
 from pipelines.spectra import spectrum
 
 MOST = 50_000  # selected events inside, and outside, whose features are drawn, at most
@@ -146,7 +146,9 @@ class Painter:
     def sculpting(self, name: str) -> Figure | None:
         """Sculpting of one spectrum, by tail; None if it was not measured."""
         path = f"sculpting_{list(self.search.masses).index(name) + 1}"
-        series = {f"{tail} tail": _series(found) for tail, found in self.search.sculpting[name].items() if found}
+        series = {
+            f"{tail} tail": sculpting_series(found) for tail, found in self.search.sculpting[name].items() if found
+        }
         if not series:
             return None
         numbers = plots.plot_sculpting(series, self.folder / f"{path}.png")
@@ -244,7 +246,7 @@ class Painter:
         bins, seed = search.configuration["options"]["bins"], search.configuration["seed"]
         found = sculpting(score, mass[mine], percentiles, bins, seed)
         path = self.folder / "truth_sculpting.png"
-        numbers = plots.plot_sculpting({f"background, {bump.tail} tail": _series(found)}, path, mark=TRUTH)
+        numbers = plots.plot_sculpting({f"background, {bump.tail} tail": sculpting_series(found)}, path, mark=TRUTH)
         caption = (
             "Sculpting as above, of true background alone: what is above the band here is no signal, but a score that "
             "depends on the mass. Worrying: exactly that."
@@ -258,7 +260,8 @@ def feature_columns(search: Search) -> list[str]:
     return [name for name in search.events.columns if name not in hunted] if search.events.has("features") else []
 
 
-def _series(found: Mapping[str, Mapping[str, float]]) -> dict[str, np.ndarray]:
+def sculpting_series(found: Mapping[str, Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """Return the sculpting of one tail, by percentile, as arrays for `plot_sculpting`."""
     keys = ("distance", "floor", "floor_std")
     series = {key: np.array([one[key] for one in found.values()]) for key in keys}
     return {"percentile": np.array([float(percentile) for percentile in found]), **series}

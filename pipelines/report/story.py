@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.hunt import Search, truth_in_tuning
 from pipelines.plots.record import plain
 from pipelines.plots.selected import TRUTH
 from pipelines.report import tables, words
 from pipelines.report.figures import Figure, Painter, classes_of
 from pipelines.report.page import Page
-from pipelines.search import Search, truth_in_tuning
 
 
 def tell(search: Search, plots: Path) -> tuple[Page, dict[str, object]]:

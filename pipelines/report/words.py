@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipelines.bumphunt import Bump
+from pipelines.hunt import SHORT, Search, truth_in_tuning, z_text
 from pipelines.metrics import above_floor
 from pipelines.plots.hunt import p_value_text
-from pipelines.search import SHORT, Search, truth_in_tuning, z_text
 
 USUAL = {column: short for short, column in SHORT.items()}
 ONE = ("none", "1", "at most 1")  # of them "is"
@@ -211,7 +211,8 @@ Test statistic: minus the logarithm of the smallest local p-value of all windows
 NULLS = {
     "shuffled": "Here the observed scores are dealt anew to the observed masses, so that whatever relation there is "
     "between them is gone. If k of n of these are at least as extreme as the data, the p-value is (k + 1)/(n + 1): the "
-    "data are one such dealing themselves.",
+    "data are one such dealing themselves. That is exact only if the scores of background events are exchangeable given "
+    "their masses, which a model trained on these very events does not guarantee; folds do better.",
     "poisson": "Here every bin gets a Poisson number around the reference. That forgets that selected events are part "
     "of the reference, so p-values of loose cuts come out too large.",
 }

@@ -5,7 +5,7 @@
     >>> class Mass:  # any object with `score` is a model: here, how heavy the two jets are
     ...     def score(self, events):
     ...         return events.read("features", ["mass_1", "mass_2"]).sum(axis=1)
-    >>> found = search(Mass(), events, percentiles=[90], mass_range=(2700, 5000), widths=(2, 4), toys=200)
+    >>> found = pipelines.search(Mass(), events, percentiles=90, mass_range=(2700, 5000), widths=(2, 4), toys=200)
     >>> found.hunt.best.selected_events
     466
 
@@ -28,7 +28,7 @@ from scipy.stats import rankdata
 
 from pipelines import provenance
 from pipelines.bumphunt import BINS, PSEUDO_EXPERIMENTS, Bump, Hunt, check_options, hunt
-from pipelines.cuts import equal_edges, ranges_of
+from pipelines.cuts import TAILS, check_events, equal_edges, percentiles_of, ranges_of
 from pipelines.errors import InputError
 from pipelines.events import Events
 from pipelines.metrics import PERCENTILES, sculpting
@@ -135,11 +135,12 @@ def search(
     model: Model | Callable[[int, Events], Model],
     events: Events,
     *,
-    percentiles: Sequence[float] = (99.0,),
+    percentiles: float | Sequence[float] = (99.0,),
     tails: str | None = None,
     toys: int = PSEUDO_EXPERIMENTS,
-    spectra: Sequence[str] = ("mass",),
+    spectra: str | Sequence[str] = ("mass",),
     mass_range: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
+    within: tuple[float, float] | None = None,
     bins: int = BINS,
     relative_error: float | None = RELATIVE_ERROR,
     widths: tuple[int, int] = WIDTHS,
@@ -159,7 +160,7 @@ def search(
     Args:
         model: any object whose `score(events)` is (N,), higher more anomalous, of whatever it was trained on. With
             `folds`, a function of a fold's number and of events to train on, without labels, that returns such a model;
-            it is called when all options have been checked.
+            it is called when all options have been checked, and that every selection leaves enough to hunt in.
         events: the data. Only those within the range of one spectrum at least are scored; labels, if there are some,
             only judge what was found.
         percentiles, bins, relative_error, widths, side_band, deficit, statistic, null: as for
@@ -168,42 +169,50 @@ def search(
             `undirected` kinds), else the upper.
         spectra: "mass", that of the events file; or a feature in GeV, such as "mj1j2j3" (short "m_jjj").
         mass_range: GeV, of all spectra or by name; by default all masses.
+        within: GeV, only events of this mass, that of the file, are searched: the range of the model's training. It is
+            the range of that spectrum as well, where `mass_range` names no other.
         score_kind: of a model that has several; its default otherwise.
         folds: K > 1: events are divided at random into K parts, and each part is scored by a model that was trained on
             the others. Scores of different models are not comparable: each is replaced by its rank within its part,
             (r - 1/2) / n, so a percentile selects the same share of every part. 1: one model, trained on the very
-            events that it scores.
+            events that it scores, for which the global p-value is not guaranteed (see `pipelines.bumphunt`).
         ignore_labels, ignore_weights: as if the file had none.
         seed: of the folds and the pseudo-experiments; NumPy's global state is not touched.
         about: goes into the configuration, over what is there by itself.
 
     Raises:
-        InputError: as `hunt`; an unknown spectrum; scores that are not finite; too few events for the folds.
+        InputError: as `hunt`, before anything is scored or trained but for what scores alone tell; an unknown spectrum
+            or score kind; scores that are not finite; too few events for the folds.
+
+    Example:
+        See the top of this module.
     """
-    events = events.without_labels() if ignore_labels and events.has_labels else events
-    masses = masses_of(events, spectra)
+    percentiles, spectra = percentiles_of(percentiles), [spectra] if isinstance(spectra, str) else spectra
     tails = tails or natural_tails(model, score_kind)
-    check_options(percentiles, bins, widths, side_band, toys, tails=tails, null=null, statistic=statistic)
-    ranges, rows = ranged(masses, mass_range, bins)
+    check_options(bins, relative_error, widths, side_band, toys, seed, tails, null, statistic)
+    _check_kind(model, score_kind)
+    events = events.without_labels() if ignore_labels and events.has_labels else events
+    rows, masses, ranges, edges = _hunted(events, spectra, mass_range, within, bins)
     events = events if len(rows) == len(events) else events.take(rows)
-    masses = {name: mass[rows] for name, mass in masses.items()}
     weight = None if ignore_weights or not events.has("weight") else events.weight
+    options = {
+        "percentiles": list(percentiles), "tails": tails, "bins": bins, "relative_error": relative_error,
+        "widths": tuple(widths), "side_band": side_band, "deficit": deficit, "statistic": statistic, "null": null,
+    }  # fmt: skip
+    check_events(masses, edges, weight, percentiles, tails, relative_error, options)
     fold = fold_of(len(events), folds, seed) if folds is not None and folds != 1 else None
     if fold is not None:
         scores, spread = scores_by_fold(model, events, fold, score_kind), None
     else:
         scores, spread = scores_of(_trained(model, 0, events) if folds else model, events, score_kind)
-    options = {
-        "percentiles": list(map(float, percentiles)), "tails": tails, "bins": bins, "relative_error": relative_error,
-        "widths": tuple(widths), "side_band": side_band, "deficit": deficit, "statistic": statistic, "null": null,
-    }  # fmt: skip
     found = hunt(scores, masses, weight, mass_range=ranges, pseudo_experiments=toys, seed=seed, **options)
     shaped = {name: _sculpting(scores, masses[name], ranges[name], tails, percentiles, bins, seed) for name in masses}
     configuration = {
-        "model": getattr(model, "zoo_name", getattr(model, "__name__", type(model).__name__)),
+        "model": _name(model),
         "score_kind": score_kind or next(iter(getattr(model, "score_kinds", ())), None),
         "options": {**options, "widths": list(widths), "toys": toys, "spectra": list(spectra), "folds": folds,
-                    "ignore_labels": ignore_labels, "ignore_weights": ignore_weights},
+                    "within": None if within is None else list(within), "ignore_labels": ignore_labels,
+                    "ignore_weights": ignore_weights},
         "ranges": {name: list(ends) for name, ends in ranges.items()},
         "seed": seed,
         "data": provenance.data(events),
@@ -230,32 +239,48 @@ def masses_of(events: Events, spectra: Sequence[str]) -> dict[str, np.ndarray]:
     """
     if not spectra or len(set(spectra)) < len(spectra):
         raise InputError(f"spectra {', '.join(spectra) or 'none'}, expected one at least, and none twice")
-    found = {}
-    for name in spectra:
-        column = name if name in events.columns else SHORT.get(name, name)
-        if name == "mass":
-            found[name] = events.mass
-        elif column in events.columns:
-            found[name] = events.read("features", [column])[:, 0]
-        elif name in (events.about.mass_column, "m_jj") and events.about.mass_column in (name, SHORT["m_jj"]):
-            found[name] = events.mass
-        else:
-            masses = [c for c, unit in zip(events.columns, events.about.units) if unit == "GeV" and c.startswith("m")]
-            raise InputError(
-                f"{events.name}: no spectrum {name!r}; expected mass, or a column such as "
-                f"{', '.join(masses[-4:] or events.columns[:4])}"
-            )
-    return found
+    return {name: _mass_of(events, name) for name in spectra}
 
 
-def ranged(masses: Mapping[str, np.ndarray], mass_range, bins: int) -> tuple[dict, np.ndarray]:
-    """Return the range of every spectrum, and the events that are within one of them at least."""
-    for name, mass in masses.items():
-        if not len(mass):
-            raise InputError(f"{name}: there are no events")
-    ranges = {name: tuple(map(float, ends)) for name, ends in ranges_of(masses, mass_range).items()}
-    inside = [bin_of(mass, equal_edges(name, mass, ranges[name], bins)) < bins for name, mass in masses.items()]
-    return ranges, np.flatnonzero(np.any(inside, axis=0))
+def _mass_of(events: Events, name: str) -> np.ndarray:
+    column = name if name in events.columns else SHORT.get(name, name)
+    if is_the_mass(events, name):
+        return events.mass
+    if column in events.columns:
+        return events.read("features", [column])[:, 0]
+    masses = [c for c, unit in zip(events.columns, events.about.units) if unit == "GeV" and c.startswith("m")]
+    raise InputError(
+        f"{events.name}: no spectrum {name!r}; expected mass, or a column such as "
+        f"{', '.join(masses[-4:] or events.columns[:4])}"
+    )
+
+
+def is_the_mass(events: Events, name: str) -> bool:
+    """Return whether a spectrum is the mass of the events file, by whatever name.
+
+    >>> import pipelines
+    >>> [is_the_mass(pipelines.open("lhco_sim_test"), name) for name in ("mass", "m_jj", "mj1j2", "m_jjj")]
+    [True, True, True, False]
+    """
+    return name == "mass" or events.about.mass_column in (name, SHORT.get(name, name))
+
+
+def _hunted(events: Events, spectra: Sequence[str], mass_range, within, bins: int):
+    """Return which events to search, and by spectrum their masses, its range, and its edges before merging."""
+    masses, rows = masses_of(events, spectra), np.arange(len(events))
+    if not len(rows):
+        raise InputError(f"{events.name}: there are no events")
+    if within is not None:
+        ends = ranges_of({"mass": events.mass}, within)["mass"]
+        rows = np.flatnonzero(bin_of(events.mass, equal_edges("mass", events.mass, ends, 1)) < 1)
+        masses = {name: mass[rows] for name, mass in masses.items()}
+        named = mass_range if isinstance(mass_range, Mapping) else dict.fromkeys(masses, mass_range)
+        mass_range = {name: ends for name in masses if is_the_mass(events, name)}
+        mass_range |= {name: given for name, given in named.items() if given is not None}
+    ranges = ranges_of(masses, mass_range)
+    edges = {name: equal_edges(name, mass, ranges[name], bins) for name, mass in masses.items()}
+    inside = np.any([bin_of(mass, edges[name]) < bins for name, mass in masses.items()], axis=0)
+    return rows[inside], {name: mass[inside] for name, mass in masses.items()}, ranges, edges
 
 
 # -- scores -----------------------------------------------------------------------------------------
@@ -289,7 +314,7 @@ def fold_of(events: int, folds: int, seed: int = 0) -> np.ndarray:
     >>> np.bincount(fold_of(10, 3)).tolist()
     [4, 3, 3]
     """
-    if not 2 <= folds <= events:
+    if not isinstance(folds, (int, np.integer)) or not 2 <= folds <= events:
         raise InputError(f"folds {folds} of {events} events, expected at least 2, and an event in each")
     return np.random.default_rng([seed, 1]).permutation(np.arange(events) % folds)
 
@@ -297,10 +322,13 @@ def fold_of(events: int, folds: int, seed: int = 0) -> np.ndarray:
 def scores_by_fold(train: Callable[[int, Events], Model], events: Events, fold: np.ndarray, kind=None) -> np.ndarray:
     """Return the rank (r - 1/2) / n of every event within its fold, scored by a model trained on the other folds.
 
-    Equal scores share the mean of their ranks. Training sees no labels.
+    Equal scores share the mean of their ranks. Training sees no labels. If `train` has a `beforehand`, it is first given
+    what all folds train on, by their numbers: it may train several at once.
     """
-    ranks = np.empty(len(events))
-    for k in range(int(fold.max()) + 1):
+    ranks, numbers = np.empty(len(events)), range(int(fold.max()) + 1)
+    if hasattr(train, "beforehand"):
+        train.beforehand({k: events.take(fold != k).without_labels() for k in numbers})
+    for k in numbers:
         mine = fold == k
         scores, _ = scores_of(_trained(train, k, events.take(~mine)), events.take(mine), kind)
         ranks[mine] = (rankdata(scores) - 0.5) / len(scores)
@@ -326,6 +354,17 @@ def natural_tails(model: Model | type | Callable, kind: str | None = None) -> st
     return "both" if kind in getattr(model, "undirected", ()) else "upper"
 
 
+def _check_kind(model: Model | Callable, kind: str | None) -> None:
+    """Raise `InputError` for a score kind that a model, or what trains it, says that it does not have."""
+    kinds = getattr(model, "score_kinds", ())
+    if kind is not None and kinds and kind not in kinds:
+        raise InputError(f"score kind {kind!r} is not known; {_name(model)} has {', '.join(kinds)}")
+
+
+def _name(model: Model | Callable) -> str:
+    return getattr(model, "zoo_name", getattr(model, "__name__", type(model).__name__))
+
+
 # -- what it says of itself -------------------------------------------------------------------------
 
 
@@ -334,7 +373,7 @@ def _sculpting(scores, mass, ends, tails: str, percentiles, bins: int, seed: int
     within = (mass >= ends[0]) & (mass <= ends[1])
     scores, mass = scores[within], mass[within]
     found = {}
-    for tail in ("upper", "lower") if tails == "both" else (tails,):
+    for tail in TAILS[tails]:
         signed = scores if tail == "upper" else -scores
         possible = [
             p for p in sorted({*PERCENTILES, *map(float, percentiles)}) if (signed > np.percentile(signed, p)).any()
@@ -456,10 +495,12 @@ def truth_in_tuning(configuration: Mapping[str, object]) -> str | None:
     return f"TRUTH USED: labels chose this model's hyperparameters{objective}"
 
 
-def z_text(z: float, bound: bool = False) -> str:
-    """Return a significance as text; a lower bound is rounded down.
+def z_text(z: float | None, bound: bool = False) -> str:
+    """Return a significance as text; a lower bound is rounded down, and Fisher's of weighted events is none.
 
-    >>> z_text(2.93), z_text(4.06, bound=True)
-    ('2.9', '> 4.0')
+    >>> z_text(2.93), z_text(4.06, bound=True), z_text(None)
+    ('2.9', '> 4.0', '-')
     """
+    if z is None:
+        return "-"
     return f"> {math.floor(z * 10) / 10:.1f}" if bound else f"{z:.1f}"
