@@ -1,7 +1,7 @@
 """Judge the network `ddp`: against the ideal likelihood ratio, against BumpHunter, and by the clock.
 
     python benchmarks/ddp.py [--run RUN] [--spectra 1000] [--toys 200] [--calibrated 200] [--reach 3] [--seed 1]
-                             [--json FILE]
+                             [--figures DIR] [--json FILE]
 
 Without --run a network of the default settings is trained first. Spectra are drawn by the generator of its training, from
 another seed: as many with a bump as without, all different in shape, length, binning and number of events.
@@ -12,7 +12,8 @@ another seed: as many with a bump as without, all different in shape, length, bi
   with the true background as its reference ("generous"), and with a fitted one: a polynomial of the order given in the
   logarithm of the mass, for the logarithm of the density, by Poisson's likelihood (dijet functions are of this kind).
 - BumpHunter: the largest significance of `ddp` beside the local one of BumpHunter's best window, spectrum by spectrum:
-  correlations, with bumps and without. The JSON file has all points (`scatter`), ROC curves (`curve`), and areas.
+  correlations, with bumps and without. The JSON file has all points (`scatter`), ROC curves (`curve`), and areas;
+  --figures draws them, and predicted minus ideal significance, each with its numbers beside.
 - false positives: share of background-only spectra with a global p-value (k + 1) / (n + 1) up to 1, 5, 10 and 50 %, by
   pseudo-experiments of each spectrum (n = --toys), and by a table made once: n is as many background-only spectra of the
   generator as the reach below needs. The second holds on average over such spectra, so it is also shown for few and many
@@ -45,12 +46,16 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 import zoo
 from pipelines.histograms import Histograms
+from pipelines.plots.scanned import plot_found_bumps, plot_off, plot_two_scans
 from pipelines.spectra import scan
 from pipelines.spectra_generator import Generator, Spectra
+from zoo.scanning import Table as Calibration
+from zoo.scanning import needed
 
 STRENGTHS = (0, 2, 3, 4, 5, 6, 8, 12)
 WINDOWS = (2, 8)  # of BumpHunter, in bins: the generator's bumps have a standard deviation of 0.8 to 4
 ORDERS = (3, 4)
+SHOWN = ("BumpHunter, true background", "BumpHunter, fit of order 4")  # beside `ddp`, in a figure
 LEVELS = (0.01, 0.05, 0.1, 0.5)
 FEW = 3  # spectra that ways with pseudo-experiments of each are timed on
 
@@ -70,15 +75,20 @@ def main() -> None:
         "--reach", type=float, default=3.0, help="sigma that a global significance has to be able to say"
     )
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--figures", type=Path, help="folder for figures")
     parser.add_argument("--json", type=Path, help="file for every number")
     options = parser.parse_args()
     model = trained(options)
+    if options.figures:
+        options.figures.mkdir(parents=True, exist_ok=True)
     generator = Generator(**{**vars(model.generator), "seed": options.seed + 10**6, "signal_share": 0.5})
     spectra = generator.draw(options.spectra)
     first = seconds(lambda: model.scan(spectra.histograms))  # before any program has been built
     predicted, ideal = model.significance(spectra), np.where(spectra.histograms.mask, spectra.ideal(), np.nan)
     ways = scores(spectra, predicted, ideal)
-    table = calibration(model, generator.background_only(), options)
+    table = model.table(n=needed(norm.sf(options.reach)), seed=options.seed)
+    if options.figures:
+        draw(spectra, predicted, ideal, ways, options.figures)
     found = {
         "agreement": agreement(spectra, predicted, ideal),
         "roc": roc(spectra, ways),
@@ -105,10 +115,23 @@ def trained(options: argparse.Namespace):
     return model
 
 
+def at_bump(spectra: Spectra) -> np.ndarray:
+    """The bin (N,) in which a bump was put."""
+    return np.argmax(spectra.histograms.edges[:, 1:] > spectra.place[:, None], axis=1)
+
+
+def draw(spectra: Spectra, predicted, ideal, ways: dict[str, np.ndarray], folder: Path) -> None:
+    """Draw what two scans say, ROC curves, and predicted minus ideal significance."""
+    has, at = spectra.signal > 0, (np.arange(len(spectra)), at_bump(spectra))
+    hunters = {name: score for name, score in ways.items() if name in SHOWN}
+    plot_two_scans(ways["ddp"], hunters, has, folder / "ddp_and_bumphunter.png")
+    plot_found_bumps(ways, has, folder / "ddp_roc.png")
+    plot_off(ideal[at][has], (predicted - ideal)[at][has], folder / "ddp_off.png")
+
+
 def agreement(spectra: Spectra, predicted: np.ndarray, ideal: np.ndarray) -> dict[str, dict[str, float]]:
     """Print and return bias and spread of predicted minus ideal significance."""
-    rows, h = np.arange(len(spectra)), spectra.histograms
-    at = np.argmax(h.edges[:, 1:] > spectra.place[:, None], axis=1)
+    rows, at = np.arange(len(spectra)), at_bump(spectra)
     has = spectra.signal > 0
     table = Table("ideal significance", "spectra", "bias at the bump", "spread", "bias of the largest", "spread")
     found = {}
@@ -204,26 +227,11 @@ def fitted(h: Histograms, order: int) -> np.ndarray:
     return found
 
 
-def needed(options: argparse.Namespace) -> int:
-    """The pseudo-experiments that a p-value of the reach takes: 1 / (n + 1) <= p."""
-    return math.ceil(1 / norm.sf(options.reach)) - 1
-
-
-def calibration(model, generator: Generator, options: argparse.Namespace) -> np.ndarray:
-    """Largest significances (n,) of background-only spectra, from the smallest on: of each none but its spectrum."""
-    return np.sort(model.scan(generator.draw(needed(options), number=2).histograms).significance)
-
-
-def by_table(table: np.ndarray, significance: np.ndarray) -> np.ndarray:
-    """Global p-values (N,): (k + 1) / (n + 1), k of n in the table being as large."""
-    return (len(table) - np.searchsorted(table, significance, side="left") + 1) / (len(table) + 1)
-
-
-def false_positives(model, generator: Generator, table: np.ndarray, options: argparse.Namespace) -> dict[str, object]:
+def false_positives(model, generator: Generator, table: Calibration, options: argparse.Namespace) -> dict[str, object]:
     """Print and return how often background alone has a small global p-value."""
     h = generator.draw(options.calibrated, number=1).histograms
     found = model.scan(h, toys=options.toys, seed=options.seed)
-    p = by_table(table, found.significance)
+    p, _ = table.p_values(found.significance)
     many, long = h.counts.sum(1) > np.median(h.counts.sum(1)), h.bins > np.median(h.bins)
     ways = {
         f"{options.toys} toys of each": (found.global_p_value, options.toys),
@@ -248,9 +256,9 @@ def false_positives(model, generator: Generator, table: np.ndarray, options: arg
     return shares
 
 
-def speed(model, spectra: Spectra, first: float, table: np.ndarray, options: argparse.Namespace) -> dict[str, object]:
+def speed(model, spectra: Spectra, first: float, table: Calibration, options: argparse.Namespace) -> dict[str, object]:
     """Print and return spectra per second, and what is needed once."""
-    h, n = spectra.histograms, needed(options)
+    h, n = spectra.histograms, len(table)
     few, timed = h.take(slice(0, FEW)), h.take(slice(0, options.timed))
     building = seconds(lambda: model.scan(h, jit_compile=True)) + seconds(
         lambda: model.significance(h, jit_compile=True)
@@ -267,8 +275,7 @@ def speed(model, spectra: Spectra, first: float, table: np.ndarray, options: arg
     per_significance = {
         f"pyBumpHunter, {n} toys of each": FEW / seconds(lambda: pybumphunter(few, spectra.background, n)),
         f"ddp, three widths, {n} toys of each": FEW / seconds(lambda: model.scan(few, toys=n, jit_compile=True)),
-        f"ddp, three widths, table of {n}": len(h)
-        / seconds(lambda: by_table(table, model.scan(h, jit_compile=True).significance)),
+        f"ddp, three widths, table of {n}": len(h) / seconds(lambda: model.scan(h, table=table, jit_compile=True)),
     }
     once = {"programs compiled": building, f"table of {n}": n / per_scan["ddp, three widths"]}
     reference = {"per scan": "pyBumpHunter, background given", "per significance": f"pyBumpHunter, {n} toys of each"}

@@ -13,8 +13,9 @@ and in a ROOT file every TH1 counts, also those in folders. Under- and overflow 
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,10 @@ from pipelines.outputs import new_disk
 MOST = 1e15  # events in a bin: all whole numbers below are exact in float64
 LEAST_BINS = 10  # a background needs bins to the left and to the right of a bump
 ROOT_MAGIC = b"root"
+ADVICE = "; leave it out, or all bad ones by --skip-bad, in Python `skip`"
+SLACK = 1e-6  # of a bin, by which an edge may lie outside a range: decimal numbers are not exact
+
+Skip = Callable[[str, str], None]  # is told the name of a bad histogram, and what is wrong with it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +75,10 @@ class Histograms:
         return Histograms(counts, edges, self.bins[which], tuple(self.names[i] for i in which))
 
     @classmethod
-    def from_arrays(cls, counts, edges, *, bins=None, names: Sequence[str] | None = None, source: str = "counts"):
+    def from_arrays(
+        cls, counts, edges, *, bins=None, names: Sequence[str] | None = None, source: str = "counts",
+        mass_range: tuple[float, float] | None = None, skip: Skip | None = None,
+    ):  # fmt: skip
         """Return histograms of arrays, checked.
 
         Args:
@@ -78,10 +86,13 @@ class Histograms:
             bins: (N,), how many of the B bins each histogram has; all by default.
             names: of each, by default their places.
             source: what errors call it.
+            mass_range: only bins that lie within, in the unit of the edges.
+            skip: is told (name, reason) of each bad histogram, which is left out; without, it is an error.
 
         Raises `InputError` for shapes that do not fit; counts that are negative, not finite, or not whole numbers
         (weighted events, whose fluctuations are not Poisson's); edges that do not rise; histograms of fewer than 10
-        bins, such without any event, and such that begin with two or more empty bins (a threshold is no bump).
+        bins, such without any event, and such that begin with two or more empty bins (a threshold is no bump); with
+        `skip` if nothing is left.
 
         >>> found = Histograms.from_arrays(np.arange(12)[::-1], np.linspace(100, 220, 13))
         >>> len(found), float(found.centres[0, 0]), found.names
@@ -105,8 +116,22 @@ class Histograms:
         if len(names) != n:
             raise InputError(f"{source}: {len(names)} names for {n} histograms")
         edges = np.array(np.broadcast_to(edges, (n, longest + 1)))
-        _check(counts, edges, bins, names, source)
-        return cls(*_padded(counts, edges, bins), names)
+        if mass_range is not None:
+            counts, edges, bins = _within(counts, edges, bins, mass_range)
+        bad = _reasons(counts, edges, bins)
+        if bad and skip is None:
+            row, what = next(iter(bad.items()))
+            alike = sum(other == what for other in bad.values())
+            others = f" (and {alike - 1} others)" if alike > 1 else ""
+            advice = ADVICE if n > 1 else ""
+            raise InputError(f"{source}: histogram {names[row]}{others} {what.format(bins=bins[row])}{advice}")
+        for row in sorted(bad):
+            skip(names[row], bad[row].format(bins=bins[row]))
+        if len(bad) == n:
+            raise InputError(f"{source}: all {n} histograms are bad, the first {bad[0].format(bins=bins[0])}")
+        found = cls(*_padded(counts, edges, bins), names)
+        cut = bad or mass_range is not None
+        return found.take(np.setdiff1d(np.arange(n), list(bad))) if cut else found
 
     @classmethod
     def joined(cls, parts: Sequence[Histograms]) -> Histograms:
@@ -146,8 +171,26 @@ def _padded(counts, edges, bins):
     return np.where(place[:-1] < bins[:, None], counts, 0.0), edges, bins.astype(np.int64)
 
 
-def _check(counts, edges, bins, names, source: str) -> None:
-    """Raise `InputError` naming the first histogram that is not one of unweighted events, and what is wrong."""
+def _within(counts, edges, bins, mass_range):
+    """Counts, edges and bins of what lies within a range; raises `InputError` if the range is none."""
+    low, high = map(float, mass_range)
+    if not low < high:
+        raise InputError(
+            f"range {low:g} to {high:g} is not possible; expected the low end first, in the unit of the edges"
+        )
+    place = np.arange(counts.shape[1])
+    with np.errstate(invalid="ignore"):
+        slack = SLACK * np.abs(np.diff(edges, axis=1))
+        inside = (place < bins[:, None]) & (edges[:, :-1] >= low - slack) & (edges[:, 1:] <= high + slack)
+    first, last = inside.argmax(1), inside.shape[1] - inside[:, ::-1].argmax(1)
+    bins = np.where(inside.any(1), last - first, 0)
+    moved = np.minimum(first[:, None] + np.arange(edges.shape[1]), edges.shape[1] - 1)
+    counts = np.take_along_axis(counts, np.minimum(moved[:, :-1], counts.shape[1] - 1), 1)
+    return counts, np.take_along_axis(edges, moved, 1), bins
+
+
+def _reasons(counts, edges, bins) -> dict[int, str]:
+    """What is wrong with each histogram, by its row, that is not one of unweighted events; alike ones together."""
     own = np.arange(counts.shape[1]) < bins[:, None]
     own_edges = np.arange(counts.shape[1] + 1) <= bins[:, None]
     with np.errstate(invalid="ignore"):
@@ -163,13 +206,13 @@ def _check(counts, edges, bins, names, source: str) -> None:
             f"has a count of {MOST:.0e} or more": (own & (counts >= MOST)).any(1),
             "is empty: no event in any bin": ~(own & (counts != 0)).any(1),
             "begins with empty bins, which look like a discovery at the first that are not; let the histogram begin "
-            "where events do": (own & (counts != 0)).argmax(1) >= 2,
+            "where events do (--range LOW HIGH)": (own & (counts != 0)).argmax(1) >= 2,
         }
+    found: dict[int, str] = {}
     for what, which in wrong.items():
-        if which.any():
-            first = int(np.flatnonzero(which)[0])
-            others = f" (and {int(which.sum()) - 1} others)" if which.sum() > 1 else ""
-            raise InputError(f"{source}: histogram {names[first]}{others} {what.format(bins=bins[first])}")
+        for row in np.flatnonzero(which):
+            found.setdefault(int(row), what)
+    return found
 
 
 # -- from Python objects ---------------------------------------------------------------------------------
@@ -196,10 +239,29 @@ def from_hist(histograms: object | Iterable[object], names: Sequence[str] | None
     names = list(map(str, range(len(several)))) if names is None else list(names)
     if len(names) != len(several):
         raise InputError(f"{len(names)} names for {len(several)} histograms")
-    return Histograms.joined([_one(each, f"histogram {name}", name) for each, name in zip(several, names)])
+    return _of_objects(zip(names, several), "", "histograms")
 
 
-def _one(histogram, source: str, name: str) -> Histograms:
+def _of_objects(named, prefix: str, source: str, skip: Skip | None = None, **options) -> Histograms:
+    """Histograms of pairs of a name and an object; errors begin with the prefix."""
+    kept = {}
+    for name, histogram in named:
+        try:
+            kept[name] = _contents(histogram, f"{prefix}histogram {name}")
+        except InputError as error:
+            if skip is None:
+                raise
+            skip(name, str(error).removeprefix(f"{prefix}histogram {name} "))
+    if not kept:
+        raise InputError(f"{source}: none of its histograms counts unweighted events of one mass")
+    bins = np.array([len(values) for values, _ in kept.values()])
+    counts = np.stack([np.pad(values, (0, bins.max() - len(values))) for values, _ in kept.values()])
+    edges = np.stack([np.pad(edges, (0, bins.max() + 1 - len(edges)), mode="edge") for _, edges in kept.values()])
+    return Histograms.from_arrays(counts, edges, bins=bins, names=list(kept), source=source, skip=skip, **options)
+
+
+def _contents(histogram, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Counts and edges of an object; raises `InputError` if it is none of unweighted events along one axis."""
     try:
         axes, kind = list(histogram.axes), getattr(histogram, "kind", "COUNT")
         values, variances = histogram.values(), histogram.variances()
@@ -219,16 +281,35 @@ def _one(histogram, source: str, name: str) -> Histograms:
             f"{source} is of weighted events: its variances are not its counts, and such bins do not fluctuate as "
             f"Poisson's; fill it without weights"
         )
-    return Histograms.from_arrays(values, edges[0], names=[name], source=source)
+    return values, edges[0]
 
 
 # -- files -----------------------------------------------------------------------------------------------
 
 
-def read(path: str | os.PathLike) -> Histograms:
-    """Return all histograms of an HDF5 or a ROOT file, see the top of this module.
+def read(
+    path: str | os.PathLike,
+    *,
+    select: Sequence[str] = (),
+    mass_range: tuple[float, float] | None = None,
+    skip: Skip | None = None,
+) -> Histograms:
+    """Return histograms of an HDF5 or a ROOT file, see the top of this module.
 
-    Raises `InputError` for a file that is neither, that has none, or one that is no spectrum of unweighted events.
+    Args:
+        select: patterns of names, such as `SR*/m_*`; a histogram is read if one of them fits; by default all.
+        mass_range: only bins within, in the unit of the edges; what is outside is not looked at.
+        skip: is told (name, reason) of each bad histogram, which is left out; without, it is an error.
+
+    Raises `InputError` for a file that is neither, that has none, or one that is no spectrum of unweighted events, and
+    for a pattern that no name fits.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "spectra.h5"
+    >>> write(Histograms.from_arrays(np.ones((2, 20)), np.arange(21), names=["SR/m_jj", "CR/m_jj"]), path)
+    >>> found = read(path, select=["SR*"], mass_range=(5, 17))
+    >>> found.names, found.bins.tolist()
+    (('SR/m_jj',), [12])
     """
     path = Path(path)
     if not os.path.isfile(path):  # Path.is_file would raise for a name that is too long
@@ -238,10 +319,20 @@ def read(path: str | os.PathLike) -> Histograms:
             is_root = file.read(4) == ROOT_MAGIC
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return _read_root(path) if is_root else _read_hdf5(path)
+    return (_read_root if is_root else _read_hdf5)(path, tuple(select), mass_range=mass_range, skip=skip)
 
 
-def _read_hdf5(path: Path) -> Histograms:
+def _selected(names: Sequence[str], select: Sequence[str], path: Path) -> list[int]:
+    """Places of the names that a pattern fits, all without patterns; raises `InputError` for one that fits none."""
+    for pattern in select:
+        if not fnmatch.filter(names, pattern):
+            shown = ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
+            raise InputError(f"{path}: no histogram's name matches {pattern!r}; there are {shown}")
+    fits = [not select or any(fnmatch.fnmatchcase(name, pattern) for pattern in select) for name in names]
+    return [i for i, one in enumerate(fits) if one]
+
+
+def _read_hdf5(path: Path, select: Sequence[str], **options) -> Histograms:
     with open_hdf5(path) as file:
         there = [name for name in ("counts", "edges", "bins", "names") if name in file]
         missing = [name for name in ("counts", "edges") if name not in there]
@@ -253,8 +344,22 @@ def _read_hdf5(path: Path) -> Histograms:
         found = {name: _dataset(path, file, name) for name in there}
     if "names" in found:
         found["names"] = _text(path, found["names"])
+    if select:
+        found = _rows(found, select, path)
     counts, edges = found.pop("counts"), found.pop("edges")
-    return Histograms.from_arrays(counts, edges, source=str(path), **found)
+    return Histograms.from_arrays(counts, edges, source=str(path), **found, **options)
+
+
+def _rows(found, select, path: Path):
+    """The datasets of selected histograms; where shapes do not fit, all, of which `from_arrays` says what is wrong."""
+    counts = np.atleast_2d(found["counts"])
+    names = [str(name) for name in found.get("names", range(len(counts)))]
+    rows = _selected(names, select, path)
+    each = {"counts": counts, "names": np.array(names), **{k: found[k] for k in ("edges", "bins") if k in found}}
+    per_row = [name for name in each if np.ndim(each[name]) and (name != "edges" or np.ndim(each[name]) > 1)]
+    if any(len(each[name]) != len(counts) for name in per_row):
+        return found
+    return {name: each[name][rows] if name in per_row else each[name] for name in each}
 
 
 def _dataset(path: Path, file, name: str):
@@ -281,7 +386,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:100]}" if lines and lines[0] else type(error).__name__
 
 
-def _read_root(path: Path) -> Histograms:
+def _read_root(path: Path, select: Sequence[str], **options) -> Histograms:
     import uproot
 
     parts = []
@@ -293,13 +398,16 @@ def _read_root(path: Path) -> Histograms:
                 if kind.startswith("TH1"):
                     name, _, cycle = key.rpartition(";")
                     newest[name] = max(newest.get(name, 0), int(cycle))
-            parts = [(name, file[f"{name};{cycle}"]) for name, cycle in newest.items()]
+            kept = [list(newest)[i] for i in _selected(list(newest), select if newest else (), path)]
+            parts = [(name, file[f"{name};{newest[name]}"]) for name in kept]
+    except InputError:
+        raise
     except Exception as error:  # of damaged files uproot and what it decompresses with raise many kinds
         raise InputError(f"{path}: cannot be read as ROOT ({_reason(error)}); is it whole?") from None
     if not parts:
         kinds = ", ".join(sorted(set(classes.values()))) or "nothing"
         raise InputError(f"{path}: no histograms: expected TH1 objects, found {kinds}")
-    return Histograms.joined([_one(histogram, f"{path}: histogram {name}", name) for name, histogram in parts])
+    return _of_objects(parts, f"{path}: ", str(path), **options)
 
 
 def write(histograms: Histograms, path: str | os.PathLike) -> None:

@@ -19,8 +19,9 @@ import zoo
 import zoo.cli
 from pipelines import InputError, histograms
 from pipelines.histograms import Histograms
+from pipelines.plots import read_numbers, scanned
 from pipelines.spectra_generator import FAMILIES, Generator, ideal_significance
-from zoo import run
+from zoo import run, scanning
 
 TINY = {"channels": 8, "dilations": (1, 2), "half_widths": (7, 28), "degrees": (2,), "steps": 10, "batch_size": 32,
         "bins": (30, 60), "learning_rate": 0.01, "epochs": 2, "seed": 3}  # fmt: skip
@@ -498,6 +499,137 @@ def test_global_p_values_are_shares_of_background_only_spectra(model):
     assert one.global_p_value[1] > 0.3 and not one.global_p_value_is_bound[1]  # no fluctuation at all: nothing is there
 
 
+# Tables of background alone
+
+
+@pytest.fixture(scope="module")
+def table(model):
+    return model.table((1.0, 2.0), 300, seed=5)
+
+
+def test_a_table_is_the_largest_significances_of_background_alone(model, table):
+    drawn = Generator(bins=(30, 60), signal_share=0.0, seed=5).draw(300, 2**41).histograms
+    np.testing.assert_allclose(table.significance, np.sort(model.scan(drawn, (1.0, 2.0)).significance), atol=1e-4)
+    assert len(table) == 300 and table.seed == 5 and table.widths == (1.0, 2.0)
+
+
+def test_p_values_of_a_table_are_uniform_for_background_alone(model, table):
+    """Each is a share of the table: k of 200 others up to p have a binomial distribution about 200 p, the table's own
+    fluctuations, of 300, beside it."""
+    others = Generator(bins=(30, 60), signal_share=0.0, seed=9).draw(200).histograms
+    found = model.scan(others, (1.0, 2.0), table=table)
+    for level in (0.1, 0.3, 0.5):
+        error = np.sqrt(level * (1 - level) * (1 / 200 + 1 / 300))
+        assert abs((found.global_p_value <= level).mean() - level) < 3.5 * error
+    assert found.toys == 300 and found.global_p_value.min() >= 1 / 301
+
+
+def test_a_bump_beyond_the_table_has_a_bound(model, table):
+    found = model.scan(falling(40, at=20, events=60_000), (1.0, 2.0), table=table)
+    assert found.global_p_value[0] == 1 / 301 and found.global_p_value_is_bound[0]
+
+
+def test_a_kept_table_comes_back_and_that_of_another_network_or_widths_is_refused(model, table, tmp_path, monkeypatch):
+    path = tmp_path / "table.h5"
+    table.write(path)
+    monkeypatch.setattr(model, "significances", None)  # nothing is looked at again
+    again = scanning.kept_table(model, path, (1.0, 2.0), 300, seed=5)
+    np.testing.assert_array_equal(again.significance, table.significance)
+    for widths, n, seed, reason in (
+        ((1.0, 3.0), 300, 5, "is of widths 1, 2, expected 1, 3"),
+        ((1.0, 2.0), 400, 5, "is of 300 spectra of seed 5, expected 400 of seed 5"),
+        ((1.0, 2.0), 300, 6, "is of 300 spectra of seed 5, expected 300 of seed 6"),
+    ):
+        with pytest.raises(InputError, match=f"table.h5: the table {reason}"):
+            scanning.kept_table(model, path, widths, n, seed=seed)
+    with pytest.raises(InputError, match="another network or training"):
+        eager().scan(falling(), (1.0, 2.0), table=table)
+    with pytest.raises(InputError, match="toys=10 and a table are two ways"):
+        model.scan(falling(), (1.0, 2.0), table=table, toys=10)
+    histograms.write(falling(), tmp_path / "spectra.h5")
+    with pytest.raises(InputError, match=r"spectra.h5: no table of background-only spectra"):
+        scanning.Table.read(tmp_path / "spectra.h5")
+    with pytest.raises(InputError, match="n=0 background-only spectra"):
+        model.table((1.0,), 0)
+
+
+def test_another_weight_or_generator_is_another_network(model):
+    made, other = eager(), eager(decades=(1.0, 2.0))
+    before = scanning.digest(made)
+    assert len({before, scanning.digest(other), scanning.digest(model)}) == 3
+    made.network.exit[1].assign_add(tf.ones_like(made.network.exit[1]) * 1e-6)
+    assert scanning.digest(made) != before
+
+
+def test_the_p_value_of_a_file_is_that_of_its_smallest(model, table):
+    h = Histograms.joined([falling(40, at=20, events=60_000), falling(40), falling(50)])
+    found = model.scan(h, (1.0, 2.0), table=table)
+    p, is_bound = found.file_p_value()
+    assert p == pytest.approx(1 - (1 - 1 / 301) ** 3) and is_bound
+    enough = scanning.needed(0.05, 1000)
+    assert 1 - (1 - 1 / (enough + 1)) ** 1000 <= 0.05 < 1 - (1 - 1 / enough) ** 1000
+
+
+# The polynomials
+
+
+def test_polynomials_of_several_degrees_at_once_are_each_alone(spectra):
+    """And each is where Poisson's likelihood has its maximum: its residuals have no share of the basis."""
+    from zoo.curves import fit
+
+    h = spectra.histograms
+    arrays = [tf.constant(a, tf.float32) for a in (h.counts, h.bin_widths / h.bin_widths[:, :1], h.mask)]
+    place, start = tf.constant(h.centres), arrays[0] + 1.0
+    together = fit(*arrays, place, start, (2, 3))
+    for k, degree in enumerate((2, 3)):
+        alone = fit(*arrays, place, start, (degree,))
+        np.testing.assert_allclose(together.curves[k], alone.curves[0], rtol=1e-6)
+        for row, other in zip(alone.factor, together.factor):
+            for one, two in zip(row, other):
+                np.testing.assert_allclose(one[:, 0], two[:, k], rtol=1e-9, atol=1e-9)
+    many = h.counts.sum(1) > 1000
+    off = np.einsum("nb,nbp->np", (h.counts - together.curves[1].numpy()) * h.mask, together.basis)[many]
+    assert np.median(np.abs(off) / np.sqrt(h.counts.sum(1))[many][:, None]) < 1e-2
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 16])
+def test_the_gradient_of_a_dilated_convolution_is_that_of_the_product_it_is(dilation):
+    from zoo.spectrum_network import _beside
+
+    rng = np.random.default_rng(1)
+    x, kernel, bias = (tf.Variable(rng.normal(size=size), dtype=tf.float32) for size in ((3, 40, 5), (15, 4), (4,)))
+
+    def product():
+        padded = tf.pad(x, [[0, 0], [dilation, dilation], [0, 0]])
+        return tf.concat([padded[:, :40], x, padded[:, 2 * dilation :]], -1) @ kernel + bias
+
+    with tf.GradientTape(persistent=True) as tape:
+        one, other = (tf.reduce_sum(tf.sin(y)) for y in (_beside(x, dilation, (kernel, bias)), product()))
+    for a, b in zip(tape.gradient(one, [x, kernel, bias]), tape.gradient(other, [x, kernel, bias])):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+# The figures
+
+
+def test_figures_of_scans_have_their_numbers_beside(tmp_path):
+    rng, has = np.random.default_rng(1), np.arange(200) < 100
+    one, other = (rng.normal(2, 1, 200) ** 2 + 3 * has for _ in range(2))
+    numbers = {
+        "two": scanned.plot_two_scans(one, {"BumpHunter": other}, has, tmp_path / "two.png"),
+        "roc": scanned.plot_found_bumps({"ddp": one, "BumpHunter": other}, has, tmp_path / "roc.png"),
+        "off": scanned.plot_off(np.linspace(0, 12, 100), rng.normal(-1, 1, 100), tmp_path / "off.png"),
+    }
+    for name, expected in numbers.items():
+        assert read_numbers(tmp_path / f"{name}.json") == expected
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert numbers["roc"]["ddp"]["auc"] == pytest.approx((one[has][:, None] > one[~has]).mean())
+    assert numbers["off"]["bias"][0] == pytest.approx(np.mean(np.array(numbers["off"]["off"])[:17]))
+    for bad in ({"has_bump": np.ones(200, bool)}, {"has_bump": has[:5]}):
+        with pytest.raises(InputError, match=r"has_bump|ddp: shape"):
+            scanned.plot_found_bumps({"ddp": one}, bad["has_bump"], tmp_path / "no.png")
+
+
 # The commands
 
 
@@ -542,10 +674,77 @@ def test_scan_prints_a_table_for_people_and_csv_for_programs(command, trained):
     histograms.write(Histograms.joined([falling(40), falling(50)]), "spectra.h5")
     text = command("scan", "spectra.h5", "--model", trained, "--calibrate", 25).stdout
     assert "2 spectra; the most significant:" in text
-    assert f"background alone gives {2 * 1 / 26:.3g}." in text  # 1 / 26 is the only possible p-value up to 0.05
+    assert f"background alone gives about {2 * 1 / 26:.3g}." in text  # 1 / 26 is the only possible p-value up to 0.05
     table = command("scan", "spectra.h5", "--model", trained, "--calibrate", 0, "--csv", "--width", 1.5).stdout
     rows = list(csv.DictReader(io.StringIO(table)))
     assert [row["bins"] for row in rows] == ["40", "50"] and "global_p_value" not in rows[0]
+
+
+def test_scan_by_a_table_makes_it_once_and_keeps_it(command, trained, tmp_path, monkeypatch, model):
+    histograms.write(Histograms.joined([falling(40, at=20, events=60_000), falling(50)]), "spectra.h5")
+    words = ["scan", "spectra.h5", "--model", trained, "--calibrate", "table", "--table", 60, "--width", 1.5]
+    kept = ["--calibration", "table.h5", "--json"]
+    first = json.loads(command(*words, *kept).stdout)
+    assert first["calibration"] == "table" and first["toys"] == 60
+    assert first["spectra"][0]["global_p_value"] == 1 / 61 and first["spectra"][0]["global_p_value_is_bound"]
+    assert first["file_p_value"] == pytest.approx(1 - (60 / 61) ** 2) and first["file_p_value_is_bound"]
+    monkeypatch.setattr("zoo.scanning.make_table", None)
+    assert json.loads(command(*words, *kept).stdout) == first
+    refused(command(*words[:-1], 2.0, *kept), "table.h5: the table is of widths 1.5, expected 2; make one of these")
+    refused(command(*words[:4], "--table", 60), "--table is for --calibrate table")
+    refused(command(*words[:4], "--calibrate", "tables"), "expected a number of pseudo-experiments")
+
+
+def test_a_table_is_kept_in_the_run_directory_by_default(command, trained):
+    histograms.write(falling(40), "spectra.h5")
+    text = command(
+        "scan", "spectra.h5", "--model", trained, "--calibrate", "table", "--table", 30, "--width", 1.5
+    ).stdout
+    assert "1 spectra; the most significant:" in text and len(list((trained / "calibration").glob("*.h5"))) == 1
+
+
+def test_scan_says_how_many_spectra_it_takes_for_one_to_stand_out(command, trained):
+    histograms.write(Histograms.joined([falling(40)] * 20), "spectra.h5")
+    text = command("scan", "spectra.h5", "--model", trained, "--calibrate", 20, "--width", 1.5).stdout
+    enough = scanning.needed(0.05, 20)
+    assert "The smallest of 20 p-values" in text and f"takes {enough:,}" in text
+    assert f"--calibrate table --table {enough}" in text
+
+
+def test_scan_takes_chosen_histograms_within_a_range_and_says_which_are_bad(command, trained, tmp_path):
+    filled = boost_histogram.Histogram(boost_histogram.axis.Regular(60, 0, 3000))
+    filled[...] = np.r_[np.zeros(20), falling(40, at=20, events=400).counts[0]]
+    with uproot.recreate(tmp_path / "spectra.root") as file:
+        file["SR/m_jj"], file["SR/m_ll"], file["CR/m_jj"] = filled, filled * 0.5, filled
+    words = ["scan", "spectra.root", "--model", trained, "--calibrate", 0, "--width", 1.5, "--json"]
+    refused(command(*words, "--select", "SR/m_ll"), "histogram SR/m_ll has counts that are not whole numbers: weighted")
+    refused(command(*words, "--select", "SR/*", "--range", 1000, 3000), "--skip-bad")
+    refused(command(*words, "--select", "VR/*"), "no histogram's name matches 'VR/*'; there are SR/m_jj")
+    done = command(*words, "--select", "SR/*", "--skip-bad", "--range", 1000, 3000)
+    found = json.loads(done.stdout)
+    assert [row["name"] for row in found["spectra"]] == ["SR/m_jj"] and found["spectra"][0]["bins"] == 40
+    assert [one["name"] for one in found["left_out"]] == ["SR/m_ll"] and "weighted" in found["left_out"][0]["reason"]
+    assert "Left out: histogram SR/m_ll has counts that are not whole" in done.stderr
+    refused(command(*words, "--select", "CR/*"), "begins with empty bins")
+
+
+def test_a_spectrum_that_no_curve_goes_through_can_be_left_out(command, trained, monkeypatch, model):
+    """Whatever makes the network's numbers no numbers: here that of the second one."""
+    plain = model._plain
+
+    def spoilt(counts, edges, several, mask):
+        found, curve = plain(counts, edges, several, mask)
+        return tf.where((tf.reduce_sum(mask, 1) == 50)[None, :, None], np.nan, found), curve
+
+    monkeypatch.setattr(model, "_plain", spoilt)
+    histograms.write(Histograms.joined([falling(40), falling(50), falling(45)]), "spectra.h5")
+    done = command("scan", "spectra.h5", "--model", trained, "--calibrate", 5, "--json", "--skip-bad")
+    found = json.loads(done.stdout)
+    assert [row["name"] for row in found["spectra"]] == ["0", "0"] and [row["bins"] for row in found["spectra"]] == [
+        40,
+        45,
+    ]
+    assert "no smooth curve" in found["left_out"][0]["reason"]
 
 
 def test_bad_input_of_the_commands_is_one_line(command, trained, tmp_path):

@@ -94,6 +94,55 @@ def test_some_of_the_histograms_can_be_taken():
     assert found.names == ("10", "12") and found.counts.shape == (2, 12) and found.counts.sum() == 10 * 10 + 12 * 12
 
 
+def test_histograms_are_chosen_by_their_names_in_both_kinds_of_file(tmp_path):
+    parts = [
+        Histograms.from_arrays(np.full(20, n), EDGES, names=[name])
+        for n, name in enumerate(("SR/a", "SR/b", "CR/a"), 1)
+    ]
+    histograms.write(Histograms.joined(parts), tmp_path / "spectra.h5")
+    with uproot.recreate(tmp_path / "spectra.root") as file:
+        for part in parts:
+            file[part.names[0]] = part.counts[0], EDGES
+    for kind in ("h5", "root"):
+        for patterns, names in (
+            (["SR/*"], ("SR/a", "SR/b")),
+            (["*a", "SR*"], ("SR/a", "SR/b", "CR/a")),
+            (["CR/a"], ("CR/a",)),
+        ):
+            assert histograms.read(tmp_path / f"spectra.{kind}", select=patterns).names == names
+        with pytest.raises(InputError, match=r"no histogram's name matches 'sr\*'; there are SR/a, SR/b, CR/a"):
+            histograms.read(tmp_path / f"spectra.{kind}", select=["SR/*", "sr*"])
+
+
+def test_bins_outside_a_range_are_not_looked_at(written):
+    """Neither are their counts, which may be anything; a bin across an end is outside."""
+    counts = np.r_[0, 0, 0, np.nan, np.arange(1, 15), -1, 0.5]
+    path = written(counts=np.stack([counts, counts]), edges=np.stack([EDGES, EDGES + 50]))
+    found = histograms.read(path, mass_range=(1400, 2800))
+    assert found.bins.tolist() == [14, 13] and found.counts[1].tolist() == [*range(1, 14), 0]
+    np.testing.assert_allclose(found.edges[:, 0], [1400, 1450])
+    with pytest.raises(InputError, match="has 5 bins, expected at least 10"):
+        histograms.read(path, mass_range=(1400, 1900))
+    with pytest.raises(InputError, match="range 3 to 1 is not possible"):
+        histograms.read(path, mass_range=(3, 1))
+
+
+def test_the_good_ones_of_a_file_are_read_and_each_bad_one_is_told_with_its_reason(tmp_path, written):
+    with uproot.recreate(tmp_path / "spectra.root") as file:
+        file["good"], file["short"] = filled(20)[0], filled(5)[0]
+        file["weighted"] = filled(20, weight=0.5, storage=boost_histogram.storage.Weight())[0]
+        file["empty"] = np.zeros(20), EDGES
+        file["threshold"] = np.r_[0, 0, COUNTS[2:]], EDGES
+    told = {}
+    assert histograms.read(tmp_path / "spectra.root", skip=told.__setitem__).names == ("good",)
+    assert set(told) == {"short", "weighted", "empty", "threshold"} and told["short"].startswith("has 5 bins")
+    assert told["weighted"].startswith("is of weighted events") and told["threshold"].startswith("begins with empty")
+    with pytest.raises(InputError, match="--skip-bad"):
+        histograms.read(tmp_path / "spectra.root", select=["good", "empty"])
+    with pytest.raises(InputError, match="all 1 histograms are bad, the first is empty"):
+        histograms.read(written(counts=np.zeros(20), edges=EDGES), skip=told.__setitem__)
+
+
 # Bad input
 
 

@@ -7,13 +7,16 @@ parabola around every bin, on a scale that is given, `fit` of one polynomial for
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 STEP = 2.0  # ln of the density changes by this at most in an iteration: far from the counts Newton's steps are too long
 RIDGE = (0.1, 0.3, 0.3)  # events that hold value, slope and curvature where there are none
 ITERATIONS = 4  # of `fit`
 HOLD = 0.01  # events that hold its coefficients
+FAR = 1e30  # events that hold the coefficients that a lower degree has not
 SHARE = 1e-9  # of the information does so, too: what float64 loses where few bins have nearly all events
 Triangle = list[list[tf.Tensor]]
 
@@ -64,56 +67,76 @@ def _local_step(log, m, excess, moments, size):
     return tf.clip_by_value((c0 * t0 + c1 * t1 + c2 * t2) / (a0 * c0 + s1 * c1 + s2 * c2), -STEP, STEP)
 
 
-def fit(
-    counts: tf.Tensor, bin_widths: tf.Tensor, mask: tf.Tensor, place: tf.Tensor, start: tf.Tensor, degree: int
-) -> tuple[tf.Tensor, tf.Tensor, Triangle]:
-    """Return the curve (N, B) whose ln of the density is a polynomial of the place, fitted to the whole spectrum.
+class Fit(NamedTuple):
+    """Polynomials of D degrees, each fitted to the whole of N spectra.
 
-    Four of Newton's steps, in float64, in Chebyshev polynomials of the place, -1 to 1 over the own bins.
+    Attributes:
+        curves: (N, B), of each degree. basis: (N, B, P), Chebyshev polynomials up to the highest degree.
+        factor: Cholesky's of the information, P (P + 1) / 2 tensors (N, D).
+    """
+
+    curves: list[tf.Tensor]
+    basis: tf.Tensor
+    factor: Triangle
+
+
+def fit(
+    counts: tf.Tensor,
+    bin_widths: tf.Tensor,
+    mask: tf.Tensor,
+    place: tf.Tensor,
+    start: tf.Tensor,
+    degrees: Sequence[int],
+) -> Fit:
+    """Return the curves whose ln of the density is a polynomial of the place, fitted to the whole spectrum.
+
+    Four of Newton's steps, in float64, in Chebyshev polynomials of the place, -1 to 1 over the own bins. Of these
+    2 T_i T_j = T_(i+j) + T_|i-j|, so that the information is sums of moments of T up to twice the degree.
 
     Args:
         counts, bin_widths, mask: (N, B), as for `smooth`. place: (N, B) float64, rising.
-        start: (N, B), a curve to start from. degree: of the polynomial.
-
-    Returns:
-        The curve; the basis (N, B, P); and the Cholesky factor of the information matrix, P (P + 1) / 2 tensors (N,).
+        start: (N, B), a curve to start from. degrees: of the polynomials.
 
     >>> x = tf.linspace(-1.0, 1.0, 50)[None]
     >>> counts, ones = 1e4 * tf.exp(-3 * x + x**2), tf.ones((1, 50))
-    >>> curve, basis, factor = fit(counts, ones, ones, tf.cast(x, tf.float64), counts + 50, degree=2)
-    >>> bool(tf.reduce_max(tf.abs(curve / counts - 1)) < 1e-3), basis.shape[-1], len(factor)
+    >>> found = fit(counts, ones, ones, tf.cast(x, tf.float64), counts + 50, degrees=(2,))
+    >>> bool(tf.reduce_max(tf.abs(found.curves[0] / counts - 1)) < 1e-3), found.basis.shape[-1], len(found.factor)
     (True, 3, 3)
     """
-    counts, bin_widths, mask, start = (tf.cast(a, tf.float64) for a in (counts, bin_widths, mask, start))
-    basis = _chebyshev(place, mask, degree)
+    counts, bin_widths, mask, start = (tf.cast(a, tf.float64)[:, :, None] for a in (counts, bin_widths, mask, start))
+    size = max(degrees) + 1
+    basis = _chebyshev(place, mask[:, :, 0], 2 * size - 2)
+    low = basis[:, :, :size]
+    held = np.eye(size)[:, :, None] * [[FAR * (i > degree) for degree in degrees] for i in range(size)]  # (P, P, D)
     offset = tf.math.log(bin_widths)
     weight = (start + 0.01) * mask
-    target = tf.math.log(start + 0.001) - offset
-    coefficients = solve(_information(basis, weight), _projected(basis, weight * target))
-    log = _combined(basis, coefficients)
+    target = weight * (tf.math.log(start + 0.001) - offset)
+    log = low @ _solved(_information(_moments(basis, weight), held), _moments(low, target))  # (N, B, D) from here on
+    seen = _moments(low, counts * mask)
 
     def step(log):
-        m = tf.exp(log + offset) * mask
-        change = _combined(basis, solve(_information(basis, m), _projected(basis, counts * mask - m)))
+        moments = _moments(basis, tf.exp(log + offset) * mask)
+        change = low @ _solved(_information(moments, held), seen - moments[:, :size])
         largest = tf.reduce_max(tf.abs(change), 1, keepdims=True)
         return [log + change * tf.minimum(tf.ones_like(largest), STEP / (largest + 1e-9))]
 
     # a loop in the program, which would be four times as long to compile without
     (log,) = tf.while_loop(lambda log: True, step, [log], maximum_iterations=ITERATIONS)
     m = tf.exp(tf.clip_by_value(log + offset, -30.0, 30.0)) * mask
-    return tf.cast(m, tf.float32), tf.cast(basis, tf.float32), _information(basis, m)
+    curves = tf.unstack(tf.cast(m, tf.float32), len(degrees), axis=-1)
+    return Fit(curves, tf.cast(low, tf.float32), _information(_moments(basis, m), held))
 
 
-def absorbed(projected: tf.Tensor, factor: Triangle, squares: tf.Tensor) -> tf.Tensor:
-    """Return the share (N, B) of a signal at every bin that the fit of a curve takes for background.
+def absorbed(projected: tf.Tensor, fit: Fit, squares: tf.Tensor) -> tf.Tensor:
+    """Return the share (N, B, D) of a signal at every bin that the fit of a curve takes for background.
 
     That of its information: g^T Phi (Phi^T m Phi)^-1 Phi^T g / sum_j g_j^2 / m_j, g the template and Phi the basis.
 
     Args:
-        projected: (N, B, P), g^T Phi. factor: of `fit`. squares: (N, B), the sum in the denominator.
+        projected: (N, B, P), g^T Phi. squares: (N, B, D), the sum in the denominator.
     """
-    factor = [[tf.cast(entry, tf.float32) for entry in row] for row in factor]
-    y = _forward(factor, tf.unstack(projected, axis=-1))
+    factor = [[tf.cast(entry, tf.float32)[:, None] for entry in row] for row in fit.factor]  # (N, 1, D)
+    y = _forward(factor, [one[:, :, None] for one in tf.unstack(projected, axis=-1)])
     return tf.minimum(tf.add_n([tf.square(one) for one in y]) / squares, 0.98)
 
 
@@ -144,27 +167,33 @@ def highest(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(tf.where(mask > 0, values, values.dtype.min), 1, keepdims=True)
 
 
-def _projected(basis, values) -> list[tf.Tensor]:
-    return tf.unstack(tf.reduce_sum(basis * values[:, :, None], 1), axis=1)
+def _moments(basis, weight):
+    """Sums over bins (N, K, D) of basis (N, B, K) times weight (N, B, D)."""
+    return tf.matmul(basis, weight, transpose_a=True)
 
 
-def _combined(basis, coefficients):
-    return tf.reduce_sum(basis * tf.stack(coefficients, 1)[:, None, :], 2)
+def _solved(factor: Triangle, values):
+    """x (N, P, D) of L L^T x = values, for each of N and D."""
+    return tf.stack(solve(factor, tf.unstack(values, axis=1)), 1)
 
 
-def _information(basis, weight) -> Triangle:
-    return cholesky(tf.matmul(basis, basis * weight[:, :, None], transpose_a=True))
+def _information(moments, held) -> Triangle:
+    """Cholesky's factor of the sums of T_i T_j, from those of T, (N, K, D), and of what holds coefficients, (P, P, D)."""
+    place = np.arange(len(held))
+    total, apart = place[:, None] + place, np.abs(place[:, None] - place)
+    matrix = 0.5 * (tf.gather(moments, total, axis=1) + tf.gather(moments, apart, axis=1))
+    return cholesky(matrix + held)
 
 
 def cholesky(matrix: tf.Tensor) -> Triangle:
-    """Return the lower triangle L of L L^T = matrices (N, P, P) + HOLD + SHARE of their diagonals, on the diagonal.
+    """Return the lower triangle L of L L^T = matrices (N, P, P, ...) + HOLD + SHARE of their diagonals, on the diagonal.
 
     Written out: for thousands of small matrices XLA fuses this, and calls a library for each with `tf.linalg`.
 
     >>> [[round(float(one[0]), 3) for one in row] for row in cholesky(tf.constant([[[4.0, 2.0], [2.0, 3.0]]]))]
     [[2.002], [0.999, 1.419]]
     """
-    size, lower = matrix.shape[-1], []
+    size, lower = matrix.shape[1], []
     for i in range(size):
         lower.append([])
         hold = HOLD + SHARE * matrix[:, i, i]
@@ -175,7 +204,7 @@ def cholesky(matrix: tf.Tensor) -> Triangle:
 
 
 def solve(lower: Triangle, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Return x of L L^T x = values, P tensors (N,).
+    """Return x of L L^T x = values, P tensors (N, ...).
 
     >>> [round(float(one[0]), 1) for one in solve([[tf.constant([2.0])]], [tf.constant([8.0])])]
     [2.0]
@@ -188,9 +217,8 @@ def solve(lower: Triangle, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def _forward(lower: Triangle, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """y of L y = values, P tensors (N, ...)."""
+    """y of L y = values, P tensors, of the shape of an entry of L or one that goes with it."""
     y = []
     for i, row in enumerate(lower):
-        row = [tf.reshape(entry, (-1, *[1] * (values[i].shape.rank - 1))) for entry in row]
         y.append((values[i] - sum(row[k] * y[k] for k in range(i))) / row[i])
     return y

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.histograms import Histograms
-from zoo.curves import absorbed, fit, highest, lowest, smooth
+from zoo.curves import Fit, absorbed, fit, highest, lowest, smooth
 from zoo.keras import keras
 
 ANSCOMBE = 0.375
@@ -34,11 +34,11 @@ SIGNATURE = [
 LEAST_LEFT = 0.1  # of a signal that a fit leaves: it is not scaled up by more than the inverse
 
 
-def gaussians(edges: tf.Tensor, resolution: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Return (N, B, B): what a Gaussian in the middle of the first bin, of its resolution, puts into the second."""
-    centres, widths = 0.5 * (edges[:, 1:] + edges[:, :-1]), edges[:, 1:] - edges[:, :-1]
-    u = (centres[:, None, :] - centres[:, :, None]) / resolution[:, :, None]
-    return tf.exp(-0.5 * tf.square(u)) * (widths * mask)[:, None, :] / resolution[:, :, None]
+def gaussians(edges: tf.Tensor, resolution: tf.Tensor) -> tf.Tensor:
+    """Return (N, B, B): a Gaussian in the middle of the first bin, of its resolution, 1 there, at the second's middle."""
+    centres = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    u = (centres[:, None, :] - centres[:, :, None]) * (0.5**0.5 / resolution)[:, :, None]
+    return tf.exp(-tf.square(u))
 
 
 def arrays_of(histograms: Histograms, resolutions: np.ndarray, rows: np.ndarray, length: int) -> list[tf.Tensor]:
@@ -68,7 +68,8 @@ class Seen(NamedTuple):
 
     Attributes:
         counts, mask: (N, B). edges: (N, B + 1), from 0 on, in `unit`s (N, 1), the mean bin width.
-        curves: local ones, (N, B) each, narrow to wide. fits: what `zoo.curves.fit` returns of each polynomial.
+        curves: local ones, (N, B) each, narrow to wide. fits: what `zoo.curves.fit` returns of polynomials in the mass,
+            and in its logarithm.
     """
 
     counts: tf.Tensor
@@ -76,7 +77,7 @@ class Seen(NamedTuple):
     edges: tf.Tensor
     unit: tf.Tensor
     curves: list[tf.Tensor]
-    fits: list[tuple]
+    fits: list[Fit]
 
 
 class Network(keras.layers.Layer):
@@ -129,7 +130,7 @@ class Network(keras.layers.Layer):
         """Return significances (N, B) of Gaussians of a resolution (N, B), in the unit of the edges."""
         counts, mask, curves = seen.counts, seen.mask, seen.curves
         resolution = tf.where(mask > 0, resolution / seen.unit, 1.0)
-        deviations, unit_normal, significances, lost = _first_order(seen, gaussians(seen.edges, resolution, mask))
+        deviations, unit_normal, significances, lost = _first_order(seen, gaussians(seen.edges, resolution), resolution)
         scales = [tf.math.log1p(curves[0]) / 4, tf.math.log1p(curves[-1]) / 4, tf.math.log1p(counts) / 4]
         scales += [tf.math.log(resolution / (seen.edges[:, 1:] - seen.edges[:, :-1])), tf.ones_like(mask)]
         # of a bump of 100 sigma the shape is as clear as of one of 10: the network sees them compressed
@@ -142,39 +143,41 @@ class Network(keras.layers.Layer):
     def _convolutions(self, seen, mask):
         x = _dense(seen, self.entry) * mask
         for dilation, (conv, mix) in zip(self.dilations, self.blocks):
-            y = tf.nn.relu(_dense(_neighbours(x, dilation), conv))
+            y = tf.nn.relu(_beside(x, dilation, conv))
             x = (x + _dense(y, mix)) * mask
         return _dense(tf.nn.relu(x), self.exit)
 
 
-def _first_order(seen: Seen, template):
+def _first_order(seen: Seen, template, resolution):
     """Of every curve: deviations, significances with the fit's loss in their error, and without; of fits the share lost."""
     counts, mask, curves, fits = seen.counts, seen.mask, seen.curves, seen.fits
-    every = [*curves, *(curve for curve, _, _ in fits)]
+    every = [*curves, *(curve for fit in fits for curve in fit.curves)]
     errors = [tf.sqrt(m + ANSCOMBE) for m in every]
     deviations = [2.0 * (tf.sqrt(counts + ANSCOMBE) - error) * mask for error in errors]
-    # one product with all that is folded with the template, which is by far the largest array
+    # the template, with bin width and resolution g = width x template / resolution, is by far the largest array: these
+    # two are with what it is multiplied with, and all that is folded with it is in one product
+    widths, height = ((seen.edges[:, 1:] - seen.edges[:, :-1]) * mask)[:, :, None], 1 / resolution[:, :, None]
     weighted = tf.stack([r / error for r, error in zip(deviations, errors)], -1)
-    folded = template @ tf.concat([weighted, *(basis for _, basis, _ in fits)], -1)
-    sums, *projected = tf.split(folded, [len(every), *(basis.shape[-1] for _, basis, _ in fits)], -1)
-    squares = tf.square(template) @ tf.stack([mask / tf.square(error) for error in errors], -1) + 1e-20
+    folded = template @ (tf.concat([weighted, *(fit.basis for fit in fits)], -1) * widths) * height
+    sums, *projected = tf.split(folded, [len(every), *(fit.basis.shape[-1] for fit in fits)], -1)
+    information = tf.stack([1 / tf.square(error) for error in errors], -1)
+    squares = tf.square(template) @ (information * tf.square(widths)) * tf.square(height) + 1e-20
     significances = tf.unstack(sums * tf.math.rsqrt(squares) * mask[:, :, None], axis=-1)
     first = len(curves)
-    squares = tf.unstack(squares, axis=-1)[first:]
-    lost = [absorbed(part, factor, one) * mask for part, (_, _, factor), one in zip(projected, fits, squares)]
+    shares = [absorbed(*one) for one in zip(projected, fits, tf.split(squares[:, :, first:], len(fits), -1))]
+    lost = tf.unstack(tf.concat(shares, -1) * mask[:, :, None], axis=-1)
     local, fitted = significances[:first], significances[first:]
     unit_normal = local + [z * tf.math.rsqrt(1 - one) for z, one in zip(fitted, lost)]
     unbiased = local + [z / tf.maximum(1 - one, LEAST_LEFT) for z, one in zip(fitted, lost)]
     return deviations, unit_normal, unbiased, lost
 
 
-def _fits(counts, bin_widths, mask, edges, start, degrees):
-    """Polynomials in the mass of every degree, then in its logarithm: both by one program, as twice as many spectra."""
+def _fits(counts, bin_widths, mask, edges, start, degrees) -> list[Fit]:
+    """Polynomials in the mass, then in its logarithm: both by one program, as twice as many spectra."""
     twice = [tf.concat([array, array], 0) for array in (counts, bin_widths, mask)]
     place, start = tf.concat(_places(edges, mask), 0), tf.concat([start, start], 0)
-    both = [fit(*twice, place, start, degree) for degree in degrees]
-    halves = [[tf.nest.map_structure(lambda a, k=k: tf.split(a, 2)[k], one) for one in both] for k in (0, 1)]
-    return halves[0] + halves[1]
+    both = fit(*twice, place, start, degrees)
+    return [tf.nest.map_structure(lambda a, k=k: tf.split(a, 2)[k], both) for k in (0, 1)]
 
 
 def _places(edges, mask):
@@ -197,8 +200,21 @@ def _compressed(x):
     return 4.0 * tf.asinh(x / 4.0)
 
 
-def _neighbours(x, dilation: int):
-    """Each bin's channels beside those of the bins `dilation` to the left and to the right, zeros at the ends."""
-    size = tf.shape(x)[1]
-    padded = tf.pad(x, [[0, 0], [dilation, dilation], [0, 0]])
-    return tf.concat([padded[:, :size], x, padded[:, 2 * dilation :]], -1)
+def _beside(x, dilation: int, weights):
+    """x (N, B, C) of each bin, and of those `dilation` to the left and to the right, 0 at the ends, by one convolution."""
+    kernel, bias = weights
+
+    @tf.custom_gradient  # TensorFlow has none on a CPU for a dilation above 1
+    def convolved(x, kernel):
+        size, of_kernel = tf.shape(x)[1], tf.reshape(kernel, (3, -1, kernel.shape[1]))
+
+        def gradient(above):
+            padded = tf.pad(x, [[0, 0], [dilation, dilation], [0, 0]])
+            seen = tf.concat([padded[:, :size], x, padded[:, 2 * dilation :]], -1)
+            flat = (tf.reshape(a, (-1, a.shape[2])) for a in (seen, above))
+            backwards = tf.transpose(of_kernel[::-1], (0, 2, 1))
+            return tf.nn.conv1d(above, backwards, 1, "SAME", dilations=dilation), tf.matmul(*flat, transpose_a=True)
+
+        return tf.nn.conv1d(x, of_kernel, 1, "SAME", dilations=dilation), gradient
+
+    return convolved(x, tf.convert_to_tensor(kernel)) + bias

@@ -11,7 +11,8 @@ that do not belong together, and for a path that does not end in `.png` or canno
 `training`: terms of the loss and the peak of one of them. `errors`: histograms of scores and their ratios.
 `observables`: input against reconstruction. `roc`: ROC curves and gains. `scan`: what a decoder makes of latent space
 and mass. `hunt`: a bump, its spectra, windows, pseudo-experiments, sculpting. `selected`: scores, features and truth of
-selected events. `validation`: coverage and injected signals. Below them `page` (style, colours, legend), `record` (the two files) and `arrays` (what is asked of input).
+selected events. `validation`: coverage and injected signals. `scanned`: many spectra, looked at by several
+ways to find bumps. Below them `page` (style, colours, legend), `record` (the two files) and `arrays` (what is asked of input).
 """
 
 from pipelines.plots.errors import plot_errors
@@ -20,6 +21,7 @@ from pipelines.plots.observables import plot_observables
 from pipelines.plots.record import read_numbers
 from pipelines.plots.roc import plot_roc
 from pipelines.plots.scan import plot_scan, smooth_density
+from pipelines.plots.scanned import plot_two_scans, plot_found_bumps, plot_off
 from pipelines.plots.selected import plot_composition, plot_features, plot_scores, plot_working_points
 from pipelines.plots.training import plot_history, plot_peak
 from pipelines.plots.validation import plot_coverage, plot_injection
@@ -30,9 +32,11 @@ __all__ = [
     "plot_coverage",
     "plot_errors",
     "plot_features",
+    "plot_found_bumps",
     "plot_history",
     "plot_injection",
     "plot_observables",
+    "plot_off",
     "plot_peak",
     "plot_roc",
     "plot_scan",
@@ -41,6 +45,7 @@ __all__ = [
     "plot_selections",
     "plot_test_statistic",
     "plot_tomography",
+    "plot_two_scans",
     "plot_working_points",
     "read_numbers",
     "smooth_density",

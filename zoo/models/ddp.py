@@ -24,7 +24,7 @@ from zoo.base import COUNT, POSITIVE, Limit, Phase
 from zoo.keras import keras
 from zoo.members import MemberMean
 from zoo.registry import register
-from zoo.scanning import Scanned, scan
+from zoo.scanning import NoCurve, Scanned, Table, make_table, scan
 from zoo.spectrum_network import SIGNATURE, Network, arrays_of
 
 HELD_OUT = 2**40  # the first number of the draws that watch the training
@@ -166,6 +166,11 @@ class DDP(keras.Model):
     def epochs(self) -> int:
         """Keras epochs of the training."""
         return self.hyperparameter("epochs")
+
+    @property
+    def has_met_data(self) -> bool:
+        """Whether all variables are there."""
+        return self.network is not None
 
     @property
     def spectra_seen(self) -> int:
@@ -399,6 +404,10 @@ class DDP(keras.Model):
         """Return the most significant bump of every spectrum, see `zoo.scanning.scan`."""
         return scan(self, histograms, widths, **options)
 
+    def table(self, widths: Sequence[float] = (1.0, 2.0, 3.0), n: int = 10_000, **options) -> Table:
+        """Return the largest significances of n background-only spectra, for `scan`, see `zoo.scanning.make_table`."""
+        return make_table(self, widths, n, **options)
+
     def background(self, histograms: Histograms) -> np.ndarray:
         """Return the widest curve that the network sees of every spectrum, (N, B): a smooth estimate, bumps spread."""
         return self._of_all(histograms, np.empty((0, *histograms.counts.shape)), False)[1]
@@ -457,9 +466,10 @@ class DDP(keras.Model):
                 found[:, block, :kept] = part[:, : len(block), :kept]
         wrong = np.flatnonzero((histograms.mask & ~np.isfinite(found).all(0)).any(1))
         if len(wrong):
-            raise InputError(
+            raise NoCurve(
                 f"histogram {histograms.names[wrong[0]]}: no smooth curve goes through it; give a range without empty "
-                f"stretches, and fewer than 1e13 events in a bin"
+                f"stretches, and fewer than 1e13 events in a bin",
+                wrong,
             )
         found = np.where(histograms.mask, found, np.nan)
         return found[:-1], found[-1]
