@@ -4,9 +4,10 @@
     python benchmarks/challenge.py --events chan2b.h5 --channel 2b --out challenge_2b.json --table challenge_2b.csv
 
 Half of the background trains, without labels; the other half and all signals judge. Every training is a group of
-members, which differ in their seeds only; a member's figures of merit are its own, their spread is over members. The
-JSON is written anew after every training, and a training that is in it is not done again; the CSV has the challenge's
-columns, one model for every training and score, for `zoo leaderboard`.
+members, which differ in their seeds only; a member's figures of merit are its own, their spread is over members. Scores
+that the method gives no direction are judged in both. The JSON is written anew after every training, and a training that
+is in it, with the same hyperparameters, is not done again; the CSV has the challenge's columns and errors, one model for
+every training in the JSON and every score, for `zoo leaderboard`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from pipelines import leaderboard
 from pipelines.outputs import write_json
 from zoo.flows import FLOWS
 
-SCORES = ("chamfer", "kl", "radius")
-POINTS = ("AUC", "1e-2", "1e-3", "1e-4")
+FEWER = {"iaf": 4, "convolutional": 4}  # flows in a row, where the paper has not 6 (section 5)
 
 
 def configurations(names):
@@ -36,7 +36,7 @@ def configurations(names):
         "gcn_vae": ("gcn_vae", {}),
         "gcn_vae complete": ("gcn_vae", {"adjacency": "complete"}),
         "gcn_vae knn": ("gcn_vae", {"adjacency": "knn"}),
-        **{f"gcn_vae {flow}": ("gcn_vae", {"flow": flow}) for flow in FLOWS},
+        **{f"gcn_vae {flow}": ("gcn_vae", {"flow": flow, "num_flows": FEWER.get(flow, 6)}) for flow in FLOWS},
     }
     chosen = names.split(",") if names else [name for name in every if name not in ("gcn_vae complete", "gcn_vae knn")]
     if unknown := [name for name in chosen if name not in every]:
@@ -58,35 +58,46 @@ def plain(values):
     return np.where(np.isnan(values), None, values).tolist()
 
 
-def judge(model, judged, name, channel):
-    """For every score: of the members' mean score, and of each member (K, signals, 4), the challenge's numbers."""
-    found, tables = {}, []
-    for kind in SCORES:
+def judge(model, judged, channel):
+    """For every score and direction: of the members' mean score, and of each member (K, signals, 4), the challenge's numbers."""
+    found = {}
+    for kind in model.score_kinds:
         each = model.score(judged, kind, per_member=True)
-        members = [leaderboard.judge(one, judged, model=f"{name} {kind}", channel=channel) for one in each]
-        group = leaderboard.judge(each.mean(0), judged, model=f"{name} {kind}", channel=channel)
-        tables.append(group)
-        values = np.array([table.values for table in members])
-        found[kind] = {
-            "signals": group.signal.tolist(),
-            "group": plain(group.values),
-            "error": plain(group.errors),
-            "members": plain(values),
-        }
-    return found, tables
+        for name, sign in {kind: 1, f"minus {kind}": -1}.items() if kind in model.undirected else [(kind, 1)]:
+            group, *members = (
+                leaderboard.judge(sign * one, judged, model=name, channel=channel) for one in (each.mean(0), *each)
+            )
+            found[name] = {
+                "signals": group.signal.tolist(),
+                "group": plain(group.values),
+                "error": plain(group.errors),
+                "members": plain(np.array([table.values for table in members])),
+            }
+    return found
+
+
+def rows(results, channel):
+    """All of the JSON's results as a table for the leaderboard."""
+    parts = []
+    for key, one in results.items():
+        for kind, of in one["scores"].items():
+            names = (of["signals"], [f"{key} {kind}"] * len(of["signals"]), [channel] * len(of["signals"]))
+            parts.append((*names, np.array(of["group"], float), np.array(of["error"], float)))
+    return leaderboard.Table(*map(np.concatenate, zip(*parts)))
 
 
 def line(name, one):
     """Median over signals of each figure of merit: of the group, and mean and spread of the members' medians."""
     cells = []
-    for kind in SCORES:
-        group = np.median(np.array(one["scores"][kind]["group"], float), axis=0)
-        members = np.median(np.array(one["scores"][kind]["members"], float), axis=1)
+    for kind, of in one["scores"].items():
+        group = np.median(np.array(of["group"], float), axis=0)
+        members = np.median(np.array(of["members"], float), axis=1)
         cells += [
-            f"{kind:8}"
+            f"{kind:13}"
             + "  ".join(
                 f"{point} {value:.3f} ({mean:.3f} +- {spread:.3f})"
-                for point, value, mean, spread in zip(POINTS, group, members.mean(0), members.std(0))
+                for point, value, mean, spread in zip(leaderboard.FIGURES, group, members.mean(0), members.std(0))
+                if np.isfinite(value)
             )
         ]
     return f"{name} ({one['seconds']:.0f} s)\n    " + "\n    ".join(cells)
@@ -117,21 +128,18 @@ def main(path, channel, out, table, models, betas, members, epochs, batch_size, 
     kept = json.loads(out.read_text()) if out.exists() else {"asked": asked, "results": {}}
     if kept["asked"] != asked:
         raise click.ClickException(f"{out} holds results of {kept['asked']}, asked for {asked}; give another --out")
-    results, tables = kept["results"], []
+    results = kept["results"]
     for name, (model_name, settings) in configurations(models).items():
         for beta in betas.split(","):
-            key = f"{name} beta {float(beta):g}"
-            if key not in results:
-                model, one = train(model_name, settings | {"beta": float(beta)}, training.without_labels(), **options)
-                one["scores"], rows = judge(model, judged, key, channel)
-                tables += rows
-                results[key] = one
+            key, settings = f"{name} beta {float(beta):g}", settings | {"beta": float(beta)}
+            if results.get(key, {}).get("settings") != settings:
+                model, one = train(model_name, settings, training.without_labels(), **options)
+                results[key] = {"settings": settings, **one, "scores": judge(model, judged, channel)}
                 write_json(out, {"asked": asked, "cores": os.cpu_count(), "results": results})
             click.echo(line(key, results[key]))
-    if table and tables:
-        columns = ("signal", "model", "channel", "values", "errors")
-        rows = leaderboard.Table(*(np.concatenate([getattr(one, column) for one in tables]) for column in columns))
-        leaderboard.write(rows, table, errors=True)
+    if table:
+        table.unlink(missing_ok=True)  # that of an earlier call; all of it is in the JSON
+        leaderboard.write(rows(results, channel), table, errors=True)
 
 
 if __name__ == "__main__":

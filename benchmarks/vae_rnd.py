@@ -3,8 +3,9 @@
     python benchmarks/vae_rnd.py --events rnd.h5 --out vae_rnd.json
 
 Every training is on all background and as much two-prong signal (label 1) as the ratio says, without labels. Labels are
-looked at afterwards, to judge (every model is kept as a run directory beside OUT): all background against all two-prong signal, whether it was trained on or not, and
-against the three-prong signal (label 2), which never is. The JSON file is written anew after every training.
+looked at afterwards, to judge: all background against all two-prong signal, whether it was trained on or not, and against
+the three-prong signal (label 2), which never is. The JSON file is written anew after every training, and every model is
+kept as a run directory in a folder beside it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pipelines import metrics
 from pipelines.mixing import mix
 from pipelines.outputs import new_directory, write_json
 from zoo import run
+from zoo.terminal import setting
 
 PRESETS = {"adadelta": {}, "adam": {"optimizer": "adam"}}
 
@@ -69,20 +71,24 @@ def ripple(scan, name, centre=3500.0, width=300.0, range_=(2400.0, 6000.0)):
     return float(np.abs(residuals[:, inside]).mean(1).max() / residuals[:, used & ~inside].std())
 
 
-def train(events, preset, members, epochs, seed):
-    model = zoo.get("vae", members=members, epochs=epochs, decoder_epochs=20, seed=seed, **PRESETS[preset])
+def train(events, preset, settings, **options):
+    model = zoo.get("vae", **options | PRESETS[preset] | settings)
     started = time.monotonic()
     history = model.fit(events, verbose=0)
     best = model.best_epochs()["vae"]
+    peaks = [
+        epoch + 1 for epoch in best["epoch"] if epoch is not None
+    ]  # from 1, as `zoo train` says them; None: diverged
+    largest = [value for value in best["value"] if value is not None]
     return model, {
-        "members": members,
+        "members": model.members,
         "events": len(events),
         "epochs": len(history.epoch),
-        "peak_epoch": [int(np.min(best["epoch"])), float(np.mean(best["epoch"])), int(np.max(best["epoch"]))],
-        "peak_kl": [float(np.mean(best["value"])), float(np.std(best["value"]))],
+        "peak_epoch": [min(peaks), float(np.mean(peaks)), max(peaks)] if peaks else None,
+        "peak_kl": [float(np.mean(largest)), float(np.std(largest))] if peaks else None,
         "kl": [float(value) for value in history.history["kl"]],
         "kl_members": [[row["kl"] for row in model.member_rows if row["phase"] == "vae" and row["member"] == k]
-                       for k in range(members)] if members > 1 else None,
+                       for k in range(model.members)] if model.members > 1 else None,
         "decoder_epochs": len(model.histories["decoder"].epoch) if "decoder" in model.histories else 0,
         "seconds": round(time.monotonic() - started, 1),
     }  # fmt: skip
@@ -93,7 +99,8 @@ def table(results):
     lines = []
     for key, one in results.items():
         peak = one["peak_epoch"]
-        lines.append(f"{key}: KL peak at epoch {peak[1]:.0f} ({peak[0]} to {peak[2]}) of {one['epochs']}")
+        where = f"at epoch {peak[1]:.0f} ({peak[0]} to {peak[2]})" if peak else "at no epoch, all diverged:"
+        lines.append(f"{key}: KL peak {where} of {one['epochs']}")
         for direction, judged in one.get("scores", {}).items():
             cells = [f"{name} AUC {v['auc']:.3f}, S/sqrt(B) x {v['improvement']:.2f} +- {v['error']:.2f} "
                      f"(members {v['improvement_members'][0]:.2f} +- {v['improvement_members'][1]:.2f})"
@@ -109,13 +116,21 @@ def table(results):
 @click.option("--presets", default="adadelta,adam", show_default=True)
 @click.option("--members", default=20, show_default=True)
 @click.option("--epochs", default=100, show_default=True)
+@click.option(
+    "--decoder-epochs",
+    default=200,
+    show_default=True,
+    help="Of step two, at most: it ends when its loss no longer falls.",
+)
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Hyperparameter, for every preset.")
 @click.option("--seed", default=0, show_default=True)
-def main(path, out, ratios, presets, members, epochs, seed):
+def main(path, out, ratios, presets, members, epochs, decoder_epochs, settings, seed):
     """Train, judge, and print the table."""
     events = pipelines.open(path)
     background = events.select(label=0)
     signals = {"two-prong": events.select(label=1), "three-prong": events.select(label=2)}
-    asked = {"events": str(path), "members": members, "epochs": epochs, "seed": seed}
+    options = {"members": members, "epochs": epochs, "decoder_epochs": decoder_epochs, "seed": seed}
+    asked = {"events": str(path), **options, "settings": list(settings)}
     kept = json.loads(out.read_text()) if out.exists() else {"asked": asked, "results": {}}
     if kept["asked"] != asked:
         raise click.ClickException(f"{out} holds results of {kept['asked']}, asked for {asked}; give another --out")
@@ -126,11 +141,11 @@ def main(path, out, ratios, presets, members, epochs, seed):
             if key in results:
                 continue
             mixture = background if not ratio else mix(background, signals["two-prong"], ratio, seed=seed)
-            model, one = train(mixture.without_labels(), preset, members, epochs, seed)
+            model, one = train(mixture.without_labels(), preset, dict(map(setting, settings)), **options)
             one["scores"] = judge(model, background, signals)
             one["pulls"] = {name: pulls(model, e.sample(min(len(e), 20_000))) for name, e in
                             {"background": background, "two-prong": signals["two-prong"]}.items()}  # fmt: skip
-            scans = [model.scan(background, member=k) for k in range(min(members, 5))]
+            scans = [model.scan(background, member=k) for k in range(min(model.members, 5))]
             one["ripple"] = {c: [ripple(scan, c) for scan in scans] for c in model.resolved_columns}
             np.savez_compressed(out.with_suffix(f".{preset}.{ratio:g}.npz"), z=scans[0]["z"], mass=scans[0]["mass"],
                                 latent_background=model.results(background.sample(20_000), ["latent"])["latent"],

@@ -145,6 +145,8 @@ def test_activations_are_leaky_relu_and_linear_in_latent_space_and_output():
         {"encoder_units": (8, 12, 4)},
         {"encoder_units": (8, 0)},
         {"encoder_units": (8, 2.5)},
+        {"encoder_units": (7, 6, 5, 4, 3)},
+        {"encoder_units": (8, 2), "decoder_units": (3, 4, 5, 6)},
         {"encoder_units": (8, 4), "decoder_units": (4,)},
         {"encoder_units": (8, 4), "decoder_units": (9, 7)},
         {"encoder_units": (8, 4), "decoder_units": (6, "wide")},
@@ -174,11 +176,14 @@ def test_units_that_are_no_list_are_refused_by_the_class_too():
         zoo.models.ae.AE(encoder_units=24)
 
 
-def test_latent_space_as_wide_as_the_features_is_refused(events):
-    with pytest.raises(InputError, match=r"leaves 5 of 5 features.*at most 4"):
-        zoo.get("ae", encoder_units=(8, 5), columns=("lep1_pt", "lep1_eta", "lep1_phi", "lep2_eta", "met_et")).adapt(
-            events
-        )
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [("encoder_units", (5,)), ("encoder_units", (100, 3)), ("encoder_units", (5, 3)), ("decoder_units", (4, 5))],
+)
+def test_a_layer_as_wide_as_the_features_is_refused(name, units, events):
+    columns = ("lep1_pt", "lep1_eta", "lep1_phi", "lep2_eta", "met_et")
+    with pytest.raises(InputError, match=rf"{name}=\({units[0]},.* with 5 features: .* has {max(units)}, .* at most 4"):
+        zoo.get("ae", columns=columns, **{"encoder_units": (3,), name: units}).adapt(events)
 
 
 # -- the loss ----------------------------------------------------------------------------------------

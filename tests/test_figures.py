@@ -69,6 +69,27 @@ def test_unlabelled_events_are_drawn_as_data_without_a_roc_curve(trained, test_e
     assert set(plots.read_numbers(tmp_path / "figures" / "errors.json")["samples"]) == {"data"}
 
 
+def test_data_background_and_every_signal_are_on_one_figure_of_errors(trained, test_events, tmp_path):
+    data = test_events.without_labels()
+    samples = {"W'": test_events.select(label=1), "background": test_events.select(label=0)}
+    figures.draw(trained / "ae", tmp_path / "figures", data, samples=samples)
+    assert stems(tmp_path / "figures") == FILES
+    errors = plots.read_numbers(tmp_path / "figures" / "errors.json")
+    assert errors["reference"] == "background"
+    counted = {name: one["events"] for name, one in errors["samples"].items()}
+    assert counted == {"data": len(data)} | {name: len(sample) for name, sample in samples.items()}
+    roc = plots.read_numbers(tmp_path / "figures" / "roc.h5")
+    assert set(roc["signals"]) == {"W'"}  # of data nobody knows what they are
+    figures.draw(trained / "vae", tmp_path / "alone", samples=samples)
+    assert stems(tmp_path / "alone") == FILES | {"peak", "scan", "observables_with_mass"}
+
+
+def test_a_sample_called_as_a_class_of_the_data_is_refused(trained, test_events, tmp_path):
+    with pytest.raises(pipelines.InputError, match=r"sample 'background' .* has a class of that name"):
+        figures.draw(trained / "ae", tmp_path / "figures", test_events, samples={"background": test_events})
+    assert not (tmp_path / "figures").exists()
+
+
 def test_without_events_the_training_alone_is_drawn(trained, tmp_path):
     figures.draw(trained / "vae", tmp_path / "figures")
     assert stems(tmp_path / "figures") == {"history", "peak"}

@@ -249,24 +249,25 @@ def test_chamfer_gradient_is_that_of_finite_differences_and_zero_in_empty_slots(
             assert mask.numpy()[place[:2]] or found[which][place] == 0
 
 
-def test_chamfer_never_makes_an_array_of_pairs_and_features():
-    """Looked for in the compiled program, where every array that memory is taken for stands."""
+@pytest.mark.parametrize(("size", "slots"), [(16, (11, 13)), pytest.param(2048, (39, 39), marks=pytest.mark.slow)])
+def test_chamfer_and_its_gradients_never_make_an_array_of_pairs_and_features(size, slots):
+    """Looked for in the compiled program, which is not run: every array that memory is taken for stands there."""
 
     @tf.function(jit_compile=True, autograph=False)
-    def loss_and_gradient(x, y, x_mask, y_mask):
+    def loss_and_gradients(x, y, x_mask, y_mask):
         with tf.GradientTape() as tape:
-            tape.watch(y)
+            tape.watch([x, y])
             loss = tf.reduce_sum(chamfer(x, y, x_mask, y_mask))
-        return loss, tape.gradient(loss, y)
+        return loss, tape.gradient(loss, [x, y])
 
-    size, slots = 16, (11, 13)
-    given = sets_of_particles(size, slots)
-    program = loss_and_gradient.experimental_get_compiler_ir(*given)(stage="optimized_hlo")
+    given = [tf.TensorSpec((size, n, 4)) for n in slots] + [tf.TensorSpec((size, n), tf.bool) for n in slots]
+    program = loss_and_gradients.experimental_get_compiler_ir(*given)(stage="optimized_hlo")
     # what is inside a fusion is never stored
     outside = re.sub(r"%fused_computation[^{]*{.*?\n}", "", program, flags=re.DOTALL)
     shapes = [tuple(map(int, dims.split(","))) for dims in re.findall(r"\b[a-z]+[0-9]*\[([0-9,]+)\]", outside)]
     pairs = size * slots[0] * slots[1]
     assert max(map(math.prod, shapes)) <= pairs and (size, *slots) in shapes, sorted(set(shapes))
+    assert {(size, slots[0], 4), (size, slots[1], 4)} <= set(shapes)  # both gradients are there
 
 
 def test_rms_distance_has_a_finite_gradient_at_a_perfect_reconstruction():

@@ -42,10 +42,11 @@ def scores(run, events, kind):
 )
 @click.option("--channel", help="Channel of these events in that table, as 2b.")
 @click.option("--name", help="Model's name in that table; the folder's otherwise.")
+@click.option("--errors", is_flag=True, help="Add standard errors to that table, in columns after the challenge's.")
 @MASS_RANGE
 @SEED
 @JSON
-def evaluate(run, data, kind, table, channel, name, mass_range, seed, as_json):
+def evaluate(run, data, kind, table, channel, name, errors, mass_range, seed, as_json):
     """Judge a trained RUN with truth: AUC, signal efficiencies, mass sculpting.
 
     Events outside the mass range of the run's training are left out, unless --mass-range says otherwise.
@@ -54,9 +55,9 @@ def evaluate(run, data, kind, table, channel, name, mass_range, seed, as_json):
     from pipelines.outputs import check_new
     from zoo.run import read_config
 
-    if bool(table) != bool(channel) or (name and not table):
+    if bool(table) != bool(channel) or ((name or errors) and not table):
         raise InputError(
-            "--table, --channel: expected both, or none of them and no --name; add the one that is missing"
+            "--table, --channel: expected both, or none of them and no --name or --errors; add the one that is missing"
         )
     if table:
         check_new(table)
@@ -69,11 +70,12 @@ def evaluate(run, data, kind, table, channel, name, mass_range, seed, as_json):
     if kind in model.undirected:
         found["minus"] = {"kind": f"minus {kind}"} | _judged(-each, events, seed)
     if table:
-        _write_table(table, each, events, name or run.resolve().name, channel, f"-{kind}" if "minus" in found else None)
+        other_direction = f"-{kind}" if "minus" in found else None
+        _write_table(table, each, events, name or run.resolve().name, channel, other_direction, errors)
     say(found, as_json, lambda: _evaluation(found))
 
 
-def _write_table(path, each, events, name, channel, other_direction) -> None:
+def _write_table(path, each, events, name, channel, other_direction, errors) -> None:
     """Write the rows of a run for the leaderboard, both directions of a score that has none as two models."""
     import numpy as np
 
@@ -86,7 +88,7 @@ def _write_table(path, each, events, name, channel, other_direction) -> None:
     columns = (
         [getattr(one, column) for one in tables] for column in ("signal", "model", "channel", "values", "errors")
     )
-    board.write(board.Table(*map(np.concatenate, columns)), path, errors=True)
+    board.write(board.Table(*map(np.concatenate, columns)), path, errors=errors)
 
 
 def _judged(each, events, seed):
@@ -174,23 +176,45 @@ def _evaluation(found) -> str:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", help="Events file, or an embedded sample's name; without, only the training is drawn.")
+@click.option(
+    "--data",
+    multiple=True,
+    help="Events file, or an embedded sample's name; may be repeated. Those without labels are drawn as data, as points. "
+    "Without --data and --sample only the training is drawn.",
+)
+@click.option(
+    "--sample",
+    "samples",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Events to draw as a class of this name, such as background=mc.h5, whatever their labels; may be repeated.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for PNGs and their numbers.")
 @click.option("--kind", help="Score kind of the ROC curve; the model's default otherwise.")
 @MASS_RANGE
 @SEED
 @JSON
-def plot(run, data, out, kind, mass_range, seed, as_json):
-    """Draw the figures of a trained RUN: its losses, and how it sees the events of --data."""
+def plot(run, data, samples, out, kind, mass_range, seed, as_json):
+    """Draw the figures of a trained RUN: its losses, and how it sees the events of --data and --sample.
+
+    Ratios are to the background, if there is one.
+    """
     quiet_zoo()
     from pipelines.outputs import check_new
     from zoo import figures
     from zoo.run import read_config
 
     check_new(out)
-    trained_in = read_config(run).get("mass_range")
-    events = None if data is None else open_events([data], mass_range or trained_in)
-    found = {"out": str(out), "files": figures.draw(run, out, events, kind, seed)}
+    within = mass_range or read_config(run).get("mass_range")
+    events = open_events(data, within) if data else None
+    named = {}
+    for text in samples:
+        name, found, file = text.partition("=")
+        if not (name and file) or name in named:
+            problem = "comes twice" if name in named else "has no NAME or no FILE"
+            raise InputError(f"--sample {text}: {problem}; expected names that differ, as in --sample background=mc.h5")
+        named[name] = open_events([file], within)
+    found = {"out": str(out), "files": figures.draw(run, out, events, kind, seed, samples=named)}
     say(found, as_json, lambda: f"{out}: " + ", ".join(file for file in found["files"] if file.endswith(".png")))
 
 
@@ -216,20 +240,24 @@ def plot(run, data, out, kind, mass_range, seed, as_json):
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="New CSV with all rows that were read, in the challenge's columns and their errors.",
+    help="New CSV with all rows that were read, in the challenge's columns.",
 )
+@click.option("--errors", is_flag=True, help="Add standard errors to that CSV, in columns after the challenge's.")
 @click.option(
     "--against", type=click.Path(path_type=Path), help="Published summary of total improvements to compare with."
 )
 @JSON
-def leaderboard(files, channels, signals, models, top, way, figure, out, against, as_json):
+def leaderboard(files, channels, signals, models, top, way, figure, out, errors, against, as_json):
     """Compare models by the Dark Machines challenge's evaluation.
 
-    FILES are tables of scores in its CSV columns Signal, Model, Chan, AUC, 1e-2, 1e-3 and 1e-4.
+    FILES are tables of scores in its CSV columns Signal, Model, Chan, AUC, 1e-2, 1e-3 and 1e-4, with or without columns of
+    errors.
     """
     from pipelines import leaderboard as board
     from pipelines.outputs import check_new
 
+    if errors and not out:
+        raise InputError("--errors: belongs to the CSV of --out; add it")
     for path in filter(None, (out, figure)):
         check_new(path)
     table = board.read(files).select(models=models or None, signals=signals or None, channels=channels or None)
@@ -239,7 +267,7 @@ def leaderboard(files, channels, signals, models, top, way, figure, out, against
     if figure:
         board.plot(table, figure, way=way, top=top)
     if out:
-        board.write(table, out, errors=True)
+        board.write(table, out, errors=errors)
     say(found, as_json, lambda: _leaderboard(found, top))
 
 

@@ -20,7 +20,12 @@ ERRORS = ("reconstruction", "distance", "mse", "chamfer")  # score kinds that ar
 
 
 def draw(
-    run: str | Path, out: str | Path, events: Events | None = None, kind: str | None = None, seed: int = 0
+    run: str | Path,
+    out: str | Path,
+    events: Events | None = None,
+    kind: str | None = None,
+    seed: int = 0,
+    samples: Mapping[str, Events] | None = None,
 ) -> list[str]:
     """Draw every figure that a run's model has into a new folder, each with the numbers behind it.
 
@@ -32,30 +37,34 @@ def draw(
     alike, as the evaluation does; of weighted events figure and numbers say so. Of each class at most 100,000
     events are drawn, chosen by `seed`. A figure that these events do not allow is left out, with a warning that says why.
 
+    Classes are those of the labels of `events`, which without labels are all "data", drawn as points; and `samples`, by name,
+    whose labels are not looked at. Ratios are to the background, if there is one.
+
     Returns the names of the files. Raises `InputError` if `run` is none or damaged, for an unknown `kind`, for events
-    without its columns, or if `out` exists.
+    without its columns, for a sample that is called as another class, or if `out` exists.
     """
     run, model = Path(run), runs.load(run)
-    if model.takes == "spectrum" and events is not None:
+    given = [*([] if events is None else [events]), *(samples or {}).values()]
+    if model.takes == "spectrum" and given:
         raise InputError(f"{run}: {model.zoo_name} reads spectra, not events; leave out the events, or use `zoo scan`")
     if kind is not None and kind not in model.score_kinds:
         raise InputError(f"score kind {kind!r} is not known; {type(model).__name__} has {', '.join(model.score_kinds)}")
-    if events is not None:
-        next(model.inputs.blocks(events.take(np.arange(min(1, len(events))))))  # has it what the model takes?
+    for one in given:
+        next(model.inputs.blocks(one.take(np.arange(min(1, len(one))))))  # has it what the model takes?
+    classes = _classes(events, samples or {}, seed)
     with new_directory(out) as part:
         _draw_training(run, model, part)
-        if events is not None:
-            classes = _classes(events, seed)
+        if classes:
             drawn = [_draw_errors]
             drawn += [_draw_observables] if model.takes == "features" else []
-            drawn += [_draw_roc] if "background" in classes and len(classes) > 1 else []
+            drawn += [_draw_roc] if "background" in classes and _signals(classes) else []
             drawn += [_draw_scan] if _decodes_mass(model) and model.hyperparameter("latent_dim") == 1 else []
             for figure in drawn:
                 try:
                     figure(model, classes, part, kind)
                 except InputError as error:
                     name = figure.__name__.removeprefix("_draw_")
-                    warnings.warn(f"{events.name}: no figure {name!r}: {error}", stacklevel=2)
+                    warnings.warn(f"{given[0].name}: no figure {name!r}: {error}", stacklevel=2)
         return sorted(path.name for path in part.iterdir())
 
 
@@ -100,9 +109,11 @@ def _by_phase(path: Path, rows, members: int) -> dict[str, dict[str, np.ndarray]
     return found
 
 
-def _classes(events: Events, seed: int) -> dict[str, Events]:
-    """The events of each class by its name, background first; of unlabelled events one class, the data."""
-    if not events.has_labels:
+def _classes(events: Events | None, samples: Mapping[str, Events], seed: int) -> dict[str, Events]:
+    """The events of each class by its name, background first, which ratios are to; of unlabelled events one, the data."""
+    if events is None:
+        parts = {}
+    elif not events.has_labels:
         parts = {"data": events}
     else:
         labels = sorted(set(events.label.tolist()))
@@ -110,7 +121,17 @@ def _classes(events: Events, seed: int) -> dict[str, Events]:
         if len(set(names.values())) < len(names):
             names = {k: f"{name} ({k})" if k else name for k, name in names.items()}
         parts = {names[k]: events.select(label=k) for k in labels}
+    for name, sample in samples.items():
+        if name in parts:
+            raise InputError(f"sample {name!r} ({sample.name}): {events.name} has a class of that name; choose another")
+        parts[name] = sample
+    parts = {name: parts[name] for name in sorted(parts, key=lambda name: name != "background")}
     return {name: part.sample(min(len(part), MOST), seed=seed) for name, part in parts.items()}
+
+
+def _signals(classes: Mapping[str, Events]) -> list[str]:
+    """The classes that are neither background nor data, of which nobody knows what they are."""
+    return [name for name in classes if name not in ("background", "data")]
 
 
 def _draw_errors(model, classes: Mapping[str, Events], part: Path, kind: str | None) -> None:
@@ -138,19 +159,20 @@ def _draw_observables(model, classes: Mapping[str, Events], part: Path, kind: st
 
 def _draw_roc(model, classes: Mapping[str, Events], part: Path, kind: str | None) -> None:
     kind = kind or model.score_kinds[0]
-    scores = {name: model.score(events, kind, per_member=bool(model.lead)) for name, events in classes.items()}
+    judged = {name: classes[name] for name in ("background", *_signals(classes))}
+    scores = {name: model.score(events, kind, per_member=bool(model.lead)) for name, events in judged.items()}
     background = scores.pop("background")
     both = kind in model.undirected
-    plots.plot_roc(background, scores, part / "roc.png", both=both, unweighted=_weighted(classes))
+    plots.plot_roc(background, scores, part / "roc.png", both=both, unweighted=_weighted(judged))
 
 
 def _draw_scan(model, classes: Mapping[str, Events], part: Path, kind: str | None) -> None:
-    first, *signals = classes
-    scan = model.scan(classes[first])
+    signals = _signals(classes)
+    scan = model.scan(next(iter(classes.values())))
     latent = {name: model.results(events, ["latent"])["latent"] for name, events in classes.items()}
     regions = {n: ((z[0] if model.lead else z)[:, 0], classes[n].mass) for n, z in latent.items()}
     truth = None
-    if signals:
+    if signals and len(classes) > 1:
         x = classes[signals[0]].read("features", model.resolved_columns)
         stats = zip(x.mean(0), x.std(0), np.median(x, axis=0))
         truth = dict(zip(model.resolved_columns, (tuple(map(float, one)) for one in stats)))

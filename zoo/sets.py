@@ -118,7 +118,7 @@ class SetVAE(AnomalyModel):
         blocks = events.blocks("objects", "mask")
         self.particle_scaler.adapt(block["objects"][block["mask"]][:, fields] for block in blocks)
         if self.hyperparameter("multiplicities"):
-            (kind,) = columns_of(("type",), inputs.object_columns, "multiplicities")
+            kind = type_column(inputs.slots, inputs.object_columns)
             self.count_scaler.build((None, TYPES))
             self.count_scaler.adapt(
                 count_types(block["objects"][..., kind]).numpy() for block in events.blocks("objects")
@@ -128,7 +128,7 @@ class SetVAE(AnomalyModel):
         hp, lead, columns = self.hyperparameter, self.lead, self.inputs.object_columns
         self.fields = columns_of(hp("particle_features"), columns, "particle_features")
         self.places = truncation(self.inputs.slots) if hp("truncated") else tuple(range(self.inputs.slots))
-        self.kind = columns_of(("type",), columns, "multiplicities")[0] if hp("multiplicities") else None
+        self.kind = type_column(self.inputs.slots, columns) if hp("multiplicities") else None
         for scaler, size in ((self.particle_scaler, len(self.fields)), (self.count_scaler, TYPES)):
             if not scaler.built:
                 scaler.build((None, size))
@@ -255,6 +255,23 @@ def columns_of(names: Sequence[str], columns: Sequence[str], why: str) -> list[i
     if missing := [name for name in names if name not in columns]:
         raise InputError(f"{why}: objects have no column {missing[0]!r}; they have {', '.join(columns)}")
     return [list(columns).index(name) for name in names]
+
+
+def type_column(slots: int, columns: Sequence[str]) -> int:
+    """Return which object column multiplicities are counted by.
+
+    Raises `InputError` if there is none, or if so many slots are those of a list that has been cut.
+
+    >>> type_column(39, ("E", "pt", "eta", "phi", "type"))
+    4
+    """
+    if slots == sum(TRUNCATED_SLOTS):
+        raise InputError(
+            f"multiplicities=True: objects have {slots} slots, a list that has been cut, of which no more than "
+            f"{max(TRUNCATED_SLOTS)} of a type can be counted; expected the {sum(SLOTS)} of Dark Machines events: convert "
+            f"without `truncated`, and let the model cut the list by truncated=True"
+        )
+    return columns_of(("type",), columns, "multiplicities")[0]
 
 
 def truncation(slots: int) -> tuple[int, ...]:

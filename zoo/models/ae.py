@@ -85,10 +85,11 @@ class AE(AnomalyModel):
     Args:
         columns: names or patterns of the features; the report's 33 without `mll`, which is the mass.
         scaling: "standard" or "minmax" (the report), or "quantile".
-        encoder_units: widths of the encoder's layers, each smaller than the one before; the last is the latent space.
-        decoder_units: widths of the decoder's hidden layers, each larger than the one before, the first larger than
-            the latent space; none for the encoder's in reverse. The layer that gives the features back is not
-            counted.
+        encoder_units: widths of the encoder's 1 to 4 layers, each smaller than the one before, the first smaller than the
+            number of features; the last is the latent space.
+        decoder_units: widths of the decoder's hidden layers, at most 3, each larger than the one before, the first larger
+            than the latent space and the last smaller than the number of features; none for the encoder's in reverse. The
+            layer that gives the features back is not counted.
         activations: of every layer from the first to the output, "relu", "leaky_relu", "tanh" or "linear"; none
             for leaky_relu in hidden layers and linear in the latent space and the output.
         negative_slope: of leaky_relu (Keras' alpha), in [0, 1]; 1 makes it linear.
@@ -214,14 +215,15 @@ class AE(AnomalyModel):
         return encoder + (tuple(self.hyperparameter("decoder_units")) or encoder[-2::-1])
 
     def adapt(self, events):
-        """As `AnomalyModel.adapt`; raises `InputError` too if the latent space is not smaller than the features."""
+        """As `AnomalyModel.adapt`; raises `InputError` too unless all layers are narrower than the features."""
         width = len(match_columns(self.hyperparameter("columns"), events.columns, events.name))
-        latent = self.hyperparameter("encoder_units")[-1]
-        if latent >= width:
-            raise InputError(
-                f"encoder_units={self.hyperparameter('encoder_units')!r} leaves {latent} of {width} features: nothing is "
-                f"compressed and nothing is anomalous; expected a last layer of at most {width - 1}"
-            )
+        sides = {"encoder_units": self.hyperparameter("encoder_units"), "decoder_units": self.hidden_units}
+        for name, units in sides.items():
+            if max(units) >= width:
+                raise InputError(
+                    f"{name}={tuple(self.hyperparameter(name))!r} is not possible with {width} features: its widest layer "
+                    f"has {max(units)}, so that nothing is compressed there; expected at most {width - 1}"
+                )
         super().adapt(events)
 
     def make(self, width):
@@ -326,12 +328,18 @@ def _activation(hp, layer: str) -> str:
 
 
 def _check_layers(encoder, decoder, activations) -> None:
-    """Raise `InputError` unless widths shrink to the latent space and grow again, with one activation per layer."""
+    """Raise `InputError` unless 1 to 4 widths shrink to the latent space and 1 to 4 grow again, with one activation each."""
     for name, value in (("encoder_units", encoder), ("decoder_units", decoder), ("activations", activations)):
         if not isinstance(value, (list, tuple)):
             raise InputError(f"{name}={value!r} is not possible; expected a list")
     if decoder:
         COUNT.check("decoder_units", decoder)
+    for name, units, most in (("encoder_units", encoder, len(WIDTHS)), ("decoder_units", decoder, len(WIDTHS) - 1)):
+        if len(units) > most:
+            counted = "the last of them the latent space" if name == "encoder_units" else "before the output"
+            raise InputError(
+                f"{name}={tuple(units)!r} is not possible: {len(units)} layers; expected at most {most}, {counted}"
+            )
     if not all(wide > narrow for wide, narrow in pairwise(encoder)):
         raise InputError(
             f"encoder_units={tuple(encoder)!r} is not possible; expected each layer narrower than the one before it"

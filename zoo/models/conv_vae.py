@@ -111,7 +111,8 @@ class ConvVAE(SetVAE):
 
         (1 - beta) L_C + beta KL,    L_C = sum_i min_j |x_i - y_j| + sum_j min_i |x_i - y_j|,    |x - y| = sum_c |x_c - y_c|
 
-    as a mean over events with their weights, mean one. Empty slots take no part in it.
+    as a mean over events with their own weights, scaled to mean one: the challenge used none, and events without weights count
+    alike. Empty slots take no part in it.
 
     The encoder is three convolutions of the matrix of particles, 32 kernels of 3 x 4, 16 of 5 x 1 and 8 of 7 x 1, with stride 1
     and zero padding, and a dense layer; the decoder is its mirror image.
@@ -125,7 +126,8 @@ class ConvVAE(SetVAE):
         scaling: "standard" (the paper), "minmax" or "maxabs", of particles by those that are there, and of columns.
         particle_features: which object columns a particle has in the network and in the Chamfer distance.
         truncated: keep the four leading jets and three of each other type, of the 39 slots of Dark Machines events.
-        multiplicities: give the number of objects of each type to the encoder, as a second input.
+        multiplicities: give the number of objects of each type to the encoder, as a second input: those in the 39 slots,
+            before the list is cut.
         high_level_features: give it `columns` too, and reconstruct them.
         high_level_weight: of their mean squared error in the loss, >= 0.
         channels, heights, widths: of the kernels of every layer of the encoder.
@@ -208,7 +210,7 @@ class ConvVAE(SetVAE):
             **({"num_flows": num_flows} if num_flows else {}),
             "channels": networks[hp.Choice("network", list(networks))],
             "scaling": hp.Choice("scaling", ["standard", "minmax"]),
-            "batch_size": hp.Choice("batch_size", [256, 64]),
+            "batch_size": hp.Choice("batch_size", [256, 64, 1024]),
             "latent_dim": hp.Choice("latent_dim", [8, 15]),
             "beta": hp.Float("beta", 1e-3, 0.9, sampling="log"),
             "learning_rate": hp.Float("learning_rate", 1e-4, 1e-2, sampling="log"),

@@ -69,7 +69,8 @@ class GraphVAE(SetVAE):
 
         (1 - beta) L_C + beta KL,    L_C = sum_i min_j |x_i - y_j| + sum_j min_i |x_i - y_j|,    |x - y| = sum_c |x_c - y_c|
 
-    as a mean over events with their weights, mean one. Empty slots take no part in it.
+    as a mean over events with their own weights, scaled to mean one: the challenge used none, and events without weights count
+    alike. Empty slots take no part in it.
 
     The encoder is three graph convolutions, 5-32-16-2, whose outputs of all slots go to a dense layer; the decoder is its
     mirror image, on the same graph. Padded slots are no part of it.
@@ -83,7 +84,8 @@ class GraphVAE(SetVAE):
         scaling: "standard" (the paper), "minmax" or "maxabs", of particles by those that are there, and of columns.
         particle_features: which object columns a particle has in the network and in the Chamfer distance.
         truncated: keep the four leading jets and three of each other type, of the 39 slots of Dark Machines events.
-        multiplicities: give the number of objects of each type to the encoder, as a second input.
+        multiplicities: give the number of objects of each type to the encoder, as a second input: those in the 39 slots,
+            before the list is cut.
         high_level_features: give it `columns` too, and reconstruct them.
         high_level_weight: of their mean squared error in the loss, >= 0.
         adjacency: "complete", all particles are neighbours (the paper), or "knn", the nearest in dR.
@@ -182,7 +184,7 @@ class GraphVAE(SetVAE):
             "units": networks[hp.Choice("network", list(networks))],
             "latent_dim": hp.Choice("latent_dim", [8, 15]),
             "scaling": hp.Choice("scaling", ["standard", "minmax"]),
-            "batch_size": hp.Choice("batch_size", [256, 64]),
+            "batch_size": hp.Choice("batch_size", [256, 64, 1024]),
             "beta": hp.Float("beta", 1e-3, 0.9, sampling="log"),
             "learning_rate": hp.Float("learning_rate", 1e-4, 1e-2, sampling="log"),
         }

@@ -36,8 +36,9 @@ COLUMNS = tuple(f"{variable}_{side}" for side in ("heavy", "light") for variable
 
 OPTIMIZERS = {"adadelta": keras.optimizers.Adadelta, "adam": keras.optimizers.Adam}
 SETTLED = Watch("loss", best="min", patience=5, tolerance=1e-3)  # "approximate convergence" of the new decoder
-KNOTS = 1025  # of the distributions that `rarity` compares with
-REFERENCE = 100_000  # events that these are made of, at most
+REFERENCE = 100_000  # events that `rarity` compares with, at most
+STEPS = 512  # from the outermost of them to the median: a share grows by 2.3 % at most from knot to knot
+KNOTS = 2 * STEPS + 3  # of their distribution, with one further out at either end
 
 
 class Network(keras.layers.Layer):
@@ -89,7 +90,8 @@ class BumpHuntingVAE(AnomalyModel):
     Scores: `kl`; `mean2`, the sum of z_l^2; `median2`, the sum of (z_l - median z_l)^2; `log_var`, the sum of log
     sigma_l^2, with a flow plus 2 log |det| at z_i: log of the squared volume; `reconstruction`, the mean squared error
     of the decoder of step one; `rarity`, -log of the share of training events whose KL is as far out on the same side
-    or on the other: large in **both** tails of KL. Which tail of a latent score the signal is in is not given by the
+    or on the other: large in **both** tails of KL, and growing beyond the outermost event of either as an exponential
+    tail says. Which tail of a latent score the signal is in is not given by the
     method, and depends on where the bulk of the background lands: a search looks at both tails, or takes `rarity`.
 
     Args:
@@ -185,7 +187,8 @@ class BumpHuntingVAE(AnomalyModel):
         self.latent.build((None, hidden[-1]))
         self.mass_mean, self.mass_std = (tf.Variable(one, trainable=False) for one in (0.0, 1.0))
         self.latent_median = tf.Variable(tf.zeros((*lead, latent)), trainable=False)
-        self.kl_quantiles = tf.Variable(tf.zeros((*lead, KNOTS)), trainable=False)
+        self.kl_knots = tf.Variable(tf.zeros((*lead, KNOTS)), trainable=False)
+        self.kl_shares = tf.Variable(tf.zeros((2, KNOTS)), trainable=False)
         parts = self.encoder, self.decoder, self.latent
         self.vae_weights = [weight for part in parts for weight in part.trainable_variables]
         self.vae_optimizer = self.descent(OPTIMIZERS[hp("optimizer")], self.vae_weights)
@@ -226,8 +229,9 @@ class BumpHuntingVAE(AnomalyModel):
             some = events.sample(min(len(events), REFERENCE), seed=self.hyperparameter("seed"))
             found = self.results(some, ["latent", "kl"])
             self.latent_median.assign(np.median(found["latent"], axis=-2))
-            levels = np.linspace(0.0, 1.0, KNOTS)
-            self.kl_quantiles.assign(np.moveaxis(np.quantile(found["kl"], levels, axis=-1), 0, -1))
+            knots, shares = distribution(found["kl"])
+            self.kl_knots.assign(knots)
+            self.kl_shares.assign(shares)
 
     def fit_decoder(self, events, **options) -> None:
         """Train the new decoder alone, the second step of `fit` (see `AnomalyModel.finish`); the encoder stays as it is."""
@@ -305,12 +309,18 @@ class BumpHuntingVAE(AnomalyModel):
         }
 
     def _rarity(self, kl):
-        """-log(2 min(F, 1 - F)) with F the share of training events below: 0 at their median, largest outside them all."""
-        below, above = (
-            tf.cast(tf.searchsorted(self.kl_quantiles, kl, side=side), tf.float32) / KNOTS for side in ("right", "left")
-        )
-        share = tf.minimum(below, 1.0 - above)
-        return -tf.math.log(2.0 * tf.clip_by_value(share, 0.5 / KNOTS, 0.5))
+        """-log(2 min(F, 1 - F)) with F the share of training events below: 0 at their median, rising outwards for ever."""
+        # equal knots are events of one KL, which count as below and as above it
+        sides = zip(tf.unstack(self.kl_shares), ("right", "left"))
+        share = tf.minimum(*(self._log_share(kl, shares, side) for shares, side in sides))
+        return tf.nn.relu(-share - np.float32(np.log(2.0)))
+
+    def _log_share(self, kl, shares, side):
+        """Interpolate log shares (KNOTS,) linearly in KL; the outermost steps go on as far as KL does."""
+        after = tf.clip_by_value(tf.searchsorted(self.kl_knots, kl, side=side), 1, KNOTS - 1)
+        low, high = (tf.gather(self.kl_knots, at, axis=-1, batch_dims=len(self.lead)) for at in (after - 1, after))
+        start, end = tf.gather(shares, after - 1), tf.gather(shares, after)
+        return start + (end - start) * tf.math.divide_no_nan(kl - low, high - low)
 
     def generate(self, z: np.ndarray, mass: np.ndarray) -> np.ndarray:
         """Return what the new decoder makes of points of the latent space.
@@ -391,7 +401,7 @@ class BumpHuntingVAE(AnomalyModel):
     def search_space(cls, hp):
         # few values for what changes shapes, each of which is compiled once; the weight and the rate are dials. The rates are
         # those between the usual ones of both optimizers: of Adadelta the high ones learn, of Adam the low ones.
-        flows = ["planar", "householder"]  # an epoch with "iaf" takes many times longer
+        flows = list(FLOW.choices[1:])
         flow = hp.Choice("flow", ["none", *flows])  # KerasTuner knows no None
         with hp.conditional_scope("flow", flows):
             num_flows = hp.Choice("num_flows", [2, 6])  # None if there is no flow, or one that is not searched
@@ -406,3 +416,30 @@ class BumpHuntingVAE(AnomalyModel):
             "alpha": hp.Float("alpha", 1e3, 1e4, sampling="log"),
             "learning_rate": hp.Float("learning_rate", 3e-4, 1e-1, sampling="log"),
         }
+
+
+def distribution(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return knots (..., KNOTS) of the distribution of values (..., N), and the log shares below and above, (2, KNOTS).
+
+    Shares go in equal factors from 1/2 to 1/(2N), what is beyond the outermost of N values (Hazen 1914). The knot after
+    it has a share e times smaller; it is as far out as the values are, on average, beyond the tenth from the end, or the
+    last 0.1 %: the most likely exponential tail.
+
+    >>> knots, shares = distribution(np.arange(1000.0))
+    >>> float(knots[KNOTS // 2]), (np.exp(shares[:, KNOTS // 2])).round(6).tolist(), float(knots[1])
+    (499.5, [0.5, 0.5], 0.0)
+    """
+    number = values.shape[-1]
+    half = np.geomspace(0.5 / number, 0.5, STEPS + 1)
+    inner = np.quantile(values.astype(float), [*half, *(1.0 - half[-2::-1])], axis=-1, method="hazen")
+    knots = np.stack([inner[0] - _tail(-values), *inner, inner[-1] + _tail(values)], axis=-1)
+    below = np.log([half[0] / np.e, *half, *(1.0 - half[-2::-1]), 1.0 - half[0] / np.e])
+    return knots, np.stack([below, below[::-1]])
+
+
+def _tail(values: np.ndarray) -> np.ndarray:
+    """Return the scale (...) of an exponential tail of the largest of values (..., N); never so small that float32 loses it."""
+    number = min(values.shape[-1], max(10, values.shape[-1] // 1000))
+    last = np.sort(values.astype(float), axis=-1)[..., -number:]
+    scale = (last - last[..., :1]).sum(axis=-1) / max(number - 1, 1)
+    return np.maximum(scale, 1e-6 * (1.0 + np.abs(last[..., -1])))
