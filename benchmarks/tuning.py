@@ -1,21 +1,35 @@
-"""The tuner against stock KerasTuner Hyperband: seconds per trial, memory, and what workers bring; in one run.
+"""The tuner against stock KerasTuner Hyperband: time, memory, and quality; and what a program costs.
 
     python benchmarks/tuning.py                           # 200 trials of ours, 24 of stock KerasTuner; vae, gan_ae
     python benchmarks/tuning.py --model gcn_vae --objects chan2b.h5
     python benchmarks/tuning.py --model vae --trials 20 --stock 6 --workers 1 --workers 2
+    python benchmarks/tuning.py --model vae --set units=64,64,64 --set latent_dim=1 --set scaling=maxabs   # one network
+    python benchmarks/tuning.py --model vae --objective reconstruction+10*sculpting --seeds 5 --stock 23
+    python benchmarks/tuning.py --model vae --programs "" --programs optimizer=adam --programs "flow=planar num_flows=2"
 
-Both search the same space, with the same numbers of epochs, on the same events, the model's training step compiled by
-XLA. Ours is `tuning.search`. Stock is `keras_tuner.Tuner` with the same oracle, plan and seed, so that it tries the same
-configurations; it builds, traces and compiles every trial anew, as it always does, and judges by the same objective. It runs
-the first `--stock` trials of a plan of that size, and its time per epoch trained is what is compared: `ratio` is
-(stock seconds / stock epochs) / (our seconds / our epochs). Memory is resident memory of the process that trains, after trial 20
-(or the last, if there are fewer) and at the end.
+Ours is `tuning.search`. Stock is `keras_tuner.oracles.HyperbandOracle` in KerasTuner's own loop, over the same space, on the
+same events, with the same model, XLA and objective; it builds, traces and compiles every trial anew, as it always does. Its
+plan is a whole search of as many cycles as it likes, of which it runs the first `--stock` trials. Both plan brackets of
+their own, and draw configurations of their own from one distribution, so what is compared is the time of an epoch and of a trial:
+the ratios are stock's over ours. With `--architectures` ours alone is limited; `--set` fixes a hyperparameter for both.
+
+`outside` is 1 - (seconds in training steps) / (wall seconds x workers), from the call of the search to its result: all
+that is not training counts, also between trials and before the first. `compiling` is the part of it that traces and
+compiles, and `but for compiling` what is outside without that. `waiting` is a worker's mean time from the end of a trial to
+the next one's beginning, as the main process learns of them. Memory, resident, is of the process that trains, after trial
+20 (or the last, if there are fewer) and at the end; where workers train it is not measured.
+
+With `--seeds N` N searches of `--stock` trials each, by ours and by stock, are compared by the best objective that
+they found; only an objective that does not depend on what is searched, as `val_loss` does, compares anything.
+With `--programs` nothing is compared: it prints the CPU seconds, all threads together, that the first trial of an
+architecture costs more than the second, and those of an epoch with its validation.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,8 +42,10 @@ DEFAULT_MODELS = ("vae", "gan_ae")
 SMALL = {  # what is not searched: as few epochs of other phases as the recipe allows
     "vae": {"decoder_epochs": 0},
     "gan_ae": {"pretraining_epochs": 1},
-    "gcn_vae": {},
 }
+FACTOR = 3
+STOCK = "stock KerasTuner"
+EPOCHS = 4  # of the trials that measure a program
 
 
 def resident() -> float:
@@ -38,77 +54,68 @@ def resident() -> float:
 
 
 def opened(data: str, events: int):
-    """Return the events that both search on."""
+    """Return the events that all searches are on."""
     import pipelines
 
     found = pipelines.open(data)
     return found.sample(events) if events and events < len(found) else found
 
 
-def ours(model, data, events, trials, max_epochs, architectures, workers, seed) -> dict[str, object]:
+def new_folder() -> Path:
+    """Return where a search may be written, which nobody needs afterwards."""
+    return Path(tempfile.mkdtemp()) / "search"
+
+
+def ours(model, data, events, trials, max_epochs, objective, fixed, seed, workers=1, architectures=0):
     """Run our search; returns its times."""
     import tuning
     from tuning.session import Watcher
 
     class Clock(Watcher):
         def __init__(self):
-            self.ended_at, self.gaps, self.memory = {}, [], []
+            self.free, self.at, self.gaps, self.memory = {}, {}, [], []
 
-        def begun(self, trial, epochs, worker):
-            if worker in self.ended_at:
-                self.gaps.append(time.perf_counter() - self.ended_at[worker])
-            self.at = {**getattr(self, "at", {}), trial: worker}
+        def begun(self, trial, epochs, worker, bracket):
+            self.at[trial] = worker
+            if worker in self.free:
+                self.gaps.append(time.perf_counter() - self.free[worker])
 
         def ended(self, record, finished):
-            self.ended_at[self.at[record["trial"]]] = time.perf_counter()
+            self.free[self.at[record["trial"]]] = time.perf_counter()
             self.memory.append(resident())
 
-    clock, out = Clock(), Path(tempfile.mkdtemp()) / "search"
-    options = {
-        "max_epochs": max_epochs,
-        "architectures": architectures,
-        "fixed": SMALL[model],
-        "workers": workers,
-        "seed": seed,
-        "watcher": clock,
-    }
+    clock, events = Clock(), opened(data, events)
     started = time.perf_counter()
-    results = tuning.search(model, opened(data, events), trials=trials, out=out, objective="val_loss", **options)
-    seconds = time.perf_counter() - started
-    done = results.trials
-    parts = {name: sum(t.get(f"{name}_seconds", 0.0) for t in done) for name in ("training", "validating", "compiling")}
-    inside = sum(t["seconds"] for t in done)
-    at = min(20, len(clock.memory)) - 1
+    results = tuning.search(
+        model, events, trials=trials, out=new_folder(), objective=objective, max_epochs=max_epochs, factor=FACTOR,
+        architectures=architectures, fixed=fixed, workers=workers, seed=seed, watcher=clock,
+    )  # fmt: skip
+    seconds, done = time.perf_counter() - started, results.trials
+    names = ("training", "validating", "compiling", "building")
+    parts = {name: sum(trial.get(f"{name}_seconds", 0.0) for trial in done) for name in names}
     return {
-        "trials": len(done),
-        "failed": sum(t["status"] != "COMPLETED" for t in done),
-        "seconds": seconds,
-        "epochs": sum(t["epochs"] - t["initial_epoch"] for t in done),
-        "trials_per_hour": 3600.0 * len(done) / seconds,
-        "waiting": sum(clock.gaps) / max(1, len(clock.gaps)),
-        "programs": sum(t.get("compiling_seconds", 0.0) > 0 for t in done),
-        "outside_training": 1.0 - parts["training"] / inside,
-        **{name: value / inside for name, value in parts.items() if name != "training"},
-        **({"memory": [clock.memory[at], clock.memory[-1]]} if workers == 1 else {}),
+        **_times(seconds, len(done), sum(t["epochs"] - t["initial_epoch"] for t in done)),
+        "failed": sum(trial["status"] != "COMPLETED" for trial in done),
+        "programs": sum(trial.get("compiling_seconds", 0.0) > 0 for trial in done),
+        "waiting": statistics.fmean(clock.gaps or [0.0]),
+        "outside": 1.0 - parts["training"] / (seconds * workers),
+        "compiling": parts["compiling"] / (seconds * workers),
+        "outside_but_compiling": 1.0 - parts["training"] / (seconds * workers - parts["compiling"]),
+        "worker_seconds": parts,
+        **({"memory": _memory(clock.memory)} if workers == 1 else {}),
         "best": results.best["objective"] if results.best else None,
     }
 
 
-def stock(model, data, events, trials, max_epochs, architectures, seed) -> dict[str, object]:
-    """Run stock KerasTuner with the same oracle; returns its times."""
+def stock(model, data, events, trials, max_epochs, objective, fixed, seed) -> dict[str, object]:
+    """Run stock KerasTuner; returns its times."""
     import zoo
-    from tuning import algorithms
     from tuning.kerastuner import keras_tuner
     from tuning.objectives import Objective
     from tuning.session import VALIDATION_SHARE
     from tuning.space import Space
 
-    space = Space(model, {"seed": seed, **SMALL[model]})
-    oracle = algorithms.make(
-        "hyperband", space.hyperparameters(), trials, max_epochs, 3, seed, architectures, space.shapes()
-    )
-    training, validation = opened(data, events).without_labels().split(1.0 - VALIDATION_SHARE, seed)
-    judge, memory, epochs = Objective.parse("val_loss"), [], []
+    memory, epochs, judge, events = [], [], Objective.parse(objective), opened(data, events)
 
     class Stock(keras_tuner.Tuner):
         """A tuner as KerasTuner's guide says: build, fit, report; promoted trials load their weights and go on."""
@@ -116,29 +123,86 @@ def stock(model, data, events, trials, max_epochs, architectures, seed) -> dict[
         def run_trial(self, trial, **_):
             values = trial.hyperparameters.values
             first, last = values["tuner/initial_epoch"], values["tuner/epochs"]
-            built = zoo.get(model, **space.draw(trial.hyperparameters))
-            built.adapt(training)
+            built = self._try_build(trial.hyperparameters)
             if first:
-                zoo.run.load_state(built, Path(self.get_trial_dir(values["tuner/trial_id"])) / "state.h5")
-            history = built.fit(training, validation, epochs=last, initial_epoch=first, verbose=0, finish=False)
-            Path(self.get_trial_dir(trial.trial_id)).mkdir(parents=True, exist_ok=True)
-            zoo.run.save_state(built, Path(self.get_trial_dir(trial.trial_id)) / "state.h5")
+                zoo.run.load_state(built, self._state(values["tuner/trial_id"]))
+            history = built.fit(training, watched, epochs=last, initial_epoch=first, verbose=0, finish=False)
+            self._state(trial.trial_id).parent.mkdir(parents=True, exist_ok=True)
+            zoo.run.save_state(built, self._state(trial.trial_id))
             epochs.append(last - first)
             memory.append(resident())
             return {"objective": judge(built, validation, history.history)["objective"]}
 
-    tuner = Stock(oracle=oracle, hypermodel=lambda hp: None, directory=tempfile.mkdtemp(), project_name="stock")
+        def _state(self, trial: str) -> Path:
+            return Path(self.get_trial_dir(trial)) / "state.h5"
+
+    def build(hyperparameters):
+        built = zoo.get(model, **space.draw(hyperparameters))
+        built.adapt(training)
+        return built
+
     started = time.perf_counter()
-    tuner.search(verbose=0)
-    seconds = time.perf_counter() - started
-    best = oracle.get_best_trials(1)
+    training, validation = events.split(1.0 - VALIDATION_SHARE, seed)
+    training, watched = training.without_labels(), validation.without_labels()
+    space = Space(model, {"seed": seed, **fixed})
+    oracle = keras_tuner.oracles.HyperbandOracle(
+        keras_tuner.Objective("objective", "min"),
+        max_epochs=max_epochs,
+        factor=FACTOR,
+        hyperband_iterations=None,
+        seed=seed + 1,  # KerasTuner takes 0 for none
+        hyperparameters=space.hyperparameters(),
+        max_consecutive_failed_trials=trials + 1,
+    )
+    oracle.max_trials = trials  # where it stops; what it plans does not depend on it
+    folder = new_folder()
+    Stock(oracle=oracle, hypermodel=build, directory=folder.parent, project_name=folder.name).search(verbose=0)
+    seconds, best = time.perf_counter() - started, oracle.get_best_trials(1)
     return {
-        "trials": len(memory),
-        "seconds": seconds,
-        "epochs": sum(epochs),
-        "memory": [memory[min(20, len(memory)) - 1], memory[-1]],
+        **_times(seconds, len(oracle.trials), sum(epochs)),
+        "failed": sum(trial.status != "COMPLETED" for trial in oracle.trials.values()),
+        "memory": _memory(memory),
         "best": best[0].score if best else None,
     }
+
+
+def program(model, data, events, settings, seed) -> dict[str, object]:
+    """Return the CPU seconds that a compiled program costs, and an epoch of it: of two trials that share it."""
+    import tuning
+    from tuning.session import Watcher
+    from zoo import registry
+    from zoo.terminal import setting
+
+    class Clock(Watcher):
+        begins, epochs, ends = [], [], []
+
+        def begun(self, trial, epochs, worker, bracket):
+            self.begins.append(time.process_time())
+
+        def epoch(self, trial, epoch, worker, logs):
+            self.epochs.append(time.process_time())
+
+        def ended(self, record, finished):
+            self.ends.append(time.process_time())
+
+    kind = registry.model_class(model)
+    usual = {name: value for name, value in registry.defaults(kind).items() if name not in kind.dials}
+    fixed = {**usual, **SMALL.get(model, {}), **dict(map(setting, settings)), "seed": seed}  # but for dials
+    tuning.search(
+        model, opened(data, events), trials=2, out=new_folder(), algorithm="random", objective="val_loss",
+        max_epochs=EPOCHS, fixed=fixed, seed=seed, watcher=Clock(),
+    )  # fmt: skip
+    first, second = (end - begin for begin, end in zip(Clock.begins, Clock.ends))
+    return {"program": first - second, "epoch": (Clock.epochs[-1] - Clock.epochs[EPOCHS]) / (EPOCHS - 1)}
+
+
+def _times(seconds: float, trials: int, epochs: int) -> dict[str, float]:
+    per = {"seconds_per_trial": seconds / trials, "seconds_per_epoch": seconds / epochs}
+    return {"trials": trials, "epochs": epochs, "seconds": seconds, "trials_per_hour": 3600.0 * trials / seconds, **per}
+
+
+def _memory(after: list[float]) -> list[float]:
+    return [after[min(20, len(after)) - 1], after[-1]] if after else []
 
 
 def measured(what: str, **options) -> dict[str, object]:
@@ -163,50 +227,87 @@ def measured(what: str, **options) -> dict[str, object]:
 @click.option("--trials", default=200, show_default=True)
 @click.option("--stock", "stock_trials", default=24, show_default=True, help="Trials of stock KerasTuner; 0 for none.")
 @click.option("--max-epochs", default=9, show_default=True)
-@click.option("--architectures", default=0, show_default=True, help="Draw no more than so many, by both; 0: no limit.")
+@click.option("--objective", default="val_loss", show_default=True, help="What both minimise; its cost counts.")
+@click.option("--architectures", default=0, show_default=True, help="Ours draws no more than so many; 0: no limit.")
+@click.option("--set", "settings", multiple=True, help="NAME=VALUE, fixed for both; may be repeated.")
 @click.option("--workers", multiple=True, type=int, default=(1, 2, 4), show_default=True)
+@click.option("--seeds", default=0, help="Compare the best of so many searches of --stock trials, ours and stock.")
+@click.option("--programs", multiple=True, help="Measure a program: NAME=VALUE in words, or none; may be repeated.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", type=click.Path(path_type=Path), help="Write all numbers there.")
-def main(models, data, objects, events, trials, stock_trials, max_epochs, architectures, workers, seed, as_json):
-    """Print one table for each model."""
+def main(
+    models, data, objects, events, trials, stock_trials, max_epochs, objective, architectures, settings, workers, seeds,
+    programs, seed, as_json,
+):  # fmt: skip
+    """Print tables for each model."""
+    from zoo.terminal import setting
+
     everything = {}
     if objects is None and {"gcn_vae", "conv_vae"} & set(models):
         raise click.UsageError("gcn_vae and conv_vae take particles: give --objects, an events file that has them")
+    if seeds and stock_trials < 1:
+        raise click.UsageError("--seeds compares searches of --stock trials: give 1 or more")
     for model in models:
         source = objects if model in ("gcn_vae", "conv_vae") else data
-        common = {"model": model, "data": source, "events": events, "max_epochs": max_epochs, "seed": seed}
-        common |= {"architectures": architectures}
-        found = everything[model] = {}
-        if stock_trials:
-            found["stock KerasTuner"] = measured("stock", trials=stock_trials, **common)
-        for count in workers:
-            name = f"ours, {count} worker{'s' * (count > 1)}"
-            found[name] = measured("ours", trials=trials, workers=count, **common)
-        print(
-            f"\n{model}: {trials} trials ({stock_trials} of stock KerasTuner), at most {max_epochs} epochs, {source}\n"
-        )
-        print("|  | s/trial | s/epoch | ratio | trials/h | waiting (s) | outside training | compiling | memory (MB) |")
-        print("| --- " + "| ---: " * 8 + "|")
-        base = found.get("stock KerasTuner")
-        for name, row in found.items():
-            print(_line(name, row, base))
+        on = {"model": model, "data": source, "events": events}
+        fixed = {**SMALL.get(model, {}), **dict(map(setting, settings))}
+        common = {**on, "max_epochs": max_epochs, "objective": objective, "fixed": fixed}
+        if programs:
+            found = {line: measured("program", settings=line.split(), seed=seed, **on) for line in programs}
+            title, text = "CPU seconds", costs(found)
+        elif seeds:
+            each = {"trials": stock_trials, **common}
+            found = [{what: measured(what, seed=seed + n, **each) for what in ("ours", "stock")} for n in range(seeds)]
+            title, text = f"best {objective}", quality(found, seed)
+        else:
+            found = {STOCK: measured("stock", trials=stock_trials, seed=seed, **common)} if stock_trials else {}
+            for count in workers:
+                limits = {"workers": count, "architectures": architectures}
+                name = f"ours, {count} worker{'s' * (count > 1)}"
+                found[name] = measured("ours", trials=trials, seed=seed, **limits, **common)
+            title, text = f"{objective}, at most {max_epochs} epochs", times(found)
+        everything[model] = found
+        print(f"\n{model}, {source}: {title}\n\n{text}")
     if as_json:
         as_json.write_text(json.dumps(everything, indent=2))
 
 
-def _line(name: str, row: dict, base: dict | None) -> str:
-    pace = row["seconds"] / row["epochs"]
-    ratio = "" if base is None else f"{base['seconds'] / base['epochs'] / pace:.1f}"
-    memory = "{:.0f} to {:.0f}".format(*row["memory"]) if "memory" in row else ""
-    share = [f"{row[key]:.0%}" if key in row else "" for key in ("outside_training", "compiling")]
-    waiting = f"{row['waiting']:.2f}" if "waiting" in row else ""
-    cells = [
-        f"{row['seconds'] / row['trials']:.2f}",
-        f"{pace:.2f}",
-        ratio,
-        f"{3600 * row['trials'] / row['seconds']:.0f}",
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """Return a markdown table; all columns but the first are numbers."""
+    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def times(found: dict[str, dict]) -> str:
+    """Return the time that searches took, and what it was spent on."""
+    heads = ["", "trials", "epochs", "s/trial", "ratio", "s/epoch", "ratio", "trials/h", "waiting (s)", "outside",
+             "compiling", "but for compiling", "memory (MB)"]  # fmt: skip
+    base, rows = found.get(STOCK), []
+    for name, row in found.items():
+        cells = [name, str(row["trials"]), str(row["epochs"])]
+        for pace in ("seconds_per_trial", "seconds_per_epoch"):
+            cells += [f"{row[pace]:.2f}", f"{base[pace] / row[pace]:.1f}" if base else ""]
+        cells += [f"{row['trials_per_hour']:.0f}", f"{row['waiting']:.2f}" if "waiting" in row else ""]
+        cells += [f"{row[n]:.0%}" if n in row else "" for n in ("outside", "compiling", "outside_but_compiling")]
+        rows.append([*cells, "{:.0f} to {:.0f}".format(*row["memory"]) if row.get("memory") else ""])
+    return table(heads, rows)
+
+
+def quality(found: list[dict[str, dict]], seed: int) -> str:
+    """Return the best objective of every seed, and their mean with its spread over seeds."""
+    best = {what: [row[what]["best"] for row in found] for what in ("ours", "stock")}
+    rows = [[f"seed {seed + n}", *(f"{values[n]:.4f}" for values in best.values())] for n in range(len(found))]
+    spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in best.values()]
+    means = [f"{statistics.fmean(values):.4f} +- {width:.4f}" for values, width in zip(best.values(), spread)]
+    return table([f"best of {found[0]['ours']['trials']} trials", "ours", STOCK], [*rows, ["mean, spread", *means]])
+
+
+def costs(found: dict[str, dict[str, float]]) -> str:
+    """Return the CPU seconds of programs, and of an epoch of each."""
+    rows = [
+        [name or "as it is by default", f"{row['program']:.0f}", f"{row['epoch']:.1f}"] for name, row in found.items()
     ]
-    return "| " + " | ".join([name, *cells, waiting, *share, memory]) + " |"
+    return table(["", "program", "epoch"], rows)
 
 
 if __name__ == "__main__":

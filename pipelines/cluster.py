@@ -107,6 +107,7 @@ class Serial:
         pick: Callable[[str], tuple[object, Task] | None],
         heard: Callable[[object], object] | None = None,
         over: Callable[[], bool] = lambda: False,
+        limit: float | None = None,
     ) -> Iterator[Done]:
         """Do what `pick(worker)` gives, (key, arguments of `function`) or None, until it gives nothing more.
 
@@ -115,6 +116,7 @@ class Serial:
             pick: asked whenever a worker has nothing to do, and after every result. It gets the name of the worker.
             over: whether nothing is to be begun any more, for a `Farm`, which has nobody to `pick` for while it has no
                 workers. A task whose worker died is then given up, and never yielded.
+            limit: seconds after which a `Farm` ends a worker with its task, which hangs; its `error` is `WorkersDied`.
 
         Yields every task as it ends; what it raised is in its `error`.
         """
@@ -189,6 +191,7 @@ class Farm:
         pick: Callable[[str], tuple[object, Task] | None],
         heard: Callable[[object], object] | None = None,
         over: Callable[[], bool] = lambda: False,
+        limit: float | None = None,
     ) -> Iterator[Done]:
         """As of `Serial`, by all workers, also those that join later; the names of workers are their addresses.
 
@@ -196,17 +199,19 @@ class Farm:
         if `MOST_DEATHS` workers die of it. After a minute without workers `heard` gets {"told": a sentence saying so}.
         Raises `Unfinished` if the scheduler is lost, or if all workers that this process started are, for `BACK` s.
         """
-        return self._work(1, function, pick, heard, over)
+        return self._work(1, function, pick, heard, over, limit)
 
     def _work(
-        self, ahead: int, function: Callable, pick: Callable, heard: Callable | None, over: Callable
-    ) -> Iterator[Done]:
+        self, ahead: int, function: Callable, pick: Callable, heard: Callable | None, over: Callable,
+        limit: float | None = None,
+    ) -> Iterator[Done]:  # fmt: skip
         """Keep `ahead` tasks at every worker; while some are lost one each, so that it is clear who died of what."""
         topic, messages, stir = f"told-{uuid.uuid4().hex}", queue.SimpleQueue(), threading.Event()
         under_way: dict = {}  # future: key, arguments, worker
         again: list[tuple[object, Task]] = []
         deaths: Counter = Counter()
-        lonely = _Lonely(heard)
+        given: dict = {}  # future: when
+        lonely = _Lonely(heard, self._client.scheduler.address)
 
         def listen(event: tuple) -> None:
             messages.put(event[-1])
@@ -222,6 +227,12 @@ class Farm:
                 _pass_on(messages, heard)  # all that those that are done have told
                 for future in ended:
                     yield from self._taken(future, *under_way.pop(future), again, deaths)
+                given = {future: given[future] for future in under_way}
+                for future in [one for one, at in given.items() if limit and time.monotonic() > at + limit]:
+                    key, _, worker = under_way.pop(future)
+                    self._end(worker)
+                    future.cancel()
+                    yield Done(key, error=WorkersDied(f"task {key}: no end of it within {limit:g} s"), worker=worker)
                 if over():
                     again.clear()
                 load = Counter(worker for *_, worker in under_way.values())
@@ -233,7 +244,7 @@ class Farm:
                         break
                     options = {"pure": False, "workers": [worker], "allow_other_workers": False}
                     future = self._client.submit(_speaking, topic, function, *task[1], **options)
-                    under_way[future] = *task, worker
+                    under_way[future], given[future] = (*task, worker), time.monotonic()
                     future.add_done_callback(lambda _: stir.set())
                 if not under_way and not again and (workers or over()):
                     return
@@ -254,6 +265,12 @@ class Farm:
             return
         del deaths[key]
         yield done or Done(key, error=WorkersDied(f"task {key}: {DIED}"), worker=worker)
+
+    def _end(self, worker: str) -> None:
+        """End a worker that hangs; whoever looks after it starts it anew, if anybody does."""
+        options = {"wait_for_workers": False, "on_error": "return", "timeout": ANSWER, "stimulus_id": uuid.uuid4().hex}
+        with contextlib.suppress(OSError, TimeoutError, asyncio.TimeoutError):  # it is looked up again in a moment
+            self._client.sync(self._client.scheduler.restart_workers, workers=[worker], **options)
 
     def _workers(self) -> list[str]:
         """Return the workers that the scheduler knows now."""
@@ -304,8 +321,8 @@ class Farm:
 class _Lonely:
     """Tells when there have been no workers for a while, once until the next one joins."""
 
-    def __init__(self, heard: Callable[[object], object] | None):
-        self.heard, self.since, self.told = heard, time.monotonic(), False
+    def __init__(self, heard: Callable[[object], object] | None, address: str):
+        self.heard, self.address, self.since, self.told = heard, address, time.monotonic(), False
 
     def look(self, workers: list[str]) -> float:
         """Return for how many seconds there have been none."""
@@ -315,7 +332,7 @@ class _Lonely:
         seconds = time.monotonic() - self.since
         if seconds >= LONELY and not self.told:
             self.told = True
-            text = f"there have been no workers for {LONELY:.0f} s; work goes on as soon as one joins"
+            text = f"waiting for workers of {self.address}: none for {LONELY:.0f} s; work goes on as soon as one joins"
             if self.heard is None:
                 warnings.warn(text, stacklevel=2)
             else:

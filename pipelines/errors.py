@@ -18,3 +18,7 @@ class Unfinished(InputError):
 
 class WorkersDied(Unfinished):
     """Every worker that tried a task died of it: something about the task, such as its memory, may be why."""
+
+
+class WorkerFault(RuntimeError):
+    """A worker cannot do any task, such as one that does not see the events: another one may."""

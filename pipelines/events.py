@@ -275,6 +275,16 @@ class Events:
             raise InputError(f"{self.name}: no column {missing}; it has {', '.join(self.columns)}")
         return reading
 
+    def in_memory(self) -> Events:
+        """Return the same events as arrays in memory, read once: a selection from a file costs most of it at every read."""
+        fields = [name for name in DTYPES if name in self._fields]
+        parts = list(self.blocks(*fields))
+        arrays = {
+            name: np.concatenate([part[name] for part in parts]) if parts else self._nothing(name, None)
+            for name in fields
+        }
+        return type(self)(arrays, None, len(self), self.about)
+
     # -- selecting -------------------------------------------------------------------------------
 
     def take(self, rows: np.ndarray) -> Events:

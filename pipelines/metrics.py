@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -86,13 +87,14 @@ def js_distance(mass: np.ndarray, selected: np.ndarray, edges: np.ndarray) -> fl
     >>> round(js_distance(mass, mass < 2, np.array([0, 2, 4])), 3)
     0.558
     """
-    return _distance(np.histogram(mass, edges)[0], np.histogram(mass[selected], edges)[0], edges)
+    return float(_distance(np.histogram(mass, edges)[0], np.histogram(mass[selected], edges)[0], edges))
 
 
-def _distance(p: np.ndarray, q: np.ndarray, edges: np.ndarray) -> float:
-    if not p.sum() or not q.sum():
+def _distance(p: np.ndarray, q: np.ndarray, edges: Sequence[float]) -> np.ndarray:
+    """Distances of spectra q (..., B) from p (B,)."""
+    if not p.sum() or not q.sum(axis=-1).all():
         raise InputError(f"no events within {edges[0]:g} to {edges[-1]:g} GeV; widen the mass range")
-    return float(jensenshannon(p, q, base=2))
+    return jensenshannon(np.broadcast_to(p, q.shape), q, base=2, axis=-1)
 
 
 def js_floor(mass: np.ndarray, selected: int, edges: np.ndarray, seed: int = 0, draws: int = 50) -> tuple[float, float]:
@@ -101,10 +103,15 @@ def js_floor(mass: np.ndarray, selected: int, edges: np.ndarray, seed: int = 0, 
     That is the distance which statistics alone makes: a selection that knows nothing of the mass has it too.
     """
     content, _ = np.histogram(mass, edges)
-    content = np.r_[content, len(mass) - content.sum()]  # last, the events outside
+    return _floor((*content.tolist(), len(mass) - int(content.sum())), selected, tuple(edges), seed, draws)
+
+
+@functools.lru_cache(64)  # trials of a search are all judged by the same events
+def _floor(content: tuple[int, ...], selected: int, edges: tuple[float, ...], seed: int, draws: int):
+    """`js_floor` of a spectrum, the last of whose numbers are the events outside."""
     # What falls into the bins when events are drawn without replacement; drawing events takes 500 times as long.
     drawn = np.random.default_rng(seed).multivariate_hypergeometric(content, selected, draws)
-    found = [_distance(content[:-1], q, edges) for q in drawn[:, :-1]]
+    found = _distance(np.array(content[:-1]), drawn[:, :-1], edges)
     return float(np.mean(found)), float(np.std(found))
 
 

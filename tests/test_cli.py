@@ -185,8 +185,8 @@ def test_evaluate_of_a_score_without_direction_names_both_and_the_members(group,
 
 
 def test_evaluate_writes_rows_that_the_leaderboard_reads(trained, group, output, command, tmp_path):
-    found = json.loads(output(f"zoo evaluate {trained} --data lhco_sim_test --table a.csv --channel 1 --json"))
-    output(f"zoo evaluate {group[0]} --data lhco_sim_test --table b.csv --channel 1 --name VAE")
+    found = json.loads(output(f"zoo evaluate {trained} --data lhco_sim_test --table a.csv --errors --channel 1 --json"))
+    output(f"zoo evaluate {group[0]} --data lhco_sim_test --table b.csv --errors --channel 1 --name VAE")
     rows = leaderboard.read([tmp_path / "a.csv", tmp_path / "b.csv"])
     assert rows.models == ("run", "VAE", "VAE -kl") and rows.pairs == (("two-prong", "1"), ("three-prong", "1"))
     assert rows.values[0, 0] == pytest.approx(found["auc"]["1"]) and (rows.errors[:, 0] > 0).all()

@@ -1,6 +1,7 @@
 """Exported models: TensorFlow alone, in an interpreter that has never heard of this package, gives the same scores."""
 
 import json
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -99,6 +100,17 @@ def test_a_loaded_run_exports_what_it_scores(model, train_events, test_events, t
     serve = tf.saved_model.load(tmp_path / "served").signatures["serving_default"]
     features = tf.constant(test_events.read("features", model.resolved_columns))
     np.testing.assert_allclose(serve(features=features)["score"], model.score(test_events), rtol=1e-6)
+
+
+@pytest.mark.parametrize("tuning", [{}, {"tuning": {"trial": "3", "search": "auc:1", "truth_used": True}}])
+def test_an_export_says_which_model_it_is_and_whether_labels_chose_it(tuning, model, train_events, tmp_path):
+    from zoo import run
+
+    (tmp_path / "run").mkdir()
+    run.write(model, tmp_path / "run", run.configuration(model, train_events, **tuning), [])
+    zoo.load(tmp_path / "run").export(tmp_path / "served")
+    about = json.loads(tf.saved_model.load(tmp_path / "served").signatures["about"]()["about"].numpy())
+    assert about == {"model": "gan_ae", "version": version("hep-anomaly-zoo"), "truth_used": bool(tuning)}
 
 
 def test_a_model_without_data_is_not_exported(tmp_path):

@@ -24,7 +24,8 @@ class Told:
     score_kinds, undirected = ("told",), ()
 
     def __init__(self, score=None, reconstruction=None, inputs=None, columns=()):
-        self._score, self._reconstruction, self.resolved_columns = score, reconstruction, columns
+        self._score = None if score is None else np.asarray(score)
+        self._reconstruction, self.resolved_columns = reconstruction, columns
         self.inputs = inputs or Inputs(tuple(columns))
 
     def score(self, events, per_member=False):
@@ -32,7 +33,7 @@ class Told:
         return each if per_member else each.mean(0)
 
     def results(self, events, names):
-        return {"reconstructed": self._reconstruction}
+        return {"told": self._score, "reconstructed": self._reconstruction}
 
 
 @pytest.fixture(scope="module")

@@ -169,8 +169,24 @@ def test_the_state_of_another_model_is_refused(other, copy, events):
 
 def test_more_variables_than_the_model_has_are_another_models_state(copy):
     with h5py.File(copy / "model" / "state.h5", "a") as file:
-        file["trainable/999"] = 1.0
+        layout = json.loads(file["layout"].asstr()[()])
+        del file["layout"]
+        file["layout"] = json.dumps({**layout, "trainable/999": ["float32"]})
+        values = np.append(file["float32"][()], np.float32(1.0))
+        del file["float32"]
+        file["float32"] = values
     with pytest.raises(InputError, match="trainable/999 has no place in linear: another model's state"):
+        zoo.load(copy)
+
+
+@pytest.mark.parametrize("damage", [{"layout": "{"}, {"layout": "[]"}, {"float32": [1.0]}, {"float32": None}])
+def test_a_state_that_holds_something_else_is_named(damage, copy):
+    with h5py.File(copy / "model" / "state.h5", "a") as file:
+        for name, value in damage.items():
+            del file[name]
+            if value is not None:
+                file[name] = value
+    with pytest.raises(InputError, match=r"state\.h5: not the state of a model, or damaged .*; train again"):
         zoo.load(copy)
 
 

@@ -142,6 +142,7 @@ def test_a_space_file_reaches_the_trials(tmp_path, linear):
         ("--model linear --objective stability", "stability compares members"),
         ("--model linear --objective pareto:stability", "at least two figures"),
         ("--model linear --time-limit soon", "--time-limit soon: expected a time, such as 2h"),
+        ("--model linear --trial-timeout 2h", "trial_timeout is 7200, and 1 worker is this process"),
         ("--model linear --mass-range low high", "expected a finite number"),
         ("--model linear --jobs 3", "--jobs belongs to --cluster"),
         ("results nowhere", "no such folder, expected the folder of a search"),

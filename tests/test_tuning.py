@@ -270,7 +270,7 @@ def test_the_plan_is_told_before_anything_begins(search):
     told.planned = lambda plan: told.heard.append(
         (plan.trials, plan.epochs, plan.workers, [str(b) for b in plan.brackets])
     )
-    told.begun = lambda name, epochs, who: told.heard.append((name, epochs))
+    told.begun = lambda name, epochs, *_: told.heard.append((name, epochs))
     search(trials=2, max_epochs=1, watcher=told)
     assert told.heard[0] == (2, 2, 1, ["bracket 0: 2 to epoch 1"])
     assert told.heard[1:] == [("0", range(0, 1)), ("1", range(0, 1))]

@@ -46,13 +46,13 @@ def test_every_trial_that_runs_has_a_line_below_the_whole_search_and_the_best():
     shown = display("reconstruction+auc:1", workers=2)
     assert "TRUTH USED" in told(shown) and "bracket 2: 9 to epoch 1" in told(shown)
     assert shown.lines(24)[-1] == "  waiting for workers"
-    shown.begun("00", range(0, 1), "tcp://127.0.0.1:40111")
-    shown.begun("01", range(1, 3), "tcp://127.0.0.1:40222")
+    shown.begun("00", range(0, 1), "tcp://127.0.0.1:40111", 2)
+    shown.begun("01", range(1, 3), "tcp://127.0.0.1:40222", 1)
     shown.epoch("01", 2, "tcp://127.0.0.1:40222", {"loss": 3.0, "val_loss": 2.5})
     total, best, first, second = shown.lines(24)
     assert total == f"trials {bar(0, 13)}  0/13" and best == "none completed yet"
-    assert first == f"  trial 00 on worker 1  {bar(0, 1)} epoch 0/1"
-    assert second == f"  trial 01 on worker 2  {bar(2, 3)} epoch 2/3, loss 2.5"
+    assert first == f"  trial 00, bracket 2 on worker 1  {bar(0, 1)} epoch 0/1"
+    assert second == f"  trial 01, bracket 1 on worker 2  {bar(2, 3)} epoch 2/3, loss 2.5"
 
 
 def test_brackets_that_are_alike_are_one_line_of_the_plan():
@@ -66,7 +66,7 @@ def test_the_line_of_a_trial_goes_when_it_ends_and_is_not_doubled_when_another_w
     shown = display(workers=2)
     shown.begun("00", range(0, 1), "one"), shown.begun("00", range(0, 1), "two")
     assert [line for line in shown.lines(24) if "trial 00" in line] == [
-        f"  trial 00 on worker 2  {bar(0, 1)} epoch 0/1"
+        f"  trial 00, bracket 0 on worker 2  {bar(0, 1)} epoch 0/1"
     ]
     shown.ended(record("00", 0.5), 1)
     assert shown.lines(24)[1:] == ["best 0.5000 (trial 00: reconstruction 0.5)", "  starting"]
@@ -284,4 +284,4 @@ def test_in_a_terminal_nothing_is_left_behind_of_the_lines_that_were_written_ane
     expected += ["Interrupted."] if argument == "stop" else ["trial 1 has failed: no memory"]
     assert shown == [*expected, "after"] and written.rstrip().endswith("after")
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # the cursor is back
-    assert written.count("trial 0 ") > 1  # it was written anew
+    assert written.count("trial 0, bracket 0 ") > 1  # it was written anew

@@ -1,5 +1,6 @@
 """A search by several processes: the same trials and results as by one, whoever is killed. Takes about 30 s."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -18,10 +19,13 @@ import pipelines
 import tuning
 import zoo
 from pipelines import InputError
+from pipelines.cluster import Done
+from pipelines.errors import WorkerFault, WorkersDied
 from tuning import engine, session, trial
 from zoo import registry
 
 ASKED = {"trials": 5, "max_epochs": 4, "factor": 2, "fixed": {"units": 2}, "jit_compile": False}
+FEW = {**ASKED, "trials": 2, "max_epochs": 1}
 EVENTS = 600
 
 
@@ -94,7 +98,7 @@ class Killer(session.Watcher):
     def __init__(self):
         self.killed, self.workers, self.began = [], set(), Counter()
 
-    def begun(self, trial, epochs, worker):
+    def begun(self, trial, epochs, worker, bracket):
         self.workers.add(worker)
         self.began[trial] += 1
 
@@ -126,9 +130,6 @@ def test_two_workers_find_what_one_process_finds_though_one_is_killed(events, on
 
 def test_a_trial_that_kills_its_workers_fails_with_its_reason_unless_it_comes_further(events, tmp_path):
     """By an engine whose workers are told to have died."""
-    from pipelines.cluster import Done
-    from pipelines.errors import WorkersDied
-
     asked = session._Asked("linear", None, {"units": 2, "seed": 0}, "random", 2, 3, 3, 0, "reconstruction", 0)
     begun = session._Session(asked, None, events, tmp_path / "out", False, {}, session.Watcher())
     begun.start()
@@ -149,6 +150,50 @@ def test_a_trial_that_kills_its_workers_fails_with_its_reason_unless_it_comes_fu
     assert die() == "0" and at_work.records["0"]["status"] == "FAILED"
     assert at_work.records["0"]["message"] == "every worker that tried it died"
     assert die() == "1" and len(at_work.records) == 2 and not at_work.waiting
+
+
+class Pool:
+    """Two workers, of which some cannot read the events."""
+
+    def __init__(self, *blind):
+        self.blind = blind
+
+    def share(self, value):
+        return value
+
+    def conduct(self, function, pick, heard, over, limit):
+        while picked := [(worker, task) for worker in ("first", "second") if (task := pick(worker))]:
+            for worker, (key, arguments) in picked:
+                fault = WorkerFault("events.h5: no such file") if worker in self.blind else None
+                yield Done(key, None if fault else function(*arguments), fault, worker)
+
+
+def test_a_worker_that_cannot_read_the_events_gets_no_more_trials_and_the_other_does_them(
+    events, tmp_path, monkeypatch
+):
+    told, watcher = [], session.Watcher()
+    watcher.told = told.append
+    monkeypatch.setattr(engine, "open_workers", lambda *_: contextlib.nullcontext(Pool("first")))
+    results = tuning.search("linear", events, out=tmp_path / "out", workers=2, watcher=watcher, **FEW)
+    assert [t["status"] for t in results.trials] == ["COMPLETED"] * 2
+    assert told == ["first gets no more trials: events.h5: no such file"]
+
+
+def test_a_search_whose_workers_all_cannot_read_the_events_ends_with_the_reason_and_can_go_on(
+    events, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "open_workers", lambda *_: contextlib.nullcontext(Pool("first", "second")))
+        with pytest.raises(InputError, match=r"^events.h5: no such file; no worker can do a trial"):
+            tuning.search("linear", events, out=tmp_path / "out", workers=2, **FEW)
+    assert not list((tmp_path / "out" / "trials").glob("*.json"))
+    assert tuning.search("linear", events, out=tmp_path / "out", resume=True, **FEW).complete
+
+
+@pytest.mark.slow
+def test_four_workers_find_what_one_process_finds(events, one, tmp_path):
+    results = tuning.search("linear", events, out=tmp_path / "four", workers=4, **ASKED)
+    assert found(results).keys() == found(one).keys() and found(results) == pytest.approx(found(one), rel=1e-5)
 
 
 def test_a_search_without_workers_keeps_to_its_time_and_goes_on_later(events, tmp_path):

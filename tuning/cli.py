@@ -87,6 +87,9 @@ SEARCH = click.argument("search", type=click.Path(path_type=Path), metavar="DIR"
     help="Draw no more than so many architectures, each with many settings of the rest: less to compile.",
 )
 @click.option("--time-limit", type=Duration(), help="Begin no more trials after this time, such as 2h or 90m.")
+@click.option(
+    "--trial-timeout", type=Duration(), help="Take a trial that hangs from its worker process after this time."
+)
 @PRESET
 @SET
 @SPACE
@@ -132,6 +135,7 @@ def _search(
     from tuning.spacefile import load_space
 
     tf.get_logger().setLevel("ERROR")  # architectures differ, so each is traced: TensorFlow warns of every one
+    session.share_gpus()
     fixed, out = dict(map(setting, settings)), out or Path(f"tune-{model}")
     Space(model, fixed, preset, space).check()  # here, where its file has a name
     objective = Objective.parse(objective or session.DEFAULT_OBJECTIVE)
@@ -159,9 +163,11 @@ def _search(
             watcher=watcher,
             **options,
         )
+    results = load_results(out)
+    if export_to and not _is_written(results):
+        raise InputError(f"{export_to}: not exported, the best is not trained to its end yet; repeat with --resume")
     if export_to:
         zoo.load(out / "best").export(export_to)
-    results = load_results(out)
     say(results.to_json(), as_json, lambda: table(results))
 
 
@@ -245,7 +251,7 @@ def best(search, trial, export_to, retrain, data, out, mass_range, as_json, xla,
     if not retrain:
         _only_with_retrain(data=data, out=out, mass_range=mass_range, **options)
         run = search / "best"
-        if export_to and (not run.exists() or (trial and chosen is not found.best)):
+        if export_to and (not _is_written(found) or (trial and chosen is not found.best)):
             raise InputError(f"{search}: the only trained run is its best, at the end of the search; add --retrain")
     else:
         run = _retrain(retrained, found, chosen, data, out, mass_range, xla, **options)
@@ -375,6 +381,12 @@ def _trial_of(run: Path) -> str:
     from zoo.run import read_config
 
     return read_config(run).get("tuning", {}).get("trial", "unknown")
+
+
+def _is_written(results) -> bool:
+    """Return whether the run of the best trial is there; a search whose time was up leaves it to --resume."""
+    run = results.out / "best"
+    return results.best is not None and run.exists() and _trial_of(run) == results.best["trial"]
 
 
 def _brief(value):

@@ -78,9 +78,9 @@ class _Display:
             self.told(f"{len(self.records)} trials are done already.")
         self.plan = plan
 
-    def begun(self, trial, epochs, worker):
+    def begun(self, trial, epochs, worker, bracket=0):
         number = self.workers.setdefault(worker, len(self.workers) + 1)
-        self.running = {**self.running, trial: _Running(trial, number, epochs.start, epochs.stop)}
+        self.running = {**self.running, trial: _Running(trial, bracket, number, epochs.start, epochs.stop)}
 
     def epoch(self, trial, epoch, worker, logs):
         self.pace.tick()
@@ -148,16 +148,17 @@ class _Display:
 
 
 class _Running:
-    """A trial that runs: where, its epoch, and its loss."""
+    """A trial that runs: its bracket, where, its epoch, and its loss."""
 
-    def __init__(self, trial: str, worker: int, epoch: int, last: int):
-        self.trial, self.worker, self.epoch, self.last, self.loss = trial, worker, epoch, last, None
+    def __init__(self, trial: str, bracket: int, worker: int, epoch: int, last: int):
+        self.trial, self.bracket, self.worker, self.epoch, self.last = trial, bracket, worker, epoch, last
+        self.loss = None
 
     def text(self, several: bool) -> str:
         """Return its line; which worker it is on only if there are `several`."""
         where = f" on worker {self.worker:<2}" if several else ""
         loss = "" if self.loss is None else f", loss {self.loss:.4g}"
-        return f"  trial {self.trial}{where} {bar(self.epoch, self.last)} epoch {self.epoch}/{self.last}{loss}"
+        return f"  trial {self.trial}, bracket {self.bracket}{where} {bar(self.epoch, self.last)} epoch {self.epoch}/{self.last}{loss}"
 
 
 def bar(done: int, total: int) -> str:

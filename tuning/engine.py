@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.cluster import Done, open_workers
-from pipelines.errors import InputError, Unfinished, WorkersDied
+from pipelines.errors import InputError, Unfinished, WorkerFault, WorkersDied
 from pipelines.outputs import write_json
 from tuning import algorithms
 from tuning.hyperband import Bracket, total_epochs
@@ -91,8 +91,8 @@ class Watcher:
     def planned(self, plan: Plan) -> None:
         """The plan is made, and nothing has begun."""
 
-    def begun(self, trial: str, epochs: range, worker: str) -> None:
-        """A trial is given to a worker, to train these epochs."""
+    def begun(self, trial: str, epochs: range, worker: str, bracket: int = 0) -> None:
+        """A trial of a bracket, by its number s, is given to a worker, to train these epochs."""
 
     def epoch(self, trial: str, epoch: int, worker: str, logs: Mapping[str, float | None]) -> None:
         """So many epochs of it are done."""
@@ -111,16 +111,23 @@ class Engine:
         oracle: of `tuning.algorithms`. draw: from a trial's values to the model's hyperparameters.
         job: what trials have in common. objective: compares trials.
         watcher: is told. deadline: `time.monotonic()` after which nothing is begun, or None.
+        limit: seconds after which a trial is taken from its worker, or None.
     """
 
-    def __init__(self, oracle, draw: Callable, job: Job, watcher: Watcher, deadline: float | None = None):
+    def __init__(
+        self, oracle, draw: Callable, job: Job, watcher: Watcher, deadline: float | None = None,
+        limit: float | None = None,
+    ):  # fmt: skip
         self.oracle, self.draw, self.job, self.watcher, self.deadline = oracle, draw, job, watcher, deadline
+        self.limit = limit
         self.objective, self.trials = Objective.parse(job.objective), Path(job.out) / "trials"
         self.records: dict[str, Mapping[str, object]] = {}
         self.waiting: dict[str, Spec] = {}
         self._begun: dict[str, Spec] = {}
         self.under_way: dict[str, str] = {}  # who has it
+        self.programs: dict[str, str] = {}  # by trial, its architecture
         self.warm: dict[str, list[str]] = {}  # by worker, the architectures that it has compiled
+        self.faulty: dict[str, str] = {}  # by worker, why it can do none
         self.deaths: dict[str, int] = {}  # by trial, epochs that were done when its workers died last
         if self.objective.pareto and hasattr(oracle, "order"):
             oracle.order = lambda trials: self.objective.order([self.records[trial]["metrics"] for trial in trials])
@@ -193,18 +200,23 @@ class Engine:
     def run(self, workers: int = 1, scheduler=None) -> None:
         """Do all trials, or those that the time allows.
 
-        Raises `InputError` where nothing can be written, or where the folder is not this process's any more.
+        Raises `InputError` where nothing can be written, where the folder is not this process's any more, or with the
+        first one's reason where no worker can read the events.
         """
         self.fill()
         if not self.waiting:
             return
         with open_workers(workers, scheduler) as pool:
             self._job = pool.share(self.job)
-            with contextlib.closing(pool.conduct(do, self._pick, self._hear, self._has_ended)) as results:
+            conducted = pool.conduct(do, self._pick, self._hear, self._has_ended, self.limit)
+            with contextlib.closing(conducted) as results:
                 for done in results:
                     self._take(done)
         self.waiting |= self._begun  # given up, since their workers died and the time is up
         self._begun, self.under_way = {}, {}
+        if self.faulty and not self._has_ended():
+            reason = next(iter(self.faulty.values()))
+            raise Unfinished(f"{reason}; no worker can do a trial: see that all can read it, then --resume goes on")
 
     @property
     def is_over(self) -> bool:
@@ -242,25 +254,26 @@ class Engine:
             kept = {"values": dict(values), "place": place, "round": index}
             write_json(self.trials / f"{trial.trial_id}.planned.json", kept)
         self.waiting[trial.trial_id] = spec
+        self.programs[trial.trial_id] = architecture(self.job.model, spec.hyperparameters)
 
     def _pick(self, worker: str):
         """Return the trial to begin on a worker, as `pipelines.cluster` wants it; None if there is none now."""
-        if self.is_over or not self.waiting:
+        if self.is_over or not self.waiting or worker in self.faulty:
             return None
         first = sorted(self.waiting.values(), key=lambda spec: (spec.place, -spec.round, spec.trial))[:WINDOW]
         own, others = self.warm.get(worker, []), {key for kept in self.warm.values() for key in kept}
 
         def cost(spec: Spec) -> int:
-            key = architecture(self.job.model, spec.hyperparameters)
+            key = self.programs[spec.trial]
             return 0 if key in own else 2 if key in others else 1
 
         spec = min(first, key=cost)  # of equal ones the first in the plan
         del self.waiting[spec.trial]
         self.under_way[spec.trial] = worker
-        key = architecture(self.job.model, spec.hyperparameters)
+        key = self.programs[spec.trial]
         self.warm[worker] = [*(one for one in own if one != key), key]  # until it says itself
         self._begun[spec.trial] = spec
-        self.watcher.begun(spec.trial, range(spec.initial_epoch, spec.epochs), worker)
+        self.watcher.begun(spec.trial, range(spec.initial_epoch, spec.epochs), worker, spec.bracket)
         # by the clock on the wall, since whoever gets it after a worker's death has no more time than the first
         until = None if self.deadline is None else time.time() + self.deadline - time.monotonic()
         return spec.trial, (self._job, spec, until)
@@ -277,6 +290,12 @@ class Engine:
         del self.under_way[done.key]
         if isinstance(done.error, WorkersDied):
             self._died(spec, done.error)
+            return
+        if isinstance(done.error, WorkerFault):
+            # it would take, and fail, one trial after the other, faster than the others do them
+            self.waiting[spec.trial], self.faulty[worker] = spec, str(done.error)
+            self.warm.pop(worker, None)
+            self.watcher.told(f"{worker} gets no more trials: {done.error}")
             return
         found = done.result()
         self.warm[worker] = found["warm"]
@@ -340,6 +359,7 @@ def owned(out: Path) -> Iterator[str]:
                 raise InputError(f"{out}: another process is at work on this search; wait for it") from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, token.encode(), 0)
+        os.fsync(lock)  # else workers on other machines may read, and obey, the last one's
         yield token
     finally:
         with contextlib.suppress(OSError):

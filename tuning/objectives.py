@@ -114,6 +114,28 @@ def _label(events: Events, label: str) -> int:
     return found[0]
 
 
+class _Once:
+    """A model that is asked once for all that the terms want to know of the events: `more`, and its first score."""
+
+    def __init__(self, model, more: Sequence[str]):
+        self._model, self._names, self._found = model, [model.score_kinds[0], *more], None
+
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
+    def results(self, events: Events, names: Sequence[str]) -> Mapping[str, np.ndarray]:
+        """Return what `AnomalyModel.results` does, for the events of the first call."""
+        if self._found is None:
+            self._found = self._model.results(events, self._names)
+        return self._found
+
+    def score(self, events: Events, per_member: bool = False) -> np.ndarray:
+        """Return what `AnomalyModel.score` does."""
+        found = self.results(events, self._names)[self._names[0]]
+        each = found if found.ndim > 1 else found[None]
+        return each if per_member else each.mean(axis=0)
+
+
 TERMS: dict[str, Callable[..., float]] = {
     "reconstruction": reconstruction,
     "sculpting": mass_sculpting,
@@ -183,7 +205,8 @@ class Objective:
         runs: trials are compared by `order`.
         """
         unlabelled = validation.without_labels() if validation.has_labels else validation
-        found = {name: _measure(name, model, validation, unlabelled, history) for name in self.weights}
+        asked = _Once(model, ["reconstructed"] if "reconstruction" in self.weights else [])
+        found = {name: _measure(name, asked, validation, unlabelled, history) for name in self.weights}
         return found | {"objective": self._one(found)}
 
     def _one(self, found: Mapping[str, float]) -> float:

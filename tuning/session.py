@@ -9,6 +9,7 @@ OUT/lock               who is at work
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -19,11 +20,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import tensorflow as tf
+
 from pipelines import provenance
 from pipelines.batches import check_enough
 from pipelines.cluster import Batch
 from pipelines.datasets.overlap import overlap
-from pipelines.errors import InputError
+from pipelines.errors import InputError, Unfinished, WorkerFault
 from pipelines.events import Events
 from pipelines.layout import match_columns
 from pipelines.outputs import check_new, new_directory, write_json
@@ -59,6 +62,7 @@ def search(
     preset: str | None = None,
     space: str | os.PathLike | Mapping[str, object] | None = None,
     time_limit: float | None = None,
+    trial_timeout: float | None = None,
     workers: int = 1,
     scheduler: str | Batch | None = None,
     cluster: str | None = None,
@@ -95,6 +99,8 @@ def search(
         space: what changes the model's search space, a YAML file or what is in one (see `tuning.space`).
         time_limit: seconds after which no trial is begun, and those under way are kept at the end of their epoch; with
             `resume` the search goes on.
+        trial_timeout: seconds that a worker process has for a trial; one that takes longer, because it hangs, is taken
+            from it, and the process is started anew. It has failed, unless it came further than the last time.
         workers: processes on this machine, of one thread each; 1 is this process.
         scheduler: address of a Dask scheduler whose workers are used instead, or a `pipelines.cluster.Batch`.
         cluster, jobs, cluster_config: "slurm" or "htcondor", the number of jobs that are submitted as workers instead,
@@ -110,21 +116,37 @@ def search(
     Example:
         `tuning.search("gan_ae", pipelines.open("lhco_sim_train"), trials=10, out="my_search").best`
     """
-    if time_limit is not None and not 0 < time_limit < float("inf"):
-        raise InputError(f"time_limit is {time_limit}, expected seconds > 0")
+    for name, value in (("time_limit", time_limit), ("trial_timeout", trial_timeout)):
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"{name} is {value}, expected seconds > 0")
     deadline = None if time_limit is None else time.monotonic() + time_limit
     place = workplace(scheduler, cluster, jobs, cluster_config)
     if not isinstance(workers, int) or workers < 1:
         raise InputError(f"workers is {workers}, expected at least 1")
+    if trial_timeout is not None and place is None and workers == 1:
+        raise InputError(
+            f"trial_timeout is {trial_timeout:g}, and 1 worker is this process, which cannot end itself; give 2 workers or more"
+        )
+    share_gpus()
     if resume:
         _check_begun(Path(out))
     asked = _Asked(
         model, preset, dict(fixed or {}), algorithm, trials, max_epochs, factor, architectures, objective, seed
     )
     session = _Session(asked, space, events, Path(out), jit_compile, extra or {}, watcher or Watcher(), validation)
-    session.resume() if resume else session.start()
+    if not resume:
+        session.start()
     with owned(session.out) as token:
-        return session.run(token, deadline, workers, place)
+        if resume:  # which changes the folder, so not before it is ours
+            session.resume()
+        return session.run(token, deadline, workers, place, trial_timeout)
+
+
+def share_gpus() -> None:
+    """Let this process take no more of a GPU than it needs, for workers to come; before anything touches it."""
+    with contextlib.suppress(RuntimeError, ValueError):  # something has
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def check_new_search(out: Path) -> None:
@@ -253,11 +275,13 @@ class _Session:
                 data[name] = {k: v for k, v in value.items() if k != "source"}
         return {name: value for name, value in description.items() if name != "extra"} | data
 
-    def run(self, token: str, deadline: float | None, workers: int, place) -> Results:
+    def run(
+        self, token: str, deadline: float | None, workers: int, place, trial_timeout: float | None = None
+    ) -> Results:
         """Do the trials that are left; write the table and the best run."""
         job = Job(token, self.asked.model, self.asked.objective, self.jit_compile, str(self.out.resolve()),
                   self.training, self.validation)  # fmt: skip
-        engine = Engine(self.oracle, self.space.draw, job, self.watcher, deadline)
+        engine = Engine(self.oracle, self.space.draw, job, self.watcher, deadline, trial_timeout)
         engine.take_up()
         count = place.jobs if isinstance(place, Batch) else workers
         program = functools.partial(architecture, self.asked.model)
@@ -276,18 +300,27 @@ class _Session:
         results = Results(records, self.asked.objective, self.out, exhausted, self.description)
         write_json(self.out / "results.json", results.to_json())
         if results.best is not None:
-            self._write_best(results, job)
+            self._write_best(results, job, engine.is_over)
         elif results.complete and records:
             first = min(records, key=lambda record: record["trial"])
             raise InputError(f"all {len(records)} trials failed; the first: {first['message']}")
         return results
 
-    def _write_best(self, results: Results, job: Job) -> None:
+    def _write_best(self, results: Results, job: Job, is_over: bool) -> None:
         best, path = results.best, self.out / "best"
         kept = read_json(path / "config.json") or {}
         if kept.get("tuning", {}).get("trial") == best["trial"]:
             return
-        bench = Bench(job)
+        plain = registry.get(self.asked.model, **best["hyperparameters"])
+        if is_over and any(phase.epochs for phase in plain.recipe()[plain.main_phase + 1 :]):
+            self.watcher.told(
+                f"The time is up: {path} is not written, whose later phases take a while; --resume does it."
+            )
+            return
+        try:
+            bench = Bench(job)
+        except WorkerFault as error:
+            raise Unfinished(f"{error}; the best is not written, --resume does it") from None
         model, _ = bench.model(best["hyperparameters"])
         try:
             run.load_state(model, bench.file(best["trial"], "h5"))
@@ -310,7 +343,7 @@ class _Session:
         }
         rows, model.member_rows = (self._history(best, which) for which in ("rows", "members"))
         model.histories.clear()
-        model.finish(self.training, jit_compile=self.jit_compile)
+        model.finish(bench.training, jit_compile=self.jit_compile)
         rows += run.history_rows(model.histories)
         if path.exists():  # of a search that had less time
             shutil.rmtree(path)
@@ -321,4 +354,6 @@ class _Session:
         """Return the epochs, `rows` or those of `members`, of a trial and of those that it was promoted from."""
         folder, past = self.out / "trials", record["promoted_from"]
         before = self._history(read_json(folder / f"{past}.json"), which) if past else []
-        return before + (read_json(folder / f"{record['trial']}.history.json") or {}).get(which, [])
+        own = (read_json(folder / f"{record['trial']}.history.json") or {}).get(which, [])
+        again = {(row["phase"], row["epoch"]) for row in own}  # trained once more, since their weights were damaged
+        return [row for row in before if (row["phase"], row["epoch"]) not in again] + own

@@ -16,6 +16,7 @@ import functools
 import gc
 import hashlib
 import json
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -25,15 +26,16 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.cluster import tell
-from pipelines.errors import InputError
+from pipelines.errors import InputError, WorkerFault
 from pipelines.events import Events
 from pipelines.outputs import write_json
 from tuning.objectives import Objective
 from zoo import registry, run
 from zoo.keras import keras
 
-KEPT_PROGRAMS = 32  # compiled architectures that are kept for trials to come
+KEPT_PROGRAMS = 16  # compiled architectures that are kept for trials to come; each takes some ten MB
 KEPT_PIPELINES = 12  # scaled and packed events that are kept: training and validation, by scaling and batch size
+HELD = 2**30  # bytes of events, of training and of validation each, that a worker has in memory at most
 PROBE = 4096  # masses by which two weightings of events are told apart
 
 
@@ -127,8 +129,12 @@ class Bench:
     def __init__(self, job: Job):
         self.job, self.objective, self.trials = job, Objective.parse(job.objective), Path(job.out) / "trials"
         self.models: dict[str, object] = {}
-        self.watched = job.validation.without_labels() if job.validation.has_labels else job.validation
-        self.pipelines = Pipelines(job.training, self.watched)
+        try:
+            self.training, self.validation = map(held, (job.training, job.validation))
+        except (InputError, OSError) as error:
+            raise WorkerFault(first_line(error)) from None
+        self.watched = self.validation.without_labels() if self.validation.has_labels else self.validation
+        self.pipelines = Pipelines(self.training, self.watched)
 
     # -- one trial -----------------------------------------------------------------------------------
 
@@ -148,7 +154,7 @@ class Bench:
             if diary.stopped or not is_wanted(self.job):
                 return None
             status, message = "COMPLETED", None
-            if not np.isfinite(found["objective"]):
+            if diary.diverged or not np.isfinite(found["objective"]):
                 status, message = "FAILED", diary.diverged or f"the objective is not a number: {found}"
         except Unwritable as error:  # a full disk is not the trial's fault, and ends the search
             raise error.reason from None
@@ -193,11 +199,12 @@ class Bench:
             except InputError as error:  # damaged: the epochs that made it are trained again, and give the same
                 tell({"trial": spec.trial, "told": f"{error}; trial {spec.trial} is trained from its first epoch"})
                 model.reset()
-                initial, begun, diary.begun = 0, {**begun, "rows": [], "members": []}, {**begun, "rows": []}
+                begun = diary.begun = {**begun, "rows": [], "members": []}
+                initial = 0
             else:
                 model.member_rows = list(begun["members"])
         history = model.fit(
-            self.job.training,
+            self.training,
             self.watched,
             epochs=spec.epochs,
             initial_epoch=initial,
@@ -217,7 +224,7 @@ class Bench:
             k: [_number(row.get(k)) for row in past] for row in past[:1] for k in row if k not in ("phase", "epoch")
         }
         whole = {name: terms.get(name, []) + values for name, values in history.history.items()} or terms
-        return self.objective(model, self.job.validation, whole), rows
+        return self.objective(model, self.validation, whole), rows
 
     # -- what is kept ----------------------------------------------------------------------------------
 
@@ -231,7 +238,7 @@ class Bench:
             return model, False
         self.forget(KEPT_PROGRAMS - 1)
         model = registry.get(self.job.model, **hyperparameters)
-        model.adapt(self.job.training)
+        model.adapt(self.training)
         self.pipelines.serve(model)
         self.models[key] = model
         return model, True
@@ -248,6 +255,12 @@ class Bench:
     def file(self, trial: str, suffix: str) -> Path:
         """Return the path of one file of a trial."""
         return self.trials / f"{trial}.{suffix}"
+
+
+def held(events: Events) -> Events:
+    """Return events in memory if they are few enough to be: every trial reads them several times."""
+    numbers = sum(math.prod(events.shape_of(field)) for field in ("features", "objects") if events.has(field))
+    return events.in_memory() if 4 * numbers * len(events) <= HELD else events
 
 
 class Pipelines:
@@ -297,8 +310,11 @@ class Diary(keras.callbacks.Callback):
         super().__init__()
         self.bench, self.spec, self.begun, self.until, self.fresh = bench, spec, begun, until, fresh
         self.of, self.stopped, self.rows = model, False, []
-        self.started, self.steps, self.judging = time.monotonic(), [], 0.0
+        self.started, self.steps, self.judging, self.before = time.monotonic(), [], 0.0, 0.0
         self.diverged: str | None = None
+
+    def on_train_begin(self, logs=None):
+        self.before = time.monotonic() - self.started if self.of.main_phase and not self.spec.initial_epoch else 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -329,6 +345,7 @@ class Diary(keras.callbacks.Callback):
             "rows": self.begun["rows"] + self.rows,
             "members": self.of.member_rows,
             "seconds": self.begun["seconds"] + time.monotonic() - self.started,
+            "times": self.times(),
         }
         write_json(self.bench.file(self.spec.trial, "partial.json"), kept)
 
@@ -352,12 +369,19 @@ class Diary(keras.callbacks.Callback):
         self.judging += time.perf_counter() - self._judged
 
     def times(self) -> dict[str, object]:
-        """Return the seconds of training steps, of validation, and of tracing and compiling, which the first step has."""
-        first, later = self.steps[:1], self.steps[1:]
-        usual = min(statistics.median(later), first[0]) if later and first else sum(first)
-        building = first[0] - usual if self.fresh and later else 0.0
+        """Return the seconds of training, of validation, and of tracing and compiling, which the first step has."""
+        building = 0.0
+        if self.fresh and self.steps:  # a single step was all building, or nearly
+            first, later = self.steps[0], self.steps[1:]
+            building = first - (min(statistics.median(later), first) if later else 0.0)
         found = {"training": sum(self.steps) - building, "validating": self.judging, "compiling": building}
-        return {f"{name}_seconds": round(value, 3) for name, value in found.items()}
+        if self.fresh:
+            found["compiling"] += self.before  # the phases before, which are short, and their programs
+        else:
+            found["training"] += self.before
+        past = self.begun.get("times", {})  # of the process that began it
+        found = {f"{name}_seconds": value for name, value in found.items()}
+        return {name: round(value + past.get(name, 0.0), 3) for name, value in found.items()}
 
 
 class Unwritable(Exception):
@@ -375,8 +399,8 @@ def release(model) -> None:
             object.__setattr__(model, name, None)
     for name in ("_programs", "histories"):
         getattr(model, name, {}).clear()
-    model.__dict__.pop("batches", None)
-    model.__dict__.pop("_infer_function", None)
+    for name in ("batches", "train_step", "test_step", "_infer_function"):
+        model.__dict__.pop(name, None)
 
 
 def read_json(path: Path) -> dict[str, object] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 import os
@@ -385,7 +386,8 @@ class AnomalyModel(keras.Model):
             jit_compile: compile the training step with XLA.
             memory, cache: bytes of memory, and the folder, that may hold the events while training (see
                 `pipelines.rows.keep`). The result does not depend on them.
-            finish: train the phases after the main one too; `finish()` does that later.
+            finish: train the phases after the main one too, and write down what the scores need to know of the training
+                events; `finish()` does both later.
 
         Returns:
             The Keras history of the main phase; those of the others are in `model.histories`, by name. What each of
@@ -397,7 +399,7 @@ class AnomalyModel(keras.Model):
                            jit_compile=jit_compile, memory=memory, cache=cache)  # fmt: skip
 
     def finish(self, events: Events, *, verbose=0, jit_compile: bool = True, memory=None, cache=None) -> None:
-        """Train the phases after the main one, if there are any, as `fit` does."""
+        """Do what `fit(finish=False)` has left: what scores need of the events, and the phases after the main one."""
         self._train(events, None, "after", verbose=verbose, jit_compile=jit_compile, memory=memory, cache=cache)
 
     def _train(self, events, validation, start, epochs=None, initial_epoch=0, callbacks=(), *, finish=True, verbose,
@@ -418,6 +420,8 @@ class AnomalyModel(keras.Model):
         if start == "before":
             self.histories.clear()
             self.member_rows = self.member_rows if initial_epoch else []
+        else:
+            self.learned(phases[main], events)
         for place, phase in enumerate(phases):
             options = {"verbose": verbose}
             if place == main and start == "after":
@@ -432,12 +436,14 @@ class AnomalyModel(keras.Model):
             done = start == "after" if place <= main else not finish
             done = done or not phase.epochs or (place < main and initial_epoch)
             if not done:
-                found = self._fit_phase(place, phase, batches, passes_done, events, **options)
+                found = self._fit_phase(place, phase, batches, passes_done, **options)
                 history = found if place == main else history
+                if place != main or finish:
+                    self.learned(phase, events)
             passes_done += phase.epochs * phase.passes
         return history
 
-    def _fit_phase(self, index, phase, batches, passes_done, events, *, initial_epoch=0, callbacks=(), **options):
+    def _fit_phase(self, index, phase, batches, passes_done, *, initial_epoch=0, callbacks=(), **options):
         """Run a phase of the recipe; which events come when depends on the passes before it only."""
         passes_done += initial_epoch * phase.passes
         best = self.best.get(phase.name)
@@ -453,7 +459,9 @@ class AnomalyModel(keras.Model):
             self.begin(phase)
         past = [row for row in self.member_rows if row["phase"] != phase.name or row["epoch"] < initial_epoch]
         self.member_rows = past
-        self.program, self.train_function = phase.program, self._programs.get(phase.program)
+        self.program = phase.program
+        self.train_function, step = self._programs.get(phase.program) or (None, self._traced_once("train_step"))
+        object.__setattr__(self, "train_step", step)
         self.phase.assign(index)
         self.phase_start.assign(int(self.clock) - initial_epoch * phase.passes * batches.steps)
         try:
@@ -470,15 +478,34 @@ class AnomalyModel(keras.Model):
             if batches.error is None:
                 raise
             raise batches.error from None  # what TensorFlow makes a long text of
-        self._programs[phase.program] = self.train_function
+        self._programs[phase.program] = self.train_function, step
         if best is not None:
             best.settle()
-        self.learned(phase, events)
         history = self.histories[phase.name]
         for metric in self.metrics:  # what a phase never measures would stand there as zero
             if hasattr(metric, "count") and not float(metric.count):
                 history.history.pop(metric.name, None)
         return history
+
+    def make_test_function(self, force: bool = False):
+        """Return Keras' function of many validation steps: without XLA, which would compile longer than they take."""
+        if self.test_function is None or force:
+            step = self._traced_once("test_step")
+
+            def validate(iterator):
+                for _ in tf.range(self._steps_per_execution):
+                    logs = step(next(iterator))
+                return logs
+
+            self.test_function = tf.function(validate)  # of every batch size its own: shapes are static
+        return self.test_function
+
+    def _validate_and_get_metrics_result(self, logs):
+        return logs  # what the last step returned: Keras would work out every metric again, at every epoch
+
+    def _traced_once(self, step: str) -> tf.types.experimental.PolymorphicFunction:
+        """Return a step as a function of its own: Keras traces whatever else is in its loops over steps twice."""
+        return tf.function(functools.partial(getattr(type(self), step), self), autograph=False)
 
     def best_epochs(self) -> dict[str, dict[str, object]]:
         """Return for every watched phase its quantity, and each member's best epoch (from 0; None: none) and value."""

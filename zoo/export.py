@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import tensorflow as tf
 
+from pipelines import provenance
 from pipelines.errors import InputError
 from pipelines.outputs import new_directory
 
@@ -21,7 +23,9 @@ def export(model, path: str | os.PathLike) -> None:
       scores are the mean, with their standard deviation as `score_std` and each one's as `score_members` (N, K); what is
       not a score is (N, K, ...);
     - `columns()`: `columns`, the names of the F features in their order, and `object_columns`, those of the C numbers of
-      an object, if it takes objects.
+      an object, if it takes objects;
+    - `about()`: `about`, a JSON text with `model`, its name, `version`, that of hep-anomaly-zoo, and `truth_used`, whether
+      labels chose its hyperparameters (`tune --objective auc:LABEL`).
 
     Raises `InputError` if the model has not met any data, or if `path` exists or cannot be written.
 
@@ -45,9 +49,26 @@ def export(model, path: str | os.PathLike) -> None:
     def columns():
         return {name: tf.constant(values, tf.string, (len(values),)) for name, values in names.items()}
 
-    served.serve, served.columns = serve, columns
+    @tf.function(input_signature=[])
+    def about():
+        return {"about": tf.constant(json.dumps(described(model)))}
+
+    served.serve, served.columns, served.about = serve, columns, about
+    signatures = {"serving_default": serve, "columns": columns, "about": about}
     with new_directory(path) as part:
-        tf.saved_model.save(served, str(part), signatures={"serving_default": serve, "columns": columns})
+        tf.saved_model.save(served, str(part), signatures=signatures)
+
+
+def described(model) -> dict[str, object]:
+    """Return what an exported model says of itself.
+
+    >>> from types import SimpleNamespace as Loaded
+    >>> described(Loaded(zoo_name="vae", loaded_from={"tuning": {"truth_used": True}}))["truth_used"]
+    True
+    """
+    tuning = (getattr(model, "loaded_from", None) or {}).get("tuning") or {}
+    version = provenance.versions(["hep-anomaly-zoo"])["hep-anomaly-zoo"]
+    return {"model": model.zoo_name, "version": version, "truth_used": bool(tuning.get("truth_used"))}
 
 
 def _of_members(model, found):

@@ -93,9 +93,11 @@ def _towards_kernel(x, upstream):
 
 
 def _contract(x, kernel):
-    if kernel.shape[-2] > NARROW:
+    width = kernel.shape[-2]
+    if width > NARROW:
         return x @ kernel
-    return tf.add_n([x[..., i : i + 1] * kernel[..., i : i + 1, :] for i in range(kernel.shape[-2])])
+    columns, rows = tf.split(x, width, axis=-1), tf.split(kernel, width, axis=-2)
+    return tf.add_n([column * row for column, row in zip(columns, rows)])
 
 
 def normal(shape: tuple[int, ...], seed: tf.Tensor, use: int) -> tf.Tensor:

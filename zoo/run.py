@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import math
 import os
 import shutil
 import time
@@ -20,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
+import numpy as np
 import tensorflow as tf
 
 from pipelines import provenance
@@ -37,14 +39,20 @@ from zoo.keras import keras
 
 def state_of(model) -> dict[str, tf.Variable]:
     """Return every variable that a model is made of, by a name that depends on its structure only."""
-    groups = model.saved if model.takes == "spectrum" else _groups(model)
-    return {f"{group}/{i:03d}": variable for group, members in groups.items() for i, variable in enumerate(members)}
+    kept = model.__dict__.get("_state")  # a built model has no others later, and a search asks for them at every epoch
+    if kept is None:
+        groups = model.saved if model.takes == "spectrum" else _groups(model)
+        kept = {f"{group}/{i:03d}": variable for group, members in groups.items() for i, variable in enumerate(members)}
+        if model.has_met_data:
+            object.__setattr__(model, "_state", kept)  # past Keras, which would track it
+    return kept
 
 
 def _groups(model) -> dict[str, Sequence[tf.Variable]]:
+    passing = _passing(model)
     return {
         "trainable": model.trainable_variables,
-        "fixed": [v for v in model.non_trainable_variables if not _is_passing(model, v)],
+        "fixed": [v for v in model.non_trainable_variables if id(v) not in passing],
         "scaler": model.scaler.variables,
         "training": [model.clock, model.main_epochs],
         **{f"best_{phase}": best.variables for phase, best in model.best.items()},
@@ -52,36 +60,63 @@ def _groups(model) -> dict[str, Sequence[tf.Variable]]:
     }
 
 
-def _is_passing(model, variable) -> bool:
-    """Whether a variable belongs to something saved on its own (scaler) or not at all (metrics, dials, phase)."""
+def _passing(model) -> set[int]:
+    """Variables, by id, that are saved on their own (scaler) or not at all (metrics, dials, phase)."""
     kept = {id(v) for v in model.scaler.variables}
     kept |= {id(v) for metric in model.metrics for v in metric.variables}
     kept |= {id(v) for v in (*model.dial.values(), model.phase, model.clock, model.seed)}
     kept |= {id(v) for v in (model.phase_start, model.steps_per_pass, model.active, model.main_epochs)}
     kept |= {id(v) for best in model.best.values() for v in best.variables}
     kept |= {id(v) for optimizer in model.optimizers for v in optimizer.variables}
-    return id(variable) in kept
+    return kept
 
 
 def save_state(model, path: str | os.PathLike) -> None:
-    """Write weights, scaling and optimizer state to an HDF5 file, atomically."""
+    """Write weights, scaling and optimizer state to an HDF5 file, atomically.
+
+    It has one dataset for each type of number, and another, `layout`, that says as JSON in what order and of what shape
+    the variables are in them: a dataset for each of a hundred variables would take ten times as long, at every epoch.
+    """
+    state = {name: variable.numpy() for name, variable in state_of(model).items()}
     with new_disk(path, replace=True) as disk, h5py.File(disk, "w") as file:
-        for name, variable in state_of(model).items():
-            file[name] = variable.numpy()
+        for kind in sorted({value.dtype.name for value in state.values()}):
+            of_kind = [value.ravel() for value in state.values() if value.dtype.name == kind]
+            file[kind] = np.concatenate(of_kind)
+        file["layout"] = json.dumps({name: [value.dtype.name, *value.shape] for name, value in state.items()})
 
 
 def load_state(model, path: str | os.PathLike) -> None:
-    """Read what `save_state` wrote into a built model; raises `InputError` if it is another model's."""
+    """Read what `save_state` wrote into a built model; raises `InputError` if it is another model's, or damaged."""
+    found = read_state(path)
+    state = state_of(model)
+    for name, variable in state.items():
+        if name not in found or found[name].shape != tuple(variable.shape):
+            there = found[name].shape if name in found else "nothing"
+            raise InputError(f"{path}: {name} is {there}, expected {tuple(variable.shape)}: another model's state")
+    if more := sorted(set(found) - set(state)):
+        raise InputError(f"{path}: {more[0]} has no place in {model.zoo_name}: another model's state")
+    for name, variable in state.items():
+        variable.assign(found[name])
+
+
+def read_state(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Return the arrays that `save_state` wrote, by their names; raises `InputError` for anything else.
+
+    Example:
+        `read_state("run/model/state.h5")["trainable/000"]`
+    """
     with open_hdf5(path) as file:
-        state = state_of(model)
-        for name, variable in state.items():
-            if name not in file or file[name].shape != tuple(variable.shape):
-                found = file[name].shape if name in file else "nothing"
-                raise InputError(f"{path}: {name} is {found}, expected {tuple(variable.shape)}: another model's state")
-        if more := sorted({f"{group}/{i}" for group in file for i in file[group]} - set(state)):
-            raise InputError(f"{path}: {more[0]} has no place in {model.zoo_name}: another model's state")
-        for name, variable in state.items():
-            variable.assign(file[name][()])
+        try:
+            layout = json.loads(file["layout"].asstr()[()])
+            values = {kind: file[kind][()] for kind in {kind for kind, *_ in layout.values()}}
+            found, ends = {}, dict.fromkeys(values, 0)
+            for name, (kind, *shape) in layout.items():
+                start, ends[kind] = ends[kind], ends[kind] + math.prod(shape)
+                found[name] = values[kind][start : ends[kind]].reshape(shape)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(f"{path}: not the state of a model, or damaged ({reason}); train again") from None
+    return found
 
 
 # -- run directories -------------------------------------------------------------------------------
