@@ -25,6 +25,7 @@ SMALL = {
     "ae_units": 16,
     "d_units": (16, 8),
     "latent_dim": 4,
+    "channels": (8, 4, 2),
     "decoder_epochs": 2,
 }
 # and what makes a model of objects take all that it can
