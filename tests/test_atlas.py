@@ -291,6 +291,7 @@ def test_step_changes_nothing(step, several, write, tmp_path):
         np.testing.assert_array_equal(parts[name], values, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_same_file(several, tmp_path):
     atlas.convert(several, tmp_path / "one.h5", step=90)
     atlas.convert(several, tmp_path / "two.h5", step=90, workers=2)
@@ -303,6 +304,7 @@ def test_progress_counts_the_events_selected(several, tmp_path):
     assert seen[-1] == (outcome.events, None) and len(seen) == 4 + 2 + 3
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_step_not_of_the_file(write, tmp_path):
     small, large = write(DATA, 2000, piece=1000), write("data_B.2lep.root", 9000, piece=1000)
     atlas.convert([large], tmp_path / "warm.h5")  # imports, caches

@@ -239,7 +239,7 @@ def test_output_that_is_there_is_not_touched(tmp_path):
 # -- something happens --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_run_is_continued_without_doing_anything_twice(workers, expected, scheduler, tmp_path):
     process = start(tmp_path, workers=workers)
     until(lambda: len(finished(tmp_path)) >= (STOP if workers == 1 else 3), process)
@@ -258,7 +258,7 @@ def test_killed_run_is_continued_without_doing_anything_twice(workers, expected,
         assert there == set(range(STOP)) and sum(times.values()) == CHUNKS + 1
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_interrupt_leaves_chunks_to_go_on_from_and_no_processes(workers, expected, tmp_path):
     process = start(tmp_path, workers=workers)
     os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does

@@ -198,6 +198,7 @@ def test_evaluate_writes_rows_that_the_leaderboard_reads(trained, group, output,
     assert code == 2 and "no labels" in err and not (tmp_path / "c.csv").exists()
 
 
+@pytest.mark.slow
 def test_plot_draws_the_figures_of_a_run(group, output, tmp_path):
     text = output(f"zoo plot {group[0]} --data lhco_sim_test --out figures")
     for name in ("errors", "history", "observables", "peak", "roc", "scan"):

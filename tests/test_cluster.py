@@ -301,6 +301,7 @@ def test_workers_that_take_long_to_be_back_are_not_given_up():
         assert squares(farm.map(square, numbered(20))) == EXPECTED
 
 
+@pytest.mark.slow
 def test_when_no_worker_comes_back_the_work_ends_with_one_error(monkeypatch, capfd):
     monkeypatch.setattr(cluster, "BACK", 0.001)
     with open_workers(2) as farm:
@@ -383,6 +384,7 @@ def test_task_of_a_worker_that_was_killed_is_done_by_another(farm, tmp_path, cap
     assert capfd.readouterr().err == ""  # Dask tells it to nobody
 
 
+@pytest.mark.slow
 def test_task_that_kills_every_worker_is_one_error(farm, capfd):
     with pytest.raises(InputError) as error:
         list(farm.map(die, numbered(4)))

@@ -27,23 +27,30 @@ def trained(tmp_path_factory, train_events):
     return folder
 
 
+@pytest.fixture(scope="module")
+def drawn(trained, tmp_path_factory):
+    """The figures of the VAEs, and the files that were said to be there."""
+    events = pipelines.open("lhco_sim_test").select(mass_range=(2700, 5000))
+    folder = tmp_path_factory.mktemp("drawn") / "figures"
+    return folder, figures.draw(trained / "vae", folder, events)
+
+
 def stems(folder):
     return {path.stem for path in folder.iterdir() if path.suffix == ".png"}
 
 
-def test_every_figure_of_a_vae_is_drawn_with_its_numbers(trained, test_events, tmp_path):
-    files = figures.draw(trained / "vae", tmp_path / "figures", test_events)
-    assert stems(tmp_path / "figures") == FILES | {"peak", "scan", "observables_with_mass"}
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == files
-    for path in (tmp_path / "figures").glob("*.png"):
+def test_every_figure_of_a_vae_is_drawn_with_its_numbers(drawn):
+    folder, files = drawn
+    assert stems(folder) == FILES | {"peak", "scan", "observables_with_mass"}
+    assert sorted(path.name for path in folder.iterdir()) == files
+    for path in folder.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
         assert path.with_suffix(".json").exists() or path.with_suffix(".h5").exists(), path
 
 
-def test_the_numbers_behind_the_figures_are_those_of_the_model(trained, test_events, tmp_path):
-    figures.draw(trained / "vae", tmp_path / "figures", test_events)
-    model = zoo.load(trained / "vae")
-    roc = plots.read_numbers(tmp_path / "figures" / "roc.h5")
+def test_the_numbers_behind_the_figures_are_those_of_the_model(trained, drawn, test_events):
+    model, (folder, _) = zoo.load(trained / "vae"), drawn
+    roc = plots.read_numbers(folder / "roc.h5")
     background, signal = (model.score(test_events.select(label=k)) for k in (0, 1))
     area = metrics.auc(background, signal)
     found = roc["signals"]["two-prong"]
@@ -53,7 +60,7 @@ def test_the_numbers_behind_the_figures_are_those_of_the_model(trained, test_eve
         assert float(found[name]["best"]["error"]) == pytest.approx(best["error"], rel=1e-6)
     assert float(found["score"]["auc"]) == pytest.approx(area, abs=1e-6)
     assert float(found["minus score"]["auc"]) == pytest.approx(1 - area, abs=1e-6)
-    with h5py.File(tmp_path / "figures" / "scan.h5") as file:
+    with h5py.File(folder / "scan.h5") as file:
         assert np.isfinite(file["observables/mass_heavy"][()]).all()
         np.testing.assert_allclose(file["z"][()], model.scan(test_events.select(label=0))["z"], rtol=1e-5)
 
@@ -80,6 +87,11 @@ def test_data_background_and_every_signal_are_on_one_figure_of_errors(trained, t
     assert counted == {"data": len(data)} | {name: len(sample) for name, sample in samples.items()}
     roc = plots.read_numbers(tmp_path / "figures" / "roc.h5")
     assert set(roc["signals"]) == {"W'"}  # of data nobody knows what they are
+
+
+@pytest.mark.slow
+def test_samples_without_data_are_drawn(trained, test_events, tmp_path):
+    samples = {"W'": test_events.select(label=1), "background": test_events.select(label=0)}
     figures.draw(trained / "vae", tmp_path / "alone", samples=samples)
     assert stems(tmp_path / "alone") == FILES | {"peak", "scan", "observables_with_mass"}
 
@@ -123,6 +135,7 @@ def test_two_classes_of_one_name_are_both_drawn(trained, test_events, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_figure_that_cannot_be_drawn_leaves_the_others_and_says_why(trained, test_events, tmp_path):
     features, columns = test_events.read("features"), test_events.columns
     constant = pipelines.Events.from_arrays(features, np.full(len(features), 3e3), columns, label=test_events.label)
@@ -153,7 +166,7 @@ def test_the_training_of_a_group_with_a_diverged_member_is_drawn(trained, tmp_pa
     assert np.shape(plots.read_numbers(tmp_path / "figures" / "peak.json")["values"])[1] == 1
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_figures_that_count_weighted_events_alike_say_so(weighted, trained, test_events, tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 

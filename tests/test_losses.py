@@ -53,6 +53,7 @@ def test_disco_is_its_definition(size):
     np.testing.assert_allclose(found, cov / np.sqrt(var_a * var_b), rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1000, 16_384])
 def test_disco_agrees_with_an_independent_package(size, dcor):
     a, b = dependent_samples(size)
@@ -61,6 +62,7 @@ def test_disco_agrees_with_an_independent_package(size, dcor):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [5, 64, 501])
 def test_disco_gradient_is_that_of_finite_differences_in_both_arguments(size, dcor):
     a, b = (x - x.mean() for x in dependent_samples(size, seed=3))

@@ -154,6 +154,7 @@ def test_ditau_cross_section_counts_the_leptonic_decays_alone():
     assert ratio == pytest.approx(0.3521**2, rel=0.04)
 
 
+@pytest.mark.slow
 def test_sample_does_not_depend_on_the_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(pythia, "BLOCK", 15)
     one = simulate("atlas_signal", tmp_path / "one", events=60, decay="all", seed=3, workers=1)

@@ -189,6 +189,7 @@ def test_mixture_by_cross_section_has_almost_equal_weights(channel, events, tmp_
 # -- jobs ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sample_does_not_depend_on_the_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(pythia, "BLOCK", 6)
     quick = tuple(process for process in darkmachines.BACKGROUNDS["2b"] if process.name in ("ttbar", "zz"))

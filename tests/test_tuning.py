@@ -154,7 +154,10 @@ ONE_ROUND = {"max_epochs": 1, "objective": "val_loss"}
 
 @pytest.mark.parametrize(
     "algorithm, trials",
-    [("random", 4), ("grid", 10), pytest.param("bayesian", 12, marks=pytest.mark.slow)],  # the grid has no more
+    [
+        ("random", 4),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in (("grid", 10), ("bayesian", 12))),
+    ],  # the grid has no more
 )
 def test_every_algorithm_runs_exactly_as_many_trials_and_goes_on_after_an_interruption(
     algorithm, trials, search, tmp_path

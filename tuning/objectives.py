@@ -118,7 +118,7 @@ class _Once:
     """A model that is asked once for all that the terms want to know of the events: `more`, and its first score."""
 
     def __init__(self, model, more: Sequence[str]):
-        self._model, self._names, self._found = model, [model.score_kinds[0], *more], None
+        self._model, self._more, self._found = model, more, None
 
     def __getattr__(self, name: str):
         return getattr(self._model, name)
@@ -126,12 +126,16 @@ class _Once:
     def results(self, events: Events, names: Sequence[str]) -> Mapping[str, np.ndarray]:
         """Return what `AnomalyModel.results` does, for the events of the first call."""
         if self._found is None:
-            self._found = self._model.results(events, self._names)
+            self._found = self._model.results(events, [self._kind, *self._more])
         return self._found
+
+    @property
+    def _kind(self) -> str:
+        return self._model.score_kinds[0]
 
     def score(self, events: Events, per_member: bool = False) -> np.ndarray:
         """Return what `AnomalyModel.score` does."""
-        found = self.results(events, self._names)[self._names[0]]
+        found = self.results(events, [self._kind])[self._kind]
         each = found if found.ndim > 1 else found[None]
         return each if per_member else each.mean(axis=0)
 
