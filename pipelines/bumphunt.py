@@ -3,7 +3,7 @@
 The recipe is that of GAN-AE sec. 4.3: cut at a percentile of the score, take the spectrum before the cut as the
 reference, normalise it by side bands, scan with BumpHunter (Choudalakis 2011, arXiv:1101.0390). pyBumpHunter scans
 the observed spectrum and says where the bump is. The spectra of the pseudo-experiments are scanned by
-`pipelines.spectra.scan`, with the same numbers (tests hold it to pyBumpHunter's) and 7 to 20 times faster
+`pipelines.spectra.scan`, with the same numbers (tests hold it to pyBumpHunter's) and ten times faster and more
 (benchmarks/bumphunt.py).
 
 **What the global p-value means.** Selected events are some of those the reference is made of: given the reference,
@@ -20,17 +20,16 @@ learnt of each event, with its mass, is in the score, the more so if a term that
 these events. Scores of other events, or of folds (each event scored by a model that has not seen it), are exchangeable if
 background does not depend on the mass.
 
-**Measured.** Mean, and Kolmogorov-Smirnov p-value against a uniform distribution, of the global p-values of 300
-background-only data sets of 20,000 events (`benchmarks/bumphunt.py --coverage 300`, when p was k / n, from which it
-differs by 1 / (n + 1) at most; not measured again):
+**Measured.** Mean, and Kolmogorov-Smirnov p-value against a uniform distribution, of the global p-values of 200
+background-only data sets of 20,000 events (`benchmarks/bumphunt.py --repeats 0 --coverage 200`):
 
 | percentile         | Poisson       | shuffled   |
 |--------------------|---------------|------------|
-| 50                 | 0.82, 7e-73   | 0.50, 0.71 |
-| 85                 | 0.59, 7e-07   | 0.51, 0.71 |
-| 95                 | 0.51, 0.88    | 0.49, 0.80 |
-| 50, 85, 95         | 0.63, 3e-10   | 0.49, 0.52 |
-| 85, 95, both tails | 0.55, 8e-04   | 0.49, 0.88 |
+| 50                 | 0.82, 1e-48   | 0.50, 0.83 |
+| 85                 | 0.58, 5e-04   | 0.50, 0.91 |
+| 95                 | 0.52, 0.64    | 0.50, 0.97 |
+| 50, 85, 95         | 0.63, 1e-07   | 0.49, 0.85 |
+| 85, 95, both tails | 0.55, 0.01    | 0.49, 0.50 |
 
 All selections, of several percentiles, tails and spectra, are made in the same pseudo-experiments, so the trials
 factor knows their correlations. Shuffling single events would be slow, and is not needed: how many events of every
