@@ -22,8 +22,6 @@ SHARED = (
     "test_training_goes_on_from_a_run_as_if_it_had_not_stopped",
     "test_training_records_every_epoch_of_every_phase",
     "test_validation_and_training_loss_agree_on_the_same_events",
-    "test_labels_never_train",
-    "test_reading_a_label_while_training_would_be_noticed",
 )
 
 

@@ -619,3 +619,26 @@ def test_events_of_objects_alone_are_written_and_read(tmp_path):
     assert again.shape_of("objects") == (2, 4) and again.take([1]).read("mask").shape == (1, 2)
     with pytest.raises(InputError, match="no dataset 'features'"):
         again.read("features")
+
+
+def test_a_selection_in_memory_is_the_same_events(tmp_path):
+    rng = np.random.default_rng(0)
+    whole = Events.from_arrays(
+        rng.normal(size=(50, 2)), rng.uniform(2e3, 6e3, 50), ["a", "b"], label=rng.integers(0, 2, 50),
+        weight=rng.uniform(size=50), label_names={0: "QCD", 1: "signal"},
+    )  # fmt: skip
+    whole.write(tmp_path / "events.h5")
+    chosen = Events.from_file(tmp_path / "events.h5").select(mass_range=(2500, 4500)).take(np.arange(5, 20))
+    held = chosen.in_memory()
+    (tmp_path / "events.h5").unlink()
+    assert (
+        held.path is None
+        and len(held) == 15
+        and held.columns == whole.columns
+        and held.about.label_names[1] == "signal"
+    )
+    rows = np.flatnonzero((whole.mass >= 2500) & (whole.mass < 4500))[5:20]
+    for field in ("features", "mass", "weight", "label"):
+        np.testing.assert_array_equal(held.read(field), whole.read(field)[rows])
+    hidden = whole.without_labels().in_memory()
+    assert not hidden.has_labels and len(whole.take(np.arange(0)).in_memory()) == 0
