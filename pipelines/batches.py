@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from pipelines.errors import InputError
 from pipelines.events import BLOCK, CHUNK, Events
-from pipelines.rows import Packing, Piece, Transform, Weighting, keep, pieces_of
+from pipelines.rows import InMemory, Packing, Piece, Transform, Weighting, keep, pieces_of
 
 UNIT = CHUNK  # events that stay neighbours on disk, read together
 POOL = 2**26  # bytes of rows shuffled together. Many small units mix a file sorted by mass better than few large ones
@@ -99,10 +99,12 @@ class Batches:
                 yield from ((rows[0], np.concatenate(orders)) for rows, orders in (zip(*pool) for pool in pools))
 
         data = self._dataset(pools).flat_map(self._cut)
-        return _to_device(data.prefetch(8))
+        return _to_device(data.prefetch(8).with_options(_untuned()))
 
     def ordered(self, drop_remainder: bool = True) -> tf.data.Dataset:
         """Return the batches once, in the order of the events; the last, incomplete one only if not dropped."""
+        if drop_remainder and self._is_small:
+            return self._ordered_at_hand()
 
         def pools():
             size = max(1, BLOCK // self.batch_size) * self.batch_size
@@ -116,7 +118,19 @@ class Batches:
         data = data.map(self.packing.unpack)
         count = len(self.events) // self.batch_size if drop_remainder else -(-len(self.events) // self.batch_size)
         data = data.apply(tf.data.experimental.assert_cardinality(count))  # Keras asks how many there are
-        return data.prefetch(8)
+        return data.prefetch(8).with_options(_untuned())
+
+    @property
+    def _is_small(self) -> bool:
+        return isinstance(self._rows, InMemory) and 4 * self.packing.width * len(self.events) <= POOL
+
+    def _ordered_at_hand(self) -> tf.data.Dataset:
+        """As `ordered`, of tensors that are there: to begin anew costs a millisecond, and validation does so every epoch."""
+        count = len(self.events) // self.batch_size
+        batches = self.packing.unpack(self._read([(0, count * self.batch_size)]))
+        shaped = {name: values.reshape(count, self.batch_size, *values.shape[1:]) for name, values in batches.items()}
+        with tf.device("CPU"):
+            return tf.data.Dataset.from_tensor_slices(shaped).with_options(_untuned())
 
     def _fewest(self, workers: int) -> int:
         """Return how many events a worker gets at least in any pass, whichever units it draws."""
@@ -185,6 +199,13 @@ def check_enough(events: Events, batch_size: int, steps: int | None = None) -> N
         raise InputError(
             f"{events.name}: {len(events)} events{share} are fewer than one batch of {batch_size}; lower batch_size"
         )
+
+
+def _untuned() -> tf.data.Options:
+    """Nothing here is for TensorFlow to tune, and its tuner keeps whoever ends a training waiting, up to a second."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def _to_device(data: tf.data.Dataset) -> tf.data.Dataset:

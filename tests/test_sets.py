@@ -242,6 +242,20 @@ def test_scores_are_their_formulas_in_physical_units(name, models, events):
     np.testing.assert_allclose(found["chamfer"][:9], expected, rtol=1e-3)
 
 
+@pytest.mark.parametrize("log_var", [-400.0, 400.0])
+def test_variances_beyond_float32_leave_scores_finite(log_var, events):
+    model = built("gcn_vae", members=2)
+    model.adapt(events)
+    kernel, bias = model.to_latent.trainable_variables
+    kernel.assign(tf.ones_like(kernel))
+    bias.assign(tf.where(tf.range(bias.shape[-1]) < bias.shape[-1] // 2, 1.0, log_var) * tf.ones_like(bias))
+    scores = model.results(events, ["latent_log_var", "kl", "radius"])
+    assert (np.abs(scores["latent_log_var"]) > 90).all()  # where exp() ends
+    assert (scores["kl" if log_var > 0 else "radius"] == np.float32(sets.HIGHEST)).all()
+    for kind in ("kl", "radius"):
+        assert np.isfinite(model.score(events, kind)).all()
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_particles_are_scaled_by_what_the_real_ones_are(name, models, events):
     model = models[name]

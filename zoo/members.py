@@ -136,8 +136,9 @@ class BestEpoch:
         better &= self._active.numpy() > 0  # without learning, chance still moves the quantity
         self.value.assign(np.where(better, value, best))
         self.epoch.assign(np.where(better, epoch, self.epoch.numpy()))
-        for kept, weight in zip(self._kept, self._weights):
-            kept.assign(tf.where(before(tf.constant(better), weight.shape.rank - better.ndim), weight, kept))
+        if better.any():
+            for kept, weight in zip(self._kept, self._weights):
+                kept.assign(weight if better.all() else tf.where(_beside(better, weight), weight, kept))
         self.release(epoch)
 
     def release(self, epoch: int) -> None:
@@ -159,10 +160,16 @@ class BestEpoch:
     def _exchange(self, settled: int) -> None:
         for kept, weight in zip(self._kept, self._weights):
             past = weight.numpy()
-            found = before(self.epoch >= 0, weight.shape.rank - self.epoch.shape.rank)  # others keep what they have
+            found = _beside(self.epoch >= 0, weight)  # others keep what they have
             weight.assign(tf.where(found, kept, past))
             kept.assign(tf.where(found, past, kept))
         self.settled.assign(settled)
+
+
+def _beside(of_members, weight: tf.Variable) -> tf.Tensor:
+    """Give what is of every member as many axes as its weight has."""
+    of_members = tf.convert_to_tensor(of_members)
+    return before(of_members, weight.shape.rank - of_members.shape.rank)
 
 
 class MemberHistory(keras.callbacks.Callback):

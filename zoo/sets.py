@@ -25,6 +25,9 @@ from zoo.losses import chamfer, mean_squared_error
 
 MOMENTUM = ("E", "pt", "eta", "phi")
 TYPES = len(SLOTS)  # of objects, 1 to this, in the column "type"
+HIGHEST = (
+    1e30  # latent scores end here: a variance beyond float32 would make them infinite, and their mean over members
+)
 HIGH_LEVEL = ("MET", "HT")  # m_eff, their sum, is the mass of these events, which no model is shown
 PAPER = {"batch_size": 32, "learning_rate": 1e-4}
 PRESETS = {
@@ -236,8 +239,8 @@ class SetVAE(AnomalyModel):
         particles, high_level = self.decode(z, event)
         found = {
             "chamfer": chamfer(event.particles, particles, event.mask, event.mask),
-            "kl": self.latent.divergence(mean, log_var, h),
-            "radius": tf.reduce_sum(tf.square(mean) * tf.exp(-log_var), -1),
+            "kl": tf.minimum(self.latent.divergence(mean, log_var, h), HIGHEST),
+            "radius": tf.minimum(tf.reduce_sum(tf.square(mean) * tf.exp(-log_var), -1), HIGHEST),
             "reconstructed": tf.where(event.mask[..., None], self.particle_scaler.inverse(particles), 0.0),
             "latent": z,
             "latent_log_var": log_var,
