@@ -244,7 +244,8 @@ class Clock:
         self.hours += self.left == 0
 
 
-def test_a_time_limit_keeps_what_is_under_way_and_the_search_goes_on(search, unbroken, tmp_path, monkeypatch):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_time_limit_keeps_what_is_under_way_and_the_search_goes_on(damaged, search, unbroken, tmp_path, monkeypatch):
     clock = Clock(7)  # in the middle of a trial
     watcher = session.Watcher()
     watcher.epoch = clock.tick
@@ -253,9 +254,14 @@ def test_a_time_limit_keeps_what_is_under_way_and_the_search_goes_on(search, unb
         patched.setattr(time, "time", clock.time)
         results = search(trials=5, out=tmp_path / "slow", time_limit=1800, watcher=watcher)
     assert 0 < len(results.trials) < 5 and not results.complete and results.best
-    assert len(list((tmp_path / "slow" / "trials").glob("*.partial.json"))) == 1
+    (partial,) = (tmp_path / "slow" / "trials").glob("*.partial.json")
     finished = records(tmp_path / "slow")
-    results = search(trials=5, out=tmp_path / "slow", resume=True)
+    if damaged:
+        partial.write_text(partial.read_text()[:60])
+    told = Ear()
+    results = search(trials=5, out=tmp_path / "slow", resume=True, watcher=told)
+    assert [f"{partial}: damaged; set aside" in text for text in told.heard] == [True] * damaged
+    assert partial.with_name(f"{partial.name}.damaged").is_file() == damaged
     assert judged(results.trials) == judged(unbroken.trials) and results.complete
     assert {name: records(results.out)[name] for name in finished} == finished
     kept = json.loads((results.out / "best" / "config.json").read_text())["tuning"]

@@ -354,6 +354,10 @@ class _Session:
         """Return the epochs, `rows` or those of `members`, of a trial and of those that it was promoted from."""
         folder, past = self.out / "trials", record["promoted_from"]
         before = self._history(read_json(folder / f"{past}.json"), which) if past else []
-        own = (read_json(folder / f"{record['trial']}.history.json") or {}).get(which, [])
+        path = folder / f"{record['trial']}.history.json"
+        kept = read_json(path)
+        if kept is None:
+            self.watcher.told(f"{path}: damaged or gone; its epochs are missing in the history of the best run")
+        own = (kept or {}).get(which, [])
         again = {(row["phase"], row["epoch"]) for row in own}  # trained once more, since their weights were damaged
         return [row for row in before if (row["phase"], row["epoch"]) not in again] + own

@@ -17,6 +17,7 @@ import gc
 import hashlib
 import json
 import math
+import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -185,7 +186,12 @@ class Bench:
 
     def _begun(self, spec: Spec) -> dict[str, object]:
         """Return what is on disk of a trial that was begun: epochs done, their state, rows and time."""
-        kept = read_json(self.file(spec.trial, "partial.json"))
+        path = self.file(spec.trial, "partial.json")
+        kept = read_json(path)
+        if kept is None and path.is_file():
+            os.replace(path, f"{path}.damaged")
+            told = f"{path}: damaged; set aside as {path.name}.damaged, and trial {spec.trial} is trained from its beginning"
+            tell({"trial": spec.trial, "told": told})
         if kept and kept.get("spec") == json.loads(json.dumps(spec.kept)) and (self.trials / kept["state"]).is_file():
             return kept
         return {"epochs": spec.initial_epoch, "state": None, "rows": [], "members": [], "seconds": 0.0}
