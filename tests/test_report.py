@@ -293,6 +293,16 @@ def test_a_p_value_that_was_found_is_no_bound(tmp_path, undrawn):
 # -- what there is to say ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("most", [7, 19, 20, 55])
+def test_whole_numbers_are_drawn_with_as_many_in_every_bin(most, tmp_path):
+    counts = np.arange(0.0, most + 1).repeat(300)[:, None]
+    found = of_selected.plot_features(counts, counts, ["n"], tmp_path / "features.png")["features"]["n"]
+    edges = np.array(found["edges"])
+    assert len(edges) <= 21 and (edges % 1 == 0.5).all() and edges[0] == -0.5 and edges[-1] > most
+    full = np.array(found["inside"])[: (most + 1) // int(edges[1] - edges[0])]
+    np.testing.assert_allclose(full, full[0])
+
+
 @pytest.mark.parametrize("how", ["without labels", "ignored", "not judged"])
 def test_no_labels_no_truth(tmp_path, undrawn, monkeypatch, how):
     found = searched(some_events(labels=how != "without labels"), ignore_labels=how == "ignored")

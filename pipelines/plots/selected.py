@@ -3,6 +3,7 @@ they are."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -108,7 +109,8 @@ def plot_features(
     Args:
         inside: (Ni, F), outside: (No, F), in physical units. columns: F names.
         number: of features that are drawn, at most. bins: of equal width, between the smallest 0.5 % and the largest
-            99.5 % quantile of either sample; events beyond are in no bin, but in D.
+            99.5 % quantile of either sample; of whole numbers so many at most, each with as many of them. Events beyond
+            are in no bin, but in D.
 
     Returns:
         `events` inside and outside, and `features` in the order of their D, all of them: by name `distance`,
@@ -169,9 +171,12 @@ def _compared(x: np.ndarray, y: np.ndarray, bins: int) -> dict[str, np.ndarray]:
     if not low < high:
         low, high = low - 0.5 * max(abs(low), 1), high + 0.5 * max(abs(high), 1)
     edges = np.linspace(low, high, bins + 1)
+    if all((values == np.round(values)).all() for values in (x, y)):  # counts: as many of them in every bin
+        step = max(1, math.ceil((np.round(high) - np.round(low) + 1) / bins))
+        edges = np.arange(np.round(low), np.round(high) + step + 1, step) - 0.5
     n, m = (np.histogram(values, edges)[0] for values in (x, y))
     p, q = n / len(x), m / len(y)
-    ratio = np.divide(p, q, out=np.full(bins, np.nan), where=q > 0)
+    ratio = np.divide(p, q, out=np.full(len(p), np.nan), where=q > 0)
     relative = np.sqrt(1 / np.maximum(n, 1) + 1 / np.maximum(m, 1))
     return {"edges": edges, "inside": p, "outside": q, "ratio": ratio, "ratio_error": ratio * relative}
 
