@@ -157,6 +157,23 @@ def test_a_layer_of_members_is_that_of_each(kind):
             np.testing.assert_allclose(shared[k], one(x[0], graph, mask), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("adjacency", ["complete", "knn"])
+@pytest.mark.parametrize("kind", ["gat", "edge"])
+def test_what_stands_in_padded_slots_is_no_neighbour(kind, adjacency):
+    """Attention and maxima ask the graph who is there; the sums of `gcn` need zeros in those slots, and are given them."""
+    mask = tf.constant(np.arange(6) < np.array([[6], [4], [1]]))
+    x, eta = tf.random.stateless_normal((3, 6, 5), (0, 8)), tf.random.stateless_normal((3, 6), (0, 9))
+    layer = graphs.LAYERS[kind](4, None)
+    layer.build((None, 6, 5))
+    layer.bias.assign([0.5, -0.2, 0.1, 3.0])
+    graph = layer.graph(mask, None if adjacency == "complete" else graphs.nearest(eta, eta, mask, 2))
+    found = [layer(tf.where(mask[..., None], x, rest), graph, mask) for rest in (0.0, 1e3, -1e3)]
+    assert np.abs(found[0]).max() > 0
+    for one in found[1:]:
+        np.testing.assert_allclose(one, found[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found[0][~mask.numpy()], 0)
+
+
 # -- convolutions --------------------------------------------------------------------------------------
 
 
