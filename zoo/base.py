@@ -244,8 +244,9 @@ class AnomalyModel(keras.Model):
         for optimizer in optimizers:
             rate = optimizer.learning_rate
             for variable in optimizer.variables:
-                if variable is not rate:
-                    variable.assign(tf.zeros_like(variable))
+                if variable is not rate:  # by the operation itself: a search starts hundreds of models over
+                    zeros = tf.zeros(variable.shape, variable.dtype)
+                    tf.raw_ops.AssignVariableOp(resource=variable.handle, value=zeros)
 
     def initial(self, shape: tuple[int, ...], seed: tuple[int, int]) -> tf.Tensor:
         """Return the initial value of a trainable weight of one member: Glorot uniform for kernels, zeros for biases.
