@@ -680,6 +680,20 @@ def test_scan_prints_a_table_for_people_and_csv_for_programs(command, trained):
     assert [row["bins"] for row in rows] == ["40", "50"] and "global_p_value" not in rows[0]
 
 
+def test_scan_draws_the_most_significant_spectra_first(command, trained, tmp_path):
+    three = Histograms.joined([falling(40), falling(50), falling(40, at=20, events=400)])
+    histograms.write(three, "spectra.h5")
+    done = command("scan", "spectra.h5", "--model", trained, "--calibrate", 0, "--plot", "figures", "--json")
+    rows = sorted(json.loads(done.stdout)["spectra"], key=lambda row: -row["local_significance"])
+    found = sorted(path.name for path in (tmp_path / "figures").glob("*.png"))
+    assert found == [f"{i:02d}_{row['name']}.png" for i, row in enumerate(rows, 1)]
+    first = json.loads((tmp_path / "figures" / found[0]).with_suffix(".json").read_text())
+    assert first["counts"] == three.counts[2][:40].tolist() and len(first["edges"]) == 41
+    assert max(first["significance"]) == pytest.approx(rows[0]["local_significance"])
+    assert first["interval"] == pytest.approx([rows[0]["mass"] - rows[0]["width"], rows[0]["mass"] + rows[0]["width"]])
+    refused(command("scan", "spectra.h5", "--model", trained, "--plot", "figures"), "figures")
+
+
 def test_scan_by_a_table_makes_it_once_and_keeps_it(command, trained, tmp_path, monkeypatch, model):
     histograms.write(Histograms.joined([falling(40, at=20, events=60_000), falling(50)]), "spectra.h5")
     words = ["scan", "spectra.h5", "--model", trained, "--calibrate", "table", "--table", 60, "--width", 1.5]

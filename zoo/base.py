@@ -102,6 +102,8 @@ class AnomalyModel(keras.Model):
     # score kinds whose direction the method does not give: look at both tails
     undirected: ClassVar[tuple[str, ...]] = ()
     stochastic: ClassVar[bool] = False  # whether validation draws random numbers
+    # whether validation is compiled too: of a small network it takes longer to compile than to run, epoch after epoch
+    validated_by_xla: ClassVar[bool] = False
     limits: ClassVar[Mapping[str, Limit]] = {}
 
     def __init__(self, hyperparameters: Mapping[str, object]):
@@ -489,9 +491,9 @@ class AnomalyModel(keras.Model):
         return history
 
     def make_test_function(self, force: bool = False):
-        """Return Keras' function of many validation steps: without XLA, which would compile longer than they take."""
+        """Return Keras' function of many validation steps, by XLA only if the model asks for it (`validated_by_xla`)."""
         if self.test_function is None or force:
-            step = self._traced_once("test_step")
+            step = self._traced_once("test_step", jit_compile=(self.jit_compile and self.validated_by_xla) or None)
 
             def validate(iterator):
                 for _ in tf.range(self._steps_per_execution):
@@ -504,9 +506,9 @@ class AnomalyModel(keras.Model):
     def _validate_and_get_metrics_result(self, logs):
         return logs  # what the last step returned: Keras would work out every metric again, at every epoch
 
-    def _traced_once(self, step: str) -> tf.types.experimental.PolymorphicFunction:
+    def _traced_once(self, step: str, **options) -> tf.types.experimental.PolymorphicFunction:
         """Return a step as a function of its own: Keras traces whatever else is in its loops over steps twice."""
-        return tf.function(functools.partial(getattr(type(self), step), self), autograph=False)
+        return tf.function(functools.partial(getattr(type(self), step), self), autograph=False, **options)
 
     def best_epochs(self) -> dict[str, dict[str, object]]:
         """Return for every watched phase its quantity, and each member's best epoch (from 0; None: none) and value."""

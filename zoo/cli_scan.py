@@ -34,6 +34,12 @@ class Calibration(click.ParamType):
     "--model", "run", required=True, type=click.Path(path_type=Path), help="Run of a model of spectra, as ddp."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="New HDF5 file for all that is found, bin by bin.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help=f"New folder for figures of the {SHOWN} most significant spectra.",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print a CSV row for each spectrum on stdout and nothing else.")
 @click.option(
     "--width",
@@ -78,7 +84,7 @@ class Calibration(click.ParamType):
 )
 @SEED
 @JSON
-def scan(file, run, out, as_csv, widths, calibrate, table, calibration, xla, seed, as_json, skip_bad, **which):
+def scan(file, run, out, plot, as_csv, widths, calibrate, table, calibration, xla, seed, as_json, skip_bad, **which):
     """Look for bumps in all histograms of FILE: HDF5 with counts and edges, or ROOT with TH1s.
 
     For each spectrum the largest significance over bins and widths, where it is, and the global p-value: about how often
@@ -93,8 +99,9 @@ def scan(file, run, out, as_csv, widths, calibrate, table, calibration, xla, see
         raise InputError("--csv and --json are both for stdout; give one of them")
     if calibrate != "table" and (table or calibration):
         raise InputError(f"{'--table' if table else '--calibration'} is for --calibrate table; add that")
-    if out:
-        check_new(out)
+    for path in (out, plot):
+        if path:
+            check_new(path)
     bad = Bad()
     spectra = histograms.read(file, skip=bad if skip_bad else None, **which)
     model = zoo.load(run)
@@ -123,7 +130,9 @@ def scan(file, run, out, as_csv, widths, calibrate, table, calibration, xla, see
     if out:
         _write(out, spectra, found, about)
     rows = _rows(spectra, found)
-    text = _csv(rows) if as_csv else _text(rows, about, len(bad), out)
+    if plot:
+        _draw(plot, spectra, found, rows)
+    text = _csv(rows) if as_csv else _text(rows, about, len(bad), (out, plot))
     say({**about, "left_out": bad, "spectra": rows}, as_json, lambda: text)
 
 
@@ -202,6 +211,34 @@ def _write(out, spectra, found, about) -> None:
         file.attrs.update(about)
 
 
+def _first(rows) -> list[int]:
+    """The places of the most significant spectra."""
+    order = sorted(range(len(rows)), key=lambda i: (rows[i].get("global_p_value", 1.0), -rows[i]["local_significance"]))
+    return order[:SHOWN]
+
+
+def _draw(folder, spectra, found, rows) -> None:
+    """Write figures of the most significant spectra, in their order, and the numbers in them."""
+    import re
+
+    from pipelines.outputs import new_directory
+    from pipelines.plots import plot_scanned
+
+    with new_directory(folder) as part:
+        for place, i in enumerate(_first(rows), 1):
+            row, bins = rows[i], rows[i]["bins"]
+            p = f", global p {_p(row['global_p_value'], row['global_p_value_is_bound'])}" if found.toys else ""
+            plot_scanned(
+                spectra.counts[i][:bins],
+                spectra.edges[i][: bins + 1],
+                found.per_bin[i][:bins],
+                part / f"{place:02d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', row['name'])}.png",
+                mass=row["mass"],
+                width=row["width"],
+                title=f"{row['name']}: {row['local_significance']:.1f} sigma, local{p}",
+            )
+
+
 def _csv(rows) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -210,8 +247,8 @@ def _csv(rows) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def _text(rows, about, bad, out) -> str:
-    first = sorted(rows, key=lambda row: (row.get("global_p_value", 1.0), -row["local_significance"]))[:SHOWN]
+def _text(rows, about, bad, written) -> str:
+    first = [rows[i] for i in _first(rows)]
     width, toys = max(4, *(len(row["name"]) for row in first)), about["toys"]
     others = f" ({bad} left out)" if bad else ""
     lines = [f"{about['file']}: {len(rows)} spectra{others}; the most significant:", ""]
@@ -223,7 +260,7 @@ def _text(rows, about, bad, out) -> str:
         )
     if toys:
         lines += ["", *_of_file(rows, about)]
-    return "\n".join(lines + ([f"Written: {out}"] if out else []))
+    return "\n".join(lines + [f"Written: {path}" for path in written if path])
 
 
 def _p(value: float, is_bound: bool) -> str:

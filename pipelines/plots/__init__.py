@@ -21,7 +21,7 @@ from pipelines.plots.observables import plot_observables
 from pipelines.plots.record import read_numbers
 from pipelines.plots.roc import plot_roc
 from pipelines.plots.scan import plot_scan, smooth_density
-from pipelines.plots.scanned import plot_found_bumps, plot_off, plot_two_scans
+from pipelines.plots.scanned import plot_found_bumps, plot_off, plot_scanned, plot_two_scans
 from pipelines.plots.selected import plot_composition, plot_features, plot_scores, plot_working_points
 from pipelines.plots.training import plot_history, plot_peak
 from pipelines.plots.validation import plot_coverage, plot_injection
@@ -40,6 +40,7 @@ __all__ = [
     "plot_peak",
     "plot_roc",
     "plot_scan",
+    "plot_scanned",
     "plot_scores",
     "plot_sculpting",
     "plot_selections",

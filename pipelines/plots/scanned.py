@@ -1,4 +1,4 @@
-"""Figures of scans of many generated spectra: what two ways to look for bumps say, ROC curves, and errors of one."""
+"""Figures of scans of many spectra: one of them, what two ways to look for bumps say, ROC curves, and errors of one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.plots.arrays import finite
+from pipelines.plots.arrays import finite, increasing
+from pipelines.plots.hunt import INTERVAL
 from pipelines.plots.page import legend, look, page, shown
 from pipelines.plots.record import plain, target
 
@@ -116,6 +117,54 @@ def plot_off(
         axes.set(xlabel="ideal significance, true background", ylabel="predicted - ideal", xlim=(edges[0], edges[-1]),
                  ylim=(-reach, reach))  # fmt: skip
         legend(figure, [axes])
+    return numbers
+
+
+def plot_scanned(
+    counts: np.ndarray,
+    edges: np.ndarray,
+    significance: np.ndarray,
+    path: str | os.PathLike,
+    *,
+    mass: float,
+    width: float,
+    title: str = "",
+    xlabel: str = "mass",
+) -> dict[str, object]:
+    """Draw a spectrum, and below it the significance that a network gives every bin.
+
+    Args:
+        counts, significance: (B,). edges: (B + 1,). mass, width: where the bump is, and its standard deviation; one
+            standard deviation to both sides is shaded.
+
+    Returns:
+        What is drawn.
+
+    Example:
+        >>> import tempfile
+        >>> numbers = plot_scanned([9, 4], [0, 1, 2], [0.3, -0.2], tempfile.mkdtemp() + "/scan.png", mass=0.5, width=0.2)
+        >>> numbers["interval"]
+        [0.3, 0.7]
+    """
+    edges = increasing("edges", edges)
+    counts, significance = (finite(name, x) for name, x in (("counts", counts), ("significance", significance)))
+    for name, values in (("counts", counts), ("significance", significance)):
+        if values.shape != (len(edges) - 1,):
+            raise InputError(f"{name}: shape {values.shape}, expected ({len(edges) - 1},), one number for each bin")
+    interval = (mass - width, mass + width)
+    numbers = plain({"edges": edges, "counts": counts, "significance": significance, "interval": interval})
+    with page(target(path), numbers, (9, 7.5)) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1])
+        upper.errorbar(
+            0.5 * (edges[1:] + edges[:-1]), counts, np.sqrt(counts), fmt="o", ms=4, color="black", label="events"
+        )
+        upper.set(ylabel="events / bin", yscale="log" if counts.min() > 0 else "linear", title=shown(title))
+        lower.stairs(significance, edges, color="C0", lw=2)
+        lower.axhline(0, color="grey", ls=":", lw=1.5)
+        lower.set(ylabel="significance", xlabel=shown(xlabel), xlim=(edges[0], edges[-1]))
+        for axes in (upper, lower):
+            axes.axvspan(*interval, label="bump" if axes is upper else None, **INTERVAL)
+        legend(figure, [upper])
     return numbers
 
 

@@ -110,6 +110,7 @@ class GraphVAE(SetVAE):
         'gcn'
     """
 
+    validated_by_xla = True
     limits = {
         **SetVAE.limits,
         "units": COUNT,
