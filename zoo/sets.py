@@ -25,9 +25,8 @@ from zoo.losses import chamfer, mean_squared_error
 
 MOMENTUM = ("E", "pt", "eta", "phi")
 TYPES = len(SLOTS)  # of objects, 1 to this, in the column "type"
-HIGHEST = (
-    1e30  # latent scores end here: a variance beyond float32 would make them infinite, and their mean over members
-)
+# latent scores end here: a variance beyond float32 would make them infinite, and with them the mean over members
+HIGHEST = 1e30
 HIGH_LEVEL = ("MET", "HT")  # m_eff, their sum, is the mass of these events, which no model is shown
 PAPER = {"batch_size": 32, "learning_rate": 1e-4}
 PRESETS = {
