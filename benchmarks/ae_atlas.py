@@ -28,8 +28,8 @@ import pipelines
 import zoo
 from pipelines import InputError, metrics
 from pipelines.outputs import write_json
+from zoo.cli.terminal import setting
 from zoo.models.ae import COLUMNS
-from zoo.terminal import setting
 
 PRESETS = ("standard33", "big33", "small33", "big13", "defaults")
 SCALINGS = ("standard", "minmax")

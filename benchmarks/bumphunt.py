@@ -13,7 +13,7 @@ With --coverage N, the global p-values of N background-only data sets (20,000 ev
 are compared with a uniform distribution, for both kinds of pseudo-experiments.
 
 With --power N, a narrow signal of known place is added to 60,000 events of background, N times, and the median global
-significance is shown for both statistics. The tables of `pipelines.bumphunt`:
+significance is shown for both statistics. The tables of `pipelines.bumphunt.bump_hunt`:
 
     python benchmarks/bumphunt.py --repeats 0 --coverage 300 --power 40 --json FILE
 """
@@ -35,8 +35,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kstest
 
-from pipelines.bumphunt import NULLS, hunt
-from pipelines.spectra import STATISTICS, WIDTHS, scan, spectrum
+from pipelines.bumphunt.bump_hunt import NULLS, hunt
+from pipelines.bumphunt.spectra import STATISTICS, WIDTHS, scan, spectrum
 
 RANGE = (2700.0, 5000.0)
 PERCENTILES = (50, 99)

@@ -24,7 +24,7 @@ import pipelines
 import zoo
 from pipelines import leaderboard
 from pipelines.outputs import write_json
-from zoo.flows import FLOWS
+from zoo.layers.flows import FLOWS
 
 FEWER = {"iaf": 4, "convolutional": 4}  # flows in a row, where the paper has not 6 (section 5)
 

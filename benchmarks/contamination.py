@@ -21,9 +21,9 @@ import numpy as np
 import pipelines
 import zoo
 from pipelines import metrics
-from pipelines.mixing import join
+from pipelines.events.mixing import join
 from pipelines.outputs import write_json
-from zoo.terminal import setting
+from zoo.cli.terminal import setting
 
 
 def table(results):

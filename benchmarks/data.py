@@ -25,9 +25,9 @@ import h5py
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.cluster import cores
 from pipelines.datasets import lhco
 from pipelines.datasets.catalog import find
+from pipelines.jobs.executors import cores
 
 HERE = Path(__file__).parent
 OTHERS = ("jets", "darkmachines", "atlas", "tables", "streaming")

@@ -45,12 +45,12 @@ from scipy.stats import norm, pearsonr, spearmanr
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import zoo
+from pipelines.bumphunt.spectra import scan
 from pipelines.histograms import Histograms
 from pipelines.plots.scanned import plot_found_bumps, plot_off, plot_two_scans
-from pipelines.spectra import scan
-from pipelines.spectra_generator import Generator, Spectra
-from zoo.scanning import Table as Calibration
-from zoo.scanning import needed
+from pipelines.simulation.spectra import Generator, Spectra
+from zoo.models.ddp.scan import Table as Calibration
+from zoo.models.ddp.scan import needed
 
 STRENGTHS = (0, 2, 3, 4, 5, 6, 8, 12)
 WINDOWS = (2, 8)  # of BumpHunter, in bins: the generator's bumps have a standard deviation of 0.8 to 4

@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy.optimize import minimize
 
-from zoo import flows
 from zoo.keras import keras
-from zoo.layers import glorot_uniform
+from zoo.layers import flows
+from zoo.layers.dense import glorot_uniform
 
 import tensorflow_probability as tfp  # isort: skip
 

@@ -78,7 +78,7 @@ def table(runs, which):
 @click.option("--set", "settings", multiple=True, help="NAME=VALUE, for all trainings.")
 def main(train_file, test_file, out, preset, seeds, cycles, every, settings):
     """Train, judge, print the tables."""
-    from zoo.cli import setting
+    from zoo.cli.main import setting
 
     train, test = pipelines.open(train_file), pipelines.open(test_file)
     runs, last = [], {variant: [] for variant in VARIANTS}

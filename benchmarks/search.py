@@ -17,11 +17,12 @@ from pathlib import Path
 
 import click
 
-from pipelines import provenance, validation
+from pipelines import provenance
+from pipelines.bumphunt import validation
 from pipelines.outputs import write_json
-from zoo.cli_hunt import CUTS, TAILS, plain_table, recipe_of, with_options
-from zoo.cli_validate import cuts, paper_table, trains
-from zoo.terminal import SEED, Command, open_events, quiet_zoo
+from zoo.cli.hunt import CUTS, TAILS, plain_table, recipe_of, with_options
+from zoo.cli.terminal import SEED, Command, open_events, quiet_zoo
+from zoo.cli.validate import cuts, paper_table, trains
 
 PAPER = """GAN-AE in Black Box 1 of the LHC Olympics 2020 (doi 10.1140/epjc/s10052-023-12169-4): S/B 0.08 %, cut at the 99th percentile: local 2.9,
 global 1.2 sigma, mass bias below 200 GeV, signal efficiency above 15 %, S/B gain 20; nothing in Black Box 2."""

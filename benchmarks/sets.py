@@ -33,8 +33,8 @@ from rich.console import Console
 from rich.table import Table
 
 import zoo
-from zoo.flows import FLOWS
-from zoo.latent import Latent
+from zoo.layers.flows import FLOWS
+from zoo.layers.latent import Latent
 from zoo.losses import chamfer
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))

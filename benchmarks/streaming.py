@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pipelines
-from pipelines.events import CHUNK
+from pipelines.events.events import CHUNK
 
 BATCH = 2048
 SIZES = (0.5, 1, 2, 4)

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.datasets.table import convert
-from pipelines.events import BLOCK, EventsWriter
+from pipelines.events.events import BLOCK, EventsWriter
 
 Columns = dict[str, np.ndarray]
 

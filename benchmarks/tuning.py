@@ -171,7 +171,7 @@ def program(model, data, events, settings, seed) -> dict[str, object]:
     import tuning
     from tuning.session import Watcher
     from zoo import registry
-    from zoo.terminal import setting
+    from zoo.cli.terminal import setting
 
     class Clock(Watcher):
         begins, epochs, ends = [], [], []
@@ -208,7 +208,7 @@ def _memory(after: list[float]) -> list[float]:
 def measured(what: str, **options) -> dict[str, object]:
     """Measure in a process of its own, so that no run finds what another has compiled or allocated."""
     code = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); import zoo.terminal; zoo.terminal.quiet_zoo(); import zoo.run\n"
+        "import json, sys; sys.path.insert(0, sys.argv[1]); import zoo.cli.terminal; zoo.cli.terminal.quiet_zoo(); import zoo.run\n"
         "import importlib.util as u; s = u.spec_from_file_location('bench', sys.argv[2]); m = u.module_from_spec(s)\n"
         "s.loader.exec_module(m)\n"
         "if __name__ == '__main__': print('RESULT' + json.dumps(getattr(m, sys.argv[3])(**json.loads(sys.argv[4]))))"
@@ -240,7 +240,7 @@ def main(
     programs, seed, as_json,
 ):  # fmt: skip
     """Print tables for each model."""
-    from zoo.terminal import setting
+    from zoo.cli.terminal import setting
 
     everything = {}
     if objects is None and {"gcn_vae", "conv_vae"} & set(models):

@@ -21,10 +21,10 @@ import numpy as np
 import pipelines
 import zoo
 from pipelines import metrics
-from pipelines.mixing import mix
+from pipelines.events.mixing import mix
 from pipelines.outputs import new_directory, write_json
 from zoo import run
-from zoo.terminal import setting
+from zoo.cli.terminal import setting
 
 PRESETS = {"adadelta": {}, "adam": {"optimizer": "adam"}}
 

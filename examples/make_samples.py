@@ -19,7 +19,7 @@ import numpy as np
 
 from pipelines.datasets.lhco import convert
 from pipelines.errors import InputError
-from pipelines.events import Events
+from pipelines.events.events import Events
 from pipelines.features.jets import COLUMNS, UNITS
 from pipelines.simulation import simulate
 from pipelines.simulation.pythia import version

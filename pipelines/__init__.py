@@ -14,6 +14,31 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 from pipelines.errors import InputError
 from pipelines.events import Events, EventsWriter
+from pipelines.moved import alias
+
+alias(
+    {
+        f"pipelines.{old}": f"pipelines.{new}"
+        for old, new in {
+            "layout": "events.layout",
+            "derived": "events.derived",
+            "selection": "events.weighting",
+            "mixing": "events.mixing",
+            "datasets.overlap": "events.overlap",
+            "rows": "events.row_cache",
+            "batches": "events.batches",
+            "cluster": "jobs.executors",
+            "batchfarm": "jobs.batch_systems",
+            "chunks": "jobs.chunks",
+            "spectra": "bumphunt.spectra",
+            "cuts": "bumphunt.selection",
+            "toys": "bumphunt.pseudo_experiments",
+            "hunt": "bumphunt.search",
+            "validation": "bumphunt.validation",
+            "spectra_generator": "simulation.spectra",
+        }.items()
+    }
+)
 
 __all__ = ["Events", "EventsWriter", "InputError", "open", "search"]
 
@@ -30,7 +55,7 @@ def open(path_or_name) -> Events:
 
 def __getattr__(name: str):
     if name == "search":  # when asked for: it takes SciPy, and to import this package is cheap
-        from pipelines.hunt import search
+        from pipelines.bumphunt.search import search
 
         return search
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

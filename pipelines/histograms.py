@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.layout import open_hdf5
+from pipelines.events.layout import open_hdf5
 from pipelines.outputs import new_disk
 
 MOST = 1e15  # events in a bin: all whole numbers below are exact in float64

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.distance import jensenshannon
 
 from pipelines.errors import InputError
-from pipelines.events import Events
+from pipelines.events.events import Events
 
 LEAST = 10  # background events that must pass for a best S/sqrt(B) to count
 PERCENTILES = (50.0, 85.0, 95.0, 99.0)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.events import Events
+from pipelines.events.events import Events
 
 PACKAGES = (
     "hep-anomaly-zoo", "tensorflow", "tf-keras", "tensorflow-probability", "spektral", "keras-tuner", "numpy", "scipy",

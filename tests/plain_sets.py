@@ -1,4 +1,4 @@
-"""Events made up of particles, and the formulas of `zoo.sets` and `zoo.graphs` written as plain loops."""
+"""Events made up of particles, and the formulas of `zoo.sets` and `zoo.layers.graphs` written as plain loops."""
 
 import numpy as np
 

@@ -8,7 +8,7 @@ import pytest
 import pipelines
 from pipelines import Events
 from tuning.cli import main as tune_main
-from zoo.cli import main as zoo_main
+from zoo.cli.main import main as zoo_main
 
 TRAIN = "train gan_ae --data {good} --out out"
 

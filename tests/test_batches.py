@@ -8,12 +8,13 @@ import pytest
 import tensorflow as tf
 from scipy.stats import spearmanr
 
-from pipelines import Events, InputError, batches
-from pipelines import rows as rows_module
-from pipelines.batches import Batches
-from pipelines.layout import TRUTH
-from pipelines.mixing import join, mix, write_spread
-from pipelines.selection import FlatMass
+from pipelines import Events, InputError
+from pipelines.events import batches
+from pipelines.events import row_cache as rows_module
+from pipelines.events.batches import Batches
+from pipelines.events.layout import TRUTH
+from pipelines.events.mixing import join, mix, write_spread
+from pipelines.events.weighting import FlatMass
 
 SIZE, B = 1000, 64  # 15 whole batches and 40 events left over
 COLUMNS = ["number", "pt_1"]

@@ -11,9 +11,9 @@ import pytest
 from scipy import stats
 
 from pipelines import InputError
-from pipelines.bumphunt import hunt
-from pipelines.spectra import adaptive_edges, by_pybumphunter, scan, spectrum
-from pipelines.toys import comparable, count_together, estimated, shuffled
+from pipelines.bumphunt.bump_hunt import hunt
+from pipelines.bumphunt.pseudo_experiments import comparable, count_together, estimated, shuffled
+from pipelines.bumphunt.spectra import adaptive_edges, by_pybumphunter, scan, spectrum
 
 RANGE = (2700, 5000)
 
@@ -588,7 +588,7 @@ def test_nobodys_random_state_is_touched(bit_generator):
 
 def test_pybumphunter_is_heard_in_the_log_only(capsys, caplog):
     score, mass = with_signal(5000, 50)
-    with caplog.at_level(logging.DEBUG, "pipelines.spectra"):
+    with caplog.at_level(logging.DEBUG, "pipelines.bumphunt.spectra"):
         hunt(score, mass, percentiles=[90], pseudo_experiments=20)
     assert capsys.readouterr() == ("", "")
     assert "pyBumpHunter: SCAN" in caplog.messages

@@ -18,10 +18,11 @@ import h5py
 import numpy as np
 import pytest
 
-from pipelines import Events, InputError, chunks
-from pipelines.chunks import Outcome, in_chunks, write_events
-from pipelines.cluster import AHEAD
+from pipelines import Events, InputError
 from pipelines.errors import Unfinished
+from pipelines.jobs import chunks
+from pipelines.jobs.chunks import Outcome, in_chunks, write_events
+from pipelines.jobs.executors import AHEAD
 
 SIZE = 10  # events of a chunk
 CHUNKS = 12
@@ -105,7 +106,7 @@ def run(folder, function=work, *, count=CHUNKS, sources=(), options=None, **more
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
     """The bytes of the file when nothing goes wrong, made without chunks.py."""
-    from pipelines.events import EventsWriter
+    from pipelines.events.events import EventsWriter
 
     path = tmp_path_factory.mktemp("expected") / "events.h5"
     with EventsWriter(path, columns=["a", "b"], mass_column="m") as writer:
@@ -310,7 +311,7 @@ def test_second_process_is_refused_and_does_not_disturb_the_first(expected, tmp_
 
 def test_process_that_looked_before_the_first_finished_does_not_write_over_it(expected, tmp_path, monkeypatch):
     """The output appears between the look for it and the lock: the second must see it then."""
-    from pipelines import chunks
+    from pipelines.jobs import chunks
 
     real = chunks.check_new
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import pipelines
 import tuning.cli
-import zoo.cli
+import zoo.cli.main
 from pipelines import leaderboard, metrics
 
 SMALL = "--no-xla --set ae_units=16 --set d_units=16,8 --set latent_dim=4 --set batch_size=256"
@@ -29,7 +29,7 @@ TUNE = f"--model gan_ae {SMALL} --set d_epochs=1 --set ae_epochs=1 --set pretrai
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("trained") / "run"
     line = f"train gan_ae --data lhco_sim_train --mass-range 2700 4000 --validation 0.2 --out {out} {SHORT}"
-    done = CliRunner().invoke(zoo.cli.main, line.split())
+    done = CliRunner().invoke(zoo.cli.main.main, line.split())
     assert done.exit_code == 0, done.output
     return out
 
@@ -43,7 +43,7 @@ def command(tmp_path, monkeypatch, capfd):
         program, *arguments = line.split()
         capfd.readouterr()
         with pytest.raises(SystemExit) as done:
-            {"zoo": zoo.cli.main, "tune": tuning.cli.main}[program](arguments, prog_name=program)
+            {"zoo": zoo.cli.main.main, "tune": tuning.cli.main}[program](arguments, prog_name=program)
         out, err = capfd.readouterr()
         return done.value.code, out, err
 
@@ -154,7 +154,7 @@ def group(tmp_path_factory):
     """A group of three small VAEs, trained for two epochs."""
     out = tmp_path_factory.mktemp("group") / "run"
     line = f"train vae --data lhco_sim_train --no-xla --epochs 2 --out {out} --set members=3 --set units=8,8"
-    done = CliRunner().invoke(zoo.cli.main, f"{line} --set decoder_epochs=2".split())
+    done = CliRunner().invoke(zoo.cli.main.main, f"{line} --set decoder_epochs=2".split())
     assert done.exit_code == 0, done.output
     return out, done.stdout
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import InputError, cluster
-from pipelines.batchfarm import KNOWN
-from pipelines.cluster import AHEAD, Batch, Farm, cores, open_workers, tell
+from pipelines import InputError
 from pipelines.errors import Unfinished
+from pipelines.jobs import executors as cluster
+from pipelines.jobs.batch_systems import KNOWN
+from pipelines.jobs.executors import AHEAD, Batch, Farm, cores, open_workers, tell
 
 
 def square(number):
@@ -522,7 +523,7 @@ def test_file_of_a_site_that_is_wrong_is_named_with_what_is_wrong(text, said, tm
 
 
 def test_every_option_of_a_site_is_described():
-    from pipelines import batchfarm
+    from pipelines.jobs import batch_systems as batchfarm
 
     assert all(f"    {name}: " in batchfarm.__doc__ for name in KNOWN)
 

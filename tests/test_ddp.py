@@ -16,12 +16,13 @@ from scipy.stats import norm
 
 import pipelines
 import zoo
-import zoo.cli
+import zoo.cli.main
 from pipelines import InputError, histograms
 from pipelines.histograms import Histograms
 from pipelines.plots import read_numbers, scanned
-from pipelines.spectra_generator import FAMILIES, Generator, ideal_significance
-from zoo import run, scanning
+from pipelines.simulation.spectra import FAMILIES, Generator, ideal_significance
+from zoo import run
+from zoo.models.ddp import scan as scanning
 
 TINY = {"channels": 8, "dilations": (1, 2), "half_widths": (7, 28), "degrees": (2,), "steps": 10, "batch_size": 32,
         "bins": (30, 60), "learning_rate": 0.01, "epochs": 2, "seed": 3}  # fmt: skip
@@ -36,7 +37,7 @@ def training(tmp_path_factory):
     """A run directory, and what the command that made it said."""
     out = tmp_path_factory.mktemp("ddp") / "run"
     words = ["train", "ddp", "--out", str(out), "--epochs", "2", "--seed", "3", "--no-xla", "--json", *WORDS]
-    done = CliRunner().invoke(zoo.cli.main, words)
+    done = CliRunner().invoke(zoo.cli.main.main, words)
     assert done.exit_code == 0, done.output
     return out, json.loads(done.stdout)
 
@@ -449,7 +450,7 @@ def test_pseudo_experiments_of_many_spectra_at_a_time_are_those_of_each(model, m
                             ("",) * 12)  # fmt: skip
         largest = np.nanmax([model.significance(thrown, width=width) for width in (1.0, 2.0)], axis=(0, 2))
         assert found.global_p_value[row] == ((largest >= found.significance[row] - 1e-4).sum() + 1) / 13
-    monkeypatch.setattr("zoo.scanning.TOGETHER", 24)  # two spectra in a call
+    monkeypatch.setattr("zoo.models.ddp.scan.TOGETHER", 24)  # two spectra in a call
     again = model.scan(h, (1.0, 2.0), toys=12, seed=4, progress=lambda *done: told.append(done))
     np.testing.assert_array_equal(again.global_p_value, found.global_p_value)
     assert told[1:] == [(2, 5), (4, 5), (5, 5)]
@@ -461,8 +462,8 @@ def test_a_program_is_compiled_only_where_many_spectra_are_to_be_looked_at(monke
     for name in ("_plain", "_predict"):
         program = getattr(made, name)
         monkeypatch.setattr(made, name, lambda *a, n=name, p=program: asked.append((n, a[0].shape[0])) or p(*a))
-    monkeypatch.setattr("zoo.models.ddp.WORTH", 6)
-    monkeypatch.setattr("zoo.models.ddp.BATCH", 4)
+    monkeypatch.setattr("zoo.models.ddp.model.WORTH", 6)
+    monkeypatch.setattr("zoo.models.ddp.model.BATCH", 4)
     several = Histograms.joined([falling(20 + i) for i in range(5)])
     plain = made.significance(several)
     assert asked == [("_plain", 4), ("_plain", 1)]
@@ -480,7 +481,7 @@ def test_a_program_is_compiled_only_where_many_spectra_are_to_be_looked_at(monke
 
 def test_steep_spectra_are_not_a_matter_of_rounding():
     """Beside 10^5 events the curve of a tail is what it is for another order of the same sums."""
-    from zoo.curves import smooth
+    from zoo.models.ddp.curves import smooth
 
     counts = np.random.default_rng(1).poisson(3e5 * np.exp(-0.35 * np.arange(60))).astype("float32")[None]
     there, back = (
@@ -575,7 +576,7 @@ def test_the_p_value_of_a_file_is_that_of_its_smallest(model, table):
 
 def test_polynomials_of_several_degrees_at_once_are_each_alone(spectra):
     """And each is where Poisson's likelihood has its maximum: its residuals have no share of the basis."""
-    from zoo.curves import fit
+    from zoo.models.ddp.curves import fit
 
     h = spectra.histograms
     arrays = [tf.constant(a, tf.float32) for a in (h.counts, h.bin_widths / h.bin_widths[:, :1], h.mask)]
@@ -594,7 +595,7 @@ def test_polynomials_of_several_degrees_at_once_are_each_alone(spectra):
 
 @pytest.mark.parametrize("dilation", [1, 2, 16])
 def test_the_gradient_of_a_dilated_convolution_is_that_of_the_product_it_is(dilation):
-    from zoo.spectrum_network import _beside
+    from zoo.models.ddp.network import _beside
 
     rng = np.random.default_rng(1)
     x, kernel, bias = (tf.Variable(rng.normal(size=size), dtype=tf.float32) for size in ((3, 40, 5), (15, 4), (4,)))
@@ -640,7 +641,7 @@ def command(tmp_path, monkeypatch, model, trained):
     monkeypatch.setattr(zoo, "load", lambda path: model if str(path) == str(trained) else load(path))
 
     def call(*words):
-        return CliRunner().invoke(zoo.cli.main, [str(word) for word in words])
+        return CliRunner().invoke(zoo.cli.main.main, [str(word) for word in words])
 
     return call
 
@@ -702,7 +703,7 @@ def test_scan_by_a_table_makes_it_once_and_keeps_it(command, trained, tmp_path, 
     assert first["calibration"] == "table" and first["toys"] == 60
     assert first["spectra"][0]["global_p_value"] == 1 / 61 and first["spectra"][0]["global_p_value_is_bound"]
     assert first["file_p_value"] == pytest.approx(1 - (60 / 61) ** 2) and first["file_p_value_is_bound"]
-    monkeypatch.setattr("zoo.scanning.make_table", None)
+    monkeypatch.setattr("zoo.models.ddp.scan.make_table", None)
     assert json.loads(command(*words, *kept).stdout) == first
     refused(command(*words[:-1], 2.0, *kept), "table.h5: the table is of widths 1.5, expected 2; make one of these")
     refused(command(*words[:4], "--table", 60), "--table is for --calibrate table")

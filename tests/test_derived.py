@@ -9,9 +9,9 @@ import pytest
 import pipelines
 import zoo
 from pipelines import Events, InputError
-from pipelines.derived import SIDES, Reading, derivable, derive, sources
-from pipelines.layout import match_columns
-from pipelines.mixing import join
+from pipelines.events.derived import SIDES, Reading, derivable, derive, sources
+from pipelines.events.layout import match_columns
+from pipelines.events.mixing import join
 
 STORED = ("pt_1", "mass_1", "tau21_1", "met", "pt_2", "mass_2", "tau21_2")
 PAIRED = ("pt", "mass", "tau21")
@@ -295,6 +295,6 @@ def test_the_embedded_events_have_the_inputs_of_the_bump_hunting_vae():
 
 
 def test_importing_it_brings_numpy_alone():
-    code = "import sys, pipelines.derived; print([m for m in ('tensorflow', 'pandas') if m in sys.modules])"
+    code = "import sys, pipelines.events.derived; print([m for m in ('tensorflow', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

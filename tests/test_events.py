@@ -14,8 +14,8 @@ import pytest
 import pipelines
 from pipelines import Events, EventsWriter, InputError
 from pipelines.datasets import catalog
-from pipelines.events import BLOCK
-from pipelines.layout import as_text, match_columns
+from pipelines.events.events import BLOCK
+from pipelines.events.layout import as_text, match_columns
 
 COLUMNS = ("pt_1", "mass_1", "pt_2")
 SIZE = 500
@@ -557,7 +557,7 @@ def test_folder_that_cannot_be_written_to_is_refused(arrays):
 
 ENDLESS = """
 import sys, numpy as np
-from pipelines.events import EventsWriter
+from pipelines.events.events import EventsWriter
 rng = np.random.default_rng(0)
 with EventsWriter(sys.argv[1], ["pt_1", "pt_2"]) as writer:
     while True:

@@ -16,7 +16,7 @@ from pipelines.datasets.catalog import find
 from pipelines.errors import InputError
 from pipelines.provenance import checksum
 from pipelines.simulation import simulate
-from zoo.cli import main
+from zoo.cli.main import main
 
 SMALL = "--set batch_size=32 --set ae_units=8 --set d_units=8 --set cycles=1 --set pretraining_epochs=1 --no-xla"
 PRESELECTION = {"lhco": "--mass-range 2000 8000", "lhco_features": "--set columns=mass_*,tau*"}

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from pipelines.errors import InputError
-from zoo import flows
 from zoo.keras import keras
+from zoo.layers import flows
 
 import tensorflow_probability as tfp  # isort: skip
 

@@ -11,7 +11,7 @@ from pipelines.datasets import lhco, lhco_features
 from pipelines.datasets.catalog import find
 from pipelines.datasets.lhco_features import COLUMNS, PUBLISHED_COLUMNS, read_chunk
 from pipelines.errors import InputError
-from pipelines.events import Events
+from pipelines.events.events import Events
 from pipelines.features import jets
 
 

@@ -13,11 +13,12 @@ import pipelines.plots
 import zoo
 import zoo.base
 from pipelines import Events, InputError
-from pipelines.batches import Batches
-from zoo import layers, registry, run
+from pipelines.events.batches import Batches
+from zoo import registry, run
 from zoo.base import COUNT, COUNT_OR_ZERO, POSITIVE, AnomalyModel, Limit, Phase, Watch
+from zoo.ensemble import BestEpoch, MemberMean, before, leading
 from zoo.keras import keras
-from zoo.members import BestEpoch, MemberMean, before, leading
+from zoo.layers import dense as layers
 
 COLUMNS = ("pt_1", "mass_1", "tau21_1", "pt_2", "mass_2", "tau21_2")
 MEMBERS, SEED = 3, 5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines import Events, InputError
-from pipelines.mixing import join, mix
+from pipelines.events.mixing import join, mix
 
 
 def made(values, *, columns=("a", "b"), **more):

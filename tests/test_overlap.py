@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipelines import Events, InputError
-from pipelines.datasets import overlap as module
-from pipelines.datasets.overlap import overlap
+from pipelines.events import overlap as module
+from pipelines.events.overlap import overlap
 
 COLUMNS = ("pt_1", "tau21_1", "mass_1")
 

@@ -132,7 +132,7 @@ def third_party(tmp_path):
 LIST_WITH_PLUG_INS = """
 import sys, warnings
 sys.path.insert(0, sys.argv[1])
-from zoo.cli import main
+from zoo.cli.main import main
 from zoo import registry
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")

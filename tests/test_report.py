@@ -13,11 +13,11 @@ from scipy.stats import ks_2samp, norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from pipelines import Events, InputError
-from pipelines.hunt import search
+from pipelines.bumphunt.search import search
+from pipelines.bumphunt.spectra import Spectrum, side_band_reference
 from pipelines.plots import hunt as figures
 from pipelines.plots import selected as of_selected
 from pipelines.report import Page, write_report
-from pipelines.spectra import Spectrum, side_band_reference
 
 HOSTILE = "<script>alert('x')</script>"
 VOID = {"meta", "img", "br", "hr", "link", "input"}

@@ -17,7 +17,7 @@ from linear_model import Linear
 import zoo
 from pipelines import Events, InputError, provenance
 from zoo import registry, run
-from zoo.cli import main
+from zoo.cli.main import main
 
 SMALL = {"units": 3, "cycles": 3, "batch_size": 256}
 
@@ -312,7 +312,7 @@ def test_a_refused_training_leaves_nothing_behind(events, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-COMMAND = [sys.executable, "-c", "from zoo.cli import main; main()", "train", "gan_ae", "--data", "lhco_sim_test"]
+COMMAND = [sys.executable, "-c", "from zoo.cli.main import main; main()", "train", "gan_ae", "--data", "lhco_sim_test"]
 SETTINGS = {"ae_units": 16, "d_units": "16,8", "batch_size": 256, "pretraining_epochs": 1, "cycles": 12}
 OPTIONS = [
     "--set",

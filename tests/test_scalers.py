@@ -6,7 +6,7 @@ import tensorflow as tf
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, QuantileTransformer, StandardScaler
 
 from pipelines import InputError
-from zoo import scalers
+from zoo.layers import scalers
 
 SIZE = 5000
 

@@ -15,10 +15,10 @@ from linear_model import Linear, registered
 from scipy.stats import kstest, poisson, rankdata
 
 import pipelines
-import zoo.cli
+import zoo.cli.main
 from pipelines import Events, InputError, provenance
-from pipelines.bumphunt import hunt, p_text
-from pipelines.hunt import fold_of, natural_tails, search, truth_in_tuning, write, z_text
+from pipelines.bumphunt.bump_hunt import hunt, p_text
+from pipelines.bumphunt.search import fold_of, natural_tails, search, truth_in_tuning, write, z_text
 from zoo.origin import origin
 
 RANGE = (2700, 5000)
@@ -247,7 +247,7 @@ def test_folds_trained_by_two_processes_are_those_trained_by_one(tmp_path):
         f"hunt vae --folds 2 --epochs 1 --no-xla --set decoder_epochs=0 --data lhco_sim_test {LINE} --out {tmp_path}/"
     )
     for name, more in (("one", ""), ("two", "--workers 2")):
-        done = CliRunner().invoke(zoo.cli.main, [*shlex.split(line + name), *more.split()])
+        done = CliRunner().invoke(zoo.cli.main.main, [*shlex.split(line + name), *more.split()])
         assert done.exit_code == 0, done.output
     one, two = (h5py.File(tmp_path / name / "scores.h5")["score"][()] for name in ("one", "two"))
     np.testing.assert_allclose(one, two, atol=2e-3)  # ranks; threads round otherwise
@@ -514,7 +514,7 @@ def zoo_run(linear):
     """Run a command; return its exit code, its stdout and its stderr."""
 
     def run(line):
-        done = CliRunner().invoke(zoo.cli.main, [str(word) for word in line.split()])
+        done = CliRunner().invoke(zoo.cli.main.main, [str(word) for word in line.split()])
         return done.exit_code, done.stdout, done.stderr
 
     return run
@@ -637,7 +637,7 @@ def test_interrupted_search_that_trains_nothing_has_nothing_to_resume(folder, zo
     def interrupted(*given, **options):
         raise KeyboardInterrupt
 
-    for what in ("zoo.load", "pipelines.hunt.search"):
+    for what in ("zoo.load", "pipelines.bumphunt.search.search"):
         with monkeypatch.context() as patch:
             patch.setattr(what, interrupted)
             code, _, errors = zoo_run(f"hunt {folder[0]}/runs/fold-0 --data lhco_sim_test --out {tmp_path}/out {LINE}")
@@ -743,10 +743,10 @@ def test_command_without_labels_gives_what_it_gives_with_labels_ignored(folder, 
 def test_every_option_and_every_command_is_in_the_manual():
     manual = (Path(__file__).parent.parent / "docs" / "hunt.md").read_text()
     options = [
-        name for parameter in zoo.cli.main.commands["hunt"].params for name in parameter.opts if name[:2] == "--"
+        name for parameter in zoo.cli.main.main.commands["hunt"].params for name in parameter.opts if name[:2] == "--"
     ]
     assert len(options) > 20 and [name for name in options if name not in manual and name != "--xla"] == []
-    for name in zoo.cli.main.commands["validate"].commands:
+    for name in zoo.cli.main.main.commands["validate"].commands:
         assert f"zoo validate {name} " in manual
 
 

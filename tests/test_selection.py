@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines import Events, InputError
-from pipelines.selection import FlatMass
+from pipelines.events.weighting import FlatMass
 
 
 def events(mass, weight=None):

@@ -8,9 +8,10 @@ from plain_sets import PARTICLE, particles
 
 import zoo
 from pipelines import Events, InputError
-from zoo import graphs, sets
+from zoo import sets
 from zoo.keras import keras
-from zoo.latent import gaussian_kl
+from zoo.layers import graphs
+from zoo.layers.latent import gaussian_kl
 from zoo.losses import chamfer, mean_squared_error
 from zoo.models.conv_vae import Convolution
 from zoo.models.gcn_vae import GraphNetwork

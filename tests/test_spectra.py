@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from pipelines import InputError
-from pipelines.spectra import Spectrum, adaptive_edges, bin_of, scan, side_band_reference, spectrum, tomography
+from pipelines.bumphunt.spectra import Spectrum, adaptive_edges, bin_of, scan, side_band_reference, spectrum, tomography
 
 EDGES = np.linspace(2700, 5000, 41)
 

@@ -18,7 +18,7 @@ from pyarrow import parquet
 from pipelines import Events, InputError
 from pipelines.datasets import table_formats
 from pipelines.datasets.table import convert, describe, recognises
-from pipelines.events import BLOCK
+from pipelines.events.events import BLOCK
 
 COLUMNS = ["pt_1", "phi_1", "tau21_1", "mj1j2"]
 SIZE = 400

@@ -19,14 +19,15 @@ from linear_model import Linear
 import pipelines
 import tuning
 import zoo
-from pipelines import Events, InputError, batches, outputs, plots, provenance
+from pipelines import Events, InputError, outputs, plots, provenance
+from pipelines.events import batches
 from tuning import algorithms, figures, objectives, session
 from tuning import trial as worker
 from tuning.engine import Engine
 from tuning.hyperband import plan
 from tuning.kerastuner import keras_tuner
 from zoo import registry
-from zoo.cli import main as zoo_command
+from zoo.cli.main import main as zoo_command
 
 
 @pytest.fixture(scope="module", autouse=True)

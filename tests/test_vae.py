@@ -9,7 +9,7 @@ from scipy.stats import kstest
 
 import pipelines.plots
 import zoo
-import zoo.latent as latent_space
+import zoo.layers.latent as latent_space
 import zoo.models.vae as vae
 from pipelines import Events, InputError
 from zoo import run
@@ -1019,7 +1019,7 @@ def test_a_flow_that_cannot_be_is_refused_by_name(wrong, words):
 
 
 def test_names_of_flows_are_those_that_there_are():
-    from zoo.flows import FLOWS
+    from zoo.layers.flows import FLOWS
 
     assert latent_space.FLOW.choices == (None, *FLOWS)
 

@@ -11,14 +11,11 @@ from linear_model import Linear, registered
 from scipy import stats
 
 import pipelines
-import zoo.cli
+import zoo.cli.main
 from pipelines import Events, InputError
-from pipelines.hunt import search
-from pipelines.metrics import js_distance
-from pipelines.plots import read_numbers
-from pipelines.plots.validation import plot_coverage, plot_injection
-from pipelines.spectra import inject_by_pybumphunter
-from pipelines.validation import (
+from pipelines.bumphunt.search import search
+from pipelines.bumphunt.spectra import inject_by_pybumphunter
+from pipelines.bumphunt.validation import (
     check_ratios,
     contaminated,
     contamination,
@@ -32,8 +29,11 @@ from pipelines.validation import (
     stability,
     supervised,
 )
+from pipelines.metrics import js_distance
+from pipelines.plots import read_numbers
+from pipelines.plots.validation import plot_coverage, plot_injection
 from zoo import run
-from zoo.cli_validate import paper_table
+from zoo.cli.validate import paper_table
 
 RANGE = (2700, 5000)
 HUNT = {"percentiles": [80], "mass_range": RANGE, "bins": 20, "widths": (1, 4)}
@@ -172,7 +172,7 @@ def test_significance_grows_with_the_injected_yield_and_the_mass_is_found():
 
 def test_injected_yield_is_what_the_selection_has_more():
     """All of the yield is selected, since its score is the highest, and the cut moves up by as much."""
-    from pipelines.bumphunt import hunt
+    from pipelines.bumphunt.bump_hunt import hunt
 
     score, mass = background(5000)
     rng = np.random.default_rng([0, 0])
@@ -198,7 +198,7 @@ def test_yield_that_fills_the_selection_is_told_before_anything_is_thrown(monkey
     most = there // 4 - 1  # y < 0.2 (n + y)
     options = {"at": 3600, "width": 60, "repeats": 1, "toys": 10, **HUNT}
     assert len(spectrum_injection(score, mass, yields=[most - 30], **options)) == 1
-    monkeypatch.setattr("pipelines.validation.hunt", lambda *given, **options: pytest.fail("has begun"))
+    monkeypatch.setattr("pipelines.bumphunt.validation.hunt", lambda *given, **options: pytest.fail("has begun"))
     with pytest.raises(InputError, match=f"yield {most + 2}: percentile 80 selects .* no background is left") as told:
         spectrum_injection(score, mass, yields=[0, most + 2, 5], **options)
     assert "\n" not in str(told.value)
@@ -268,7 +268,7 @@ def test_ratios_that_cannot_be_are_told(ratio, message):
 
 @pytest.mark.parametrize("ratios, message", [([0, 0.01, 0.5], "asks for 4000"), ([0.01, -1], "S/B -1"), ([], "no S/B")])
 def test_every_ratio_is_checked_before_the_first_training(ratios, message):
-    test = pipelines.mixing.join([sample(100, seed=7), sample(50, signal=True, seed=8)])
+    test = pipelines.events.mixing.join([sample(100, seed=7), sample(50, signal=True, seed=8)])
     with pytest.raises(InputError, match=message):
         contamination(lambda i, events: pytest.fail("has trained"), BACKGROUND, SIGNAL, test, ratios)
 
@@ -325,7 +325,7 @@ def test_nothing_injected_is_the_background_alone():
 
 
 def test_contamination_judges_models_of_every_ratio_on_other_events():
-    test = pipelines.mixing.join([sample(3000, seed=7), sample(500, signal=True, seed=8)])
+    test = pipelines.events.mixing.join([sample(3000, seed=7), sample(500, signal=True, seed=8)])
     seen = []
 
     def remembered(i, events):
@@ -349,7 +349,7 @@ def test_contamination_judges_models_of_every_ratio_on_other_events():
 
 
 def test_contamination_of_several_seeds_has_their_mean_and_spread():
-    test = pipelines.mixing.join([sample(1000, seed=7), sample(300, signal=True, seed=8)])
+    test = pipelines.events.mixing.join([sample(1000, seed=7), sample(300, signal=True, seed=8)])
 
     def of_seed(k, events):
         return Distance(events.read("features").mean(axis=0) + k)
@@ -368,7 +368,7 @@ def test_contamination_judges_a_score_without_direction_in_both():
         def score(self, events, kind="distance"):
             return super().score(events)
 
-    test = pipelines.mixing.join([sample(1000, seed=7), sample(300, signal=True, seed=8)])
+    test = pipelines.events.mixing.join([sample(1000, seed=7), sample(300, signal=True, seed=8)])
     (row,) = contamination(lambda k, events: Undirected(), BACKGROUND, SIGNAL, test, [0])
     assert list(row["auc"]) == ["upper", "lower"] and list(row["runs"][0]["sculpting"]) == ["upper", "lower"]
     assert row["auc"]["lower"]["1"] == pytest.approx(1 - row["auc"]["upper"]["1"]) and row["auc"]["lower"]["1"] < 0.1
@@ -482,7 +482,7 @@ def trained(tmp_path_factory):
 
 def told(folder, line):
     words = line.replace("RUN", f"{folder}/run").replace("FOLDER", str(folder)).split()
-    done = CliRunner().invoke(zoo.cli.main, ["validate", *words])
+    done = CliRunner().invoke(zoo.cli.main.main, ["validate", *words])
     return done.exit_code, done.stdout, done.stderr
 
 

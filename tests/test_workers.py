@@ -19,8 +19,8 @@ import pipelines
 import tuning
 import zoo
 from pipelines import InputError
-from pipelines.cluster import Done
 from pipelines.errors import WorkerFault, WorkersDied
+from pipelines.jobs.executors import Done
 from tuning import engine, session, trial
 from zoo import registry
 

@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from pipelines.errors import InputError
-from tuning.draws import Draws
 from tuning.hyperband import Bracket, BudgetedHyperband, Round, plan
 from tuning.kerastuner import keras_tuner
+from tuning.sampling import Draws
 
 GENERATION = 8  # proposals of the Gaussian process that are made together, of what all before them have found
 OBJECTIVE = keras_tuner.Objective("objective", "min")
@@ -95,7 +95,7 @@ def make(
 ):
     """Return the oracle of an algorithm over a space; raises `InputError` for what it cannot search.
 
-    With `architectures` > 0 the names in `shapes` have no more than so many different values together (`tuning.draws`).
+    With `architectures` > 0 the names in `shapes` have no more than so many different values together (`tuning.sampling`).
 
     >>> space = keras_tuner.HyperParameters()
     >>> _ = space.Int("width", 1, 3)

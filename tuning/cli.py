@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from pipelines.errors import InputError
-from zoo.terminal import (
+from zoo.cli.terminal import (
     JSON,
     MASS_RANGE,
     SCHEDULER,

@@ -18,8 +18,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipelines.cluster import Done, open_workers
 from pipelines.errors import InputError, Unfinished, WorkerFault, WorkersDied
+from pipelines.jobs.executors import Done, open_workers
 from pipelines.outputs import write_json
 from tuning import algorithms
 from tuning.hyperband import Bracket, total_epochs
@@ -257,7 +257,7 @@ class Engine:
         self.programs[trial.trial_id] = architecture(self.job.model, spec.hyperparameters)
 
     def _pick(self, worker: str):
-        """Return the trial to begin on a worker, as `pipelines.cluster` wants it; None if there is none now."""
+        """Return the trial to begin on a worker, as `pipelines.jobs.executors` wants it; None if there is none now."""
         if self.is_over or not self.waiting or worker in self.faulty:
             return None
         first = sorted(self.waiting.values(), key=lambda spec: (spec.place, -spec.round, spec.trial))[:WINDOW]

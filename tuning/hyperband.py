@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import cycle, pairwise
 from numbers import Integral
 
-from tuning.draws import Draws
 from tuning.kerastuner import keras_tuner
+from tuning.sampling import Draws
 
 __all__ = ["Bracket", "BudgetedHyperband", "Round", "plan", "total_epochs"]
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.events import Events
+from pipelines.events.events import Events
 from pipelines.metrics import PERCENTILES, auc, sculpting
 from tuning import pareto
 from tuning.pareto import AUGMENTATION

@@ -23,12 +23,12 @@ from pathlib import Path
 import tensorflow as tf
 
 from pipelines import provenance
-from pipelines.batches import check_enough
-from pipelines.cluster import Batch
-from pipelines.datasets.overlap import overlap
 from pipelines.errors import InputError, Unfinished, WorkerFault
-from pipelines.events import Events
-from pipelines.layout import match_columns
+from pipelines.events.batches import check_enough
+from pipelines.events.events import Events
+from pipelines.events.layout import match_columns
+from pipelines.events.overlap import overlap
+from pipelines.jobs.executors import Batch
 from pipelines.outputs import check_new, new_directory, write_json
 from tuning import algorithms
 from tuning.engine import Engine, Plan, Watcher, owned
@@ -37,8 +37,8 @@ from tuning.results import Results, load_results, ranked
 from tuning.space import Space
 from tuning.trial import Bench, Job, architecture, read_json
 from zoo import registry, run
+from zoo.cli.terminal import workplace
 from zoo.inputs import TAKES, resolve
-from zoo.terminal import workplace
 
 __all__ = ["DEFAULT_OBJECTIVE", "VALIDATION_SHARE", "Plan", "Results", "Watcher", "load_results", "search"]
 
@@ -102,9 +102,9 @@ def search(
         trial_timeout: seconds that a worker process has for a trial; one that takes longer, because it hangs, is taken
             from it, and the process is started anew. It has failed, unless it came further than the last time.
         workers: processes on this machine, of one thread each; 1 is this process.
-        scheduler: address of a Dask scheduler whose workers are used instead, or a `pipelines.cluster.Batch`.
+        scheduler: address of a Dask scheduler whose workers are used instead, or a `pipelines.jobs.executors.Batch`.
         cluster, jobs, cluster_config: "slurm" or "htcondor", the number of jobs that are submitted as workers instead,
-            and a YAML file of what the site asks for (see `pipelines.batchfarm`).
+            and a YAML file of what the site asks for (see `pipelines.jobs.batch_systems`).
         seed: fixes configurations, split, weights and the order of events.
         jit_compile: compile training steps with XLA.
         extra: goes into the configuration of the best run.

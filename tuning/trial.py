@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pipelines.cluster import tell
 from pipelines.errors import InputError, WorkerFault
-from pipelines.events import Events
+from pipelines.events.events import Events
+from pipelines.jobs.executors import tell
 from pipelines.outputs import write_json
 from tuning.objectives import Objective
 from zoo import registry, run

@@ -8,7 +8,25 @@
 Nothing heavy is imported until a model is asked for.
 """
 
+from pipelines.moved import alias
 from zoo.registry import describe, get, names, register
+
+alias(
+    {
+        f"zoo.{old}": f"zoo.{new}"
+        for old, new in {
+            "flows": "layers.flows",
+            "graphs": "layers.graphs",
+            "latent": "layers.latent",
+            "scalers": "layers.scalers",
+            "members": "ensemble",
+            "curves": "models.ddp.curves",
+            "spectrum_network": "models.ddp.network",
+            "scanning": "models.ddp.scan",
+            "terminal": "cli.terminal",
+        }.items()
+    }
+)
 
 __all__ = ["AnomalyModel", "describe", "get", "load", "names", "register"]
 

@@ -13,13 +13,14 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
-from pipelines.batches import Batches
 from pipelines.errors import InputError
-from pipelines.events import Events
-from zoo import layers, scalers
+from pipelines.events.batches import Batches
+from pipelines.events.events import Events
+from zoo.ensemble import BestEpoch, MemberHistory, MemberMean, before, leading, memberwise
 from zoo.inputs import TAKES, Inputs, resolve
 from zoo.keras import keras
-from zoo.members import BestEpoch, MemberHistory, MemberMean, before, leading, memberwise
+from zoo.layers import dense as layers
+from zoo.layers import scalers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ class AnomalyModel(keras.Model):
     - `search_space(hp)`: its KerasTuner space.
 
     With `members` K > 1 all weights have a leading axis of K, so has what is computed from them, and layers and losses
-    look at their last axes only (see `zoo.members`). A member of seed s is what a plain model of that seed is; the
+    look at their last axes only (see `zoo.ensemble`). A member of seed s is what a plain model of that seed is; the
     members of a group have the seeds s, s + 1, ..., and the order of events of the first. `score` is their mean.
 
     Everything outside the model is in physical units: the input scaling is fitted by `adapt` and lives in the
@@ -254,7 +255,7 @@ class AnomalyModel(keras.Model):
         """Return the initial value of a trainable weight of one member: Glorot uniform for kernels, zeros for biases.
 
         A layer whose weights start otherwise says so by a method `initial(weight, seed)` of its own, such as
-        `zoo.flows.FlowLayer.initial`.
+        `zoo.layers.flows.FlowLayer.initial`.
         """
         return layers.glorot_uniform(shape, seed) if len(shape) >= 2 else tf.zeros(shape)
 
@@ -388,7 +389,7 @@ class AnomalyModel(keras.Model):
             verbose: Keras' progress bar: 0, 1, 2 or "auto".
             jit_compile: compile the training step with XLA.
             memory, cache: bytes of memory, and the folder, that may hold the events while training (see
-                `pipelines.rows.keep`). The result does not depend on them.
+                `pipelines.events.row_cache.keep`). The result does not depend on them.
             finish: train the phases after the main one too, and write down what the scores need to know of the training
                 events; `finish()` does both later.
 

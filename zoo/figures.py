@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines import plots
 from pipelines.errors import InputError
-from pipelines.events import Events
+from pipelines.events.events import Events
 from pipelines.outputs import new_directory
 from zoo import run as runs
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipelines import provenance
-from pipelines.cluster import Batch, open_workers
 from pipelines.errors import InputError
-from pipelines.events import Events
+from pipelines.events.events import Events
+from pipelines.jobs.executors import Batch, open_workers
 from zoo import registry, run
 
 
@@ -60,7 +60,7 @@ class Trainer:
 
     Call it with the number of a fold and events without labels; it returns the trained model. With `resume`, what is
     finished is loaded, if it is the same training, and what was interrupted goes on. `beforehand` trains several at
-    once, where there are workers for it (see `pipelines.cluster.open_workers`).
+    once, where there are workers for it (see `pipelines.jobs.executors.open_workers`).
 
     Raises:
         InputError: if `folder` holds something and `resume` is not asked for, or the other way round; for a training

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.errors import InputError
-from pipelines.events import Events
-from pipelines.layout import match_columns
+from pipelines.events.events import Events
+from pipelines.events.layout import match_columns
 
 # The hyperparameters that say what a model takes; meeting the data makes names of patterns, and numbers of "as it is".
 TAKES = {"features": ("columns",), "objects": ("columns", "object_columns", "slots"), "spectrum": ()}

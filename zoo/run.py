@@ -25,10 +25,10 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import provenance
-from pipelines.batches import check_enough
 from pipelines.errors import InputError
-from pipelines.events import Events
-from pipelines.layout import open_hdf5
+from pipelines.events.batches import check_enough
+from pipelines.events.events import Events
+from pipelines.events.layout import open_hdf5
 from pipelines.outputs import check_new, new_directory, new_disk, write_json
 from zoo import registry
 from zoo.inputs import TAKES

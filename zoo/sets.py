@@ -15,12 +15,12 @@ import tensorflow as tf
 
 from pipelines.datasets.darkmachines import SLOTS, TRUNCATED_SLOTS
 from pipelines.errors import InputError
-from pipelines.selection import MeanOne
-from zoo import scalers
+from pipelines.events.weighting import MeanOne
 from zoo.base import COUNT, COUNT_OR_ZERO, FLAG, NOT_NEGATIVE, POSITIVE, AnomalyModel, Limit, Phase
 from zoo.keras import keras
-from zoo.latent import FLOW, Latent
-from zoo.layers import plus, product
+from zoo.layers import scalers
+from zoo.layers.dense import plus, product
+from zoo.layers.latent import FLOW, Latent
 from zoo.losses import chamfer, mean_squared_error
 
 MOMENTUM = ("E", "pt", "eta", "phi")

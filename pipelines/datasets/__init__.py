@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pipelines.errors import InputError
-from pipelines.layout import open_hdf5
+from pipelines.events.layout import open_hdf5
 
 FORMATS = {
     "lhco": "LHC Olympics raw hadrons (HDF5)",
@@ -72,7 +72,7 @@ def family(name: str) -> ModuleType:
 
 
 def convert(sources: Sequence[str | os.PathLike], out: str | os.PathLike, *, format: str | None = None, **options):
-    """Convert published files to an events file, and return its `pipelines.chunks.Outcome`.
+    """Convert published files to an events file, and return its `pipelines.jobs.chunks.Outcome`.
 
     Args:
         sources: one or more files of one family.

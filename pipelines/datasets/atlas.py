@@ -30,11 +30,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.chunks import Arrays, Outcome, write_events
 from pipelines.datasets.atlas_samples import KINDS, Patterns, Sample, Truth, category, of_one_kind, truths
 from pipelines.errors import InputError
+from pipelines.events.layout import source_files
 from pipelines.features import leptons
-from pipelines.layout import source_files
+from pipelines.jobs.chunks import Arrays, Outcome, write_events
 
 TREE = "mini"
 LUMINOSITY = 10.064
@@ -174,7 +174,7 @@ def convert(
         only: "data" or "simulation" leaves out the files of the other kind.
         scale_factors: branches `scaleFactor_...` that go into the weight. "BTAG" corrects the number of b-tagged jets.
         step: entries in memory at a time, for each worker; 100,000 take about 0.1 GB.
-        workers, scheduler, progress: as in `pipelines.chunks.in_chunks`; how many entries will be selected is not
+        workers, scheduler, progress: as in `pipelines.jobs.chunks.in_chunks`; how many entries will be selected is not
             known before, so `progress` has no total.
 
     Returns:
@@ -184,7 +184,7 @@ def convert(
         InputError: for an option out of range; a file that is missing, damaged, truncated or no ROOT file, or has no
             tree `mini`; branches that are missing (all are named) or of another type; energies that are not in MeV;
             values that are not finite; data and simulation together; a sample that comes twice, is neither signal nor
-            background, or is not the one that its name says; no event selected; and as `pipelines.chunks.in_chunks`.
+            background, or is not the one that its name says; no event selected; and as `pipelines.jobs.chunks.in_chunks`.
 
     Example:
         >>> convert(["data_A.2lep.root", "mc_361106.Zee.2lep.root"], "events.h5")

@@ -35,10 +35,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines import chunks
 from pipelines.datasets.darkmachines_lines import EXAMPLE, TYPES, Line, read_block, read_line, sound_line
 from pipelines.errors import InputError
-from pipelines.layout import source_files
+from pipelines.events.layout import source_files
+from pipelines.jobs import chunks
 
 SLOTS = (15, 4, 4, 4, 4, 4, 4)
 TRUNCATED_SLOTS = (4, 3, 3, 3, 3, 3, 3)
@@ -323,14 +323,14 @@ def convert(
 
     Args:
         sources: the files, in the order of the events.
-        out: events file to make (see the top of this module), resumable as `pipelines.chunks` says.
+        out: events file to make (see the top of this module), resumable as `pipelines.jobs.chunks` says.
         channel: keep only events of this channel, see `select_channel`.
         truncated: 22 slots for objects rather than 39.
         on_error: "stop" at a line that is no event, or "skip" such lines and count them.
         unit: of the energies in the files, "MeV" or "GeV".
         signal, background: shell patterns of processes, which go before the published lists (`is_signal`).
         blind: leave the truth out, such as for the challenge's secret data, which have none.
-        workers, scheduler, progress: as in `pipelines.chunks.in_chunks`; the total is not known, so None.
+        workers, scheduler, progress: as in `pipelines.jobs.chunks.in_chunks`; the total is not known, so None.
         block: bytes of text in a chunk; the events do not depend on it.
         license, citation: of the files, to go with the events.
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipelines.chunks import Outcome, write_events
 from pipelines.errors import InputError
+from pipelines.events.layout import open_hdf5, read_names, source_files
 from pipelines.features.images import ImageOptions
 from pipelines.features.jets import JetOptions, find_jets
 from pipelines.features.jets import columns as jet_columns
 from pipelines.features.jets import units as jet_units
-from pipelines.layout import open_hdf5, read_names, source_files
+from pipelines.jobs.chunks import Outcome, write_events
 
 TABLE = "df/block0_values"
 HADRONS = 700
@@ -105,7 +105,7 @@ def convert(
         block: events done together; 5,000 take 0.2 GB and some seconds.
         label_names: what the labels mean; by default what the files say, or `LABEL_NAMES`.
         license, citation: of the raw files, to go with the events.
-        workers, scheduler, progress: as in `pipelines.chunks.in_chunks`.
+        workers, scheduler, progress: as in `pipelines.jobs.chunks.in_chunks`.
 
     Returns:
         `Outcome`: events written, and how many have fewer jets than were to be taken.

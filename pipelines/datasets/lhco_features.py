@@ -19,9 +19,9 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from pipelines.chunks import Outcome, write_events
 from pipelines.errors import InputError
-from pipelines.layout import as_text, check_finite, open_hdf5, read_rows, source_files, typed
+from pipelines.events.layout import as_text, check_finite, open_hdf5, read_rows, source_files, typed
+from pipelines.jobs.chunks import Outcome, write_events
 
 _OF_JET = ("px", "py", "pz", "m", "tau1", "tau2", "tau3")
 PUBLISHED_COLUMNS = tuple(f"{name}j{jet}" for jet in (1, 2) for name in _OF_JET)
@@ -131,7 +131,7 @@ def convert(
         chunk: events a worker reads at a time; 100,000 take 40 MB.
         label_names: what the labels mean.
         license, citation: of the sources, to go with the events.
-        workers, scheduler, progress: as in `pipelines.chunks.in_chunks`.
+        workers, scheduler, progress: as in `pipelines.jobs.chunks.in_chunks`.
 
     Returns:
         Number of events, and in how many the jets were not in the order of their pt.

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.chunks import Arrays, Outcome, write_events
 from pipelines.errors import InputError
-from pipelines.events import BLOCK
-from pipelines.layout import match_columns, source_files, typed
+from pipelines.events.events import BLOCK
+from pipelines.events.layout import match_columns, source_files, typed
+from pipelines.jobs.chunks import Arrays, Outcome, write_events
 from pipelines.outputs import check_new
 
 UNITS = {"pt": "GeV", "mass": "GeV", "e": "GeV", "mj1j2": "GeV", "mj1j2j3": "GeV", "phi": "rad"}
@@ -91,13 +91,13 @@ def convert(
         units: unit of columns by name or pattern, such as {"pt_*": "MeV"}; keV, MeV and TeV become GeV.
         on_error: "stop", or "skip" to leave out and count lines that cannot be read, and events with values that are
             NaN, infinite or missing.
-        workers, scheduler: who reads, as in `pipelines.cluster.open_workers`.
+        workers, scheduler: who reads, as in `pipelines.jobs.executors.open_workers`.
         progress: called with (rows read, rows in all); for text, which must be read to be counted, (events, None).
 
     Raises:
         InputError: a file that is missing, damaged or without the columns; a line or value that is no number (named
             line and column); NaN, infinite or missing values (named column and count); energies above 14 TeV in
-            columns whose unit is not given; nothing left; and as `pipelines.chunks.in_chunks`.
+            columns whose unit is not given; nothing left; and as `pipelines.jobs.chunks.in_chunks`.
 
     Example:
         >>> import pathlib, tempfile

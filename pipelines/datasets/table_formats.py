@@ -21,8 +21,8 @@ import h5py
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.events import BLOCK
-from pipelines.layout import as_text, check_names, open_hdf5, read_names, read_rows
+from pipelines.events.events import BLOCK
+from pipelines.events.layout import as_text, check_names, open_hdf5, read_names, read_rows
 
 TEXT_BLOCK = 2**22  # bytes of text in a piece: some 10,000 events, half a second of work
 NPY_HEADER = 2**20  # characters: NumPy's own limit of 10,000 is too short for some hundred named columns

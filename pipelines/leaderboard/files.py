@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.layout import source_files
+from pipelines.events.layout import source_files
 from pipelines.leaderboard.table import FIGURES, Table
 from pipelines.outputs import new_disk
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from pipelines.errors import InputError
-from pipelines.events import Events
+from pipelines.events.events import Events
 from pipelines.leaderboard.table import FIGURES, WORKING_POINTS, Table
 
 

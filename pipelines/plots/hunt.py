@@ -22,7 +22,7 @@ def p_value_text(p_value: float, is_bound: bool, n: int) -> str:
     >>> p_value_text(0.0123, False, 39_999), p_value_text(2.5e-5, True, 39_999)
     ('p = 0.0123', 'p < 1/40,000')
     """
-    from pipelines.bumphunt import p_text  # here, as it takes SciPy
+    from pipelines.bumphunt.bump_hunt import p_text  # here, as it takes SciPy
 
     return f"p {'' if is_bound else '= '}{p_text(p_value, is_bound, n)}"
 

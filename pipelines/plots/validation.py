@@ -17,7 +17,7 @@ def plot_coverage(found: Mapping[str, object], path: str | os.PathLike) -> dict[
     """Draw the global p-values of background-only data sets: histogram, and distribution against the uniform one.
 
     Args:
-        found: what `pipelines.validation.coverage` returns.
+        found: what `pipelines.bumphunt.validation.coverage` returns.
 
     Returns:
         `found`, and of the histogram `counts` in tenths of [0, 1] and `band`, the central 95 % of a bin's count if
@@ -53,7 +53,7 @@ def plot_injection(rows: Sequence[Mapping[str, object]], path: str | os.PathLike
     """Draw local and global significance against the injected yield, medians and 68 % bands.
 
     Args:
-        rows: what `pipelines.validation.spectrum_injection` returns.
+        rows: what `pipelines.bumphunt.validation.spectrum_injection` returns.
 
     Returns:
         The numbers drawn: `events`, and `local` and `global`, [16 %, median, 84 %] for each. Where global significances

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipelines.report.page import Page
 
 if TYPE_CHECKING:
-    from pipelines.hunt import Search
+    from pipelines.bumphunt.search import Search
 
 __all__ = ["Page", "write_report"]
 
@@ -40,7 +40,7 @@ def write_report(folder: str | os.PathLike, search: Search) -> Path:
         'report.html'
     """
     from pipelines.outputs import new_file, write_json
-    from pipelines.report.story import tell
+    from pipelines.report.search_report import tell
 
     folder = Path(folder)
     page, numbers = tell(search, folder / "plots")

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.bumphunt import Bump
-from pipelines.hunt import SHORT, Search
+from pipelines.bumphunt.bump_hunt import Bump
+from pipelines.bumphunt.search import SHORT, Search
+from pipelines.bumphunt.spectra import spectrum
 from pipelines.metrics import sculpting
 from pipelines.plots import hunt as plots
 from pipelines.plots import selected as of_selected
 from pipelines.plots.selected import TRUTH
 from pipelines.report.page import Page
-from pipelines.report.words import Names, unit_of
-from pipelines.spectra import spectrum
+from pipelines.report.text import Names, unit_of
 
 MOST = 50_000  # selected events inside, and outside, whose features are drawn, at most
 FEATURES = 12  # that are drawn

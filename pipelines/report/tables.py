@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pipelines.bumphunt import Bump, p_text
-from pipelines.hunt import Search, z_text
+from pipelines.bumphunt.bump_hunt import Bump, p_text
+from pipelines.bumphunt.search import Search, z_text
 from pipelines.metrics import above_floor
 from pipelines.plots.selected import tiny
 from pipelines.report.page import Page
-from pipelines.report.words import Names, labels, unit_of
+from pipelines.report.text import Names, labels, unit_of
 
 Show = Callable[[object], str]
 

@@ -14,8 +14,8 @@ import os
 import pkgutil
 from collections.abc import Callable
 
-from pipelines.chunks import Outcome
 from pipelines.errors import InputError
+from pipelines.jobs.chunks import Outcome
 from pipelines.outputs import check_new
 from pipelines.simulation.kinds import Kind, Option, Request, nearest
 
@@ -53,7 +53,7 @@ def simulate(
         out: file to make, in the layout that the kind says.
         events: accepted events, >= 1.
         seed: >= 0.
-        workers, scheduler: who does the work, as in `pipelines.cluster.open_workers`.
+        workers, scheduler: who does the work, as in `pipelines.jobs.executors.open_workers`.
         progress: called with (events done, events) after every block.
         options: those of the kind, such as masses in GeV.
 
@@ -62,7 +62,7 @@ def simulate(
 
     Raises:
         InputError: unknown kind or option, a value out of range, Pythia not installed, nothing passes the
-            selection; and as `pipelines.chunks.in_chunks`.
+            selection; and as `pipelines.jobs.chunks.in_chunks`.
 
     Example:
         >>> import pathlib, tempfile

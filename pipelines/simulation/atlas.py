@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.chunks import Outcome, in_chunks
 from pipelines.errors import Unfinished
+from pipelines.jobs.chunks import Outcome, in_chunks
 from pipelines.outputs import new_directory
 from pipelines.simulation import objects, processes, pythia
 from pipelines.simulation.kinds import Kind, Option, Request

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.chunks import Outcome, in_chunks
 from pipelines.errors import InputError
+from pipelines.jobs.chunks import Outcome, in_chunks
 from pipelines.outputs import Disk, new_disk
 from pipelines.simulation import objects, processes, pythia
 from pipelines.simulation.kinds import Kind, Option, Request

@@ -8,8 +8,8 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 
-from pipelines.chunks import Outcome
 from pipelines.errors import InputError
+from pipelines.jobs.chunks import Outcome
 
 Value = float | int | str
 
@@ -65,7 +65,7 @@ class Request:
     options: Mapping[str, Value]
 
     def identity(self) -> dict[str, object]:
-        """Return what the sample depends on, for `pipelines.chunks.in_chunks` and for its attributes."""
+        """Return what the sample depends on, for `pipelines.jobs.chunks.in_chunks` and for its attributes."""
         import numpy as np
 
         from pipelines.simulation.pythia import version
@@ -78,7 +78,7 @@ class Request:
 class Kind:
     """A kind of sample.
 
-    `make(out, request, workers=..., scheduler=..., progress=...)` writes it, by `pipelines.chunks.in_chunks` or
+    `make(out, request, workers=..., scheduler=..., progress=...)` writes it, by `pipelines.jobs.chunks.in_chunks` or
     `write_events`, and returns their `Outcome`; it raises `InputError` for options that do not go together.
     """
 

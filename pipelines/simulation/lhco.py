@@ -23,8 +23,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipelines import chunks
 from pipelines.errors import InputError
+from pipelines.jobs import chunks
 from pipelines.outputs import Disk, check_new, new_disk, new_file, write_json
 from pipelines.simulation import hadrons, pythia
 from pipelines.simulation.kinds import Kind, Option, Request

@@ -14,11 +14,11 @@ import tensorflow as tf
 
 from pipelines.datasets.atlas import FEATURES
 from pipelines.errors import InputError
-from pipelines.layout import match_columns
-from pipelines.selection import MeanOne
+from pipelines.events.layout import match_columns
+from pipelines.events.weighting import MeanOne
 from zoo.base import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, SCALING, AnomalyModel, Limit, Phase
 from zoo.keras import keras
-from zoo.layers import leaky_relu, plus
+from zoo.layers.dense import leaky_relu, plus
 from zoo.losses import mean_squared_error
 from zoo.registry import register
 

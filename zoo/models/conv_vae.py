@@ -132,7 +132,7 @@ class ConvVAE(SetVAE):
         high_level_weight: of their mean squared error in the loss, >= 0.
         channels, heights, widths: of the kernels of every layer of the encoder.
         latent_dim: dimensions of the latent space.
-        flow, num_flows: a normalizing flow behind it (see `zoo.flows`), None for none, and how many in a row. The paper has
+        flow, num_flows: a normalizing flow behind it (see `zoo.layers.flows`), None for none, and how many in a row. The paper has
             6, and 4 of "iaf" and "convolutional".
         beta: weight of KL in [0, 1]; 1 - beta is that of the Chamfer distance.
         learning_rate: of Adam.

@@ -11,10 +11,10 @@ from itertools import pairwise
 
 import tensorflow as tf
 
-from pipelines.selection import FlatMass
+from pipelines.events.weighting import FlatMass
 from zoo.base import COUNT, COUNT_OR_ZERO, FLAG, FRACTION, NOT_NEGATIVE, POSITIVE, SCALING, AnomalyModel, Limit, Phase
 from zoo.keras import keras
-from zoo.layers import dropout, leaky_relu, plus
+from zoo.layers.dense import dropout, leaky_relu, plus
 from zoo.losses import distance_correlation, rms_distance
 from zoo.registry import register
 

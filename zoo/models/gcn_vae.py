@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import tensorflow as tf
 
-from zoo import graphs
 from zoo.base import COUNT, Limit
 from zoo.keras import keras
+from zoo.layers import graphs
 from zoo.registry import register
 from zoo.sets import HIGH_LEVEL, MOMENTUM, SetVAE, columns_of
 
@@ -90,10 +90,10 @@ class GraphVAE(SetVAE):
         high_level_weight: of their mean squared error in the loss, >= 0.
         adjacency: "complete", all particles are neighbours (the paper), or "knn", the nearest in dR.
         neighbours: how many, with "knn".
-        graph_layer: "gcn" (the paper; Spektral's `GCNConv`), "gat" or "edge" (see `zoo.graphs`).
+        graph_layer: "gcn" (the paper; Spektral's `GCNConv`), "gat" or "edge" (see `zoo.layers.graphs`).
         units: features of a particle after every layer of the encoder.
         latent_dim: dimensions of the latent space.
-        flow, num_flows: a normalizing flow behind it (see `zoo.flows`), None for none, and how many in a row. The paper has
+        flow, num_flows: a normalizing flow behind it (see `zoo.layers.flows`), None for none, and how many in a row. The paper has
             6, and 4 of "iaf" and "convolutional".
         beta: weight of KL in [0, 1]; 1 - beta is that of the Chamfer distance.
         learning_rate: of Adam.

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.errors import InputError
-from pipelines.selection import MeanOne
+from pipelines.events.weighting import MeanOne
 from zoo.base import (
     COUNT,
     COUNT_OR_ZERO,
@@ -26,8 +26,8 @@ from zoo.base import (
     Watch,
 )
 from zoo.keras import keras
-from zoo.latent import FLOW, Latent
-from zoo.layers import normal, plus, product, selu
+from zoo.layers.dense import normal, plus, product, selu
+from zoo.layers.latent import FLOW, Latent
 from zoo.losses import mean_squared_error
 from zoo.registry import register
 
@@ -81,7 +81,7 @@ class BumpHuntingVAE(AnomalyModel):
 
     With a `flow` the number z0 drawn from N(z_i, sigma_i) goes through a normalizing flow, whose parameters the encoder's
     last hidden layer gives, and the decoders get zK = f(z0); KL_i is then log q0(z0) - log |det df/dz0| - log p(zK), and
-    for scores its mean over fixed numbers (see `zoo.latent`). "The latent number" of an event is f(z_i).
+    for scores its mean over fixed numbers (see `zoo.layers.latent`). "The latent number" of an event is f(z_i).
 
     Step two freezes encoder and flow and trains a **new** decoder with Adam, until its error no longer falls, on pairs of
     a latent number drawn as in step one and a mass drawn from N(m_jj, `mass_width` m_jj), in units of the standard deviation
@@ -95,11 +95,11 @@ class BumpHuntingVAE(AnomalyModel):
     method, and depends on where the bulk of the background lands: a search looks at both tails, or takes `rarity`.
 
     Args:
-        columns: names or patterns of the features; the paper's 6, see `pipelines.derived` for the jets' order.
+        columns: names or patterns of the features; the paper's 6, see `pipelines.events.derived` for the jets' order.
         scaling: "maxabs" (the paper), "minmax", "standard" or "quantile".
         latent_dim: dimensions of the latent space.
         units: widths of the encoder's hidden layers; the decoders have the same in reverse.
-        flow: "planar", "orthogonal", "householder", "triangular", "iaf", "convolutional" (see `zoo.flows`), or None, the
+        flow: "planar", "orthogonal", "householder", "triangular", "iaf", "convolutional" (see `zoo.layers.flows`), or None, the
             paper's.
         num_flows: flows in a row, if there is a flow.
         alpha: weight of the reconstruction, > 0.

@@ -1,0 +1,5 @@
+"""Events on disk and in memory: what a file holds, columns worked out while reading, weights, mixtures, batches."""
+
+from pipelines.events.events import Events, EventsWriter
+
+__all__ = ["Events", "EventsWriter"]

@@ -1,0 +1,89 @@
+"""Event weights and selections that depend on the mass spectrum."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from pipelines.errors import InputError
+from pipelines.events.events import Events
+
+
+class MeanOne:
+    """Weights w(m) = N / sum of the events' own weights: multiplied with these, they have mean one.
+
+    Negative weights, as some generators give them, stay negative: only so do they cancel what is in excess. Raises
+    `InputError` if the weights add up to nothing.
+
+    >>> events = Events.from_arrays(np.zeros((2, 1)), [3000.0, 3100.0], ["pt_1"], weight=[1.0, 3.0])
+    >>> MeanOne(events)(np.zeros(2)).tolist()
+    [0.5, 0.5]
+    """
+
+    def __init__(self, events: Events):
+        total = sum(block["weight"].sum(dtype=np.float64) for block in events.blocks("weight"))
+        if not total > 0:
+            raise InputError(f"{events.name}: the weights of its events add up to {total:g}, expected more than 0")
+        self.weight = np.float32(len(events) / total)
+
+    def __call__(self, mass: np.ndarray) -> np.ndarray:
+        """Return the weight for each of the masses (N,)."""
+        return np.full(len(mass), self.weight)
+
+
+class FlatMass:
+    """Weights that make the mass spectrum flat: w(m) = sum of weights / (filled bins * content of m's bin).
+
+    The average weighted event has weight 1. GAN-AE sec. 3 weights its training events this way, from a
+    histogram of 500 bins over the training range. In a long tail few events carry most of the weight: cut it off
+    (GAN-AE trains on 2700 to 5000 GeV). A warning says so where the effective number of events, (sum w)^2 / sum w^2,
+    is under a tenth of their number. Raises `InputError` for weights below 0, or if all are 0.
+
+    Args:
+        events: whose spectrum is flattened (with their own weights, if they have some).
+        bins: number of equal bins between the smallest and the largest mass.
+
+    Example:
+        >>> masses = np.array([2700.0, 2710.0, 2720.0, 5000.0])
+        >>> events = Events.from_arrays(np.zeros((4, 1)), masses, ["pt_1"])
+        >>> print(FlatMass(events, bins=2)(masses).round(3))
+        [0.667 0.667 0.667 2.   ]
+    """
+
+    def __init__(self, events: Events, bins: int = 500):
+        low, high = np.inf, -np.inf
+        for block in events.blocks("mass"):
+            low, high = min(low, block["mass"].min()), max(high, block["mass"].max())
+        self.edges = np.histogram_bin_edges(np.array([low, high], np.float64), bins)
+        content, squares = np.zeros(bins), np.zeros(bins)
+        for block in events.blocks("mass", "weight"):
+            # In float64: NumPy sums in the type of the weights, and a float32 sum of millions loses single events.
+            mass, weight = (block[name].astype(np.float64) for name in ("mass", "weight"))
+            content += np.histogram(mass, self.edges, weights=weight)[0]
+            squares += np.histogram(mass, self.edges, weights=weight**2)[0]
+            if weight.min() < 0:
+                raise InputError(
+                    f"{events.name}: weight {weight.min():g}; a spectrum with weights below 0, as some generators give "
+                    f"them, is not flattened: train without (flat_mass=False), or convert without weights"
+                )
+        if not content.sum() > 0:
+            raise InputError(f"{events.name}: all weights are 0; nothing is left to train on")
+        filled = content > 0
+        share = content.sum() / filled.sum()
+        centres = (self.edges[1:] + self.edges[:-1]) / 2
+        # other events than these may fall where these have none: they weigh as the nearest of these do
+        nearest = np.abs(centres[:, None] - centres[filled][None, :]).argmin(axis=1)
+        self.weights = (share / content[filled])[nearest]
+        effective = (content @ self.weights) ** 2 / (squares @ np.square(self.weights))
+        if effective < 0.1 * len(events):
+            warnings.warn(
+                f"weights that flatten the mass spectrum leave {effective:.0f} effective of {len(events)} events; "
+                f"cut off its tail, as with --mass-range 2700 5000",
+                stacklevel=2,
+            )
+
+    def __call__(self, mass: np.ndarray) -> np.ndarray:
+        """Return the weights of masses (N,) in GeV, float32; masses where there was no event take the nearest bin."""
+        bin_of = np.searchsorted(self.edges, mass, side="right") - 1
+        return self.weights[np.clip(bin_of, 0, len(self.weights) - 1)].astype(np.float32)

@@ -1,0 +1,269 @@
+"""Events files made chunk by chunk: by many workers, and continued where a killed run stopped.
+
+While `out` is being made, `out.parts` beside it holds the finished chunks, one small HDF5 file each, and `job.json`,
+which says what is being made of what. The same command again takes these chunks as they are and does the others;
+another command for the same `out` is refused. Input that cannot be used ends a job that has just begun, and its chunks.
+When all are there they are joined, in order, into `out`, which appears whole, and `out.parts` goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import glob
+import itertools
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from pipelines.errors import InputError, Unfinished
+from pipelines.events.events import EventsWriter
+from pipelines.events.layout import open_hdf5
+from pipelines.jobs.executors import Task, open_workers
+from pipelines.outputs import check_new, new_disk, write_json
+
+Arrays = dict[str, np.ndarray]
+Work = Callable[..., tuple[Arrays, Mapping[str, int]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a conversion did: events written, and what it counted on the way, such as lines left out."""
+
+    events: int
+    counts: Mapping[str, int]
+
+
+def write_events(
+    out: str | os.PathLike,
+    work: Work,
+    tasks: Iterable[Task],
+    *,
+    about: Mapping[str, object] | Callable[[Mapping[str, int]], Mapping[str, object]],
+    join: Callable[[Arrays], Arrays] | None = None,
+    **job: object,
+) -> Outcome:
+    """Make the events file `out` from the chunks that `work(*task)` gives for each task, in the order of the tasks.
+
+    Args:
+        out, work, tasks, job: as in `in_chunks`; a chunk has the datasets of `pipelines.events.layout`, or what `join`
+            makes these of.
+        about: attributes of the file (see `pipelines.events.layout.Description`), or how to tell them from the counts.
+        join: applied to each chunk in this process, in order, before it goes into `out`.
+
+    Raises:
+        InputError: as `in_chunks`.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> def ones(count):
+        ...     return {"features": np.ones((count, 1)), "mass": np.full(count, 3000.0)}, {"chunks": 1}
+        >>> out = pathlib.Path(tempfile.mkdtemp()) / "events.h5"
+        >>> write_events(out, ones, [(2,), (3,)], about={"columns": ["x"]}, sources=[], options={})
+        Outcome(events=5, counts={'chunks': 2})
+    """
+
+    def write(out: Path, chunks: Iterator[Arrays], counts: Mapping[str, int]) -> int:
+        events = 0
+        with EventsWriter(out, **(about(counts) if callable(about) else about)) as writer:
+            for arrays in map(join, chunks) if join else chunks:
+                if arrays:
+                    writer.append(**arrays)
+                    events += len(arrays["mass"])
+            if not events:
+                seen = ", ".join(f"{count} {what}" for what, count in counts.items())
+                raise InputError(f"{out}: no events to write{f' ({seen})' if seen else ''}")
+        return events
+
+    return in_chunks(out, work, tasks, write, **job)
+
+
+def in_chunks(
+    out: str | os.PathLike,
+    work: Work,
+    tasks: Iterable[Task],
+    write: Callable[[Path, Iterator[Arrays], Mapping[str, int]], int],
+    *,
+    sources: Sequence[str | os.PathLike],
+    options: Mapping[str, object],
+    total: int | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> Outcome:
+    """Make `out` of any format: `work(*task)` gives the chunks, `write` puts them together.
+
+    Args:
+        out: file or folder to make.
+        work: a function at the top level of a module, whose result depends on its arguments alone: arrays of one
+            length by name, and counts of what it saw, which are summed.
+        tasks: its arguments, read only as far as needed: a task may hold the text of its lines.
+        write: called with `out`, all chunks in the order of the tasks, and the counts, when all tasks are done;
+            makes `out` atomically and returns its number of events.
+        sources: the files read; that they are the same is how a later run knows its own chunks.
+        options: everything else the result depends on, as JSON can hold it.
+        total: events expected, for `progress`.
+        workers, scheduler: who does the work, as in `pipelines.jobs.executors.open_workers`.
+        progress: called with (events done, `total`) after every chunk.
+
+    Raises:
+        InputError: `out` exists or cannot be written; its `.parts` belong to something else, or to a process that is
+            still at work; no events; and whatever `work` raises.
+    """
+    out = check_new(out)
+    options = {**options, "version": metadata.version("hep-anomaly-zoo")}
+    job = {"sources": [identity(path) for path in sources], "options": options}
+    with _parts(out, job) as parts:
+        done = 0
+        for size in parts.finish(work, tasks, workers, scheduler):
+            done += size
+            if progress is not None:
+                progress(done, total)
+        counts = parts.counts()
+        return Outcome(write(out, parts.chunks(), counts), counts)
+
+
+class _Parts:
+    """The finished chunks of a job, in a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.count = folder, 0
+
+    def finish(self, work: Work, tasks: Iterable[Task], workers: int, scheduler: str | None) -> Iterator[int]:
+        """Do the tasks whose chunks are not there; yield the number of events of every chunk, old and new."""
+        old: list[int] = []
+        waiting = self._not_done(tasks, old)
+        first = list(itertools.islice(waiting, 2))
+        alone = len(first) < 2 and scheduler is None  # for a single chunk nobody else is called
+        with open_workers(1 if alone else workers, scheduler) as pool:
+            for number, (arrays, counts) in pool.map(work, itertools.chain(first, waiting)):
+                yield self._keep(number, arrays, counts)
+                yield from old
+                old.clear()
+        yield from old
+
+    def chunks(self) -> Iterator[Arrays]:
+        """Yield the arrays of all chunks in their order."""
+        for number in range(self.count):
+            yield self._read(number)[0]
+
+    def counts(self) -> dict[str, int]:
+        """Return the sums of what the chunks counted."""
+        total: Counter[str] = Counter()
+        for number in range(self.count):
+            total.update(self._read(number, ())[1])
+        return dict(total)
+
+    def _not_done(self, tasks: Iterable[Task], old: list[int]) -> Iterator[tuple[int, Task]]:
+        for number, task in enumerate(tasks):
+            self.count = number + 1
+            try:
+                old.append(self._size(number))
+            except InputError:  # not there, or damaged: then it is done again
+                yield number, task
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.h5"
+
+    def _keep(self, number: int, arrays: Arrays, counts: Mapping[str, int]) -> int:
+        with new_disk(self._path(number), replace=True) as disk, h5py.File(disk, "w") as file:
+            for name, values in arrays.items():
+                file[name] = values
+            file.attrs["counts"] = json.dumps({what: int(count) for what, count in counts.items()})
+        return self._size(number)
+
+    def _size(self, number: int) -> int:
+        with open_hdf5(self._path(number)) as file:
+            if "counts" not in file.attrs:
+                raise InputError(f"{self._path(number)}: no attribute counts; damaged")
+            return max((len(file[name]) for name in file), default=0)
+
+    def _read(self, number: int, names: Sequence[str] | None = None) -> tuple[Arrays, dict[str, int]]:
+        with open_hdf5(self._path(number)) as file:
+            arrays = {name: file[name][:] for name in file if names is None or name in names}
+            return arrays, json.loads(file.attrs["counts"])
+
+
+@contextlib.contextmanager
+def _parts(out: Path, job: Mapping[str, object]) -> Iterator[_Parts]:
+    """Give the folder of finished chunks of `job`, new or as a killed run left it; it goes when all went well."""
+    folder = out.with_name(f"{out.name}.parts")
+    with _locked(folder, out):
+        begun = _same_job(folder, json.loads(json.dumps(job)))
+        for unfinished in out.parent.glob(f".{glob.escape(out.name)}.*.part"):  # killed while it was put together
+            unfinished.unlink(missing_ok=True)
+        try:
+            yield _Parts(folder)
+        except BaseException as error:
+            # What cannot be used is told within the call that began the job; chunks of earlier calls are worth more.
+            hopeless = begun and isinstance(error, InputError) and not isinstance(error, Unfinished)
+            if hopeless or not any(folder.glob("*.h5")):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, out: Path) -> Iterator[None]:
+    """Hold the lock of a folder of chunks, which is made if it is not there."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another output") from None
+        try:
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+        except FileNotFoundError:  # another process has just ended, and taken the folder away
+            continue
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another output") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise InputError(f"{out}: another process is making it; wait for it, or choose another output") from None
+        except OSError:
+            pass  # some file systems of batch farms have no locks; then it is the user who must not start two
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(lock), os.stat(folder / "lock")):
+                break
+        os.close(lock)  # the lock of a folder that another process has just taken away
+    try:
+        check_new(out)  # which the process before may have made
+        yield
+    finally:
+        os.close(lock)
+
+
+def _same_job(folder: Path, job: Mapping[str, object]) -> bool:
+    """Tell whether a job begins here; raises `InputError` if the chunks in the folder are another's."""
+    path = folder / "job.json"
+    if not path.exists():
+        write_json(path, job)
+        return True
+    try:
+        found = json.loads(path.read_text())
+        before, now = ({**j["options"], "sources": j["sources"]} for j in (found, job))
+    except (ValueError, TypeError, KeyError):
+        raise InputError(f"{path}: damaged; remove {folder} and begin anew") from None
+    if found != job:
+        names = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+        raise InputError(
+            f"{folder}: chunks of an unfinished run with other {', '.join(names)}; "
+            f"give the same again to continue it, or remove that folder"
+        )
+    return False
+
+
+def identity(path: str | os.PathLike) -> dict[str, object]:
+    """Return what tells a file from others, and from itself after a change: place, size and time."""
+    found = os.stat(path)
+    return {"path": str(Path(path).resolve()), "size": found.st_size, "modified": found.st_mtime_ns}

@@ -1,0 +1,45 @@
+"""Old paths of modules: importing one warns and gives the module that has taken its place."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+import warnings
+from collections.abc import Mapping
+
+
+class _Loader(importlib.abc.Loader):
+    def __init__(self, old: str, new: str):
+        self.old, self.new = old, new
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        warnings.warn(f"{self.old} is {self.new} now", DeprecationWarning, stacklevel=2)
+        sys.modules[self.old] = importlib.import_module(self.new)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def __init__(self, moved: Mapping[str, str]):
+        self.moved = dict(moved)
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in self.moved:
+            return None
+        return importlib.util.spec_from_loader(name, _Loader(name, self.moved[name]))
+
+
+def alias(moved: Mapping[str, str]) -> None:
+    """Let modules be imported by their old paths (keys) too; each such import gives a `DeprecationWarning`.
+
+    >>> alias({"old_metrics": "pipelines.metrics"})
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     import old_metrics
+    >>> old_metrics.__name__
+    'pipelines.metrics'
+    """
+    sys.meta_path.append(_Finder(moved))

@@ -1,0 +1,258 @@
+"""`zoo hunt`: from events and a model to a significance."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import click
+
+from pipelines.errors import InputError
+from zoo.cli.terminal import (
+    JSON,
+    SCHEDULER,
+    SEED,
+    Finite,
+    open_events,
+    progress,
+    quiet_zoo,
+    say,
+    setting,
+    stdout_to_stderr,
+)
+
+TRAINING = [
+    click.option("--train", "trained", is_flag=True, help="Train on these very data, without labels, then score them."),
+    click.option("--folds", type=click.IntRange(min=2), help="Train K models; each scores what it has not seen."),
+    click.option("--preset", help="Training: a named set of hyperparameters."),
+    click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Training: set a hyperparameter."),
+    click.option("--epochs", type=click.IntRange(min=1), help="Training: epochs of the main phase."),
+    click.option("--xla/--no-xla", default=True, help="Training: compile the step with XLA."),
+]
+TAILS = click.option("--tails", type=click.Choice(["upper", "lower", "both"]),
+                     help="Which end of the score; by default both for a score without direction, else upper.")  # fmt: skip
+SCORE_KIND = click.option("--score-kind", help="Score kind; the model's default otherwise.")
+
+
+def percentile_option(default: float):
+    return click.option("--percentile", "percentiles", type=Finite(), multiple=True, default=[default], show_default=True,
+                        help="Of the score: 99 selects one percent; may be repeated.")  # fmt: skip
+
+
+WINDOWS = [
+    click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH",
+                 help="Of the spectra, GeV; by default only events in the range of the run's training, else all."),
+    click.option("--bins", type=int, default=40, show_default=True, help="Equal bins before merging."),
+    click.option("--relative-error", type=Finite(), default=0.15, show_default=True,
+                 help="Bins are merged until their error is below this share."),
+    click.option("--no-merge", is_flag=True, help="Merge no bins."),
+    click.option("--widths", type=int, nargs=2, default=(3, 8), show_default=True, metavar="MIN MAX",
+                 help="Of the scan window, in bins."),
+    click.option("--side-band", type=int, default=0, show_default=True, help="Bins at each end that only normalise."),
+    click.option("--deficit", is_flag=True, help="Look for too few events."),
+    click.option("--statistic", type=click.Choice(["poisson", "fisher"]), default="poisson", show_default=True,
+                 help="BumpHunter's, or Fisher's exact test."),
+    click.option("--null", type=click.Choice(["shuffled", "poisson"]), default="shuffled", show_default=True,
+                 help="What pseudo-experiments are."),
+]  # fmt: skip
+CUTS = [percentile_option(99.0), *WINDOWS]
+SEARCHING = [
+    TAILS,
+    SCORE_KIND,
+    click.option("--toys", type=int, default=40_000, show_default=True, help="Pseudo-experiments."),
+    click.option("--spectrum", "spectra", multiple=True, default=["mass"], show_default=True,
+                 help="The events' mass, or a column in GeV as m_jjj; may be repeated."),
+    click.option("--range", "ranges", type=(str, Finite(), Finite()), multiple=True, metavar="SPECTRUM LOW HIGH",
+                 help="Of one spectrum, GeV; may be repeated."),
+    click.option("--ignore-labels", is_flag=True, help="As if the file had no truth."),
+    click.option("--ignore-weights", is_flag=True, help="Count all events alike in the spectra."),
+]  # fmt: skip
+
+
+def with_options(options):
+    """Return a decorator that adds click options in their order."""
+
+    def add(command):
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option("--data", required=True, multiple=True, help="Events file or sample; may be repeated.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for results and report.")
+@with_options([*CUTS, *SEARCHING, *TRAINING])
+@click.option("--resume", is_flag=True, help="Go on with what an interrupted search has trained.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that train folds.")
+@SCHEDULER
+@SEED
+@JSON
+def hunt(run, data, out, trained, folds, preset, settings, epochs, xla, resume, workers, scheduler, as_json, **options):
+    """Search for a bump in the mass of the most anomalous events.
+
+    RUN is a run directory; with --train or --folds also the name of a model, which is trained on the data.
+    """
+    with contextlib.nullcontext() if trained or folds else _keeping_nothing():
+        quiet_zoo()
+        from pipelines.bumphunt.search import write
+        from pipelines.outputs import check_new
+
+        check_new(out)
+        training = {"preset": preset, "settings": settings, "epochs": epochs}
+        if not folds and (workers > 1 or scheduler is not None):
+            raise InputError(
+                "--workers, --scheduler and --cluster train the models of several folds at once; add --folds"
+            )
+        if trained and folds:
+            raise InputError(
+                "--train and --folds: one model that scores what it was trained on, or K that do not; give one"
+            )
+        events = open_events(data, None)
+        if trained or folds:
+            place = {"workers": workers, "scheduler": scheduler}
+            model = trainer(run, out, resume, xla, options["seed"], place, **training)
+        else:
+            model = _loaded(run, resume, training)
+        waiting = contextlib.nullcontext() if trained or folds else progress("scoring and hunting")
+        with stdout_to_stderr(), waiting:
+            found = searched(model, events, run, folds or (1 if trained else None), **options)
+            write(found, out, model.folder if trained or folds else None)
+        if trained or folds:
+            model.done()
+        say({"out": str(out), **found.summary()}, as_json, lambda: f"{table(found)}\n\n{out}: report.html, search.json")
+
+
+@contextlib.contextmanager
+def _keeping_nothing():
+    """End what trains nothing on Ctrl-C without the advice to --resume, which would find nothing to go on with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. Nothing is kept; start the same command again.", err=True)
+        click.get_current_context().exit(130)
+
+
+def trainer(run, out, resume, xla, seed, place, **training):
+    """Return what trains the models of a search, each into a run directory."""
+    from zoo import folds
+    from zoo.origin import origin
+
+    recipe = recipe_of(run, seed, **training)
+    tuning = origin(run).get("tuning")
+    options = {"verbose": 1 if sys.stderr.isatty() else 2, "jit_compile": xla, **place}
+    if tuning:  # what is trained with its hyperparameters says so as well
+        options["extra"] = {"tuning": tuning}
+    return folds.Trainer(
+        recipe, folds.work_folder(out), resume=resume, said=lambda text: click.echo(text, err=True), **options
+    )
+
+
+def recipe_of(run, seed, *, preset, settings, epochs):
+    """Return what to train: a model by its name, or again as a run was; raises `InputError` if there is no such."""
+    from zoo import folds
+    from zoo.run import read_config
+
+    given = dict(map(setting, settings))
+    if Path(run).is_dir():
+        config = read_config(run)
+        if preset:
+            raise InputError(f"--preset {preset}: {run} is a run directory, whose hyperparameters are taken; use --set")
+        name, kept = config["model"], config["hyperparameters"]
+        recipe = folds.Recipe(name, None, {**kept, "seed": seed, **given}, epochs or config.get("epochs"))
+    else:
+        recipe = folds.Recipe(run, preset, {"seed": seed, **given}, epochs)
+    scores_events(recipe.model(), run)  # before anything is read: is there such a model?
+    return recipe
+
+
+def scores_events(model, run):
+    """Return the model; raises `InputError` if what it scores are spectra."""
+    if model.takes == "spectrum":
+        raise InputError(f"{run}: {model.zoo_name} scores spectra, not events; use `zoo scan`")
+    return model
+
+
+def _loaded(run, resume, training):
+    import zoo
+
+    given = [f"--{'set' if name == 'settings' else name}" for name, value in training.items() if value]
+    given += ["--resume"] if resume else []
+    if given:
+        raise InputError(f"{given[0]}: {run} is trained already; add --train or --folds to train on the data")
+    if not Path(run).exists() and run in zoo.names():
+        raise InputError(f"{run} is a model, not a run directory; add --train or --folds to train it on the data")
+    return scores_events(zoo.load(run), run)
+
+
+def searched(model, events, run, folds, *, spectra, mass_range, ranges, relative_error, no_merge, **options):
+    """Search as the command line says it, and say in the configuration what was loaded or trained."""
+    from pipelines.bumphunt.search import is_the_mass, search
+    from zoo.folds import Trainer
+    from zoo.origin import origin
+
+    about, loaded = {}, dict(origin(run))
+    if loaded:  # also of what is trained again with its hyperparameters
+        about["run"] = loaded
+    if isinstance(model, Trainer):
+        recipe = model.recipe
+        about["training"] = {"preset": recipe.preset, "epochs": recipe.epochs, "on": "these data, without labels",
+                             "hyperparameters": recipe.model().get_config()}  # fmt: skip
+    by_name = {name: tuple(mass_range) for name in spectra if mass_range} | {n: (low, high) for n, low, high in ranges}
+    given = any(is_the_mass(events, name) for name in by_name)  # over what the model was trained on
+    return search(
+        model,
+        events,
+        spectra=spectra,
+        mass_range=by_name,
+        within=None if given else loaded.get("mass_range"),
+        relative_error=None if no_merge else relative_error,
+        folds=folds,
+        about=about,
+        **options,
+    )
+
+
+def table(found) -> str:
+    """Return what a search found as lines for a terminal."""
+    from pipelines.bumphunt.bump_hunt import p_text
+    from pipelines.bumphunt.search import truth_in_tuning, z_text
+
+    hunted, tuned = found.hunt, truth_in_tuning(found.configuration)
+    n = hunted.pseudo_experiments
+    several = len({bump.spectrum for bump in hunted.bumps}) > 1
+    heads = ["spectrum"] * several + ["percentile", "tail", "selected", "interval [GeV]", "mass [GeV]", "signal",
+                                      "local Z", "Fisher Z", "global Z", "global p"]  # fmt: skip
+    rows = []
+    for bump in hunted.bumps:
+        interval = f"{bump.interval[0]:.0f} to {bump.interval[1]:.0f}" if bump.interval else "none"
+        mass = f"{bump.mass_estimate:.0f}" if bump.interval else "-"
+        bound = bump.global_p_value_is_bound
+        row = [bump.spectrum] * several + [f"{bump.percentile:g}", bump.tail, f"{bump.selected_events:,}", interval, mass,
+               f"{bump.signal_estimate:.1f}", f"{bump.local_significance:.1f}", z_text(bump.fisher_significance),
+               z_text(bump.global_significance, bound),
+               p_text(bump.global_p_value, bound, n)]  # fmt: skip
+        rows.append(row)
+    bound = hunted.global_p_value_is_bound
+    trials = "" if hunted.trials_factor is None else f", trials factor {hunted.trials_factor:.2f}"
+    of = f"{len(rows)} selections together" if len(rows) > 1 else "the selection"
+    return "\n".join(
+        [
+            f"{hunted.events:,} events, {n:,} pseudo-experiments, {hunted.mode}",
+            "",
+            plain_table(heads, rows),
+            "",
+            f"Global p-value of {of} {p_text(hunted.global_p_value, bound, n)}, "
+            f"{z_text(hunted.global_significance, bound)} sigma{trials}",
+            *(["", tuned] if tuned else []),
+        ]
+    )
+
+
+def plain_table(heads, rows) -> str:
+    """Return columns of text, aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in [heads, *rows])

@@ -1,0 +1,238 @@
+"""What the command lines share: options, one-line errors, results as text or JSON, progress."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import errno
+import functools
+import json
+import math
+import os
+import sys
+import warnings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # one clear line on stderr, not TensorFlow's greetings
+
+import click
+
+from pipelines.errors import InputError
+from pipelines.jobs.batch_systems import SYSTEMS
+from pipelines.jobs.executors import Batch, cores
+
+
+class Finite(click.ParamType):
+    """A number that is not infinite, as JSON has them."""
+
+    name = "float"
+
+    def convert(self, value, param, ctx):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise InputError(f"{param.opts[0]} {value}: expected a finite number, such as 14000")
+        return number
+
+
+MASS_RANGE = click.option(
+    "--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH", help="Use events with LOW <= mass < HIGH, GeV."
+)
+SEED = click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Fixes everything random."
+)
+WORKERS = click.option(
+    "--workers", type=click.IntRange(min=1), default=cores, show_default="all cores", help="Processes on this machine."
+)
+_SCHEDULER = (
+    click.option("--scheduler", metavar="ADDRESS", help="Use the workers of a running Dask scheduler instead."),
+    click.option(
+        "--cluster", type=click.Choice(SYSTEMS), expose_value=False, callback=lambda c, p, v: _keep(c, "system", v),
+        help="Or submit the workers as jobs of a batch system.",
+    ),
+    click.option(
+        "--jobs", type=click.IntRange(min=1), metavar="J", expose_value=False,
+        callback=lambda c, p, v: _keep(c, "jobs", v), help="With --cluster: how many jobs; each is a worker.",
+    ),
+    click.option(
+        "--cluster-config", metavar="FILE", expose_value=False, callback=lambda c, p, v: _keep(c, "path", v),
+        help="With --cluster: YAML with queue, walltime, memory, image and so on (see pipelines.jobs.batch_systems).",
+    ),
+)  # fmt: skip
+
+
+def _keep(context: click.Context, name: str, value: object) -> None:
+    context.meta[f"{__name__}.{name}"] = value
+
+
+def SCHEDULER(command):
+    """Give a command the options of who works; it gets one argument `scheduler`: None, an address, or a `Batch`."""
+
+    @functools.wraps(command)
+    def wrapped(*args, scheduler=None, **options):
+        kept = click.get_current_context().meta
+        found = workplace(scheduler, *(kept.get(f"{__name__}.{name}") for name in ("system", "jobs", "path")))
+        return command(*args, scheduler=found, **options)
+
+    for option in reversed(_SCHEDULER):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def workplace(
+    scheduler: str | Batch | None = None, cluster: str | None = None, jobs: int | None = None, config=None
+) -> str | Batch | None:
+    """Return what `pipelines.jobs.executors.open_workers` takes as its scheduler; raises `InputError` if they do not go together.
+
+    >>> workplace("tcp://node7:8786")
+    'tcp://node7:8786'
+    >>> workplace(cluster="slurm", jobs=4).system
+    'slurm'
+    """
+    if cluster is None:
+        if jobs is not None or config is not None:
+            raise InputError(
+                f"{'--jobs' if jobs is not None else '--cluster-config'} belongs to --cluster slurm or htcondor"
+            )
+        return scheduler
+    if scheduler is not None:
+        raise InputError("--scheduler and --cluster are two answers to who works; choose one")
+    if jobs is None:
+        raise InputError(f"--cluster {cluster} needs --jobs, how many jobs to submit")
+    return Batch.read(cluster, jobs, config)
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
+
+
+class OneLine:
+    """What answers bad input with one line on stderr and exit code 2, and Ctrl-C with a line and exit code 130."""
+
+    def parse_args(self, context, arguments):
+        try:  # a group reads its own options before it is invoked
+            return super().parse_args(context, arguments)
+        except (InputError, click.UsageError) as error:
+            _refuse(context, error)
+
+    def invoke(self, context):
+        try:
+            return super().invoke(context)
+        except (InputError, click.UsageError) as error:
+            _refuse(context, error)
+        except OSError as error:  # a full disk, a name too long, a folder that vanished
+            if error.errno == errno.EPIPE:
+                raise
+            _refuse(context, f"{error.filename}: {error.strerror}" if error.filename else error)
+        except KeyboardInterrupt:
+            command = getattr(self, "commands", {}).get(context.invoked_subcommand, self)
+            names = {parameter.name for parameter in command.params}
+            how = " with --resume" if "resume" in names else ""  # what workers do is kept in chunks, and found again
+            advice = (
+                f" What is finished is kept; the same command{how} goes on." if {"resume", "workers"} & names else ""
+            )
+            click.echo(f"\nInterrupted.{advice}", err=True)
+            context.exit(130)
+
+
+def _refuse(context: click.Context, error: Exception | str) -> None:
+    if isinstance(error, click.UsageError):  # which Click says in four lines
+        where = (error.ctx or context).command_path
+        error = f"{error.format_message().rstrip('.')}; see `{where} --help`"
+    click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+    context.exit(2)
+
+
+class Command(OneLine, click.Command):
+    """A command that stands alone."""
+
+
+class Commands(OneLine, click.Group):
+    """A group of commands."""
+
+
+def setting(text: str, option: str = "--set") -> tuple[str, object]:
+    """Read NAME=VALUE, the value a Python literal, words with commas, or a word; raises `InputError` if no "=".
+
+    >>> setting("d_units=300,200,100"), setting("scaling=quantile"), setting("columns=pt_*,mass_1")
+    (('d_units', (300, 200, 100)), ('scaling', 'quantile'), ('columns', ('pt_*', 'mass_1')))
+    """
+    name, found, value = text.partition("=")
+    if not found or not name:
+        raise InputError(f"{option} {text}: expected NAME=VALUE, as in --set epsilon=6 or --units 'pt_*=MeV'")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError):
+        words = tuple(word.strip() for word in value.split(",") if word.strip())
+        return name, words if "," in value else value
+
+
+def say(value: object, as_json: bool, text) -> None:
+    """Print `value` as JSON, or what `text()` gives."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False) if as_json else text())
+
+
+def open_events(files, mass_range):
+    """Open the events of files or samples as one, within a mass range if one is given."""
+    from pipelines.events.mixing import join
+
+    parts = each_of(files, None)
+    events = parts[0] if len(parts) == 1 else join(parts)
+    return events.select(mass_range=mass_range) if mass_range else events
+
+
+def each_of(files, mass_range) -> list:
+    """Open files or samples, each within a mass range if one is given; raises `InputError` if one comes twice."""
+    import pipelines
+    from pipelines.datasets.catalog import find
+    from pipelines.events.layout import source_files
+
+    parts = [pipelines.open(file) for file in source_files([find(file) for file in files])]
+    return [part.select(mass_range=mass_range) if mass_range else part for part in parts]
+
+
+@contextlib.contextmanager
+def stdout_to_stderr():
+    """Send what libraries print to stderr: stdout is for results."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def quiet_zoo():
+    """Import the zoo without the greetings that TensorFlow's libraries print before they can be told not to."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import zoo.keras
+        except ImportError as error:  # its message says what to do
+            raise InputError(str(error)) from None
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
+    return zoo
+
+
+@contextlib.contextmanager
+def progress(what):
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def short(value) -> str:
+    if isinstance(value, dict):
+        return settings_text(value)
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if len(text) < 100 or isinstance(value, str):
+        return text
+    return f"{text[:80].rpartition(',')[0]}, ... ({len(value)} in all)"
+
+
+def settings_text(values) -> str:
+    return ", ".join(f"{k} {short(v)}" if not isinstance(v, list) else f"{k} ({short(v)})" for k, v in values.items())

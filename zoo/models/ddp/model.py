@@ -1,0 +1,509 @@
+"""DDP: a network that reads a whole mass spectrum and says how significant a bump is, bin by bin.
+
+After the Data Directed Paradigm: S. Volkovich, F. De Vito Halevy, S. Bressler, "The Data-Directed Paradigm for BSM
+searches" (2021), arXiv:2107.11573, and its successor BumpNet, arXiv:2501.05603. Both train a convolutional network on
+generated spectra, whose background is known, to give the significance of the likelihood ratio. The architecture and the
+generator here are this project's own.
+
+What the network sees of a spectrum, and how it is built, is in `zoo.models.ddp.network`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.errors import InputError
+from pipelines.histograms import Histograms
+from pipelines.simulation.spectra import BINNINGS, FAMILIES, SIGNAL_SHAPES, Generator, Spectra
+from zoo.base import COUNT, POSITIVE, Limit, Phase
+from zoo.ensemble import MemberMean
+from zoo.keras import keras
+from zoo.layers import dense as layers
+from zoo.models.ddp.network import SIGNATURE, Network, arrays_of
+from zoo.models.ddp.scan import NoCurve, Scanned, Table, make_table, scan
+from zoo.registry import register
+
+HELD_OUT = 2**40  # the first number of the draws that watch the training
+BLOCK = 2**22  # numbers of an (N, B, B) array in memory at a time
+BATCH = 128  # spectra that are looked at together
+LENGTH = 32  # XLA: lengths are rounded up to multiples, so that there are few programs to compile
+WORTH = 20_000  # spectra that make up for compiling a program: some 20 s, against 1 ms of each without
+GENERATOR = tuple(field.name for field in dataclasses.fields(Generator))
+
+
+@register("ddp")
+class DDP(keras.Model):
+    """Network of the Data Directed Paradigm: a mass spectrum in, the significance of a bump at every bin out.
+
+    It is trained on generated spectra (see `pipelines.simulation.spectra`), and needs no data. The loss is, over the own
+    bins of all spectra of a batch, the mean of Huber's function of (output - Z) with a threshold of 2, where
+
+        Z_i = sign(s) sqrt(2 ln L(s) / L(0)),    L(s) = prod_j Poisson(n_j | b_j + s g_j),
+
+    is the significance of a Gaussian g of the resolution's width at bin i if the background b is known, s its best
+    number of events. Of real spectra nobody knows b: the network has learnt what can be said without.
+
+    Args:
+        channels: of every convolution.
+        dilations: of the convolutions over three bins, one a block, in order.
+        half_widths: of the local curves that the network sees deviations from, in bins, rising.
+        degrees: of the polynomials, each in the mass and in its logarithm.
+        families, bins, binnings, yields, decades, turn_on, widths, signal_share, signal_shapes, signal_widths,
+            strengths: of the spectra it is trained on, see `pipelines.simulation.spectra.Generator`.
+        learning_rate: of Adam, at the start; it falls to zero as half a cosine.
+        epochs: of training. steps: batches in an epoch. batch_size: spectra in a batch, all new.
+        seed: fixes weights and spectra.
+
+    Raises `InputError` naming a hyperparameter out of range.
+
+    Example:
+        >>> import numpy as np, zoo
+        >>> model = zoo.get("ddp", channels=8, dilations=(1,), half_widths=(7, 28), steps=2, batch_size=16)
+        >>> history = model.fit(epochs=1, verbose=0)
+        >>> model.significance(np.full((3, 40), 100), np.linspace(1000, 3000, 41), width=1.5).shape
+        (3, 40)
+    """
+
+    takes = "spectrum"
+    presets = {
+        "turn_on": {"turn_on": 0.3, "signal_shapes": SIGNAL_SHAPES},
+        "small": {"channels": 16, "dilations": (1, 2, 4, 8)},
+    }
+    score_kinds = ("max_significance",)
+    undirected = ()
+    dials = ()
+    members = 1
+    limits: Mapping[str, Limit] = {
+        **dict.fromkeys(("channels", "dilations", "half_widths", "degrees", "epochs", "steps", "batch_size"), COUNT),
+        "learning_rate": POSITIVE,
+        "seed": Limit(0, 2**31 - 1, whole=True),
+        "turn_on": Limit(0, 1),
+        "signal_share": Limit(0, 1),
+        "bins": COUNT,
+    }
+
+    def __init__(
+        self,
+        *,
+        channels: int = 32,
+        dilations: Sequence[int] = (1, 2, 4, 8, 16, 1),
+        half_widths: Sequence[int] = (7, 14, 28, 56),
+        degrees: Sequence[int] = (3, 5),
+        families: Sequence[str] = tuple(FAMILIES),
+        bins: Sequence[int] = (30, 120),
+        binnings: Sequence[str] = BINNINGS,
+        yields: Sequence[float] = (30.0, 1e6),
+        decades: Sequence[float] = (0.5, 6.0),
+        turn_on: float = 0.0,
+        widths: Sequence[float] = (0.8, 4.0),
+        signal_share: float = 0.7,
+        signal_shapes: Sequence[str] = ("gaussian",),
+        signal_widths: Sequence[float] = (0.9, 1.1),
+        strengths: Sequence[float] = (1.0, 12.0),
+        learning_rate: float = 0.002,
+        epochs: int = 20,
+        steps: int = 50,
+        batch_size: int = 128,
+        seed: int = 0,
+    ):
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        super().__init__()
+        self.check(given)
+        self._hyperparameters = tuple(given.items())  # pairs: Keras would wrap a dict and track it
+        self.histories, self.member_rows, self.best = {}, [], {}
+        self.clock = tf.Variable(0, dtype=tf.int64, trainable=False, name="clock")  # training steps done
+        self.main_epochs = tf.Variable(0, dtype=tf.int64, trainable=False, name="main_epochs")
+        self.network = None
+
+    @classmethod
+    def check(cls, hyperparameters: Mapping[str, object]) -> None:
+        """Raise `InputError` naming the first hyperparameter that is not possible."""
+        for name, limit in cls.limits.items():
+            if name in hyperparameters:
+                limit.check(name, hyperparameters[name])
+        half_widths = hyperparameters.get("half_widths", (7, 14))
+        if min(half_widths) < 2 or list(half_widths) != sorted(set(half_widths)):
+            raise InputError(f"half_widths={half_widths!r} is not possible; expected rising numbers of bins, 2 or more")
+        _generator(hyperparameters)
+
+    def hyperparameter(self, name: str):
+        """Return the value of one hyperparameter."""
+        return dict(self._hyperparameters)[name]
+
+    def get_config(self) -> dict[str, object]:
+        """Return the hyperparameters; `type(model)(**model.get_config())` is the same model, untrained."""
+        return dict(self._hyperparameters)
+
+    @classmethod
+    def from_config(cls, config):
+        """Return an untrained model with these hyperparameters."""
+        return cls(**config)
+
+    @classmethod
+    def search_space(cls, hp) -> dict[str, object]:
+        """Return hyperparameters drawn from the KerasTuner object `hp`."""
+        blocks = hp.Int("blocks", 3, 7, default=6)
+        scales = hp.Choice("scales", ["7 14 28 56", "5 10 20 40", "7 28", "10 40"])
+        return {
+            "channels": hp.Choice("channels", [16, 32, 48, 64], default=32),
+            "dilations": tuple(2 ** (i % 5) for i in range(blocks)),
+            "half_widths": tuple(map(int, scales.split())),
+            "learning_rate": hp.Float("learning_rate", 3e-4, 1e-2, sampling="log", default=2e-3),
+        }
+
+    @property
+    def generator(self) -> Generator:
+        """What draws the spectra of the training."""
+        return _generator(dict(self._hyperparameters))
+
+    # -- training ------------------------------------------------------------------------------------
+
+    @property
+    def epochs(self) -> int:
+        """Keras epochs of the training."""
+        return self.hyperparameter("epochs")
+
+    @property
+    def has_met_data(self) -> bool:
+        """Whether all variables are there."""
+        return self.network is not None
+
+    @property
+    def spectra_seen(self) -> int:
+        """How many spectra the latest training has seen."""
+        return int(self.clock) * self.hyperparameter("batch_size")
+
+    @property
+    def main_phase(self) -> int:
+        """The place of the only phase."""
+        return 0
+
+    def recipe(self) -> tuple[Phase, ...]:
+        """Return the phases of training: one."""
+        return (Phase("training", self.epochs),)
+
+    @property
+    def optimizers(self) -> tuple[keras.optimizers.Optimizer, ...]:
+        """The optimizers that training uses."""
+        return (self.adam,)
+
+    @property
+    def saved(self) -> dict[str, Sequence[tf.Variable]]:
+        """All variables that the model is made of, by what they are for."""
+        return {
+            "trainable": self.network.trainable_variables,
+            "training": [self.clock, self.main_epochs],
+            "optimizer0": self.adam.variables,
+        }
+
+    def adapt(self, spectra: Generator | None = None) -> None:
+        """Create the weights; there is nothing to adapt to. Raises `InputError` for events."""
+        self._spectra(spectra)
+        self.build_for()
+
+    def build_for(self) -> None:
+        """Create all variables."""
+        if self.network is not None:
+            return
+        hp = self.hyperparameter
+        network = Network(hp("channels"), hp("dilations"), hp("half_widths"), hp("degrees"))
+        network.build(None)
+        self.network, self.adam = network, keras.optimizers.Adam(hp("learning_rate"))
+        self.adam.build(network.trainable_variables)
+        self.means = {name: MemberMean(name) for name in ("loss", "error", "peak_bias", "peak_error")}
+        several = [*SIGNATURE[:2], tf.TensorSpec((None, None, None), tf.float32, name="resolutions"), SIGNATURE[3]]
+        self._plain = tf.function(self._of_widths, autograph=False, input_signature=several)
+        self._predict = tf.function(self._of_widths, autograph=False, jit_compile=True)
+        self._curve = tf.function(self._widest, autograph=False, input_signature=[SIGNATURE[i] for i in (0, 1, 3)])
+        self.reset()
+        self.built = True
+
+    def reset(self, seed: int | None = None) -> None:
+        """Start over with fresh weights from `seed`. Compiles nothing anew."""
+        if seed is not None:
+            self.limits["seed"].check("seed", seed)
+            self._hyperparameters = tuple((dict(self._hyperparameters) | {"seed": seed}).items())
+        if self.network is None:
+            return self.build_for()  # which comes back here
+        for place, weight in enumerate(self.network.trainable_variables):
+            if "exit" in weight.name or weight.shape.rank < 2:  # the output starts as the mean of the first-order ones
+                weight.assign(tf.zeros_like(weight))
+            else:
+                weight.assign(layers.glorot_uniform(tuple(weight.shape), (self.hyperparameter("seed"), place)))
+        for variable in self.adam.variables:
+            if variable is not self.adam.learning_rate:
+                variable.assign(tf.zeros_like(variable))
+        self.clock.assign(0)
+
+    def fit(
+        self,
+        spectra: Generator | None = None,
+        validation: Generator | None = None,
+        *,
+        epochs: int | None = None,
+        initial_epoch: int = 0,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        verbose: int | str = "auto",
+        jit_compile: bool = True,
+        memory: int | None = None,
+    ) -> keras.callbacks.History:
+        """Train on generated spectra, which come from threads while the steps run.
+
+        Args:
+            spectra: what draws them, by default the model's own `generator`.
+            validation: watch the training by 8 batches of other spectra that this one draws, as `val_...`.
+            epochs: by default the model's own number; the learning rate falls to zero at their end.
+            initial_epoch: go on from here with the present weights: that gives what one training would give.
+            callbacks, verbose: Keras' own.
+            jit_compile: compile the training step with XLA.
+            memory: nothing to be kept.
+
+        Raises `InputError` for events: these are for other models.
+        """
+        self.adapt(spectra)
+        spectra, steps = self._spectra(spectra), self.hyperparameter("steps")
+        epochs = self.epochs if epochs is None else epochs
+        self.limits["epochs"].check("epochs", epochs)
+        self.main_epochs.assign(epochs)
+        self.clock.assign(initial_epoch * steps)  # the learning rate starts anew where training does
+        if not self._is_compiled or self.jit_compile != jit_compile:
+            self.compile(optimizer=self.adam, jit_compile=jit_compile, steps_per_execution=min(steps, 10))
+        history = super().fit(
+            self._batches(spectra, initial_epoch * steps),
+            validation_data=validation and self._batches(self._spectra(validation), HELD_OUT).take(8).cache(),
+            validation_steps=validation and 8,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps,
+            callbacks=list(callbacks),
+            verbose=verbose,
+        )
+        self.histories = {"training": history}
+        return history
+
+    def _spectra(self, spectra) -> Generator:
+        if not isinstance(spectra, Generator | None):
+            raise InputError(
+                "ddp is trained on spectra that it generates, not on events: leave the data out, and scan histograms "
+                "with `zoo scan`"
+            )
+        return self.generator if spectra is None else spectra
+
+    def _batches(self, generator: Generator, first: int) -> tf.data.Dataset:
+        """Draws `first`, `first + 1`, ... without end; each depends on the seed and its number alone."""
+        size, longest = self.hyperparameter("batch_size"), generator.bins[1]
+        kinds = {"edges": tf.float64, **dict.fromkeys(("counts", "resolution", "mask", "ideal"), tf.float32)}
+
+        def draw(number):
+            drawn = generator.draw(size, int(number))
+            h = drawn.histograms
+            arrays = (h.edges, h.counts, drawn.resolution, h.mask, drawn.ideal())
+            return [array.astype(kind.as_numpy_dtype) for array, kind in zip(arrays, kinds.values())]
+
+        def batch(number):
+            arrays = tf.numpy_function(draw, [number], list(kinds.values()))
+            return {name: tf.ensure_shape(a, (size, longest + (name == "edges"))) for a, name in zip(arrays, kinds)}
+
+        return tf.data.Dataset.counter(first).map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+    @tf.autograph.experimental.do_not_convert
+    def train_step(self, batch):
+        rate, variables = self.hyperparameter("learning_rate"), self.network.trainable_variables
+        total = tf.cast(self.main_epochs * self.hyperparameter("steps"), tf.float32)
+        done = tf.minimum(tf.cast(self.clock, tf.float32) / total, 1.0)
+        self.adam.learning_rate = 0.5 * rate * (1.0 + tf.cos(np.pi * done))
+        with tf.GradientTape() as tape:
+            terms = self._terms(batch)
+        self.adam.apply_gradients(zip(tape.gradient(terms["loss"], variables), variables))
+        self.clock.assign_add(1)
+        return self._record(terms)
+
+    @tf.autograph.experimental.do_not_convert
+    def test_step(self, batch):
+        return self._record(self._terms(batch))
+
+    def _terms(self, batch):
+        """The loss; the root of the mean squared error; bias and error at the bin where the ideal is largest."""
+        mask, ideal = batch["mask"], batch["ideal"]
+        off = (self.network(batch["counts"], batch["edges"], batch["resolution"], mask)[0] - ideal) * mask
+        size = tf.abs(off)
+        huber = tf.where(size < 2.0, 0.5 * tf.square(size), 2.0 * size - 2.0)
+        at_peak = tf.gather(off, tf.argmax(tf.where(mask > 0, ideal, -1e9), 1), batch_dims=1)
+        bins = tf.reduce_sum(mask)
+        return {
+            "loss": tf.reduce_sum(huber) / bins,
+            "error": tf.sqrt(tf.reduce_sum(tf.square(off)) / bins),
+            "peak_bias": tf.reduce_mean(at_peak),
+            "peak_error": tf.sqrt(tf.reduce_mean(tf.square(at_peak))),
+        }
+
+    def _record(self, terms):
+        for name, value in terms.items():
+            self.means[name].update_state(value)
+        return {name: self.means[name].result() for name in terms}
+
+    # -- use -----------------------------------------------------------------------------------------
+
+    def infer(self, counts, edges, resolution, mask):
+        """Return `significance` (N, B), and `background` (N, B), the widest curve, of arrays as `Network.call` takes."""
+        significance, curve = self.network(counts, edges, resolution, mask)
+        return {"significance": significance, "background": curve}
+
+    def _of_widths(self, counts, edges, resolutions, mask):
+        """As `infer`, but significances (W, N, B) of W resolutions (W, N, B), for all of which the curves are made once."""
+        seen = self.network.see(counts, edges, mask)
+        return tf.map_fn(lambda resolution: self.network.look(seen, resolution), resolutions), seen.curves[-1]
+
+    def _widest(self, counts, edges, mask):
+        return self.network.see(counts, edges, mask).curves[-1]
+
+    def significance(
+        self, spectra: Histograms | Spectra | np.ndarray, edges=None, *, width=None, jit_compile: bool | None = None
+    ) -> np.ndarray:
+        """Return the significance of a Gaussian at every bin (N, B), NaN beyond a spectrum's own bins.
+
+        Args:
+            spectra: histograms; or counts (N, B) or (B,), with edges (B + 1,) or (N, B + 1) of any unit; or generated
+                spectra, whose resolution is the width then.
+            width: standard deviation of the Gaussian: in bins, a number; or in the unit of the edges at every bin, (B,)
+                or (N, B). 1.5 bins by default.
+            jit_compile: whether XLA compiles a program for each length of spectra first; by default where there are so
+                many spectra that this saves time. Both agree within the rounding of float32.
+
+        Raises `InputError` for an untrained model, a width outside those of the training, events, a spectrum that no
+        smooth curve goes through, and for all that `pipelines.histograms.Histograms.from_arrays` raises.
+        """
+        histograms, width = self._histograms(spectra, edges, width)
+        return self._of_all(histograms, self._resolution(histograms, width)[None], jit_compile)[0][0]
+
+    def significances(
+        self, histograms: Histograms, widths: Sequence[float], *, jit_compile: bool | None = None, planned: int = 0
+    ) -> np.ndarray:
+        """Return the significances (W, N, B) of W widths, in bins: as `significance` of each, in less time.
+
+        Of `planned` spectra, if these are part of so many, it is decided whether compiling pays.
+        """
+        resolutions = np.stack([self._resolution(histograms, width) for width in widths])
+        return self._of_all(histograms, resolutions, jit_compile, planned)[0]
+
+    def score(
+        self, spectra: Histograms | Spectra | np.ndarray, kind: str | None = None, per_member: bool = False, *, edges=None,
+        width=None,
+    ) -> np.ndarray:  # fmt: skip
+        """Return the largest significance of every spectrum (N,), or with `per_member` (1, N); else as `significance`."""
+        if kind not in (None, *self.score_kinds):
+            raise InputError(f"score kind {kind!r} is not known; DDP has {', '.join(self.score_kinds)}")
+        found = np.nanmax(self.significance(spectra, edges, width=width), axis=1)
+        return found[None] if per_member else found
+
+    def scan(self, histograms: Histograms, widths: Sequence[float] = (1.0, 2.0, 3.0), **options) -> Scanned:
+        """Return the most significant bump of every spectrum, see `zoo.models.ddp.scan.scan`."""
+        return scan(self, histograms, widths, **options)
+
+    def table(self, widths: Sequence[float] = (1.0, 2.0, 3.0), n: int = 10_000, **options) -> Table:
+        """Return the largest significances of n background-only spectra, for `scan`, see `zoo.models.ddp.scan.make_table`."""
+        return make_table(self, widths, n, **options)
+
+    def background(self, histograms: Histograms) -> np.ndarray:
+        """Return the widest curve that the network sees of every spectrum, (N, B): a smooth estimate, bumps spread."""
+        return self._of_all(histograms, np.empty((0, *histograms.counts.shape)), False)[1]
+
+    def _histograms(self, spectra, edges, width):
+        if isinstance(spectra, Spectra):
+            return spectra.histograms, spectra.resolution if width is None else width
+        if not isinstance(spectra, Histograms):
+            if edges is None:
+                raise InputError(
+                    "ddp takes histograms, not events: scan spectra with `zoo scan`, or give counts (N, B) and edges"
+                )
+            spectra = Histograms.from_arrays(spectra, edges)
+        return spectra, 1.5 if width is None else width
+
+    def _resolution(self, histograms: Histograms, width) -> np.ndarray:
+        """The width at every bin (N, B), in the unit of the edges."""
+        low, high = self.hyperparameter("widths")
+        width = np.asarray(width, float)
+        if width.ndim and width.shape not in (histograms.counts.shape, histograms.counts.shape[1:]):
+            raise InputError(
+                f"width has shape {width.shape}, expected one number, in bins, or {histograms.counts.shape}, in the unit "
+                f"of the edges"
+            )
+        resolution = np.broadcast_to(width if width.ndim else width * histograms.bin_widths, histograms.counts.shape)
+        in_bins = (resolution / histograms.bin_widths)[histograms.mask]
+        if not (in_bins.min() >= low * (1 - 1e-6) and in_bins.max() <= high * (1 + 1e-6)):
+            raise InputError(
+                f"widths of {in_bins.min():.3g} to {in_bins.max():.3g} bins are outside the {low:g} to {high:g} that "
+                f"this model was trained on; take other widths or bins, or train with --set widths=LOW,HIGH"
+            )
+        return resolution
+
+    def _of_all(self, histograms: Histograms, resolutions: np.ndarray, jit_compile, planned: int = 0):
+        """Significances (W, N, B) and the widest curve (N, B), spectra of similar lengths together."""
+        if self.network is None:
+            raise InputError("DDP has not been trained; call fit, or load a trained run with zoo.load")
+        found = np.full((len(resolutions) + 1, *histograms.counts.shape), np.nan, np.float32)
+        lengths = -(-histograms.bins // LENGTH) * LENGTH
+        several = np.unique(lengths)
+        if jit_compile is None:
+            jit_compile = max(planned, len(histograms)) >= WORTH * len(several)
+        for length in several:
+            rows = np.flatnonzero(lengths == length)
+            rows = rows[np.argsort(histograms.bins[rows], kind="stable")]
+            size = max(1, min(BATCH, BLOCK // int(length) ** 2))
+            for start in range(0, len(rows), size):
+                block = rows[start : start + size]
+                if jit_compile and len(block) >= size // 2:  # rows that are missing repeat the first
+                    padded = np.concatenate([block, np.full(size - len(block), block[0])])
+                    part = self._of_block(self._predict, histograms, resolutions, padded, int(length))
+                else:
+                    longest = int(histograms.bins[block].max())
+                    part = self._of_block(self._plain, histograms, resolutions, block, longest)
+                kept = min(part.shape[2], found.shape[2])
+                found[:, block, :kept] = part[:, : len(block), :kept]
+        wrong = np.flatnonzero((histograms.mask & ~np.isfinite(found).all(0)).any(1))
+        if len(wrong):
+            raise NoCurve(
+                f"histogram {histograms.names[wrong[0]]}: no smooth curve goes through it; give a range without empty "
+                f"stretches, and fewer than 1e13 events in a bin",
+                wrong,
+            )
+        found = np.where(histograms.mask, found, np.nan)
+        return found[:-1], found[-1]
+
+    def _of_block(self, program, histograms: Histograms, resolutions: np.ndarray, rows: np.ndarray, length: int):
+        """What a program says of some spectra, (W + 1, N, length): significances, then the widest curve."""
+        arrays = arrays_of(histograms, resolutions, rows, length)
+        if not len(resolutions):
+            return self._curve(arrays[0], arrays[1], arrays[3]).numpy()[None]
+        significances, curve = program(*arrays)
+        return np.concatenate([significances.numpy(), curve.numpy()[None]])
+
+    def call(self, inputs):
+        """Return significances (N, B) of a tuple of counts, edges, resolution and mask, as `Network.call` takes them."""
+        return self.network(*inputs)[0]
+
+    def export(self, path) -> None:
+        """Write a SavedModel that needs TensorFlow alone.
+
+        Its signature `serving_default(counts=(N, B), edges=(N, B + 1), resolution=(N, B), mask=(N, B))`, float32 but for
+        the edges, which are float64, gives `significance` and `background` (N, B); all may be padded beyond the bins where the mask is 1, with rising
+        edges and a resolution above 0. Raises `InputError` if untrained, or if `path` exists or cannot be written.
+        """
+        if self.network is None:
+            raise InputError("the model has not been trained; fit it, or load a trained run with zoo.load")
+        from pipelines.outputs import new_directory
+
+        served = tf.Module()
+        served.state = list(self.network.variables)
+        served.serve = tf.function(lambda *arrays: self.infer(*arrays), input_signature=SIGNATURE, autograph=False)
+        with new_directory(path) as part:
+            tf.saved_model.save(served, str(part), signatures={"serving_default": served.serve})
+
+
+def _generator(given: Mapping[str, object]) -> Generator:
+    chosen = {name: given[name] for name in GENERATOR if name in given}
+    return Generator(**{name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in chosen.items()})
