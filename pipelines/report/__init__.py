@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipelines.report.page import Page
 
 if TYPE_CHECKING:
-    from pipelines.bumphunt.search import Search
+    from pipelines.bumphunt.result import Search
 
 __all__ = ["Page", "write_report"]
 
@@ -35,7 +35,7 @@ def write_report(folder: str | os.PathLike, search: Search) -> Path:
         >>> class Mass:
         ...     def score(self, events):
         ...         return events.read("features", ["mass_1", "mass_2"]).sum(axis=1)
-        >>> found = search(Mass(), pipelines.open("lhco_sim_test"), percentiles=[90], widths=(2, 4), toys=200)
+        >>> found = search(Mass(), pipelines.open("lhco_sim_test"), percentiles=[90], widths=(2, 4), pseudo_experiments=200)
         >>> write_report(tempfile.mkdtemp(), found).name
         'report.html'
     """

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pipelines.bumphunt.bump_hunt import Bump, p_text
-from pipelines.bumphunt.search import Search, z_text
+from pipelines.bumphunt.result import Search, z_text
 from pipelines.metrics import above_floor
 from pipelines.plots.selected import tiny
 from pipelines.report.page import Page
