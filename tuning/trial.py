@@ -74,14 +74,14 @@ class Spec:
 
 
 def architecture(model: str, hyperparameters: Mapping[str, object]) -> str:
-    """Return what trials that share a compiled program have in common: all hyperparameters but the dials.
+    """Return what trials that share a compiled program have in common: all hyperparameters but the runtime ones.
 
     >>> one, other = ({"alpha": alpha, "latent_dim": 2} for alpha in (1.0, 2.0))
     >>> architecture("vae", one) == architecture("vae", other)
     True
     """
-    dials = registry.model_class(model).dials
-    return json.dumps({k: v for k, v in hyperparameters.items() if k not in dials}, sort_keys=True)
+    runtime = registry.model_class(model).runtime_hyperparameters
+    return json.dumps({k: v for k, v in hyperparameters.items() if k not in runtime}, sort_keys=True)
 
 
 _bench: dict[str, Bench] = {}
@@ -237,10 +237,10 @@ class Bench:
     def model(self, hyperparameters: Mapping[str, object]) -> tuple[object, bool]:
         """Return a model at its start, and whether it was built anew; if its architecture was used before, that one."""
         key = architecture(self.job.model, hyperparameters)
-        dials = registry.model_class(self.job.model).dials
+        runtime = registry.model_class(self.job.model).runtime_hyperparameters
         if key in self.models:
             model = self.models[key] = self.models.pop(key)  # the latest used last
-            model.reset(**{k: v for k, v in hyperparameters.items() if k in dials})
+            model.reset(**{k: v for k, v in hyperparameters.items() if k in runtime})
             return model, False
         self.forget(KEPT_PROGRAMS - 1)
         model = registry.get(self.job.model, **hyperparameters)
@@ -254,7 +254,7 @@ class Bench:
         dropped = [self.models.pop(key) for key in list(self.models)[: max(0, len(self.models) - left)]]
         if dropped:
             for model in dropped:
-                release(model)
+                model.release()
             del dropped, model
             gc.collect()
 
@@ -282,13 +282,11 @@ class Pipelines:
 
     def serve(self, model) -> None:
         """Let a model take its batches from here."""
-        object.__setattr__(
-            model, "batches", functools.partial(self._batches, model)
-        )  # past Keras, which would track it
+        model.trainer.batch_provider = functools.partial(self._batches, model)
 
     def _batches(self, model, events: Events, weighting, smaller: bool = False, **room):
         place = next((i for i, each in enumerate(self._events) if each is events), None)
-        make = functools.partial(type(model).batches, model, events, weighting, smaller, **room)
+        make = functools.partial(model.batches, events, weighting, smaller, **room)
         if place is None:
             return make()
         weights = None if weighting is None else _digest([np.asarray(weighting(self._masses[place]))])
@@ -396,17 +394,6 @@ class Unwritable(Exception):
     def __init__(self, reason: InputError):
         super().__init__(str(reason))
         self.reason = reason
-
-
-def release(model) -> None:
-    """Break the circles of a model that is not wanted any more, so that its programs go with it."""
-    for name in ("train_function", "test_function", "predict_function", "train_tf_function"):
-        if getattr(model, name, None) is not None:
-            object.__setattr__(model, name, None)
-    for name in ("_programs", "histories"):
-        getattr(model, name, {}).clear()
-    for name in ("batches", "train_step", "test_step", "_infer_function"):
-        model.__dict__.pop(name, None)
 
 
 def read_json(path: Path) -> dict[str, object] | None:
