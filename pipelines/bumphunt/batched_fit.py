@@ -174,7 +174,7 @@ class SpectrumFitter:
     def jacobian(self, parameters: Array) -> Array:
         """Return the derivatives of the events in every bin for the parameters (P,) of one fit, (B, P)."""
         density = np.exp(np.minimum(self._terms @ parameters, 700)) * self._weights
-        return np.einsum("bqp,bq->bp", self._terms, density)
+        return np.asarray(np.einsum("bqp,bq->bp", self._terms, density))
 
     def _orthonormal(self, events: Array) -> tuple[Array, Array]:
         """Return terms of which products, weighted with the events of the bins, are 0 or 1; and the way back."""
