@@ -5,7 +5,8 @@
 3. Pseudo-experiments are Poisson numbers around the background. Each is fitted and scanned as the data are. The share
    that is as extreme is the global p-value, (k + 1) / (n + 1).
 4. If the global p-value is below 0.01, the background is fitted again without the window, as ATLAS does
-   (arXiv:1910.08447, sec. 6): a signal pulls the fit. Mass and number of signal events are then of this fit.
+   (arXiv:1910.08447, sec. 6): a signal pulls the fit. Flanks of the bump are left
+   out too. Mass and number of signal events are then of this fit.
 
 The global p-value is that of the first fit, which a signal can only make less significant.
 """
@@ -34,6 +35,8 @@ from pipelines.spectrum_files import read as read_spectrum
 PSEUDO_EXPERIMENTS = 10_000
 BLOCK = 1000  # pseudo-experiments that are fitted and scanned together
 EXCLUDE_BELOW = 0.01  # global p-value below which the window is left out of a second fit
+GROWTH = 100  # times that the range which is left out of the second fit may grow, by a bin on each side
+FLANK = 2.0  # sigma: a bin of such an excess, beside what is left out, belongs to the bump
 REFITS = 1000  # pseudo-experiments that judge the second fit
 EVENTS_PER_PARAMETER = 10  # at least, of a fit
 DESCRIBES = 0.01  # a background whose goodness of fit has a smaller p-value does not describe the spectrum
@@ -131,10 +134,11 @@ class SpectrumHunt:
         global_p_value, global_p_value_is_bound, global_significance: over all windows, the fit included.
         test_statistic: -ln of the smallest local p-value.
         interval: edges of the window, None if no window has an excess.
-        mass_estimate: mean mass of the excess in the window, from the centres of the bins.
-        signal_estimate: observed minus expected in the window. observed_events, expected_events: in the window.
-        background: of the whole spectrum. refit: of the fit without the window, if the global p-value asked for it: then
-            mass and signal are from that one, as are `expected_events` and `expected`.
+        mass_estimate: mean mass of the excess, from the centres of the bins. signal_estimate: observed minus expected.
+            Both in the window; with a `refit` in the range that it leaves out, which may be wider.
+        observed_events, expected_events: in the window.
+        background: of the whole spectrum. refit: of the fit without the bump, if the global p-value asked for it:
+            estimates, `expected_events` and `expected` are then of this one.
         refit_local_significance: of the window with that background, without trials factor; else None.
         windows, widths: how many were scanned, and the bins of the narrowest and widest.
         pseudo_experiments, seed: of the global p-value.
@@ -372,7 +376,7 @@ def hunted(spectrum: MassSpectrum, background: Background, asked: str, options: 
     of_all = _background_result(background, asked, fits, chi2, failed, options)
     log_p = float(best.log_p_value[0])
     window = None if log_p == 0 else slice(int(best.start[0]), int(best.start[0] + best.width[0]))
-    refit, again = _without(background, asked, counts, window, global_p, options)
+    refit, again, left_out = _without(background, asked, counts, window, global_p, options)
     every = every_window(counts, expected, **how)  # type: ignore[arg-type]
     ends = edges[every.start], edges[every.start + every.width]
     last = expected if again is None else again
@@ -388,7 +392,9 @@ def hunted(spectrum: MassSpectrum, background: Background, asked: str, options: 
         global_significance=significance(global_p),
         test_statistic=statistic,
         interval=None if window is None else (float(edges[window.start]), float(edges[window.stop])),
-        **_in_window(edges, counts, reference, window),  # type: ignore[arg-type]
+        **_estimates(edges, counts, reference, window if left_out is None else left_out),  # type: ignore[arg-type]
+        observed_events=0.0 if window is None else float(counts[window].sum()),
+        expected_events=0.0 if window is None else float(reference[window].sum()),
         background=of_all,
         refit=refit,
         refit_local_significance=None if again is None else _local(counts, again, window, options.deficit),
@@ -443,19 +449,16 @@ def _scaled(counts: Array, expected: Array, window: slice | None) -> Array:
     return expected * (counts[outside].sum() / total) if total > 0 else expected
 
 
-def _in_window(edges: Array, counts: Array, expected: Array, window: slice | None) -> dict[str, float | None]:
+def _estimates(edges: Array, counts: Array, expected: Array, window: slice | None) -> dict[str, float | None]:
+    """Mass and number of events of the excess in a window of bins."""
     if window is None:
-        return {"mass_estimate": None, "signal_estimate": 0.0, "observed_events": 0.0, "expected_events": 0.0}
+        return {"mass_estimate": None, "signal_estimate": 0.0}
     centres = 0.5 * (edges[1:] + edges[:-1])[window]
     excess = counts[window] - expected[window]
     total = float(excess.sum())
     mean = float((excess * centres).sum() / total) if total else float(centres.mean())
-    return {
-        "mass_estimate": float(np.clip(mean, edges[window.start], edges[window.stop])),
-        "signal_estimate": total,
-        "observed_events": float(counts[window].sum()),
-        "expected_events": float(expected[window].sum()),
-    }
+    mass = float(np.clip(mean, edges[window.start], edges[window.stop]))
+    return {"mass_estimate": mass, "signal_estimate": total}
 
 
 def _local(counts: Array, expected: Array, window: slice | None, deficit: bool) -> float:
@@ -468,25 +471,61 @@ def _local(counts: Array, expected: Array, window: slice | None, deficit: bool) 
 
 
 def _without(
-    background: Background, asked: str, counts: Array, window: slice | None, global_p: float, options: SpectrumOptions
-) -> tuple[BackgroundResult | None, Array | None]:
-    """Fit without the window, if there is reason to and enough is left; what is expected then."""
+    background: Background,
+    asked: str,
+    counts: Array,
+    window: slice | None,
+    global_p: float,
+    options: SpectrumOptions,
+) -> tuple[BackgroundResult | None, Array | None, slice | None]:
+    """Fit without the bump, if there is reason to and enough is left.
+
+    Without the bump the background is lower, and flanks of the bump are seen: a bin beside what is left out, with an
+    excess of 2 sigma or more, is left out as well, until there is none.
+
+    Returns:
+        The background, what is expected, and the bins that were left out; None three times if there is no such fit.
+    """
     if not isinstance(background, FittedBackground) or window is None or global_p >= EXCLUDE_BELOW:
-        return None, None
+        return None, None, None
+    other, left_out = None, window
+    for _ in range(GROWTH):
+        if not _enough(background, counts, left_out):
+            break
+        other, final = background.excluding(left_out), left_out
+        fits = other.fit(counts)
+        left_out = _grown(left_out, bin_significance(counts, fits.expected[:, 0]), -1 if options.deficit else 1)
+        if left_out == final:
+            break
+    if other is None:
+        return None, None, None
+    few = dataclasses.replace(options, pseudo_experiments=min(REFITS, options.pseudo_experiments))
+    edges = background.edges
+    excluded = (float(edges[final.start]), float(edges[final.stop]))
+    chi2, failed = _deviances(other, fits.expected[:, 0], few)
+    result = _background_result(other, asked, fits, chi2, failed, options, excluded)
+    return result, fits.expected[:, 0], final
+
+
+def _grown(window: slice, significances: Array, sign: int) -> slice:
+    """Return a window of bins, and the bin on each side if that deviates in the same direction.
+
+    >>> _grown(slice(2, 3), np.array([0.0, 2.5, 9.0, 1.0]), 1)
+    slice(1, 3, None)
+    """
+    first, last = window.start, window.stop
+    first -= first > 0 and sign * significances[first - 1] >= FLANK
+    last += last < len(significances) and sign * significances[last] >= FLANK
+    return slice(int(first), int(last))
+
+
+def _enough(background: FittedBackground, counts: Array, window: slice) -> bool:
+    """Whether a fit without a window of bins has more bins than parameters, and half of all bins, and events."""
     left = background.used.copy()
     left[window] = False
     most = max(function.parameters for function in background.functions)
     least = EVENTS_PER_PARAMETER * background.functions[0].parameters
-    if left.sum() <= most or counts[left].sum() < least:
-        return None, None
-    other = background.excluding(window)
-    fits = other.fit(counts)
-    few = dataclasses.replace(options, pseudo_experiments=min(REFITS, options.pseudo_experiments))
-    edges = background.edges
-    excluded = (float(edges[window.start]), float(edges[window.stop]))
-    chi2, failed = _deviances(other, fits.expected[:, 0], few)
-    result = _background_result(other, asked, fits, chi2, failed, options, excluded)
-    return result, fits.expected[:, 0]
+    return bool(left.sum() > max(most, len(counts) / 3) and counts[left].sum() >= least)
 
 
 def _deviances(background: Background, expected: Array, options: SpectrumOptions) -> tuple[Array, float]:
