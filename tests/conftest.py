@@ -1,7 +1,6 @@
 """What several tests share: small samples of the embedded events."""
 
 import os
-import signal
 import subprocess
 import sys
 
@@ -30,20 +29,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.name in {f"{test}[conv_vae]" for test in SHARED}:
             item.add_marker(pytest.mark.slow)
-
-
-@pytest.fixture(autouse=True)
-def ends(request):
-    """A test that waits for ever fails instead: after five minutes, a slow one after an hour."""
-
-    def too_long(*_):
-        pytest.fail("took too long")  # no `except Exception` catches it
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(3600 if request.node.get_closest_marker("slow") else 300)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 @pytest.fixture(scope="session")

@@ -516,7 +516,8 @@ def test_a_table_is_the_largest_significances_of_background_alone(model, table):
 
 def test_p_values_of_a_table_are_uniform_for_background_alone(model, table):
     """Each is a share of the table: k of 200 others up to p have a binomial distribution about 200 p, the table's own
-    fluctuations, of 300, beside it."""
+    fluctuations, of 300, beside it.
+    """
     others = Generator(bins=(30, 60), signal_share=0.0, seed=9).draw(200).histograms
     found = model.scan(others, (1.0, 2.0), table=table)
     for level in (0.1, 0.3, 0.5):

@@ -357,7 +357,7 @@ def test_a_search_without_a_completed_trial_cannot_be_drawn(tmp_path):
 
 
 def test_space_prints_the_table_of_a_model_as_set_and_files_leave_it(tmp_path):
-    assert re.search(r"^d_shape +start, lhco2020 +d_units$", tuned("space gan_ae"), re.M)
+    assert re.search(r"^d_shape +start, lhco2020 +d_units$", tuned("space gan_ae"), re.MULTILINE)
     assert "d_shape" not in tuned("space gan_ae --set d_units=300,200")
     (tmp_path / "space.yaml").write_text(tuned("space gan_ae --yaml"))
     assert yaml.safe_load((tmp_path / "space.yaml").read_text())["latent_dim"] == [8, 14, 20]

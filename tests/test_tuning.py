@@ -283,7 +283,7 @@ def test_the_plan_is_told_before_anything_begins(search):
     told.begun = lambda name, epochs, *_: told.heard.append((name, epochs))
     search(trials=2, max_epochs=1, watcher=told)
     assert told.heard[0] == (2, 2, 1, ["bracket 0: 2 to epoch 1"])
-    assert told.heard[1:] == [("0", range(0, 1)), ("1", range(0, 1))]
+    assert told.heard[1:] == [("0", range(1)), ("1", range(1))]
 
 
 # -- what is found -----------------------------------------------------------------------------------

@@ -56,10 +56,7 @@ def found(train, judges, tmp_path_factory):
 
 
 def described(train, validation, tmp_path, objective="reconstruction"):
-    asked = session._Asked(**{
-        "model": "linear", "preset": None, "fixed": {"units": 2}, "algorithm": "random", "trials": 1, "max_epochs": 1,
-        "factor": 2, "architectures": 0, "objective": objective, "seed": 0,
-    })  # fmt: skip
+    asked = session._Asked(model="linear", preset=None, fixed={"units": 2}, algorithm="random", trials=1, max_epochs=1, factor=2, architectures=0, objective=objective, seed=0)  # fmt: skip
     return session._Session(asked, None, train, tmp_path, False, {}, session.Watcher(), validation).description
 
 

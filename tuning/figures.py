@@ -288,7 +288,7 @@ def draw_learning(results: Results, path: str | os.PathLike) -> dict[str, object
 
 def _logarithmic(axis, values, which: str = "y") -> None:
     values = [value for value in values if value is not None]
-    if len(values) and min(values) > 0 and max(values) > 30 * min(values):
+    if values and min(values) > 0 and max(values) > 30 * min(values):
         axis.set_yscale("log") if which == "y" else axis.set_xscale("log")
 
 

@@ -124,7 +124,7 @@ class Results:
 
     def to_csv(self) -> str:
         """Return a row a trial: what it is, what it found, and its hyperparameters as `hp.NAME`."""
-        plain = [name for name in ("trial", "status", "objective", "bracket", "round", "initial_epoch", "epochs")]
+        plain = ["trial", "status", "objective", "bracket", "round", "initial_epoch", "epochs"]
         terms = list(self.parsed.weights)
         names = list(dict.fromkeys(name for trial in self.trials for name in trial["hyperparameters"]))
         head = [*plain, *terms, *(f"hp.{n}" for n in names), "promoted_from", "seconds", "message", "truth_used"]

@@ -358,7 +358,7 @@ class AnomalyModel(keras.Model):
 
     def weighting(self, events: Events):
         """Return a function from masses to training weights, or None to use the events' own weights."""
-        return None
+        return
 
     # -- training --------------------------------------------------------------------------------
 

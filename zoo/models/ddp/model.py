@@ -228,7 +228,8 @@ class DDP(keras.Model):
             self.limits["seed"].check("seed", seed)
             self._hyperparameters = tuple((dict(self._hyperparameters) | {"seed": seed}).items())
         if self.network is None:
-            return self.build_for()  # which comes back here
+            self.build_for()  # which comes back here
+            return
         for place, weight in enumerate(self.network.trainable_variables):
             if "exit" in weight.name or weight.shape.rank < 2:  # the output starts as the mean of the first-order ones
                 weight.assign(tf.zeros_like(weight))
