@@ -1,5 +1,6 @@
-"""What several tests share: small samples of the embedded events."""
+"""What several tests share: small samples of the embedded events, and figures without pixels."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -31,6 +32,22 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3600))
+
+
+# the smallest picture there is, of one pixel
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Figures are made but not painted, which takes most of their time, unless a test is marked `drawn`."""
+    if item.get_closest_marker("drawn"):
+        return (yield)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **options: file.write(PIXEL))
+        return (yield)
 
 
 @pytest.fixture(scope="session")

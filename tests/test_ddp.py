@@ -614,6 +614,7 @@ def test_the_gradient_of_a_dilated_convolution_is_that_of_the_product_it_is(dila
 # The figures
 
 
+@pytest.mark.drawn
 def test_figures_of_scans_have_their_numbers_beside(tmp_path):
     rng, has = np.random.default_rng(1), np.arange(200) < 100
     one, other = (rng.normal(2, 1, 200) ** 2 + 3 * has for _ in range(2))

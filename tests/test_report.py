@@ -26,7 +26,7 @@ PIXEL = base64.b64decode(
 )
 
 # a figure that warns, of a missing glyph or of a division by nothing, is not finished
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.drawn]
 
 
 class Column:

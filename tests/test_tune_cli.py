@@ -286,6 +286,7 @@ def drawn(front, tmp_path_factory):
     return out, json.loads(tuned(line))
 
 
+@pytest.mark.drawn
 def test_plot_writes_every_figure_with_its_numbers_and_one_page(drawn):
     out, told = drawn
     names = {"history", "importance", "learning", "parallel", "pareto"}
@@ -295,6 +296,7 @@ def test_plot_writes_every_figure_with_its_numbers_and_one_page(drawn):
     assert not re.search(r'(src|href)="(?!data:|#|https://arxiv)', html)  # needs no other file
 
 
+@pytest.mark.drawn
 def test_the_numbers_of_the_front_are_those_of_the_trials(drawn, front):
     results, numbers = load_results(front), read_numbers(drawn[0] / "plots" / "pareto.json")
     assert numbers["knee"] == results.best["trial"] and set(numbers["front"]) == {t["trial"] for t in results.front}
@@ -303,6 +305,7 @@ def test_the_numbers_of_the_front_are_those_of_the_trials(drawn, front):
     assert history["best_so_far"][-1] == pytest.approx(numbers["hypervolume"])
 
 
+@pytest.mark.drawn
 def test_tensorboard_gets_a_run_for_each_trial_with_hyperparameters_and_metrics(drawn, front):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import plugin_data_pb2
