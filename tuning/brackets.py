@@ -143,7 +143,8 @@ def plan(trials, max_epochs, factor=3):
         brackets.append(bracket)
         left -= bracket.trials
         if not left:
-            return brackets
+            break
+    return brackets
 
 
 def total_epochs(brackets):
