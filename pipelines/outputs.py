@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import json
+import math
 import os
 import shutil
 import uuid
@@ -139,6 +140,25 @@ def write_json(path: str | os.PathLike, value: object) -> None:
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     with new_file(path, replace=True) as part, _told(path):
         part.write_text(text)
+
+
+def as_json(value: object) -> object:
+    """Return what `value` is after it was written as JSON and read back: tuples become lists.
+
+    >>> as_json({"units": (64, 64)})
+    {'units': [64, 64]}
+    """
+    return json.loads(json.dumps(value))
+
+
+def json_number(value: float) -> float | None:
+    """Return a number as JSON has it: None for NaN and for infinities.
+
+    >>> json_number(0.5), json_number(float("nan"))
+    (0.5, None)
+    """
+    value = float(value)
+    return value if math.isfinite(value) else None
 
 
 def _beside(path: Path) -> Path:

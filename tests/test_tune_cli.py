@@ -194,9 +194,9 @@ def test_results_of_an_unfinished_search_are_there_and_say_so(written):
 
 
 def test_the_table_fits_a_narrow_terminal_and_cuts_no_number(written, monkeypatch):
-    import tuning.cli
+    import tuning.table
 
-    monkeypatch.setattr(tuning.cli, "WIDTH", 80)
+    monkeypatch.setattr(tuning.table, "WIDTH", 80)
     lines = tuned(f"results {written} --top 28").splitlines()
     assert max(len(line) for line in lines if "failed" not in line) <= 80 and not any(
         line.endswith(" ") for line in lines

@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 
 from tuning.display import BAR, Countdown, Pace, _Display, bar, duration
-from tuning.engine import Plan
 from tuning.hyperband import Bracket, Round, plan
+from tuning.listener import Plan
 from tuning.objectives import Objective
 
 
@@ -202,7 +202,7 @@ SCRIPT = """
     from types import SimpleNamespace
     from tuning import display as module
     from tuning.objectives import Objective
-    module._watcher = lambda: module._Display  # the other one needs TensorFlow, for its name only
+    module._listener = lambda: module._Display  # the other one needs TensorFlow, for its name only
     plan = SimpleNamespace(trials=3, epochs=3, workers=1, brackets=["bracket 0: 3 to epoch 1"], done=[],
                            seconds_left=lambda records, workers: 60.0)
     record = {"status": "COMPLETED", "objective": 0.5, "metrics": {"reconstruction": 0.5, "objective": 0.5},
