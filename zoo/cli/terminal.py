@@ -17,14 +17,10 @@ import click
 
 from pipelines.errors import InputError
 from pipelines.jobs.batch_systems import SYSTEMS
-<<<<<<< HEAD
-from pipelines.jobs.executors import Batch, cores
+from pipelines.jobs.executors import Batch, RunningScheduler, cores
 from zoo.settings import parse_setting
 
 setting = parse_setting  # by its former name
-=======
-from pipelines.jobs.executors import Batch, RunningScheduler, cores
->>>>>>> safety
 
 
 class Finite(click.ParamType):
