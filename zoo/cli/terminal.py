@@ -20,7 +20,6 @@ from pipelines.jobs.batch_systems import SYSTEMS
 from pipelines.jobs.executors import Batch, cores
 from zoo.settings import parse_setting
 
-
 setting = parse_setting  # by its former name
 
 
