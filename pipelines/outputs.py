@@ -10,6 +10,7 @@ import contextlib
 import errno
 import io
 import json
+import math
 import os
 import shutil
 import uuid
@@ -213,7 +214,27 @@ def write_json(path: str | os.PathLike[str], value: object, *, replace: bool = T
         part.write_text(text)
 
 
+def as_json(value: object) -> object:
+    """Return what `value` is after it was written as JSON and read back: tuples become lists.
+
+    >>> as_json({"units": (64, 64)})
+    {'units': [64, 64]}
+    """
+    return json.loads(json.dumps(value))
+
+
+def json_number(value: float) -> float | None:
+    """Return a number as JSON has it: None for NaN and for infinities.
+
+    >>> json_number(0.5), json_number(float("nan"))
+    (0.5, None)
+    """
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
 # -- what is being written by this process -----------------------------------------------------------
+
 
 def _expected(path: str | os.PathLike[str], new: bool) -> Path:
     """Return the path of an output, after a look whether it can be one, before anything is locked."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import errno
 import functools
@@ -19,6 +18,9 @@ import click
 from pipelines.errors import InputError
 from pipelines.jobs.batch_systems import SYSTEMS
 from pipelines.jobs.executors import Batch, RunningScheduler, cores
+from zoo.settings import parse_setting
+
+setting = parse_setting  # by its former name
 
 
 class Finite(click.ParamType):
@@ -163,22 +165,6 @@ class Command(OneLine, click.Command):
 
 class Commands(OneLine, click.Group):
     """A group of commands."""
-
-
-def setting(text: str, option: str = "--set") -> tuple[str, object]:
-    """Read NAME=VALUE, the value a Python literal, words with commas, or a word; raises `InputError` if no "=".
-
-    >>> setting("d_units=300,200,100"), setting("scaling=quantile"), setting("columns=pt_*,mass_1")
-    (('d_units', (300, 200, 100)), ('scaling', 'quantile'), ('columns', ('pt_*', 'mass_1')))
-    """
-    name, found, value = text.partition("=")
-    if not found or not name:
-        raise InputError(f"{option} {text}: expected NAME=VALUE, as in --set epsilon=6 or --units 'pt_*=MeV'")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError, TypeError):
-        words = tuple(word.strip() for word in value.split(",") if word.strip())
-        return name, words if "," in value else value
 
 
 def say(value: object, as_json: bool, text) -> None:
