@@ -13,8 +13,9 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
+from pipelines import provenance
 from pipelines.errors import InputError
-from pipelines.events.batches import Batches
+from pipelines.events.batches import Batches, check_enough
 from pipelines.events.events import Events
 from zoo.ensemble import BestEpoch, MemberHistory, MemberMean, before, leading, memberwise
 from zoo.inputs import TAKES, Inputs, resolve
@@ -95,7 +96,9 @@ class AnomalyModel(keras.Model):
         (6000,)
     """
 
+    data_kind: ClassVar[str] = "events"  # or "spectra": what a model learns from and scores
     takes: ClassVar[str] = "features"
+    figures: ClassVar[tuple[str, ...]] = ("errors", "observables", "roc", "scan")  # see `zoo.figures.draw`
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     score_kinds: ClassVar[tuple[str, ...]] = ()
     dials: ClassVar[tuple[str, ...]] = ()
@@ -291,6 +294,46 @@ class AnomalyModel(keras.Model):
     def prepare(self) -> None:
         """Do what fresh weights and new dials ask for, such as setting learning rates."""
 
+    # -- the kind of data ------------------------------------------------------------------------
+
+    @classmethod
+    def require(cls, data_kind: str, where: object) -> None:
+        """Raise `InputError` naming `where`, a run or a model, unless this model scores "events", or "spectra"."""
+        if data_kind != cls.data_kind:
+            raise InputError(
+                f"{where}: {cls.zoo_name} takes events, not histograms; train one that does, as `zoo train ddp`"
+            )
+
+    def training_data(self, events: Events | None, validation: float = 0.0, seed: int = 0) -> tuple:
+        """Return what to train on, and what to validate with or None: a share `validation` of the events.
+
+        Raises `InputError` if there are no events.
+        """
+        if events is None:
+            raise InputError(f"{self.zoo_name} is trained on events: give --data, an events file or a sample's name")
+        return events.split(1.0 - validation, seed) if validation else (events, None)
+
+    def check_enough(self, events: Events) -> None:
+        """Raise `InputError` if there are fewer events than one batch."""
+        check_enough(events, self.hyperparameter("batch_size"))
+
+    def provenance(self, events: Events) -> dict[str, object]:
+        """Return what identifies the training data in the configuration of a run: source, size, checksum."""
+        return provenance.data(events)
+
+    def amount_trained(self, events: Events) -> tuple[int, str]:
+        """Return how many, and what, the model was trained on, as (1500, "events")."""
+        return len(events), "events"
+
+    def build_from_config(self) -> None:
+        """Create all variables from the hyperparameters of a trained model, which name what it takes."""
+        self.build_for(**{name: self.hyperparameter(name) for name in TAKES[self.takes]})
+
+    def serving_text(self) -> str:
+        """Return what the exported `serving_default` takes and gives, for people."""
+        arrays = (f"{name} (N, {', '.join(map(str, shape))})" for name, shape in self.inputs.shapes.items())
+        return f"takes {' and '.join(arrays)} in physical units and gives score"
+
     # -- meeting the data ------------------------------------------------------------------------
 
     def adapt(self, events: Events) -> None:
@@ -358,7 +401,7 @@ class AnomalyModel(keras.Model):
 
     def weighting(self, events: Events):
         """Return a function from masses to training weights, or None to use the events' own weights."""
-        return None
+        return
 
     # -- training --------------------------------------------------------------------------------
 

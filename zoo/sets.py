@@ -72,6 +72,7 @@ class SetVAE(AnomalyModel):
     """
 
     takes = "objects"
+    figures = ("errors", "roc", "scan")  # particles are no observables
     presets = PRESETS
     score_kinds = ("chamfer", "kl", "radius")
     undirected = ("kl", "radius")

@@ -68,7 +68,9 @@ class DDP(keras.Model):
         (3, 40)
     """
 
+    data_kind = "spectra"
     takes = "spectrum"
+    figures = ()
     presets = {
         "turn_on": {"turn_on": 0.3, "signal_shapes": SIGNAL_SHAPES},
         "small": {"channels": 16, "dilations": (1, 2, 4, 8)},
@@ -160,6 +162,45 @@ class DDP(keras.Model):
         """What draws the spectra of the training."""
         return _generator(dict(self._hyperparameters))
 
+    # -- the kind of data, as in `AnomalyModel` ------------------------------------------------------
+
+    @classmethod
+    def require(cls, data_kind: str, where: object) -> None:
+        """Raise `InputError` naming `where`, a run or a model, unless this model scores "events", or "spectra"."""
+        if data_kind != cls.data_kind:
+            raise InputError(f"{where}: {cls.zoo_name} reads spectra, not events; use `zoo scan`")
+
+    def training_data(self, events=None, validation: float = 0.0, seed: int = 0) -> tuple[Generator, Generator]:
+        """Return the generator of spectra, to train on and, by other spectra, to validate with.
+
+        Raises `InputError` for events.
+        """
+        spectra = self._spectra(events)
+        if validation:
+            raise InputError(
+                f"validation={validation:g} is for models of events: {self.zoo_name} is trained on spectra that it generates"
+            )
+        return spectra, spectra
+
+    def check_enough(self, spectra: Generator) -> None:
+        """Do nothing: there are as many spectra as are asked for."""
+
+    def provenance(self, spectra: Generator) -> dict[str, object]:
+        """Return what identifies the generated spectra in the configuration of a run."""
+        return spectra.provenance()
+
+    def amount_trained(self, spectra: Generator | None = None) -> tuple[int, str]:
+        """Return how many, and what, the model was trained on, as (6400, "generated spectra")."""
+        return self.spectra_seen, "generated spectra"
+
+    def build_from_config(self) -> None:
+        """Create all variables."""
+        self.build_for()
+
+    def serving_text(self) -> str:
+        """Return what the exported `serving_default` takes and gives, for people."""
+        return "takes counts, edges, resolution and mask (N, ...) in physical units and gives significance"
+
     # -- training ------------------------------------------------------------------------------------
 
     @property
@@ -228,7 +269,8 @@ class DDP(keras.Model):
             self.limits["seed"].check("seed", seed)
             self._hyperparameters = tuple((dict(self._hyperparameters) | {"seed": seed}).items())
         if self.network is None:
-            return self.build_for()  # which comes back here
+            self.build_for()  # which comes back here
+            return
         for place, weight in enumerate(self.network.trainable_variables):
             if "exit" in weight.name or weight.shape.rank < 2:  # the output starts as the mean of the first-order ones
                 weight.assign(tf.zeros_like(weight))
