@@ -252,7 +252,7 @@ def test_folder_that_vanishes_is_not_made_anew(tmp_path):
         with new_disk(part / "scores.h5"):
             pass
     (tmp_path / "kept").mkdir()
-    with pytest.raises(InputError, match="its folder .* is not there"):
+    with pytest.raises(InputError, match=r"its folder .* is not there"):
         write_json(tmp_path / "gone" / "progress.json", {})
     assert sorted(os.listdir(tmp_path)) == ["elsewhere", "kept"]
 

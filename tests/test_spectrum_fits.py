@@ -45,10 +45,14 @@ def test_expected_events_of_a_bin_are_the_integral_of_the_function(name):
     expected = SpectrumFitter(edges, function).expected(parameters[:, None])[:, 0]
 
     def integral(low, high):
-        return quad(lambda m: np.exp(function.log_density(np.array(m / 13_000), parameters)), low, high, epsrel=1e-12)[0]
+        return quad(lambda m: np.exp(function.log_density(np.array(m / 13_000), parameters)), low, high, epsrel=1e-12)[
+            0
+        ]
 
     assert expected[2] == pytest.approx(integral(2000, 2100), rel=1e-9)
-    assert expected[1] == pytest.approx(integral(1400, 2000), rel=1e-5)  # far wider than any bin of a published spectrum
+    assert expected[1] == pytest.approx(
+        integral(1400, 2000), rel=1e-5
+    )  # far wider than any bin of a published spectrum
 
 
 @pytest.mark.parametrize("name", ["dijet3", "dijet4", "exp2", "power"])
