@@ -12,8 +12,9 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import InputError
 
@@ -26,7 +27,7 @@ NO_TEXT = re.compile("[\\0\ud800-\udfff]")
 
 
 def read_json_document(
-    path: str | os.PathLike, schema: object = None, *, advice: str = "", max_bytes: int = MAX_JSON_BYTES
+    path: str | os.PathLike[str], schema: Any = None, *, advice: str = "", max_bytes: int = MAX_JSON_BYTES
 ) -> object:
     """Return what a JSON file holds.
 
@@ -68,7 +69,7 @@ def parse_json_document(text: str, source: str, schema: object = None, *, advice
 
 
 def read_yaml_document(
-    path: str | os.PathLike, schema: object = None, *, advice: str = "", max_bytes: int = MAX_YAML_BYTES
+    path: str | os.PathLike[str], schema: Any = None, *, advice: str = "", max_bytes: int = MAX_YAML_BYTES
 ) -> object:
     """Return what a YAML file holds: text, numbers, truth values, nothing, lists and mappings with names.
 
@@ -131,13 +132,13 @@ def check_document(value: object, source: str, schema: object, *, advice: str = 
 
 
 @functools.lru_cache(maxsize=64)
-def _adapter(schema: object):
+def _adapter(schema: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(schema)
 
 
-def read_text(path: str | os.PathLike, max_bytes: int, advice: str = "") -> str:
+def read_text(path: str | os.PathLike[str], max_bytes: int, advice: str = "") -> str:
     """Return the text of a regular file of at most `max_bytes`, UTF-8 without NUL; raises `InputError` otherwise."""
     path = Path(path)
     try:
@@ -179,13 +180,13 @@ def shown(value: object) -> str:
 
 
 def _is_flat(value: object) -> bool:
-    inner = value.values() if isinstance(value, Mapping) else value
+    inner: Iterable[object] = value.values() if isinstance(value, Mapping) else value  # type: ignore[assignment]
     return not any(isinstance(one, (list, tuple, Mapping)) for one in inner)
 
 
 def _walk(value: object) -> Iterator[object]:
     """Visit all of a document without recursion; raises `ValueError` where a limit or a type is not kept."""
-    waiting = [(value, 1, "", None)]
+    waiting: list[tuple[Any, int, str, Any]] = [(value, 1, "", None)]
     while waiting:
         one, depth, parent, key = waiting.pop()
         if isinstance(one, (dict, list)):
@@ -232,7 +233,7 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
 
 
-def _check_events(events: Iterator) -> None:
+def _check_events(events: Iterator[Any]) -> None:
     """Refuse anchors, and lists and mappings that are too deep, before anything is made of a YAML document."""
     import yaml
 
@@ -255,7 +256,7 @@ def _loader() -> type:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node, deep=False):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             names: set[str] = set()
             for key, _ in node.value:
                 if not isinstance(key, yaml.ScalarNode):
@@ -266,7 +267,7 @@ def _loader() -> type:
                 names.add(key.value)
             return super().construct_mapping(node, deep)
 
-        def construct_object(self, node, deep=False):
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
             try:
                 return super().construct_object(node, deep)
             except (ValueError, KeyError, TypeError, OverflowError) as error:  # of a date, !!int abc, 10,000 digits

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 MAX_VALUES = 1000  # of a range with a step
 
@@ -69,7 +70,8 @@ def stepped_values(low: float, high: float, step: Step, *, whole: bool, mirrored
         raise ValueError(
             f"{step} makes {count:.3g} values, expected at most {MAX_VALUES}; leave the step out, or widen it"
         )
-    values, value = [], first
+    values: list[Decimal] = []
+    value = first
     while value < last and len(values) <= MAX_VALUES:
         values.append(value)
         value = value * size if step.multiplies else value + size
@@ -94,7 +96,7 @@ class SteppedRange:
     whole: bool
 
     @classmethod
-    def of(cls, kind: str, options: Mapping[str, object]) -> SteppedRange | None:
+    def of(cls, kind: str, options: Mapping[str, Any]) -> SteppedRange | None:
         """Return the range that KerasTuner's `kind` with its `options` asks for; None if it has no step.
 
         >>> SteppedRange.of("Float", {"min_value": 0.0, "max_value": 0.2, "step": 0.1}).values
