@@ -5,13 +5,13 @@ import pytest
 import tensorflow as tf
 from plain_sets import PARTICLE, SLOTS, particles
 from scipy.stats import ks_2samp
+from zoo.sets import HIGH_LEVEL
 
 import pipelines.outputs
 import zoo
 from pipelines import Events
 from zoo import registry, run
 from zoo.models.gan_ae import COLUMNS
-from zoo.sets import HIGH_LEVEL
 
 # Whatever a model has of these is made small; a model without them is trained as it is.
 SMALL = {

@@ -516,7 +516,8 @@ def test_a_table_is_the_largest_significances_of_background_alone(model, table):
 
 def test_p_values_of_a_table_are_uniform_for_background_alone(model, table):
     """Each is a share of the table: k of 200 others up to p have a binomial distribution about 200 p, the table's own
-    fluctuations, of 300, beside it."""
+    fluctuations, of 300, beside it.
+    """
     others = Generator(bins=(30, 60), signal_share=0.0, seed=9).draw(200).histograms
     found = model.scan(others, (1.0, 2.0), table=table)
     for level in (0.1, 0.3, 0.5):
@@ -613,6 +614,7 @@ def test_the_gradient_of_a_dilated_convolution_is_that_of_the_product_it_is(dila
 # The figures
 
 
+@pytest.mark.drawn
 def test_figures_of_scans_have_their_numbers_beside(tmp_path):
     rng, has = np.random.default_rng(1), np.arange(200) < 100
     one, other = (rng.normal(2, 1, 200) ** 2 + 3 * has for _ in range(2))

@@ -364,7 +364,7 @@ def _refuse_the_mass(events: Events, columns: Sequence[str]) -> None:
         raise InputError(f"column {columns[copies[0]]!r} is the mass that is searched for bumps; leave it out")
 
 
-def Watch(
+def Watch(  # noqa: N802  (the name of the class that it was)
     quantity: str, best: str = "min", keep: bool = False, patience: int | None = None, tolerance: float = 0.0
 ) -> EarlyStopping:
     """Return `EarlyStopping` by its former name and words; deprecated."""

@@ -181,7 +181,7 @@ class Detector(legacy.DeprecatedNames, keras.Model):
 
     def weighting(self, data):
         """Return a function from masses to weights of events that multiply their own, or None."""
-        return None
+        return
 
     def batches(self, data, weighting, smaller: bool = False, **room):
         """Return a `zoo.training.BatchSource` of data; with `smaller`, of what is for validation."""

@@ -49,7 +49,10 @@ JETS, LEPTONS, PHOTONS = (1, 2), (3, 4, 5, 6), (7,)
 LEADING = {"j": ((1,), 4), "b": ((2,), 2), "l": (LEPTONS, 3), "g": (PHOTONS, 1)}  # types, how many
 _MOMENTUM = {"E": "GeV", "pt": "GeV", "eta": "", "dphi": "rad"}
 _UNITS = {
-    **{"MET": "GeV", "METphi": "rad", "HT": "GeV", "meff": "GeV"},
+    "MET": "GeV",
+    "METphi": "rad",
+    "HT": "GeV",
+    "meff": "GeV",
     **{f"n_{name.replace('m', 'mu')}": "" for name in TYPES},
     "m_jj": "GeV",
     **{
