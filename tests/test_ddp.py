@@ -238,7 +238,7 @@ def test_weights_can_be_reset_before_training():
     made, fresh = zoo.get("ddp", channels=4), zoo.get("ddp", channels=4, seed=3)
     made.reset(3)
     fresh.adapt()
-    assert made.hyperparameter("seed") == 3
+    assert made.hp.seed == 3
     for one, other in zip(made.network.trainable_variables, fresh.network.trainable_variables):
         np.testing.assert_array_equal(one, other)
 

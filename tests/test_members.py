@@ -18,7 +18,7 @@ from zoo import registry, run
 from zoo.base import COUNT, COUNT_OR_ZERO, POSITIVE, AnomalyModel, Limit, Phase, Watch
 from zoo.ensemble import BestEpoch, MemberMean, before, leading
 from zoo.keras import keras
-from zoo.layers import dense as layers
+from zoo import layers
 
 COLUMNS = ("pt_1", "mass_1", "tau21_1", "pt_2", "mass_2", "tau21_2")
 MEMBERS, SEED = 3, 5

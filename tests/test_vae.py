@@ -192,13 +192,13 @@ def dense(x, kernels, biases):
 
 def by_hand(model, batch, noise):
     """Loss, reconstruction and KL of a batch as the paper writes them."""
-    x, w, latent = batch["features"].numpy(), batch["weight"].numpy(), model.hyperparameter("latent_dim")
+    x, w, latent = batch["features"].numpy(), batch["weight"].numpy(), model.hp.latent_dim
     encoded = dense(x, model.encoder.kernels, model.encoder.biases)
     mean, log_var = encoded[:, :latent], encoded[:, latent:]
     decoded = dense(mean + np.exp(log_var / 2) * noise, model.decoder.kernels, model.decoder.biases)
     kl = np.mean(w * 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).sum(1))
     mse = np.mean(w * ((x - decoded) ** 2).mean(1))
-    return model.hyperparameter("alpha") * mse + kl, mse, kl
+    return model.hp.alpha * mse + kl, mse, kl
 
 
 @pytest.mark.parametrize("latent", [1, 2])
@@ -767,7 +767,7 @@ def test_the_search_space_is_what_a_model_takes():
 
     hp = keras_tuner.HyperParameters()
     model = zoo.get("vae", **vae.BumpHuntingVAE.search_space(hp))
-    assert set(hp.values) >= {"latent_dim", "alpha", "learning_rate"} and model.hyperparameter("alpha") >= 1e3
+    assert set(hp.values) >= {"latent_dim", "alpha", "learning_rate"} and model.hp.alpha >= 1e3
 
 
 # -- with a flow ---------------------------------------------------------------------------------------------
@@ -828,7 +828,7 @@ def test_every_weight_of_a_flow_is_trained_and_a_member_is_the_plain_model(flowi
 @every_flow
 def test_loss_with_a_flow_has_its_log_determinant_and_the_decoder_gets_what_comes_out(flowing, flow, monkeypatch):
     model, batch = flowing(flow, randomly=1.0)
-    noise = np.random.default_rng(4).normal(size=(64, model.hyperparameter("latent_dim"))).astype("f")
+    noise = np.random.default_rng(4).normal(size=(64, model.hp.latent_dim)).astype("f")
     monkeypatch.setattr(latent_space, "normal", lambda shape, seed, use: tf.reshape(tf.constant(noise), shape))
     x, w = batch["features"].numpy(), batch["weight"].numpy()
     encoder = model.encoder
@@ -1027,7 +1027,7 @@ def test_flows_are_searched_and_their_number_only_with_a_flow():
 
     hp = keras_tuner.HyperParameters()
     space = vae.BumpHuntingVAE.search_space(hp)
-    assert "num_flows" not in space and zoo.get("vae", **space).hyperparameter("flow") is None
+    assert "num_flows" not in space and zoo.get("vae", **space).hp.flow is None
     hp = keras_tuner.HyperParameters()
     hp.values["flow"] = "planar"
     space = vae.BumpHuntingVAE.search_space(hp)

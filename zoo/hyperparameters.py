@@ -167,7 +167,7 @@ class Hyperparameters:
         defaults = cls.defaults()
         for name in given:
             if name not in defaults:
-                raise InputError(f"hyperparameter {name!r} of {owner} is not known; {near(str(name), defaults)}")
+                raise InputError(f"hyperparameter {name!r} of {owner!r} is not known; {near(str(name), defaults)}")
         runtime, members = cls.runtime(), given.get("members", 1)
         several = members != 1
         return cls(

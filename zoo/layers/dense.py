@@ -212,9 +212,14 @@ class MLP(keras.layers.Layer):
         return [layer.kernel for layer in self.layers]
 
     @property
+    def biases(self) -> list[tf.Variable]:
+        """The biases of all layers, each (..., H); none without biases."""
+        return [layer.bias for layer in self.layers if layer.use_bias]
+
+    @property
     def trainable_weights(self) -> list[tf.Variable]:
         """All kernels, then all biases: the order in which saved runs have them."""
-        return [*self.kernels, *(layer.bias for layer in self.layers if layer.use_bias)] if self.built else []
+        return [*self.kernels, *self.biases] if self.built else []
 
     def hidden(self, x: tf.Tensor, drop: Callable[[tf.Tensor], tf.Tensor] = tf.identity) -> tf.Tensor:
         """Return the last hidden layer (..., B, H)."""

@@ -193,8 +193,9 @@ class AE(AnomalyModel):
         hp, widths = self.hp, (*self.hp.hidden_units, width)
         self.bottleneck = len(hp.encoder_units) - 1
         linear = (self.bottleneck, len(widths) - 1)
-        names = hp.activations or ["linear" if layer in linear else "leaky_relu" for layer in range(len(widths))]
-        each = [self._leaky_relu if name == "leaky_relu" else name for name in names]
+        usual = ("linear" if layer in linear else "leaky_relu" for layer in range(len(widths)))
+        self.activations = tuple(hp.activations or usual)
+        each = [self._leaky_relu if name == "leaky_relu" else name for name in self.activations]
         self.autoencoder = MLP(widths, each, member_shape=self.member_shape, inputs=width)
         every = range(len(widths))
         self.penalised = list(every) if hp.regularised == "all" else list(every[-2::-2])

@@ -130,22 +130,12 @@ class SetVAE(AnomalyModel):
 
     def __init__(self, given=None, /, **hyperparameters):
         super().__init__(given, **hyperparameters)
+        if not self.hp.high_level_features:
+            self.hp = self.hp.replaced(columns=())
         self.particle_scaler = scalers.make(self.hp.scaling)
         self.count_scaler = scalers.make("standard")
 
-    def get_config(self):
-        taken = {} if self.has_met_data or self.hp.high_level_features else {"columns": ()}
-        return super().get_config() | taken
-
     # -- meeting the data ------------------------------------------------------------------------
-
-    def taken_from(self, events):
-        columns = self.hp.columns if self.hp.high_level_features else ()
-        return resolve(events, columns, self.hp.object_columns, self.hp.slots)
-
-    def build_from_config(self):
-        columns = self.hp.columns if self.hp.high_level_features else ()
-        self.build_for(columns, self.hp.object_columns, self.hp.slots)
 
     def fit_scaling(self, events, inputs):
         """Fit the scaling of real particles, in one pass, and of multiplicities and high-level features, if any, in others."""
