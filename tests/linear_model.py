@@ -18,6 +18,7 @@ class Linear(zoo.AnomalyModel):
     """
 
     score_kinds = ("distance",)
+
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Hyperparameters(EventHyperparameters):
         columns: tuple = hyperparameter(("pt_*", "mass_*", "e_*"))

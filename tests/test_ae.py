@@ -107,11 +107,7 @@ def test_presets_have_the_hyperparameters_that_the_report_lists():
     assert (small["kernel_regularisation"], small["activity_regularisation"]) == (0.05, 0.01)
     assert (small["learning_rate"], small["epochs"], small["scaling"]) == (0.9, 6, "minmax")
     assert [zoo.get("ae", p).epochs for p in ("big13", "standard33")] == [5, 15]
-    assert (
-        "mll" not in COLUMNS
-        and len(COLUMNS) == 32
-        and zoo.get("ae", "big13").hp.columns == FEATURES["13"]
-    )
+    assert "mll" not in COLUMNS and len(COLUMNS) == 32 and zoo.get("ae", "big13").hp.columns == FEATURES["13"]
 
 
 def test_alternate_penalises_the_layers_that_the_release_does():
@@ -172,7 +168,11 @@ def test_wrong_hyperparameter_is_named_with_what_was_expected(wrong):
 
 
 def test_one_width_stands_for_a_list_of_one():
-    assert zoo.get("ae", encoder_units=24).hp.encoder_units == type(zoo.get("ae"))(encoder_units=24).hp.encoder_units == (24,)
+    assert (
+        zoo.get("ae", encoder_units=24).hp.encoder_units
+        == type(zoo.get("ae"))(encoder_units=24).hp.encoder_units
+        == (24,)
+    )
 
 
 @pytest.mark.parametrize(
@@ -267,9 +267,7 @@ def test_event_of_negative_weight_cancels_one_of_positive_weight(events):
 
 def test_weights_are_for_the_reconstruction_alone(events):
     model, batch = adapted(events, kernel_regularisation=0.1, activity_regularisation=0.1), a_batch(np.ones(BATCH))
-    once, twice = (
-        model.losses(one, model.seeds, True) for one in (batch, batch | {"weight": 2 * batch["weight"]})
-    )
+    once, twice = (model.losses(one, model.seeds, True) for one in (batch, batch | {"weight": 2 * batch["weight"]}))
     np.testing.assert_allclose(twice["reconstruction"], 2 * once["reconstruction"], rtol=1e-6)
     assert all(float(twice[f"{name}_penalty"]) == float(once[f"{name}_penalty"]) > 0 for name in ("kernel", "activity"))
 

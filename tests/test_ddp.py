@@ -221,14 +221,16 @@ def test_a_bump_is_found_where_it_is_and_grows_with_its_events(model):
 
 def test_a_second_training_starts_with_the_learning_rate_again():
     made = eager(steps=2, batch_size=4, bins=(10, 20), half_widths=(7,), degrees=(2,), epochs=1)
-    made.compile(optimizer=made.adam, jit_compile=False, run_eagerly=True)
+    made.compile(optimizer=made.optimizers[0], jit_compile=False, run_eagerly=True)
     changes = []
     for _ in range(2):
         before = [w.numpy() for w in made.network.trainable_variables]
         made.fit(**QUIET)
         after = made.network.trainable_variables
         changes.append(max(np.abs(a.numpy() - b).max() for a, b in zip(after, before)))
-        assert int(made.clock) == 2 and float(made.adam.learning_rate) == pytest.approx(0.001)  # half way down
+        assert int(made.trainer.clock) == 2 and float(made.optimizers[0].learning_rate) == pytest.approx(
+            0.001
+        )  # half way down
     assert min(changes) > 1e-4
     with pytest.raises(InputError, match="epochs=0 is not possible"):  # which is not the default number
         made.fit(epochs=0, **QUIET)

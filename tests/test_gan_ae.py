@@ -136,7 +136,9 @@ def test_turns_alternate_and_each_trains_its_own_network(adapted, train_events):
             for _ in range(4):  # with one step in a pass
                 before = {n: values(getattr(model, n).trainable_variables) for n in NETWORKS}
                 model.train_step(batch)
-                turns.append([n for n, w in before.items() if changed(w, values(getattr(model, n).trainable_variables))])
+                turns.append(
+                    [n for n, w in before.items() if changed(w, values(getattr(model, n).trainable_variables))]
+                )
             self.model.stop_training = True
 
     model.fit(train_events.take(np.arange(BATCH)), callbacks=[Watched()], verbose=0, jit_compile=False)

@@ -171,8 +171,11 @@ class Trainer:
     def turn(self) -> tf.Tensor:
         """Return the index among `present_tasks` of the one that this step is for, an int32 scalar."""
         ends = tf.cumsum(self._passes[self.program])
-        passes_done = (self.clock - self._phase_start) // self._steps_per_pass
-        return tf.reduce_sum(tf.cast(passes_done % ends[-1] >= ends, tf.int32))
+        return tf.reduce_sum(tf.cast(self.passes_done() % ends[-1] >= ends, tf.int32))
+
+    def passes_done(self) -> tf.Tensor:
+        """Return how many passes through the events the present phase has done, an int64 scalar."""
+        return (self.clock - self._phase_start) // self._steps_per_pass
 
     @property
     def main_phase(self) -> int:
@@ -308,7 +311,7 @@ class Trainer:
         self.member_rows = [
             row for row in self.member_rows if row["phase"] != phase.name or row["epoch"] < initial_epoch
         ]
-        self._enter(phase, initial_epoch, batches.steps)
+        self.enter(phase, initial_epoch, batches.steps)
         best = self.best.get(phase.name)
         try:
             history = keras.Model.fit(
@@ -332,8 +335,8 @@ class Trainer:
         self.histories[phase.name] = history
         return history
 
-    def _enter(self, phase: Phase, initial_epoch: int, steps: int) -> None:
-        """Tell the training step which phase it is in."""
+    def enter(self, phase: Phase, initial_epoch: int = 0, steps: int = 1) -> None:
+        """Have the next training step be one of a phase, whose passes have so many steps."""
         self.phase, self.program = phase.name, phase.program
         turns = self.turns(phase)
         self._passes[phase.program].assign([turns.get(name, 0) for name in self._tasks_of(phase.program)])

@@ -27,7 +27,6 @@ from zoo.base import (
     Phase,
     hyperparameter,
 )
-from zoo.inputs import resolve
 from zoo.layers import scalers
 from zoo.layers.dense import Dense
 from zoo.layers.latent import FLOW, FLOWS_IN_A_ROW, Latent

@@ -23,6 +23,7 @@ from zoo.detector import Detector
 from zoo.hyperparameters import COUNT, POSITIVE, UNITS, Hyperparameters, Limit, hyperparameter
 from zoo.keras import keras
 from zoo.layers.dense import glorot_uniform
+from zoo.models.ddp.batches import SpectrumBatches
 from zoo.models.ddp.network import SIGNATURE, Network, arrays_of
 from zoo.models.ddp.scan import NoCurve, Scanned, Table, make_table, scan
 from zoo.registry import register
@@ -30,7 +31,6 @@ from zoo.training import Task
 
 SHARE, BINS = Limit(0, 1), Limit(1, 100_000, whole=True)
 VALIDATION = 8  # batches that watch the training
-HELD_OUT = 2**40  # the first number of the draws that watch the training
 BLOCK = 2**22  # numbers of an (N, B, B) array in memory at a time
 BATCH = 128  # spectra that are looked at together
 LENGTH = 32  # XLA: lengths are rounded up to multiples, so that there are few programs to compile
@@ -201,6 +201,10 @@ class DDP(Detector):
         network.build(None)
         self.network = network
         self.create_metrics("loss", "error", "peak_bias", "peak_error")
+        several = [*SIGNATURE[:2], tf.TensorSpec((None, None, None), tf.float32, name="resolutions"), SIGNATURE[3]]
+        self._plain = tf.function(self._of_widths, autograph=False, input_signature=several)
+        self._predict = tf.function(self._of_widths, autograph=False, jit_compile=True)
+        self._curve = tf.function(self._widest, autograph=False, input_signature=[SIGNATURE[i] for i in (0, 1, 3)])
         self.trainer.build()
         self.reset()
         self.built = True
@@ -450,37 +454,3 @@ class DDP(Detector):
         served.serve = tf.function(lambda *arrays: self.infer(*arrays), input_signature=SIGNATURE, autograph=False)
         with new_directory(path) as part:
             tf.saved_model.save(served, str(part), signatures={"serving_default": served.serve})
-
-
-class SpectrumBatches:
-    """Batches of generated spectra without end; each depends on the generator's seed and its number alone."""
-
-    error = None
-
-    def __init__(self, generator: Generator, size: int, steps: int):
-        self.generator, self.size, self.steps = generator, size, steps
-
-    def shuffled(self, first_pass: int = 0) -> tf.data.Dataset:
-        """Return the batches from those of a pass on, without end."""
-        return self._from(first_pass * self.steps)
-
-    def ordered(self) -> tf.data.Dataset:
-        """Return the batches of one pass, of spectra that no training sees."""
-        return self._from(HELD_OUT).take(self.steps).cache()
-
-    def _from(self, first: int) -> tf.data.Dataset:
-        size, longest, draw = self.size, self.generator.bins[1], self._draw
-        kinds = [tf.float64, *[tf.float32] * 4]
-        names = ("edges", "counts", "resolution", "mask", "ideal")
-
-        def batch(number):
-            arrays = tf.numpy_function(draw, [number], kinds)
-            return {name: tf.ensure_shape(a, (size, longest + (name == "edges"))) for a, name in zip(arrays, names)}
-
-        return tf.data.Dataset.counter(first).map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
-
-    def _draw(self, number: np.ndarray) -> list[np.ndarray]:
-        drawn = self.generator.draw(self.size, int(number))
-        h = drawn.histograms
-        arrays = (h.counts, drawn.resolution, h.mask, drawn.ideal())
-        return [h.edges.astype(np.float64), *(array.astype(np.float32) for array in arrays)]
