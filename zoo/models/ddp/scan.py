@@ -189,6 +189,7 @@ def kept_table(model, path: str | os.PathLike, widths: Sequence[float], n: int, 
     """
     if not os.path.lexists(path):
         table = make_table(model, widths, n, seed=seed, **options)
+        Path(path).parent.mkdir(exist_ok=True)  # of a run, the first table makes its folder
         table.write(path)
         return table
     table = Table.read(path)
