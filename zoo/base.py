@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -106,7 +106,7 @@ class AnomalyModel(Detector):
         (6000,)
     """
 
-    Hyperparameters: ClassVar[type] = EventHyperparameters
+    Hyperparameters: ClassVar[Any] = EventHyperparameters
     hp: EventHyperparameters
 
     data_kind: ClassVar[str] = "events"

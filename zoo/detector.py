@@ -29,7 +29,7 @@ class Detector(legacy.DeprecatedNames, keras.Model):
     which task it is; it owns everything that has to do with training and that Keras need not know of.
     """
 
-    Hyperparameters: ClassVar[type] = Hyperparameters
+    Hyperparameters: ClassVar[Any] = Hyperparameters  # a subclass of it
     hp: Any
 
     zoo_name: ClassVar[str] = ""
@@ -329,7 +329,8 @@ class Detector(legacy.DeprecatedNames, keras.Model):
     def make_test_function(self, force: bool = False):
         """Return Keras' function of many validation steps, by XLA only if the model asks for it (`validated_by_xla`)."""
         if self.test_function is None or force:
-            self.test_function = self._loop("test_step", self.jit_compile and self.validated_by_xla)
+            made: Any = self._loop("test_step", self.jit_compile and self.validated_by_xla)
+            self.test_function = made
         return self.test_function
 
     def _loop(self, name: str, jit_compile: bool, count: bool = False) -> Callable:

@@ -45,8 +45,8 @@ class Limit:
             raise InputError(f"{name}={_short(value)} is not possible; expected {self}")
 
     def _in_range(self, value: object) -> bool:
-        values = value if isinstance(value, (list, tuple)) else [value]
-        kind = numbers.Integral if self.whole else numbers.Real
+        values: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
+        kind: Any = numbers.Integral if self.whole else numbers.Real
         return bool(values) and all(
             isinstance(n, kind)
             and not isinstance(n, bool)
@@ -171,8 +171,8 @@ class Hyperparameters:
         runtime, members = cls.runtime(), given.get("members", 1)
         several = members != 1
         return cls(
-            **{
-                name: _each(value)
+            **{  # type: ignore[arg-type]
+                name: _each(value)  # type: ignore[arg-type]
                 if several and name in runtime and _is_list(value)
                 else _shaped(name, value, defaults[name])
                 for name, value in given.items()

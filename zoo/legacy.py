@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 from zoo.ensemble import before
 from zoo.hyperparameters import (
@@ -93,7 +94,7 @@ def from_locals(given: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in given.items() if name not in ("self", "__class__")}
 
 
-def declare_by_signature(cls: type) -> None:
+def declare_by_signature(cls: Any) -> None:
     """Declare the hyperparameters of a model that has them as keywords of its constructor."""
     if "__init__" not in vars(cls) or "Hyperparameters" in vars(cls):
         return
@@ -101,7 +102,7 @@ def declare_by_signature(cls: type) -> None:
     if not parameters:
         return
     warn(f"{cls.__qualname__}.__init__ with hyperparameters as keywords", "a dataclass Hyperparameters in it", 4)
-    base = {"features": EventHyperparameters, "objects": ObjectHyperparameters}.get(cls.takes, Hyperparameters)
+    base: Any = {"features": EventHyperparameters, "objects": ObjectHyperparameters}.get(cls.takes, Hyperparameters)
     known, limits, dials = base.declarations(), vars(cls).get("limits", {}), vars(cls).get("dials", ())
     fields = []
     for one in parameters:

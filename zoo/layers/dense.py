@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -193,8 +194,10 @@ class MLP(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        several = isinstance(activation, (list, tuple))
-        each = list(activation) if several else [activation] * (len(widths) - 1) + [output_activation]
+        if isinstance(activation, (list, tuple)):
+            each: list[Any] = list(activation)
+        else:
+            each = [activation] * (len(widths) - 1) + [output_activation]
         self.layers = [Dense(n, how, member_shape, use_bias=use_bias) for n, how in zip(widths, each, strict=True)]
         if inputs is not None:
             self.build((None, inputs))

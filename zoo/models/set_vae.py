@@ -38,8 +38,8 @@ TYPES = len(SLOTS)  # of objects, 1 to this, in the column "type"
 # latent scores end here: a variance beyond float32 would make them infinite, and with them the mean over members
 HIGHEST = 1e30
 HIGH_LEVEL = ("MET", "HT")  # m_eff, their sum, is the mass of these events, which no model is shown
-PAPER = {"batch_size": 32, "learning_rate": 1e-4}
-PRESETS = {
+PAPER: dict[str, object] = {"batch_size": 32, "learning_rate": 1e-4}
+PRESETS: dict[str, dict[str, object]] = {
     "darkmachines": PAPER,
     "truncated": {**PAPER, "truncated": True, "multiplicities": True},
     "high_level_features": {**PAPER, "high_level_features": True},

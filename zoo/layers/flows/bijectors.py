@@ -25,7 +25,7 @@ EXACT = ("iaf", "convolutional")  # flows whose inverse is known
 ORTHONORMAL_TOLERANCE = {tf.float32: 1e-5, tf.float64: 1e-11}
 
 
-class Flow(tfb.Bijector):
+class Flow(tfb.Bijector):  # type: ignore[name-defined]
     """A map of vectors z (..., D) to vectors (..., D), invertible whatever its parameters.
 
     Subclasses say what `forward_with_log_det` is; TFP's `forward`, `forward_log_det_jacobian` and what is built on

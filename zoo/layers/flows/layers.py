@@ -150,7 +150,8 @@ class AmortisedFlows(FlowLayer):
             h = tf.nn.elu(h @ w + b[..., None, :])
         numbers = h @ kernel + bias[..., None, :]
         leading = tf.shape(numbers)[:-1]
-        flows, at = [], 0
+        flows: list[dict[str, tf.Tensor]] = []
+        at = 0
         for _ in range(self.num_flows):
             flows.append({})
             for name, (part, _) in self.parts().items():
