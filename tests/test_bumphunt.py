@@ -235,7 +235,7 @@ def test_global_p_value_of_two_bins_is_the_sum_over_all_tables(statistic):
     number = stats.hypergeom(50, 20, 12)
 
     def smallest(k):
-        """of both windows, for k of 12 in the second bin"""
+        """Of both windows, for k of 12 in the second bin"""
         if statistic == "fisher":
             return number.sf(k - 1) if k > 4.8 else number.cdf(k)
         n, outside, share = (k, 12 - k, 20 / 30) if k > 4.8 else (12 - k, k, 30 / 20)

@@ -26,7 +26,7 @@ PIXEL = base64.b64decode(
 )
 
 # a figure that warns, of a missing glyph or of a division by nothing, is not finished
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.drawn]
 
 
 class Column:
@@ -331,11 +331,11 @@ def test_every_figure_of_truth_is_marked(report):
     _, folder, _ = report
     truth = (folder / "report.html").read_text(encoding="utf-8").partition("What the labels say</a>")[2]
     truth = truth[truth.index("What the labels say") :]
-    captions = re.findall(r"<figcaption>(.*?)</figcaption>", truth, re.S)
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", truth, re.DOTALL)
     assert len(captions) == 6 and all(of_selected.TRUTH in caption for caption in captions)
     before = (folder / "report.html").read_text(encoding="utf-8").partition('id="section-9"')[0]
     assert not any(
-        of_selected.TRUTH in caption for caption in re.findall(r"<figcaption>(.*?)</figcaption>", before, re.S)
+        of_selected.TRUTH in caption for caption in re.findall(r"<figcaption>(.*?)</figcaption>", before, re.DOTALL)
     )
 
 

@@ -456,6 +456,7 @@ def test_nobodys_random_state_is_touched():
 # Figures
 
 
+@pytest.mark.drawn
 def test_figures_write_the_numbers_that_they_show(tmp_path):
     score, mass = background(6000)
     found = coverage(score, mass, data_sets=6, pseudo_experiments=20, **HUNT)
