@@ -8,9 +8,9 @@ from scipy.integrate import quad
 from scipy.stats import kstest, poisson
 
 import zoo
-from pipelines.bumphunt import spectra
 from pipelines.bumphunt.background_fit import FittedBackground, GivenBackground, SlidingWindow
 from pipelines.bumphunt.batched_fit import SpectrumFitter, deviance
+from pipelines.bumphunt.bump_scan import bump_scan
 from pipelines.bumphunt.fit_functions import FUNCTIONS, functions_of
 from pipelines.bumphunt.fitted_scan import every_window, log_tail, scan, significance_of_log
 from pipelines.bumphunt.spectrum_hunt import bumphunt
@@ -174,7 +174,7 @@ def test_scan_finds_the_window_of_a_search_among_all(expected, deficit, normalis
     reference = np.full(30, expected)
     toys = np.random.default_rng(8).poisson(expected, (30, 500)).astype(float)
     options = {"widths": (1, 6), "deficit": deficit, "normalise": normalise}
-    fast, full = scan(toys, reference, **options), spectra.scan(toys, reference, **options)
+    fast, full = scan(toys, reference, **options), bump_scan(toys, reference, **options)
     assert fast.log_p_value == pytest.approx(np.log(full.p_value), abs=1e-9)
 
 
@@ -184,7 +184,7 @@ def test_scan_has_an_expectation_for_each_spectrum():
     toys = rng.poisson(expected).astype(float)
     together = scan(toys, expected, widths=(1, 5))
     for i in range(30):
-        alone = spectra.scan(toys[:, i], expected[:, i], widths=(1, 5), normalise=False)
+        alone = bump_scan(toys[:, i], expected[:, i], widths=(1, 5), normalise=False)
         assert together.log_p_value[i] == pytest.approx(np.log(alone.p_value[0]), abs=1e-9)
 
 

@@ -37,7 +37,9 @@ from pipelines.bumphunt.options import BumpHuntOptions, Range
 
 FOLDS = 5  # of the cross-validation
 LARGEST_DEGREE = 4
-STRIPS = 200  # parts of the spectrum with equal numbers of events, in each of which t is taken as constant for the fit ...
+STRIPS = (
+    200  # parts of the spectrum with equal numbers of events, in each of which t is taken as constant for the fit ...
+)
 STRIP_EVENTS = 20  # ... of so many events at least
 BANDWIDTHS = (0.4, 0.2, 0.1)  # of the smoothed pinball loss, one after the other, in standard deviations of the score
 STEPS = 30  # of Newton's method at most, for each bandwidth
@@ -51,10 +53,7 @@ def largest_degree(ends: Range, options: BumpHuntOptions) -> int:
     """
     low, high = ends
     widest = low + options.widths[1] * (high - low) / options.bins
-    if low > 0:
-        ratio = np.log(high / low) / np.log(widest / low)
-    else:
-        ratio = options.bins / options.widths[1]
+    ratio = np.log(high / low) / np.log(widest / low) if low > 0 else options.bins / options.widths[1]
     return int(np.clip(ratio + 1e-9, 1, LARGEST_DEGREE))
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from pipelines import provenance
-from pipelines.bumphunt.search import z_text
+from pipelines.bumphunt.result import z_text
 from pipelines.bumphunt.spectrum_hunt import BackgroundResult, SpectrumHunt
 from pipelines.outputs import new_directory, write_json
 from pipelines.plots.hunt import p_value_text, plot_test_statistic, plot_tomography

@@ -29,7 +29,9 @@ DATA = [
 ]
 OUT = click.option("--out", type=click.Path(path_type=Path), help="New JSON file for every number.")
 PLOT = click.option("--plot", "figure", type=click.Path(path_type=Path), help="New PNG of the figure.")
-TOYS = click.option("--toys", "pseudo_experiments", type=int, default=1000, show_default=True, help="Pseudo-experiments of each hunt.")
+TOYS = click.option(
+    "--toys", "pseudo_experiments", type=int, default=1000, show_default=True, help="Pseudo-experiments of each hunt."
+)
 ENDING = [OUT, SEED, JSON]
 MIXTURE = [
     click.option("--background", required=True, multiple=True, help="Events; of labelled ones the background."),
