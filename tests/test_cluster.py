@@ -591,7 +591,7 @@ def test_jobs_of_htcondor_are_what_the_file_says():
         ("cores: 0", "cores is 0"),
         ("memory: 4", "memory is 4, expected a word"),
         ("- queue", "expected lines of NAME: VALUE"),
-        ("queue: [", "line 1 is no YAML"),
+        ("queue: [", "line 1 no YAML"),
         ("", "expected lines of NAME: VALUE"),
     ],
 )

@@ -19,7 +19,7 @@ import zoo
 from pipelines import InputError, plots
 from pipelines.plots import read_numbers
 from tuning import figures, pareto
-from tuning import results as of_results
+from tuning import importance as of_importance
 from tuning.cli import Duration, main
 from tuning.results import best_so_far, importance, load_results
 
@@ -48,7 +48,7 @@ def refused(line):
 def linear():
     with linear_model.registered() as patched:
         patched.setattr(plots, "plot_history", lambda rows, path: None)
-        patched.setattr(of_results, "TREES", 15)
+        patched.setattr(of_importance, "TREES", 15)
         yield Linear
 
 

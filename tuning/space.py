@@ -335,6 +335,7 @@ def _check_limits(source: str, entry: Entry, limit, own) -> None:
     for key, value in entry.extremes() if limit is not None else ():
         try:
             if value not in own:
-                limit.check(entry.name, value)
+                is_whole = limit.whole and isinstance(value, float) and value.is_integer()
+                limit.check(entry.name, int(value) if is_whole else value)
         except InputError:
             raise InputError(f"{source}: {key} of {entry.name} is {value!r}, expected {limit}") from None
