@@ -193,7 +193,7 @@ def test_judges_that_train_too_are_counted_and_told(train, judges, tmp_path, mon
 
 def test_the_command_line_takes_a_file_that_judges(train, judges, tmp_path, monkeypatch):
     given = {}
-    monkeypatch.setattr(worker, "do", None)  # nothing is to be trained
+    monkeypatch.setattr(worker, "run_trial", None)  # nothing is to be trained
     monkeypatch.setattr(
         session, "search", lambda model, events, **options: given.update(options, events=events) or 1 / 0
     )
