@@ -120,7 +120,9 @@ def _take(path: Path, target: Path, wait: float, make_folders: bool) -> _Lock:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 os.close(file)
-                raise Unfinished(f"{lock_of(path)}: cannot be locked ({error.strerror}); choose another output") from None
+                raise Unfinished(
+                    f"{lock_of(path)}: cannot be locked ({error.strerror}); choose another output"
+                ) from None
             works = False
             _warn(target.parent)
         with contextlib.suppress(OSError):

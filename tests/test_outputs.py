@@ -180,7 +180,9 @@ def test_second_process_that_writes_the_same_output_is_told_at_once(tmp_path):
     path = tmp_path / "o"
     with hold(path):
         done = in_another_process("hold(sys.argv[1]).__enter__()", path)
-        assert f"{path}: another process ({os.getpid()} on" in done.stderr and "is writing it; wait for it" in done.stderr
+        assert (
+            f"{path}: another process ({os.getpid()} on" in done.stderr and "is writing it; wait for it" in done.stderr
+        )
         with new_directory(path) as part:  # this process holds it, and writes it
             (part / "config.json").write_text("{}")
     assert os.listdir(tmp_path) == ["o"]

@@ -22,9 +22,10 @@ from collections.abc import Mapping
 
 from pipelines.errors import InputError
 from tuning.kerastuner import keras_tuner
+from tuning.ranges import SteppedRange, nearest
 from tuning.space_points import complete, definitions, ends, feeds, parents, sample, settle
 from tuning.space_text import range_text, row_of, yaml_line
-from tuning.spacefile import FIX, Entry, read_space
+from tuning.spacefile import FIX, RANGE, Entry, none_of, read_space
 from zoo import registry
 
 DRAWS = 100  # that must all be possible before a search starts
@@ -58,12 +59,15 @@ class Space:
         if self.preset is not None:
             registry.get(self.model, self.preset)  # raises where there is none
         entries, replace = read_space(self.overrides) if self.overrides is not None else ({}, False)
-        self._keep(names=definitions(kind.search_space), valid=registry.defaults(kind), entries=entries)
+        names = definitions(kind.search_space)
+        entries = {name: entry.spelled(names) for name, entry in entries.items()}
+        object.__setattr__(self, "fixed", {name: none_of(names.get(name), v) for name, v in self.fixed.items()})
+        self._keep(names=names, valid=registry.defaults(kind), entries=entries)
         self._check_names()
         fixed = dict(self.fixed) | {name: e.values[0] for name, e in entries.items() if e.kind == FIX and not e.when}
         searched = {name: entry for name, entry in entries.items() if name not in fixed}
         given = {k: v for k, v in fixed.items() if k not in self._names or not isinstance(v, (bool, int, float, str))}
-        extra = {name: e for name, e in searched.items() if name not in self._names or e.layouts}
+        extra = {name: e for name, e in searched.items() if name not in self._names or e.coded}
         self._keep(given=given, extra=extra, entries={k: v for k, v in searched.items() if k not in extra})
         self._keep(held={name: value for name, value in fixed.items() if name not in given})
         made_by = feeds(kind.search_space) if replace or given or extra else {}
@@ -101,6 +105,10 @@ class Space:
             for key, value in entry.extremes():
                 self._check_word(f"{self.source}: {key} of {name} is {value!r}", name, value)
             _check_limits(self.source, entry, limits.get(name), getattr(own, "values", ()))
+            if None in entry.values and name not in limits and self._valid.get(name) is not None:
+                raise InputError(
+                    f"{self.source}: a value of {name} is None, expected one such as {self._valid[name]!r}"
+                )
             before = {*self._names, *list(self._entries)[:place]}
             if unknown := [parent for parent in entry.when if parent not in before]:
                 raise InputError(
@@ -143,10 +151,10 @@ class Space:
         if self._made is not None:
             drawn = {name: value for name, value in drawn.items() if name in self._made}
         for name, entry in self._extra.items():
-            with entry.scopes(guided):
-                value = entry.value_of(guided.extra(entry))
+            with entry.scopes(guided, self._extra):
+                value = guided.extra(entry)
             if value is not None:  # it is drawn with these values of others
-                drawn[name] = value
+                drawn[name] = entry.value_of(value)
         # a name that the model was not asked for here, such as the child of another parent, is a hyperparameter still
         held = {name: v for name, v in self._held.items() if name in self._valid and name not in guided.answered}
         return {**kind.presets.get(self.preset, {}), **drawn, **held, **self._given}
@@ -212,8 +220,8 @@ class Space:
         """Return the space as a table, ready for JSON: a row for each name, in the order in which they are drawn.
 
         Every row has `name`, `kind` ("choice", "int", "float", "fixed") and `makes`, the hyperparameters that depend
-        on it; further `values` or `min`, `max`, `step` and `sampling`; `default`; and `when`, the values that other
-        names must have for this one to be drawn at all.
+        on it; further `values` or `min`, `max`, `step` and `sampling`, of a range with a step all of these and whether it
+        `multiplies`; `default`; and `when`, the values that other names must have for this one to be drawn at all.
         """
         made_by = feeds(registry.model_class(self.model).search_space)
         rows = [row_of(one, sorted(made_by.get(one.name, [one.name]))) for one in self.hyperparameters().space]
@@ -221,7 +229,18 @@ class Space:
             if row["name"] in self._extra and "values" in row:
                 value_of = self._extra[row["name"]].value_of
                 row["values"], row["default"] = list(map(value_of, row["values"])), value_of(row["default"])
+            if (stepped := self._stepped(row["name"])) is not None:
+                row |= stepped.row()
         return rows
+
+    def _stepped(self, name: str) -> SteppedRange | None:
+        """Return the range with a step that a name has, or None."""
+        entry, known = {**self._entries, **self._extra}.get(name), self._names.get(name)
+        if entry is not None and entry.kind == RANGE:
+            return SteppedRange.of(*entry.definition(known, self._valid.get(name)))
+        if entry is not None or name in self._held or not hasattr(known, "min_value"):
+            return None
+        return SteppedRange.of(type(known).__name__, known.get_config())
 
     def table(self) -> str:
         """Return the space as text: name, what is searched, what it makes, when it is drawn."""
@@ -288,14 +307,27 @@ class _Guided:
             self.answered |= set() if value is None else {name}
             return value
         if name in space._entries:
-            method, arguments = space._entries[name].definition(space._names[name], space._valid.get(name))
-            return getattr(hp, method)(name, **arguments)
-        return getattr(hp, kind)(name, **options)
+            return self._register(name, *space._entries[name].definition(space._names[name], space._valid.get(name)))
+        return self._register(name, kind, options)
 
     def extra(self, entry: Entry):
         """Draw what the model's own space does not have."""
-        method, arguments = entry.definition(None, self._space._valid[entry.name])
-        return getattr(self._hp, method)(entry.name, **arguments)
+        return self._register(entry.name, *entry.definition(None, self._space._valid[entry.name]))
+
+    def _register(self, name: str, kind: str, options: Mapping[str, object]):
+        """Ask KerasTuner, of a range with a step for the choice among its values: its own leaves ends out (issue 1001)."""
+        try:
+            if (stepped := SteppedRange.of(kind, options)) is not None:
+                shared = {key: options[key] for key in ("parent_name", "parent_values") if key in options}
+                default = nearest(stepped.values, options.get("default"))
+                return self._hp.Choice(name, stepped.values, default=default, **shared)
+            return getattr(self._hp, kind)(name, **options)
+        except (ValueError, TypeError, OverflowError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{self._space.source}: {name} cannot be searched ({' '.join(str(error).split())})"
+            ) from None
 
 
 def _check_limits(source: str, entry: Entry, limit, own) -> None:

@@ -154,7 +154,7 @@ def log_tail(n: ArrayLike, r: ArrayLike, deficit: bool = False) -> Array:
     Where the p-value is too small for a floating-point number it comes from the expansion of Lugannani and Rice.
 
     >>> log_tail([3.0, 1.0, 50_000.0], [1.0, 2.0, 10_000.0]).round(3).tolist()
-    [-2.522, 0.0, -40478.103]
+    [-2.522, 0.0, -40478.001]
     """
     n, r = np.broadcast_arrays(np.asarray(n, np.float64), np.asarray(r, np.float64))
     found = np.zeros(n.shape)

@@ -32,6 +32,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.documents import read_yaml_document
 from pipelines.errors import InputError, Unfinished
 from pipelines.jobs.tls import key_folder, security_in
 
@@ -98,17 +99,7 @@ class Batch:
         """Return the jobs that a YAML file describes; raises `InputError` where it cannot be read or understood."""
         if path is None:
             return cls(system, jobs)
-        import yaml
-
-        try:
-            found = yaml.safe_load(Path(path).read_text())
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}; expected a YAML file of {', '.join(KNOWN)}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            where = getattr(error, "problem_mark", None)
-            raise InputError(
-                f"{path}: line {where.line + 1 if where else 1} is no YAML; expected NAME: VALUE"
-            ) from None
+        found = read_yaml_document(path, advice=f"expected lines of NAME: VALUE, with {', '.join(KNOWN)}")
         if not isinstance(found, dict):
             raise InputError(f"{path}: expected lines of NAME: VALUE, with {', '.join(KNOWN)}")
         return cls(system, jobs, found, str(path))
