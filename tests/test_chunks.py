@@ -299,7 +299,7 @@ def test_second_process_is_refused_and_does_not_disturb_the_first(expected, tmp_
     process = start(tmp_path)
     before = finished(tmp_path)
     for options in ({"size": SIZE}, {"other": 1}):
-        with pytest.raises(InputError, match="is writing it; wait for it"):
+        with pytest.raises(InputError, match=r"another process \(\d+ on .*\) is writing it"):
             run(tmp_path, work_until_stopped, options=options)
     assert finished(tmp_path) == before
     os.kill(process.pid, signal.SIGKILL)

@@ -62,7 +62,7 @@ from pipelines.bumphunt.bump_scan import SMALLEST, BestWindows, poisson_p_value
 from pipelines.bumphunt.bumphunter import by_pybumphunter
 from pipelines.bumphunt.options import BumpHuntOptions, with_changes
 from pipelines.bumphunt.pseudo_experiments import comparable, count_together, estimated, pseudo_spectra
-from pipelines.bumphunt.selection import Selection, check_events, equal_edges, global_cuts, ranges_of, selection_of
+from pipelines.bumphunt.selection import Curve, Selection, check_events, cuts_of, equal_edges, ranges_of, selection_of
 from pipelines.bumphunt.spectrum import Spectrum, bin_of, side_band_reference
 from pipelines.errors import InputError
 from pipelines.moved import moved_names
@@ -101,6 +101,7 @@ class Bump:
 
     Attributes:
         spectrum: its name. percentile, tail: of the selection. threshold: the score cut.
+        threshold_curve: t(m) of a cut that follows the mass, whose `threshold` is that at the median mass; else None.
         selected_events: within the mass range.
         local_p_value, local_significance: pyBumpHunter's Poisson number in the best window, the reference taken as
             exact.
@@ -131,6 +132,7 @@ class Bump:
     percentile: float
     tail: str
     threshold: float
+    threshold_curve: Curve | None
     selected_events: int
     local_p_value: float
     local_significance: float
@@ -198,7 +200,12 @@ class BumpHunt:
         """Return what `to_json` writes."""
         together = dataclasses.asdict(dataclasses.replace(self, bumps=()))
         fields = [field.name for field in dataclasses.fields(Bump) if field.name != "pseudo_statistics"]
-        return together | {"bumps": [{name: getattr(bump, name) for name in fields} for bump in self.bumps]}
+        bumps = [{name: _plain(getattr(bump, name)) for name in fields} for bump in self.bumps]
+        return together | {"bumps": bumps}
+
+
+def _plain(value: object) -> object:
+    return dataclasses.asdict(value) if isinstance(value, Curve) else value
 
 
 def bump_hunt(
@@ -243,7 +250,7 @@ def bump_hunt(
     selections = [
         selection_of(name, masses[name], edges[name], cut, weights, options)
         for name in masses
-        for cut in global_cuts(scores, weights, options)
+        for cut in cuts_of(name, scores, masses[name], edges[name], weights, options)
     ]
     return _judged(selections, masses, edges, weights, options)
 
@@ -317,6 +324,7 @@ def _bump(selection: Selection, best: BestWindows, minima: np.ndarray, unweighte
         percentile=selection.percentile,
         tail=selection.tail,
         threshold=selection.threshold,
+        threshold_curve=selection.curve,
         selected_events=selection.events,
         local_p_value=local,
         local_significance=significance(local),

@@ -15,6 +15,7 @@ from pipelines.errors import InputError
 BINS = 40  # before merging, GAN-AE sec. 4.3
 PSEUDO_EXPERIMENTS = 40_000  # GAN-AE sec. 4.3
 NULLS = ("shuffled", "poisson")
+CUTS = ("global", "mass")
 TAILS = {"upper": ("upper",), "lower": ("lower",), "both": ("upper", "lower")}
 
 Range = tuple[float, float]
@@ -30,6 +31,8 @@ class BumpHuntOptions:
             percent. With weights, of the sum of weights. An event at the cut is not selected.
         tails: "upper", "lower" (99 is then the lowest percent), or "both", with its trials factor. None: what suits
             the model, and "upper" where there is only a score.
+        cut: "global", one threshold on the score for all masses, as in the papers; or "mass", a threshold that follows
+            the mass and selects the same share of events at every mass (see `pipelines.bumphunt.mass_cut`).
         mass_range: GeV, of one spectrum or by name; by default all masses.
         bins: equal bins over the range. relative_error: bins are merged from the high end until the error of the
             number expected in each, of the selected, is below this (GAN-AE sec. 4.3); None merges nothing.
@@ -53,6 +56,7 @@ class BumpHuntOptions:
 
     percentiles: float | Sequence[float] = (99.0,)
     tails: str | None = None
+    cut: str = "global"
     mass_range: Range | Mapping[str, Range] | None = None
     bins: int = BINS
     relative_error: float | None = RELATIVE_ERROR
@@ -67,7 +71,7 @@ class BumpHuntOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "percentiles", percentiles_of(self.percentiles))
         for name, choice, allowed in (
-            ("tails", self.tails or "upper", TAILS), ("null", self.null, NULLS),
+            ("tails", self.tails or "upper", TAILS), ("null", self.null, NULLS), ("cut", self.cut, CUTS),
             ("statistic", self.statistic, STATISTICS),
         ):  # fmt: skip
             if not isinstance(choice, str) or choice not in allowed:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.polynomial.legendre import legvander
 
 from pipelines.bumphunt.bump_scan import BestWindows
-from pipelines.bumphunt.options import TAILS
+from pipelines.bumphunt.mass_cut import refitted, scaled_mass
 from pipelines.bumphunt.selection import Selection
 from pipelines.bumphunt.spectrum import bin_of
 
@@ -33,20 +34,40 @@ def pseudo_spectra(
     bins = {name: bin_of(mass, edges[name]) for name, mass in masses.items()}
     cell_of, cells, weights = cells_of(bins, weight)
     first = np.unique(cell_of, return_index=True)[1]
-    # Cuts on one number: an event's slice is told by how many cuts of either tail it passes.
-    passed = {tail: sum(s.chosen.astype(np.int64) for s in selections if s.tail == tail) for tail in TAILS["both"]}
-    slice_of = passed["upper"] * (len(selections) + 1) + passed["lower"]
-    _, example, slices = np.unique(slice_of, return_index=True, return_counts=True)
+    example, slices = _slices_of(selections)
     choose = np.array([s.chosen[example] for s in selections])  # (selections, slices)
     slices, choose = slices[choose.any(axis=0)], choose[:, choose.any(axis=0)]
+    bases = [_basis(s, bins[s.name][first], edges[s.name]) for s in selections]
     projections = [_projection(s, bins[s.name][first], edges[s.name], weights) for s in selections]
     block = max(1, BLOCK // (len(cells) * len(slices)))
     for start in range(0, n, block):
         columns = slice(start, min(start + block, n))
         draw = shuffled if null == "shuffled" else poisson_numbers
         drawn = draw(cells, slices, columns.stop - columns.start, rng)
-        chosen = (drawn[mine].sum(axis=0).astype(np.float64) for mine in choose)
+        chosen = [drawn[mine].sum(axis=0).astype(np.float64) for mine in choose]
+        if null == "shuffled":  # a threshold that follows the mass is fitted anew in each
+            chosen = [
+                numbers if basis is None else refitted(numbers, cells, weights, basis, rng)
+                for numbers, basis in zip(chosen, bases)
+            ]
         yield columns, [projection @ numbers for projection, numbers in zip(projections, chosen)]
+
+
+def _slices_of(selections: Sequence[Selection]) -> tuple[np.ndarray, np.ndarray]:
+    """Return an event of every slice, and how many each has: events of a slice are beyond the same cuts."""
+    pattern = np.packbits(np.array([s.chosen for s in selections]), axis=0)
+    _, example, slices = np.unique(pattern, axis=1, return_index=True, return_counts=True)
+    return example, slices
+
+
+def _basis(selection: Selection, bin_index: np.ndarray, edges: np.ndarray) -> np.ndarray | None:
+    """Polynomials of t(m) at the cells' masses, (C, degree + 1), 0 outside the spectrum; None for a global cut."""
+    if selection.curve is None:
+        return None
+    centres = (edges[1:] + edges[:-1]) / 2
+    at_bins = legvander(scaled_mass(centres, (float(edges[0]), float(edges[-1]))), selection.curve.degree)
+    basis: np.ndarray = np.concatenate([at_bins, np.zeros((1, at_bins.shape[1]))])[bin_index]
+    return basis
 
 
 def cells_of(bins: Mapping[str, np.ndarray], weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -51,7 +51,10 @@ class Search:
 
     def selected(self, bump: Bump) -> np.ndarray:
         """Return which events the cut of a bump selects within the range of its spectrum, (N,) bool."""
-        beyond = self.scores > bump.threshold if bump.tail == "upper" else self.scores < bump.threshold
+        if bump.threshold_curve is not None:
+            beyond = bump.threshold_curve.beyond(self.scores, self.masses[bump.spectrum], bump.tail)
+        else:
+            beyond = self.scores > bump.threshold if bump.tail == "upper" else self.scores < bump.threshold
         selected: np.ndarray = beyond & self.in_range(bump)
         return selected
 

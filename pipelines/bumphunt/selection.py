@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pipelines.bumphunt.bump_scan import BestWindows, bump_scan, tomography
+from pipelines.bumphunt.mass_cut import following_thresholds, largest_degree
 from pipelines.bumphunt.options import BumpHuntOptions, Range, numbers
 from pipelines.bumphunt.spectrum import Spectrum, adaptive_edges, bin_of, histogram
 from pipelines.errors import InputError
@@ -34,6 +36,7 @@ class Selection:
     mass_selected: np.ndarray
     widths: tuple[int, int]  # of the windows that leave side bands, in bins
     options: BumpHuntOptions
+    curve: Curve | None = None
 
     def best_windows(self, histograms: np.ndarray) -> BestWindows:
         """Return the most significant window of each of T histograms (B, T) of selected events."""
@@ -156,14 +159,95 @@ def _check_unweighted(
         )
 
 
+CURVE_POINTS = 401  # masses at which a threshold that follows the mass is written down; between them it is linear
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A threshold t(m) on the score, by its values at rising masses; linear between them, constant outside.
+
+    Attributes:
+        mass: (P,) GeV. threshold: (P,) scores. degree: of the polynomial that it is.
+
+    >>> curve = Curve((3000.0, 4000.0), (1.0, 2.0), 1)
+    >>> print(curve.at(np.array([3500.0])), curve.beyond(np.array([1.6, 1.4]), np.array([3500.0, 3500.0]), "upper"))
+    [1.5] [ True False]
+    """
+
+    mass: tuple[float, ...]
+    threshold: tuple[float, ...]
+    degree: int
+
+    def at(self, mass: ArrayLike) -> np.ndarray:
+        """Return t at masses (N,)."""
+        return np.interp(mass, self.mass, self.threshold)
+
+    def beyond(self, score: np.ndarray, mass: np.ndarray, tail: str) -> np.ndarray:
+        """Return which events (N,) are beyond t in the upper or lower tail."""
+        t = self.at(mass)
+        selected: np.ndarray = score > t if tail == "upper" else score < t
+        return selected
+
+
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """A cut on the score: its percentile, tail and threshold, and the events beyond it, (N,) bool."""
+    """A cut on the score: its percentile, tail and threshold, and the events beyond it, (N,) bool.
+
+    Of a cut that follows the mass the threshold is that at the median mass, and `curve` is t(m).
+    """
 
     percentile: float
     tail: str
     threshold: float
     chosen: np.ndarray
+    curve: Curve | None = None
+
+
+def cuts_of(
+    name: str,
+    score: np.ndarray,
+    mass: np.ndarray,
+    edges: np.ndarray,
+    weight: np.ndarray | None,
+    options: BumpHuntOptions,
+) -> Iterator[Cut]:
+    """Yield the cuts for a spectrum, of the kind that the options ask for."""
+    return (
+        mass_cuts(name, score, mass, edges, weight, options)
+        if options.cut == "mass"
+        else global_cuts(score, weight, options)
+    )
+
+
+def mass_cuts(
+    name: str,
+    score: np.ndarray,
+    mass: np.ndarray,
+    edges: np.ndarray,
+    weight: np.ndarray | None,
+    options: BumpHuntOptions,
+) -> Iterator[Cut]:
+    """Yield the cuts that follow the mass of one spectrum, fitted to the events within its range."""
+    ends = float(edges[0]), float(edges[-1])
+    inside = bin_of(mass, edges) < len(edges) - 1
+    fitted = following_thresholds(
+        score[inside],
+        mass[inside],
+        None if weight is None else weight[inside],
+        ends,
+        options.cuts,
+        largest_degree(ends, options),
+    )
+    grid = np.linspace(*ends, CURVE_POINTS)
+    for (percentile, tail), threshold in zip(options.cuts, fitted):
+        curve = Curve(tuple(grid.tolist()), tuple(threshold.at(grid).tolist()), len(threshold.coefficients) - 1)
+        chosen = curve.beyond(score, mass, tail)
+        if not chosen[inside].any():
+            raise InputError(
+                f"no score is beyond the cut of percentile {percentile:g} in the {tail} tail of {name}: the scores are "
+                f"(nearly) constant, or the events too few"
+            )
+        yield Cut(percentile, tail, float(curve.at(np.median(mass[inside]))), chosen, curve)
 
 
 def global_cuts(score: np.ndarray, weight: np.ndarray | None, options: BumpHuntOptions) -> Iterator[Cut]:
@@ -205,6 +289,7 @@ def selection_of(
         mass_selected=histogram(mass[chosen], before.edges, moment[chosen]).content,
         widths=widths,
         options=options,
+        curve=cut.curve,
     )
 
 

@@ -305,6 +305,7 @@ def done(search: Search, names: Names) -> Table:
         **{f"range of {names.spectra[name]} [GeV]": list(ends) for name, ends in search.ranges.items()},
         "percentiles of the score": options.get("percentiles"),
         "tails": options.get("tails"),
+        "cut": {"mass": "follows the mass"}.get(str(options.get("cut")), "one threshold for all masses"),
         "looked for": hunt.mode,
         "bins before merging": options.get("bins"),
         "largest relative error of a merged bin": options.get("relative_error"),

@@ -56,7 +56,9 @@ WINDOWS = [
     click.option("--null", type=click.Choice(["shuffled", "poisson"]), default="shuffled", show_default=True,
                  help="What pseudo-experiments are."),
 ]  # fmt: skip
-CUTS = [percentile_option(99.0), *WINDOWS]
+CUT = click.option("--cut", type=click.Choice(["global", "mass"]), default="global", show_default=True,
+                   help="One threshold on the score, or one that follows the mass: the same share is selected everywhere.")  # fmt: skip
+CUTS = [percentile_option(99.0), CUT, *WINDOWS]
 SEARCHING = [
     TAILS,
     SCORE_KIND,
