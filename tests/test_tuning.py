@@ -21,7 +21,7 @@ import tuning
 import zoo
 from pipelines import Events, InputError, outputs, plots, provenance
 from pipelines.events import batches
-from tuning import algorithms, figures, objectives, session
+from tuning import algorithms, engine, figures, objectives, session
 from tuning import trial as worker
 from tuning.engine import Engine
 from tuning.hyperband import plan
@@ -705,3 +705,12 @@ def test_only_so_many_programs_are_kept(events, tmp_path, monkeypatch):
     assert runner.model({"units": 5}) == (latest, False)
     kept = [json.loads(key)["units"] for key in runner.models]
     assert kept == [3, 4, 1, 5]  # the one longest unused went
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    precious = tmp_path / "thesis.txt"
+    precious.write_text("years of work")
+    (tmp_path / "lock").symlink_to(precious)
+    with pytest.raises(InputError, match="is a symbolic link, which is not followed"), engine.owned(tmp_path):
+        pass
+    assert precious.read_text() == "years of work"

@@ -9,6 +9,7 @@ of its trials alone: there is no other state that could be damaged.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -274,9 +275,10 @@ def owned(out: Path) -> Iterator[str]:
     token = uuid.uuid4().hex
     path = out / "lock"
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+        reason = "it is a symbolic link, which is not followed" if error.errno == errno.ELOOP else error.strerror
+        raise InputError(f"{path}: cannot be written ({reason}); choose another --out") from None
     try:
         with contextlib.suppress(OSError):  # some file systems of batch farms have no locks
             try:

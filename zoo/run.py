@@ -11,7 +11,6 @@ RUN/plots/*.png    the loss terms
 from __future__ import annotations
 
 import csv
-import glob
 import json
 import math
 import os
@@ -28,7 +27,7 @@ from pipelines import provenance
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.events.layout import open_hdf5
-from pipelines.outputs import check_new, new_directory, new_disk, write_json
+from pipelines.outputs import check_new, hold, new_directory, new_disk, write_json
 from zoo import registry
 from zoo.inputs import TAKES
 from zoo.keras import keras
@@ -155,7 +154,12 @@ def train(
     Raises `InputError` if `out` exists or cannot be written, if there is nothing to resume or what there is belongs
     to another training, and for all that `fit` raises.
     """
-    out = check_new(out)
+    with hold(out) as path:  # another training with the same `out` would go on from this one's checkpoint
+        return _train(model, events, path, validation, epochs, resume, extra, verbose=verbose, jit_compile=jit_compile,
+                      memory=memory)  # fmt: skip
+
+
+def _train(model, events, out: Path, validation, epochs, resume, extra, **options) -> keras.callbacks.History:
     if resume:
         Checkpoint.check(out)
     else:
@@ -171,9 +175,7 @@ def train(
             epochs=epochs,
             initial_epoch=done,
             callbacks=[checkpoint],
-            verbose=verbose,
-            jit_compile=jit_compile,
-            memory=memory,
+            **options,
         )
     except InputError:
         checkpoint.forget_if_empty()
@@ -247,7 +249,6 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, out: Path, model, events: Events, extra: Mapping[str, object]):
         super().__init__()
         self.folder, self._trained = self.place(out), model
-        self._out = out.resolve()
         self.config = json.loads(json.dumps(configuration(model, events, **extra)))
         self.rows: list[dict[str, object]] = []
         self._seconds_before, self._started = 0.0, time.monotonic()
@@ -284,8 +285,6 @@ class Checkpoint(keras.callbacks.Callback):
                 f"{self.folder} holds another training: {'; '.join(different)}; give the same, or start without --resume"
             )
         self.config["command"] = kept["command"]  # the one that repeats it all
-        for part in self._out.parent.glob(f".{glob.escape(self._out.name)}.*.part"):  # killed while writing the run
-            shutil.rmtree(part, ignore_errors=True)
         progress = self.folder / "progress.json"
         if not progress.exists():
             return 0

@@ -180,7 +180,7 @@ class Curve:
 
     def at(self, mass: ArrayLike) -> np.ndarray:
         """Return t at masses (N,)."""
-        return np.interp(mass, self.mass, self.threshold)
+        return np.interp(np.asarray(mass, np.float64), self.mass, self.threshold)
 
     def beyond(self, score: np.ndarray, mass: np.ndarray, tail: str) -> np.ndarray:
         """Return which events (N,) are beyond t in the upper or lower tail."""
