@@ -21,7 +21,8 @@ from pipelines.plots import read_numbers
 from tuning import figures, pareto
 from tuning import importance as of_importance
 from tuning.cli import Duration, main
-from tuning.results import best_so_far, importance, load_results
+from tuning.importance import importance
+from tuning.results import best_so_far, load_results
 
 SEARCH = (
     "--model linear --trials 3 --max-epochs 2 --factor 2 --no-xla --set units=2 --set members=2 --mass-range 2700 2900"

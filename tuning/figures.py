@@ -159,7 +159,7 @@ def _draw_pair(axis, values, front, knee, i, j, two):
 
 
 def draw_importance(results: Results, path: str | os.PathLike, seed: int = 0) -> dict[str, object]:
-    """Draw how much each figure of merit depends on each hyperparameter (see `tuning.results.importance`).
+    """Draw how much each figure of merit depends on each hyperparameter (see `tuning.importance.importance`).
 
     Returns `figures`, by figure of merit what `importance` returns, and `of`, hyperparameters, the most important first.
     """

@@ -18,8 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.errors import InputError
+from pipelines.moved import moved_names
 from tuning import pareto
 from tuning.objectives import Objective
+
+__getattr__ = moved_names(__name__, {"importance": "tuning.importance.importance"})
 
 NEEDED = ("trial", "status", "objective", "metrics", "hyperparameters", "epochs")  # of a trial's record
 
@@ -257,10 +260,3 @@ def best_so_far(results: Results) -> list[tuple[str, float]]:
     else:
         found = np.minimum.accumulate([trial["objective"] for trial in done]).tolist() if done else []
     return list(zip(names, found))
-
-
-def importance(results: Results, target: str = "objective", seed: int = 0) -> dict[str, object]:
-    """Return how much a figure of merit depends on each hyperparameter; see `tuning.importance.importance`."""
-    from tuning.importance import importance as by_forest
-
-    return by_forest(results, target, seed)
