@@ -21,7 +21,7 @@ merged, both in log m; at least 1, since a straight line follows no bump; and 4 
 assumes of background, who is selected is dealt anew to the events. A fit of t(m) to these would remove what the
 polynomials can describe. To first order in the shift of t(m) that is a weighted linear regression of the selected share
 (`refitted`), which takes no time. What it neglects is of relative order 1/sqrt(selected events); the choice of the degree is
-not repeated. `zoo validate coverage`, and `benchmarks/bumphunt.py --coverage 200 --slope 0.5`, measure the error that is left.
+not repeated. docs/hunt.md has the error that is left, measured on made-up scores.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def largest_degree(ends: Range, options: BumpHuntOptions) -> int:
 def scaled_mass(mass: np.ndarray, ends: Range) -> np.ndarray:
     """Return log m scaled so that the range is -1 to 1, masses outside at its ends; m itself for a range that holds 0.
 
-    >>> print(scaled_mass(np.array([100.0, 1000.0, 10_000.0]), (100, 10_000)))
+    >>> print(scaled_mass(np.array([100.0, 1000.0, 10_000.0]), (100, 10_000)).round(6) + 0.0)
     [-1. 0. 1.]
     """
     low, high = ends
@@ -267,7 +267,7 @@ def absorbed(before: np.ndarray, x: np.ndarray, degree: int, window: slice) -> f
 
     >>> flat, x = np.ones(100), np.linspace(-1, 1, 100)
     >>> absorbed(flat, x, 0, slice(45, 55)), round(absorbed(flat, x, 2, slice(45, 55)), 2)
-    (0.0, 0.13)
+    (0.0, 0.14)
     """
     inside = np.zeros(len(x))
     inside[window] = 1.0
