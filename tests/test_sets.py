@@ -221,7 +221,7 @@ def test_gcn_is_a_layer_of_spektral():
 def test_every_weight_is_trainable_and_known_to_keras_once():
     for model in (built("conv_vae", flow="planar"), built("gcn_vae", flow="triangular", adjacency="knn")):
         ours, theirs = (
-            [id(w) for w in model.trainer.tasks["training"].weights],
+            [id(w) for w in model.trainer.tasks["vae"].weights],
             [id(w) for w in model.trainable_variables],
         )
         assert len(ours) == len(set(ours)) and sorted(ours) == sorted(theirs)
