@@ -75,7 +75,7 @@ def test_one_member_has_nothing_to_differ_from():
     with pytest.raises(InputError, match="there is 1; give each trial some, as by --set members=4"):
         stability(np.arange(10.0))
     with pytest.raises(InputError, match="members=4"):
-        Objective.parse("stability").check(None, 1)
+        Objective.parse("stability").check(None, zoo.get("ae"))
 
 
 # -- truth -----------------------------------------------------------------------------------------------
