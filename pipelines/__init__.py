@@ -30,7 +30,8 @@ alias(
             "cluster": "jobs.executors",
             "batchfarm": "jobs.batch_systems",
             "chunks": "jobs.chunks",
-            "spectra": "bumphunt.spectra",
+            "spectra": "bumphunt.spectrum",
+            "bumphunt.spectra": "bumphunt.spectrum",
             "cuts": "bumphunt.selection",
             "toys": "bumphunt.pseudo_experiments",
             "hunt": "bumphunt.search",
@@ -44,14 +45,18 @@ alias(
 __all__ = ["Events", "EventsWriter", "InputError", "open", "search"]
 
 
-def open(path_or_name) -> Events:
-    """Open an events file, or an embedded sample by its name (see `pipelines.datasets.catalog.SAMPLES`).
+def open(data, mass_range=None, **options) -> Events:
+    """Open events of any kind: an events file, an embedded sample by its name, a published file, a table, or a frame.
 
-    Raises `InputError` if there is no such file or sample.
+    What is no events file, such as CSV, Parquet or ROOT, is converted first; `options` are those of `zoo data convert`, as
+    in `pipelines.open("jets.parquet", mass="mjj")`. `mass_range` keeps low <= mass < high, GeV. See
+    `pipelines.datasets.opening.open_events`.
+
+    Raises `InputError` if there is no such file or sample, or as the conversion does.
     """
-    from pipelines.datasets.catalog import find
+    from pipelines.datasets.opening import open_events
 
-    return Events.from_file(find(path_or_name))
+    return open_events(data, mass_range, **options)
 
 
 def __getattr__(name: str):
@@ -60,3 +65,7 @@ def __getattr__(name: str):
 
         return search
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

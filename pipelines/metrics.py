@@ -17,35 +17,82 @@ BACKGROUND_EFFICIENCIES = (1e-1, 1e-2, 1e-3)
 MASS_BINS = 40  # as the histogram of the bump hunt in GAN-AE sec. 4.3
 
 
-def auc(background: np.ndarray, signal: np.ndarray) -> float:
+Weights = tuple[np.ndarray, np.ndarray]  # of the background's events, and of the signal's
+
+
+def auc(background: np.ndarray, signal: np.ndarray, weights: Weights | None = None) -> float:
     """Area under the ROC curve: the probability that a signal event scores above a background event.
 
-    background, signal: scores, (Nb,) and (Ns,). Returns a number in [0, 1]; 0.5 is chance. Never flipped.
+    background, signal: scores, (Nb,) and (Ns,). weights: of both, some of them below 0 if need be. Returns a number in
+    [0, 1]; 0.5 is chance. Never flipped. With weights it is sum_ij w_i w_j [s_j > b_i] / sum_ij w_i w_j, ties counting
+    half, which is above 1 or below 0 where weights below 0 say so.
 
     >>> auc(np.array([0.0, 1.0]), np.array([2.0, 3.0]))
     1.0
+    >>> auc(np.array([0.0, 2.5]), np.array([2.0, 3.0]), weights=(np.array([1.0, 3.0]), np.array([1.0, 1.0])))
+    0.625
     """
     from sklearn.metrics import roc_auc_score
 
     _check_scores(background, signal)
+    if weights is not None:
+        (b, s), (all_b, all_s) = _by_score(background, signal, weights), map(_total, weights)
+        return float(np.sum(s * (np.cumsum(b) - b / 2)) / (all_b * all_s))
     truth = np.r_[np.zeros(len(background)), np.ones(len(signal))]
     return float(roc_auc_score(truth, np.r_[background, signal]))
 
 
-def signal_efficiency(background: np.ndarray, signal: np.ndarray, background_efficiency: float) -> float:
+def _by_score(background: np.ndarray, signal: np.ndarray, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
+    """The weights of background and of signal at every different score, rising."""
+    place = np.unique(np.concatenate([background, signal]), return_inverse=True)[1]
+    size, first = place.max() + 1, len(background)
+    parts = zip((place[:first], place[first:]), weights)
+    b, s = (np.bincount(at, np.asarray(weight, np.float64), size) for at, weight in parts)
+    return b, s
+
+
+def _total(weight: np.ndarray) -> float:
+    total = float(np.sum(weight, dtype=np.float64))
+    if not np.isfinite(total) or total <= 0:
+        raise InputError(f"weights add up to {total:g}, expected more than 0; ignore the weights, or leave events out")
+    return total
+
+
+def weighted_quantile(values: np.ndarray, share: float, weight: np.ndarray) -> float:
+    """Return the smallest value that at most a share 1 - `share` of the weight is above.
+
+    >>> weighted_quantile(np.array([1.0, 2.0, 3.0]), 0.5, np.array([1.0, 1.0, 8.0]))
+    3.0
+    """
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(np.asarray(weight, np.float64)[order]) / _total(weight)
+    return float(values[order][min(int(np.argmax(below >= share - 1e-12)), len(values) - 1)])
+
+
+def signal_efficiency(
+    background: np.ndarray, signal: np.ndarray, background_efficiency: float, weights: Weights | None = None
+) -> float:
     """Share of signal above the score that a share `background_efficiency` of the background passes.
+
+    Shares are of events, or with `weights`, of background and signal, of their weight.
 
     >>> signal_efficiency(np.arange(100.0), np.array([10.0, 95.0, 99.5, 200.0]), 0.1)
     0.75
     """
     _check_scores(background, signal)
+    if weights is not None:
+        threshold = weighted_quantile(background, 1.0 - background_efficiency, weights[0])
+        return float(np.sum(weights[1][signal > threshold], dtype=np.float64) / _total(weights[1]))
     return float(np.mean(signal > np.quantile(background, 1.0 - background_efficiency)))
 
 
-def significance_improvement(background: np.ndarray, signal: np.ndarray, least: int = LEAST) -> dict[str, float]:
+def significance_improvement(
+    background: np.ndarray, signal: np.ndarray, least: int = LEAST, weights: Weights | None = None
+) -> dict[str, float]:
     """The largest eps_S / sqrt(eps_B) over all thresholds: what a cut on the score does for S / sqrt(B).
 
-    Only thresholds that at least `least` background events pass count: fewer say little about eps_B.
+    Only thresholds that at least `least` background events pass count: fewer say little about eps_B. With `weights`, of
+    background and signal, these are effective events, (sum w)^2 / sum w^2.
 
     background, signal: scores, (Nb,) and (Ns,). Returns `improvement`, its statistical `error` (binomial, of the numbers
     of events that pass), and the `background_efficiency` and `signal_efficiency` where it is.
@@ -57,21 +104,33 @@ def significance_improvement(background: np.ndarray, signal: np.ndarray, least: 
     _check_scores(background, signal)
     if len(background) < least:
         raise InputError(f"{len(background)} background events; expected at least {least}")
-    background, signal = np.sort(background), np.sort(signal)
-    thresholds = np.unique(np.concatenate([background, signal]))
-    b = 1 - np.searchsorted(background, thresholds) / len(background)  # events at or above each
-    s = 1 - np.searchsorted(signal, thresholds) / len(signal)
-    enough = np.rint(b * len(background)) >= least
-    b, s = b[enough], s[enough]
+    (b, passing_b), (s, passing_s) = _efficiencies(background, signal, weights)
+    enough = (passing_b >= least - 1e-9) & (b > 0)
+    if not enough.any():
+        raise InputError(f"no threshold is passed by {least} effective background events; ignore the weights")
+    b, s, passing_b, passing_s = (one[enough] for one in (b, s, passing_b, passing_s))
     best = int(np.argmax(s / np.sqrt(b)))
     b, s = b[best], s[best]
-    relative = np.sqrt((1 - s) / max(s * len(signal), 1.0) + (1 - b) / (4 * b * len(background)))
+    relative = np.sqrt(max(0.0, 1 - s) / max(passing_s[best], 1.0) + max(0.0, 1 - b) / (4 * passing_b[best]))
     return {
         "improvement": float(s / np.sqrt(b)),
         "error": float(s / np.sqrt(b) * relative),
         "background_efficiency": float(b),
         "signal_efficiency": float(s),
     }
+
+
+def _efficiencies(background, signal, weights: Weights | None):
+    """Shares at or above every different score, and the effective events there: of background, and of signal."""
+    weights = weights or (np.ones(len(background)), np.ones(len(signal)))
+    sums = _by_score(background, signal, weights)
+    squares = _by_score(background, signal, tuple(np.square(weight, dtype=np.float64) for weight in weights))
+    found = []
+    for one, square, weight in zip(sums, squares, weights):
+        above, squared = np.cumsum(one[::-1])[::-1], np.cumsum(square[::-1])[::-1]
+        effective = np.divide(above**2, squared, out=np.zeros_like(above), where=squared > 0)
+        found.append((above / _total(weight), effective))
+    return found
 
 
 def js_distance(mass: np.ndarray, selected: np.ndarray, edges: np.ndarray) -> float:
@@ -126,17 +185,37 @@ def above_floor(distance: float, floor: float, floor_std: float) -> float | None
     return float((distance - floor) / floor_std) if floor_std > 0 else None
 
 
+def _weighted_distance(mass, weight, chosen, edges) -> float | None:
+    """`js_distance` of weighted spectra; bins whose weights add up to less than 0 count as empty. None if all do."""
+    p, q = (np.histogram(mass[which], edges, weights=weight[which])[0].clip(0) for which in (slice(None), chosen))
+    return float(_distance(p, q, edges)) if p.any() and q.any() else None
+
+
+def _weighted_floor(mass, weight, selected: int, edges, seed: int, draws: int = 50) -> tuple[float, float] | None:
+    """As `js_floor`, of weighted events, whose random selections have to be drawn one by one.
+
+    Selections in which the weights of every bin cancel have no distance, and are left out; None if all are such.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = (rng.permutation(len(mass))[:selected] for _ in range(draws))
+    distances = [_weighted_distance(mass, weight, one, edges) for one in chosen]
+    left = [distance for distance in distances if distance is not None]
+    return (float(np.mean(left)), float(np.std(left))) if left else None
+
+
 def sculpting(
     score: np.ndarray,
     mass: np.ndarray,
     percentiles: Sequence[float] = PERCENTILES,
     bins: int = MASS_BINS,
     seed: int = 0,
+    weight: np.ndarray | None = None,
 ) -> dict[str, dict[str, float]]:
     """How much cutting on the score shapes the mass spectrum, at percentiles of the score, with statistical floor.
 
     Args:
         score, mass: (N,), mass in GeV. percentiles: in (0, 100). bins: equal bins over the range of the masses.
+        weight: (N,), of percentiles and spectra; bins whose weights add up to less than 0 count as empty.
 
     Returns:
         For every percentile: `distance` (see `js_distance`), `floor` and `floor_std` (see `js_floor`), `events`.
@@ -149,53 +228,92 @@ def sculpting(
     edges = np.histogram_bin_edges(mass, bins)
     found = {}
     for percentile in percentiles:
-        chosen = score > np.percentile(score, percentile)
+        chosen = score > (
+            np.percentile(score, percentile) if weight is None else weighted_quantile(score, percentile / 100, weight)
+        )
         if not chosen.any():
             raise InputError(f"no score is above its {percentile:g}th percentile: the scores are (nearly) constant")
-        floor, spread = js_floor(mass, int(chosen.sum()), edges, seed)
-        found[f"{percentile:g}"] = {
-            "distance": js_distance(mass, chosen, edges),
-            "floor": floor,
-            "floor_std": spread,
-            "events": int(chosen.sum()),
-        }
+        events = int(chosen.sum())
+        if weight is None:
+            distance, (floor, spread) = js_distance(mass, chosen, edges), js_floor(mass, events, edges, seed)
+        else:
+            measured = _weighted_distance(mass, weight, chosen, edges)
+            at_random = _weighted_floor(mass, weight, events, edges, seed)
+            if measured is None or at_random is None:
+                raise InputError(
+                    f"the weights of the {events} events above the {percentile:g}th percentile of the score add up to "
+                    f"nothing in every bin of the mass; take a lower percentile, or ignore the weights"
+                )
+            distance, (floor, spread) = measured, at_random
+        found[f"{percentile:g}"] = {"distance": distance, "floor": floor, "floor_std": spread, "events": events}
     return found
 
 
-def evaluate(score: np.ndarray, events: Events, seed: int = 0) -> dict[str, object]:
+def weights_of(events: Events, ignore: bool = False) -> tuple[np.ndarray | None, str]:
+    """Return weights (N,) float64, None where all events count alike, and what to say of them.
+
+    That is "none" without weights or if all are the same, "ignored" if so asked, or "used".
+
+    >>> weights_of(Events.from_arrays(np.zeros((2, 1)), [3e3, 3e3], ["x"], weight=[1, -1]))
+    (array([ 1., -1.]), 'used')
+    """
+    weight = events.weight.astype(np.float64) if events.has("weight") else None
+    if weight is None or not len(weight) or not np.ptp(weight):
+        return None, "none"
+    return (None, "ignored") if ignore else (weight, "used")
+
+
+def evaluate(score: np.ndarray, events: Events, seed: int = 0, ignore_weights: bool = False) -> dict[str, object]:
     """Judge scores with truth: AUC and signal efficiencies per signal label, sculpting of the background.
 
-    Without labels there are no AUCs, and the sculpting is that of all events. A signal efficiency asked for
-    at a background efficiency that fewer than one background event would pass is None.
+    Events count by their weights, also by those below 0, unless `ignore_weights`. Without labels there are no AUCs, and
+    the sculpting is that of all events. A signal efficiency asked for at a background efficiency that fewer than one
+    background event would pass is None.
 
-    Returns a dict ready for JSON: `auc` and `signal_efficiency` by label, `sculpting` by percentile, `events` by
-    label, `label_names`. Raises `InputError` for scores that cannot be judged (see `sculpting`).
+    Returns a dict ready for JSON: `auc`, `signal_efficiency` and `improvement` (the best S/sqrt(B), see
+    `significance_improvement`) by label, `sculpting` by percentile, `weights` (see `weights_of`), `events` by label,
+    `label_names`. Raises `InputError` for scores that cannot be judged (see `sculpting`).
     """
     mass = events.mass
     if np.shape(score) != np.shape(mass):
         raise InputError(f"score has shape {np.shape(score)}, expected {np.shape(mass)}, one for each event")
+    weight, said = weights_of(events, ignore_weights)
     if not events.has_labels:
-        return {"auc": {}, "signal_efficiency": {}, "sculpting": sculpting(score, mass, seed=seed), "events": {}}
+        shaped = sculpting(score, mass, seed=seed, weight=weight)
+        return {"auc": {}, "signal_efficiency": {}, "sculpting": shaped, "weights": said, "events": {}}
     label = events.label
-    background = score[label == 0]
-    if not len(background):
+    background = label == 0
+    if not background.any():
         raise InputError(
             f"{events.name}: no event has label 0, expected background; labels are {sorted(set(label.tolist()))}"
         )
-    signals = {int(k): score[label == k] for k in np.unique(label) if k > 0}
     return {
-        "auc": {str(k): auc(background, signal) for k, signal in signals.items()},
-        "signal_efficiency": {
-            str(k): {
-                f"{eps:g}": signal_efficiency(background, signal, eps) if eps * len(background) >= 1 else None
-                for eps in BACKGROUND_EFFICIENCIES
-            }
-            for k, signal in signals.items()
-        },
-        "sculpting": sculpting(background, mass[label == 0], seed=seed),
+        **_by_label(score, label, weight),
+        "sculpting": sculpting(
+            score[background], mass[background], seed=seed, weight=None if weight is None else weight[background]
+        ),
+        "weights": said,
         "events": {str(k): int(n) for k, n in zip(*np.unique(label, return_counts=True))},
         "label_names": {str(k): v for k, v in events.about.label_names.items()},
     }
+
+
+def _by_label(score, label, weight) -> dict[str, dict]:
+    """AUC, signal efficiencies and best S/sqrt(B) of every signal."""
+    found: dict[str, dict] = {"auc": {}, "signal_efficiency": {}, "improvement": {}}
+    chosen = label == 0
+    background = score[chosen]
+    for k in np.unique(label[label > 0]).tolist():
+        signal = score[label == k]
+        both = None if weight is None else (weight[chosen], weight[label == k])
+        found["auc"][str(k)] = auc(background, signal, both)
+        found["signal_efficiency"][str(k)] = {
+            f"{eps:g}": signal_efficiency(background, signal, eps, both) if eps * len(background) >= 1 else None
+            for eps in BACKGROUND_EFFICIENCIES
+        }
+        if len(background) >= LEAST:
+            found["improvement"][str(k)] = significance_improvement(background, signal, weights=both)
+    return found
 
 
 def _check_scores(*scores: np.ndarray) -> None:

@@ -9,7 +9,16 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from pipelines import Events, InputError
-from pipelines.metrics import above_floor, auc, evaluate, js_distance, js_floor, sculpting, signal_efficiency
+from pipelines.metrics import (
+    above_floor,
+    auc,
+    evaluate,
+    js_distance,
+    js_floor,
+    sculpting,
+    signal_efficiency,
+    significance_improvement,
+)
 
 
 @pytest.fixture
@@ -179,7 +188,9 @@ def judged(mass, rng):
 def test_evaluation_is_json_with_exactly_these_keys(judged):
     found = evaluate(*judged)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert list(found) == ["auc", "signal_efficiency", "sculpting", "events", "label_names"]
+    assert list(found) == [
+        "auc", "signal_efficiency", "improvement", "sculpting", "weights", "events", "label_names",
+    ]  # fmt: skip
     assert list(found["auc"]) == list(found["signal_efficiency"]) == ["1", "2"]
     assert all(list(at) == ["0.1", "0.01", "0.001"] for at in found["signal_efficiency"].values())
     assert list(found["sculpting"]) == ["50", "85", "95", "99"]
@@ -225,3 +236,64 @@ def test_scores_of_other_events_are_refused(shape, judged):
     for events in (judged[1], judged[1].without_labels()):
         with pytest.raises(InputError, match=r"expected \(20000,\), one for each event"):
             evaluate(np.zeros(shape), events)
+
+
+# -- weights -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def weighted(rng):
+    """Scores and whole weights of background and signal."""
+    background, signal = rng.normal(size=400), rng.normal(1, size=300)
+    return background, signal, (rng.integers(0, 4, 400), rng.integers(1, 4, 300))
+
+
+def test_weighted_auc_is_scikit_learns(weighted):
+    background, signal, weights = weighted
+    truth, scores = np.r_[np.zeros(400), np.ones(300)], np.r_[background, signal]
+    expected = roc_auc_score(truth, scores, sample_weight=np.concatenate(weights))
+    assert auc(background, signal, weights) == pytest.approx(expected)
+
+
+def test_weight_two_is_the_same_event_twice(weighted):
+    background, signal, weights = weighted
+    repeated = np.repeat(background, weights[0]), np.repeat(signal, weights[1])
+    assert auc(background, signal, weights) == pytest.approx(auc(*repeated))
+    alike = tuple(np.full(len(scores), 7.0) for scores in repeated)
+    assert signal_efficiency(*repeated, 0.1, alike) == pytest.approx(signal_efficiency(*repeated, 0.1), abs=0.01)
+    assert significance_improvement(*repeated, weights=alike) == pytest.approx(significance_improvement(*repeated))
+
+
+def test_weights_below_zero_take_events_away(weighted):
+    """Events that are there once with weight 1 and once with weight -1 are not there."""
+    background, signal, weights = weighted
+    extra = np.linspace(-3, 3, 50)
+    more = np.r_[background, extra, extra], signal
+    signed = np.r_[weights[0], np.ones(50), -np.ones(50)], weights[1]
+    assert auc(*more, signed) == pytest.approx(auc(background, signal, weights))
+
+
+def test_weights_that_add_up_to_nothing_are_refused(weighted):
+    background, signal, weights = weighted
+    with pytest.raises(InputError, match=r"weights add up to -.*ignore the weights"):
+        auc(background, signal, (-weights[0], weights[1]))
+
+
+def test_weighted_sculpting_is_seen_where_the_weights_are(mass, rng):
+    """A score that is random is at its floor, also for weights of both signs; one that is the mass is far above."""
+    weight = np.where(rng.random(len(mass)) < 0.2, -1.0, 3.0)
+    for at in sculpting(rng.normal(size=len(mass)), mass, [50, 85], weight=weight).values():
+        assert abs(at["distance"] - at["floor"]) < 4 * at["floor_std"]
+    assert sculpting(mass, mass, [85], weight=weight)["85"]["distance"] > 0.5
+
+
+def test_evaluation_says_whether_events_count_by_weight(weighted):
+    background, signal, weights = weighted
+    scores, label = np.r_[background, signal], np.repeat([0, 1], [400, 300])
+    given = {"features": np.zeros((700, 1)), "mass": 3000 + 10 * np.arange(700.0), "columns": ["x"], "label": label}
+    events = Events.from_arrays(**given, weight=np.concatenate(weights))
+    found = evaluate(scores, events)
+    assert found["weights"] == "used" and found["auc"]["1"] == pytest.approx(auc(background, signal, weights))
+    plain = evaluate(scores, events, ignore_weights=True)
+    assert plain["weights"] == "ignored" and plain["auc"]["1"] == auc(background, signal)
+    assert evaluate(scores, Events.from_arrays(**given))["weights"] == "none"

@@ -16,7 +16,7 @@ def origin(run: str | os.PathLike) -> Mapping[str, object]:
     """Return what a run directory says of itself: its `folder`, and what it was trained with and on.
 
     `tuning` is what `tune` wrote there: whether labels chose the hyperparameters (see
-    `pipelines.bumphunt.search.truth_in_tuning`). Of the name of a model, which is no directory, nothing.
+    `pipelines.bumphunt.result.truth_in_tuning`). Of the name of a model, which is no directory, nothing.
     A model that was loaded has it as `loaded_from`, where `pipelines.bumphunt.search` looks for it.
 
     >>> origin("gan_ae")

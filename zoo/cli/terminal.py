@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import errno
 import functools
@@ -18,7 +17,10 @@ import click
 
 from pipelines.errors import InputError
 from pipelines.jobs.batch_systems import SYSTEMS
-from pipelines.jobs.executors import Batch, cores
+from pipelines.jobs.executors import Batch, RunningScheduler, cores
+from zoo.settings import parse_setting
+
+setting = parse_setting  # by its former name
 
 
 class Finite(click.ParamType):
@@ -47,6 +49,15 @@ WORKERS = click.option(
 )
 _SCHEDULER = (
     click.option("--scheduler", metavar="ADDRESS", help="Use the workers of a running Dask scheduler instead."),
+    *(
+        click.option(
+            f"--tls-{name}", metavar="FILE", expose_value=False, help=f"With --scheduler tls://...: {about} (PEM).",
+            callback=lambda c, p, v: _keep(c, p.name, v),
+        )
+        for name, about in (
+            ("ca-file", "certificate of its authority"), ("cert", "our certificate"), ("key", "our private key")
+        )
+    ),
     click.option(
         "--cluster", type=click.Choice(SYSTEMS), expose_value=False, callback=lambda c, p, v: _keep(c, "system", v),
         help="Or submit the workers as jobs of a batch system.",
@@ -73,6 +84,11 @@ def SCHEDULER(command):
     def wrapped(*args, scheduler=None, **options):
         kept = click.get_current_context().meta
         found = workplace(scheduler, *(kept.get(f"{__name__}.{name}") for name in ("system", "jobs", "path")))
+        files = {name: kept.get(f"{__name__}.tls_{name}") for name in ("ca_file", "cert", "key")}
+        if any(files.values()):
+            if not isinstance(found, str):
+                raise InputError("--tls-ca-file, --tls-cert and --tls-key belong to --scheduler tls://HOST:PORT")
+            found = RunningScheduler(found, **files)
         return command(*args, scheduler=found, **options)
 
     for option in reversed(_SCHEDULER):
@@ -149,22 +165,6 @@ class Command(OneLine, click.Command):
 
 class Commands(OneLine, click.Group):
     """A group of commands."""
-
-
-def setting(text: str, option: str = "--set") -> tuple[str, object]:
-    """Read NAME=VALUE, the value a Python literal, words with commas, or a word; raises `InputError` if no "=".
-
-    >>> setting("d_units=300,200,100"), setting("scaling=quantile"), setting("columns=pt_*,mass_1")
-    (('d_units', (300, 200, 100)), ('scaling', 'quantile'), ('columns', ('pt_*', 'mass_1')))
-    """
-    name, found, value = text.partition("=")
-    if not found or not name:
-        raise InputError(f"{option} {text}: expected NAME=VALUE, as in --set epsilon=6 or --units 'pt_*=MeV'")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError, TypeError):
-        words = tuple(word.strip() for word in value.split(",") if word.strip())
-        return name, words if "," in value else value
 
 
 def say(value: object, as_json: bool, text) -> None:

@@ -1,0 +1,191 @@
+"""Open any events by one function: events files, samples by name, published files, tables, and frames in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pipelines.errors import InputError
+from pipelines.events.events import Events
+
+Source = str | os.PathLike[str]
+Progress = Callable[[int, int | None], object]
+
+_converted: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
+
+
+def open_events(
+    data: Events | Source | object | Sequence[Events | Source],
+    mass_range: tuple[float, float] | None = None,
+    *,
+    kept: Source | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+    said: Callable[[str], object] | None = None,
+    **options: object,
+) -> Events:
+    """Open events of any kind as one, whatever they are in.
+
+    Args:
+        data: `Events`; an events file; the name of an embedded sample or of a published file; a published file or a table
+            (CSV, Parquet, NumPy, HDF5, ROOT), which is converted first; a pandas DataFrame or an Arrow table; or a
+            sequence of files and names, one after the other.
+        mass_range: keep low <= mass < high, GeV.
+        kept: the events file that conversion makes. It is used again if it was made of the same files with the same
+            options. By default a temporary file, which is removed when the process ends.
+        workers, progress: who converts, and a function that is told (done, total), as in `pipelines.datasets.convert`.
+        said: is told in one line what was converted.
+        options: of `zoo data convert`, for what has to be converted, such as `mass="mjj"`.
+
+    Raises:
+        InputError: a file that is missing or not known, options for events that need no conversion, a file that is named
+            twice, or as `pipelines.datasets.convert`.
+
+    Example:
+        >>> import pyarrow
+        >>> table = pyarrow.table({"mjj": [3100.0, 2950.0], "tau21_1": [0.4, 0.7]})
+        >>> open_events(table, mass="mjj", features=["tau*"]).columns
+        ('tau21_1',)
+    """
+    events = _open_all(data, kept, workers, progress, said, options)
+    return events.select(mass_range=mass_range) if mass_range else events
+
+
+def _open_all(data, kept, workers, progress, said, options) -> Events:
+    from pipelines.events.mixing import join
+
+    if isinstance(data, Events):
+        if options:
+            raise InputError(f"{next(iter(options))}: there is nothing to convert, {data.name} are events already")
+        return data
+    if _is_frame(data):
+        return _of_frame(data, options)
+    sources = [data] if isinstance(data, (str, os.PathLike)) else list(_sequence(data))
+    if sources and all(isinstance(one, Events) for one in sources):
+        return sources[0] if len(sources) == 1 else join(sources)
+    parts = [Events.from_file(path) for path in events_files(sources, kept, workers, progress, said, options)]
+    return parts[0] if len(parts) == 1 else join(parts)
+
+
+def _sequence(data: object) -> Sequence[Source]:
+    if not isinstance(data, (list, tuple)) or not all(isinstance(one, (str, os.PathLike, Events)) for one in data):
+        raise TypeError(
+            f"data is {type(data).__name__}, expected Events, a file, a sample's name, a DataFrame, an Arrow table, or a "
+            f"list of files; of arrays make pipelines.Events.from_arrays(features, mass, columns)"
+        )
+    return data
+
+
+def events_files(
+    sources: Sequence[Source],
+    kept: Source | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+    said: Callable[[str], object] | None = None,
+    options: Mapping[str, object] | None = None,
+) -> list[Path]:
+    """Return the events files behind files and names, after converting those that are none (see `open_events`).
+
+    >>> events_files(["lhco_sim_test"])[0].name
+    'lhco_sim_test.h5'
+    """
+    from pipelines import datasets
+    from pipelines.datasets.catalog import find
+    from pipelines.events.layout import source_files
+
+    options = dict(options or {})
+    paths = source_files([find(source) for source in sources])
+    others = [source for source, path in zip(sources, paths) if not datasets.is_events(path)]
+    if not others:
+        if options:
+            raise InputError(f"{next(iter(options))}: there is nothing to convert, {paths[0]} is an events file")
+        return paths
+    if kept is None:
+        _converted.append(tempfile.TemporaryDirectory(prefix="hep-anomaly-zoo-"))
+        made = Path(_converted[-1].name) / "events.h5"
+        convert_files(others, made, workers=workers, progress=progress, **options)
+    else:
+        made = Path(kept)
+        _convert_once(others, made, workers, progress, said, options)
+    return [made, *(path for path in paths if datasets.is_events(path))]
+
+
+def _convert_once(sources, made: Path, workers, progress, said, options) -> None:
+    """Convert files to `made`; what it was made of is in a JSON file beside it, and the same again is used as it is."""
+    from pipelines.datasets.catalog import find
+    from pipelines.jobs.chunks import identity
+    from pipelines.outputs import write_json
+
+    note = made.with_suffix(".json")
+    origin = {
+        "sources": [identity(find(source)) for source in sources],
+        "convert": sorted(f"{name}={value}" for name, value in options.items()),
+    }
+    if made.exists():
+        if not note.exists() or json.loads(note.read_text()) != origin:
+            raise InputError(f"{made}: exists already, of other files or options; remove it, or choose another output")
+        return
+    done = convert_files(sources, made, workers=workers, progress=progress, **options)
+    write_json(note, origin)
+    if said:
+        said(f"{made}: {done.events} events of {', '.join(str(find(source)) for source in sources)}")
+
+
+def convert_files(
+    sources: Sequence[Source],
+    out: Source,
+    *,
+    format: str | None = None,
+    workers: int = 1,
+    scheduler: object = None,
+    progress: Progress | None = None,
+    **options: object,
+):
+    """Convert files or published names to one events file, credited to those who made them; return the outcome.
+
+    As `pipelines.datasets.convert`, whose options these are, with names of the catalog as sources.
+
+    Raises `InputError` as `pipelines.datasets.convert`, and if `out` exists.
+    """
+    from pipelines import datasets
+    from pipelines.datasets.catalog import credit, find
+    from pipelines.outputs import check_new
+
+    check_new(out)
+    paths = [find(source) for source in sources]
+    name = format or datasets.recognise(paths[0])
+    if "license" in datasets.options_of(name):
+        options |= credit(sources[0])
+    return datasets.convert(paths, out, format=name, workers=workers, scheduler=scheduler, progress=progress, **options)
+
+
+# -- frames in memory -------------------------------------------------------------------------------
+
+
+def _is_frame(data: object) -> bool:
+    """Whether it is a pandas DataFrame or an Arrow table, neither of which is imported here."""
+    return hasattr(data, "to_parquet") or (hasattr(data, "column_names") and hasattr(data, "to_batches"))
+
+
+def _of_frame(frame, options: Mapping[str, object]) -> Events:
+    """The events of a frame, by the rules of a table of the same columns."""
+    import pyarrow
+    import pyarrow.parquet
+
+    if "mass" not in options:
+        raise InputError('a frame needs the column of its masses, as in pipelines.open(frame, mass="mjj")')
+    try:
+        table = pyarrow.Table.from_pandas(frame, preserve_index=False) if hasattr(frame, "to_parquet") else frame
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError, ValueError) as error:
+        raise InputError(f"the frame cannot be read as columns of numbers: {' '.join(str(error).split())}") from None
+    with tempfile.TemporaryDirectory(prefix="hep-anomaly-zoo-") as folder:
+        path = Path(folder) / "frame.parquet"
+        pyarrow.parquet.write_table(table, path)
+        try:
+            convert_files([path], Path(folder) / "events.h5", **options)
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), "the frame")) from None
+        return Events.from_file(Path(folder) / "events.h5").in_memory()
