@@ -37,6 +37,7 @@ alias(
             "hunt": "bumphunt.search",
             "validation": "bumphunt.validation",
             "spectra_generator": "simulation.spectra",
+            "datasets.table_formats": "datasets.tables",
         }.items()
     }
 )

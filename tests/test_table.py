@@ -16,8 +16,8 @@ import pytest
 from pyarrow import parquet
 
 from pipelines import Events, InputError
-from pipelines.datasets import table_formats
 from pipelines.datasets.table import convert, describe, recognises
+from pipelines.datasets.tables import base, csv
 from pipelines.events.events import BLOCK
 
 COLUMNS = ["pt_1", "phi_1", "tau21_1", "mj1j2"]
@@ -321,8 +321,8 @@ WRITERS = {
 def pieces(request, monkeypatch):
     """Read in one piece, and in many."""
     if request.param == "many pieces":
-        monkeypatch.setattr(table_formats, "BLOCK", 64)
-        monkeypatch.setattr(table_formats, "TEXT_BLOCK", 2000)
+        monkeypatch.setattr(base, "BLOCK", 64)
+        monkeypatch.setattr(csv, "TEXT_BLOCK", 2000)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -406,7 +406,7 @@ def test_label_and_weight_are_never_features(tmp_path):
 
 
 def test_two_workers_write_the_same_file_as_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(table_formats, "TEXT_BLOCK", 10_000)
+    monkeypatch.setattr(csv, "TEXT_BLOCK", 10_000)
     WRITERS["comma.csv"](tmp_path / "t.csv", jets(1000))
     outcomes = [convert(tmp_path / "t.csv", tmp_path / f"{n}.h5", mass="mjj", workers=n) for n in (1, 2)]
     assert outcomes[0] == outcomes[1] and outcomes[0].events == 1000
@@ -414,7 +414,7 @@ def test_two_workers_write_the_same_file_as_one(tmp_path, monkeypatch):
 
 
 def test_progress_ends_at_all_rows_also_where_pieces_are_row_groups(tmp_path, monkeypatch):
-    monkeypatch.setattr(table_formats, "BLOCK", 100)
+    monkeypatch.setattr(base, "BLOCK", 100)
     WRITERS["small_groups.parquet"](tmp_path / "t.parquet", jets(500))
     calls = []
     convert(

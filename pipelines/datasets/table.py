@@ -1,4 +1,4 @@
-"""Tables of features, as analyses leave them, become events: CSV, Parquet, NumPy and HDF5.
+"""Tables of features, as analyses leave them, become events: CSV, Parquet, NumPy, HDF5 and ROOT.
 
 | ending                                  | what is read                                                               |
 |-----------------------------------------|----------------------------------------------------------------------------|
@@ -7,6 +7,10 @@
 | .npy                                    | records with named fields, or (N, F) with names given                      |
 | .npz                                    | one array a column, or `x` or `features` (N, F) with `columns` or `cols`   |
 | .h5 .hdf5 .hdf                          | the same two; records; a DataFrame in pandas' "fixed" layout               |
+| .root                                   | a TTree: branches of one number, and elements of lists, as `Jet_pt[0]`     |
+
+Which columns are truth, weights or numbers of events is told by their names (`pipelines.events.column_kinds`): truth and
+weights are never features, and a pattern such as `*` takes no event numbers, run numbers, or names of regions.
 
 Nothing that holds a Python object is ever read from an array or a DataFrame: reading one would run its program.
 """
@@ -14,49 +18,33 @@ Nothing that holds a Python object is ever read from an array or a DataFrame: re
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import fnmatch
 import os
-import re
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from pipelines.datasets.table_choice import GEV, Asked, Choice, choose, with_elements
+from pipelines.datasets.tables import MAGIC, CsvTable, RootTable, Table, kind_of, open_table
+from pipelines.datasets.tables.base import Columns, Piece
+from pipelines.datasets.tables.csv import open_text
+from pipelines.datasets.tables.root import trees_of
 from pipelines.errors import InputError
 from pipelines.events.events import BLOCK
-from pipelines.events.layout import match_columns, source_files, typed
+from pipelines.events.files import regular_file
+from pipelines.events.layout import some_of, source_files, typed
 from pipelines.jobs.chunks import Arrays, Outcome, write_events
 from pipelines.outputs import check_new
 
 UNITS = {"pt": "GeV", "mass": "GeV", "e": "GeV", "mj1j2": "GeV", "mj1j2j3": "GeV", "phi": "rad"}
-GEV = {"keV": 1e6, "MeV": 1e3, "GeV": 1.0, "TeV": 1e-3}  # of these make one GeV
-ENERGY = re.compile(r"(pt|e|m|mass|energy|met|ht|mjj|mj1j2|mj1j2j3)(_?j?\d+|_.*)?", re.IGNORECASE)
 COLLISION = 14_000  # GeV: no jet of the LHC has more
+LARGEST, SMALLEST = 1e15, 1e-30  # beyond, squares of numbers are no float32 any more, and no training goes on
 
 READ, OUTSIDE, BROKEN = "rows read", "outside the mass range", "broken lines left out"
 NOT_FINITE = "left out for NaN, infinite or empty values"
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """What is taken from each table, and how."""
-
-    features: tuple[str, ...]
-    mass: str
-    label: str | None
-    weight: str | None
-    mass_range: tuple[float, float] | None
-    divisors: Mapping[str, float]  # of columns that are in no GeV
-    suspects: tuple[str, ...]  # columns in GeV by their name alone
-    skip: bool
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All columns to read."""
-        others = (self.mass, self.label, self.weight)
-        return tuple(dict.fromkeys([*self.features, *(name for name in others if name is not None)]))
+FLAG, ONES, KEPT = "0 or 1 in ", "1 in ", "events kept"  # counts that are not for the user's eyes
 
 
 def convert(
@@ -68,6 +56,8 @@ def convert(
     label: str | None = None,
     weight: str | None = None,
     columns: Sequence[str] | None = None,
+    tree: str | None = None,
+    fill: float | None = None,
     mass_range: tuple[float, float] | None = None,
     units: Mapping[str, str] | None = None,
     on_error: str = "stop",
@@ -82,11 +72,15 @@ def convert(
         out: events file to make; what it is made of stays in `out.parts` if the process is killed, and the same call
             goes on from there.
         mass: the column that is the mass spectrum; among the features only if they match it too.
-        features: names and shell patterns of columns; label and weight are never among them.
-        label: column of truth, whole numbers 0 to 127; "label" if there is one. No column named label, process, weight,
-            is_signal, signal, target or truth is ever a feature.
-        weight: column of event weights; "weight" if there is one.
+        features: names and shell patterns of columns; a name is that name first, as `tau[1]`. No column that is truth or
+            a weight by its name is ever a feature, and a pattern takes no event numbers
+            (`pipelines.events.column_kinds.kind_of_column`).
+        label: column of truth, whole numbers 0 to 127; by default the one named label, in whatever case.
+        weight: column of event weights; by default the one named weight, in whatever case.
         columns: names of the columns, for a table that has none.
+        tree: of ROOT files, the TTree; not needed if there is only one.
+        fill: of ROOT files, what stands for an element that a list does not have, as `Jet_pt[3]` of an event with three
+            jets; by default it is missing.
         mass_range: keep low <= mass < high, GeV.
         units: unit of columns by name or pattern, such as {"pt_*": "MeV"}; keV, MeV and TeV become GeV.
         on_error: "stop", or "skip" to leave out and count lines that cannot be read, and events with values that are
@@ -112,26 +106,47 @@ def convert(
     if mass_range is not None and not mass_range[0] < mass_range[1]:
         low, high = mass_range
         raise InputError(f"mass range {low:g} to {high:g} GeV is empty; give the lower edge first")
-    tables = _open_all(sources, columns)
-    asked = {"mass": mass, "features": list(features), "label": label, "weight": weight}
-    choice, given = _choose(tables, asked, dict(units or {}), mass_range, on_error == "skip")
-    total = None if any(table.rows is None for table in tables) else sum(table.rows for table in tables)
+    asked = Asked(mass=mass, features=list(features), label=label, weight=weight)
+    tables, asked = with_elements([_open(path, columns, tree, fill) for path in source_files(sources)], asked)
+    choice, given = choose(tables, asked, dict(units or {}), mass_range, on_error == "skip")
+    total = None if any(table.rows is None for table in tables) else sum(table.rows or 0 for table in tables)
     if total == 0:
         raise InputError(f"{_names(tables)}: none of 0 events has anything in it")
-    return write_events(
+    options = {
+        **{"mass": mass, "features": list(features), "label": label, "weight": weight, "tree": tree, "fill": fill},
+        **{"columns": None if columns is None else list(columns), "mass_range": mass_range and list(mass_range)},
+        **{"units": dict(units or {}), "on_error": on_error, "block": BLOCK},
+    }
+    done = write_events(
         out,
         _events,
         ((table, piece, choice) for table in tables for piece in table.pieces(choice.names)),
         about=lambda counts: _about(tables, choice, given, counts),
         sources=[table.path for table in tables],
-        options=asked
-        | {"columns": None if columns is None else list(columns), "mass_range": mass_range and list(mass_range)}
-        | {"units": dict(units or {}), "on_error": on_error, "block": BLOCK},
+        options=options,
         total=total,
         workers=workers,
         scheduler=scheduler,
         progress=progress if progress is None or total is None else _ByRows(progress, tables, total),
     )
+    _warn_of_flags(choice, done.counts, _names(tables))
+    counts = {what: n for what, n in done.counts.items() if what != KEPT and not what.startswith((FLAG, ONES))}
+    return dataclasses.replace(done, counts=counts, columns=choice.columns(tables[0]))
+
+
+def _warn_of_flags(choice: Choice, counts: Mapping[str, int], where: str) -> None:
+    """Warn of features that hold only 0 and 1, and both: truth under a name that is not known here looks so."""
+    flags = [
+        name
+        for name in choice.features
+        if 0 < counts.get(ONES + name, 0) < counts.get(FLAG + name, 0) == counts.get(KEPT, 0)
+    ]
+    if flags:
+        warnings.warn(
+            f"{where}: {some_of([*map(repr, flags)], 10)} among the features hold{'s' * (len(flags) == 1)} only 0 and 1; "
+            f"if that is truth or a selection, leave it out (features '!{flags[0]}')",
+            stacklevel=3,
+        )
 
 
 def recognises(path: str | os.PathLike) -> bool:
@@ -144,7 +159,6 @@ def recognises(path: str | os.PathLike) -> bool:
     (False, False)
     """
     from pipelines.datasets import lhco
-    from pipelines.datasets.table_formats import MAGIC, kind_of, open_text
 
     kind = kind_of(Path(path))
     if kind is None or not os.path.isfile(path):
@@ -167,136 +181,40 @@ def describe(path: str | os.PathLike) -> dict[str, object]:
     >>> describe(path)["rows"], describe(path)["columns"]
     (2, {'mjj': 'int64', 'tau21_1': 'double'})
     """
-    from pipelines.datasets.table_formats import CsvTable
-
+    if kind_of(Path(path)) == "root" and len(trees := trees_of(regular_file(path, "a table"))) > 1:
+        return {"file": str(path), "layout": RootTable.layout, "trees": trees, "next": "zoo data convert --tree NAME"}
     table = _open(path, None)
-    text = isinstance(table, CsvTable)
-    types = table.guess_types() if text else table.types
+    types = table.guess_types() if isinstance(table, CsvTable) else table.types
+    lists = {name: types[name] for name in table.lists} if isinstance(table, RootTable) else {}
     return {
         "file": str(path),
         "layout": table.layout,
-        "rows": table.count_lines() if text else table.rows,
+        "rows": table.count_lines() if isinstance(table, CsvTable) else table.rows,
         "columns": {name: types[name] for name in table.columns},
+        **({"lists, as NAME[0]": lists} if lists else {}),
         "others": {name: table.types[name] for name in table.extra},
         "next": "zoo data convert",
     }
 
 
-# -- what to take -------------------------------------------------------------------------------------------
-
-
-def _open(path: str | os.PathLike, columns: Sequence[str] | None):
+def _open(
+    path: str | os.PathLike[str], columns: Sequence[str] | None, tree: str | None = None, fill: float | None = None
+) -> Table:
     from pipelines.datasets import lhco
-    from pipelines.datasets.table_formats import kind_of, open_table
 
     if kind_of(Path(path)) == "hdf5" and lhco.recognises(path):
         raise InputError(f"{path}: raw hadrons, expected a table; make events of them with `zoo data cluster`")
-    return open_table(path, columns)
+    return open_table(path, columns, tree=tree, fill=fill)
 
 
-# Columns of these names are truth or weights, also where other ones are named as the label or the weight.
-NO_FEATURES = ("label", "process", "weight", "is_signal", "signal", "target", "truth")
-
-
-def _open_all(sources, columns) -> list:
-    return [_open(path, columns) for path in source_files(sources)]
-
-
-def _choose(tables, asked, units, mass_range, skip) -> tuple[Choice, dict[str, str]]:
-    """Resolve names and patterns, which must be alike for all tables; return the choice, and units by column."""
-    chosen = [_resolve(table, asked) for table in tables]
-    first = chosen[0]
-    for table, found in zip(tables[1:], chosen[1:]):
-        differ = sorted(set(first["features"]) ^ set(found["features"]))
-        differ += [name for name in ("label", "weight") if first[name] != found[name]]
-        if differ:
-            raise InputError(
-                f"{table.path}: its columns are not those of {tables[0].path}: {_some(differ)} only in one; "
-                f"name columns that all have"
-            )
-    names = tuple(dict.fromkeys([*first["features"], asked["mass"]]))
-    given = _units(tables, names, units)
-    suspects = tuple(n for n in names if n not in given and (n == asked["mass"] or ENERGY.fullmatch(n)))
-    divisors = {name: GEV[unit] for name, unit in given.items() if GEV.get(unit, 1.0) != 1.0}
-    span = None if mass_range is None else (float(mass_range[0]), float(mass_range[1]))
-    return Choice(**first, mass=asked["mass"], mass_range=span, divisors=divisors, suspects=suspects, skip=skip), given
-
-
-def _resolve(table, asked) -> dict[str, object]:
-    there = (*table.columns, *table.extra)
-    for what in ("mass", "label", "weight"):
-        name = asked[what]
-        if name is not None and name not in there:
-            raise InputError(f"{table.path}: no column {name!r} for the {what}{_near(name, there)}")
-    label = asked["label"] or ("label" if "label" in there else None)
-    weight = asked["weight"] or ("weight" if "weight" in there else None)
-    truth = [name for name in (label, weight) if name is not None]
-    if len({asked["mass"], *truth}) != 1 + len(truth):
-        raise InputError(f"{table.path}: mass, label and weight are one column; name three different ones")
-    possible = [name for name in table.columns if name not in truth and name.lower() not in NO_FEATURES]
-    for pattern in asked["features"]:
-        if not fnmatch.filter(possible, pattern.removeprefix("!")):
-            reserved = pattern in truth or pattern.lower() in NO_FEATURES
-            hint = "; it is truth or a weight, never a feature" if reserved else _near(pattern, possible)
-            raise InputError(f"{table.path}: no column {pattern!r} for the features{hint}")
-    features = match_columns(asked["features"], possible, str(table.path))
-    if not features:
-        raise InputError("features: no pattern given, expected names or patterns such as 'tau*'")
-    if "" in features:
-        raise InputError(
-            f"{table.path}: column {table.columns.index('') + 1} has no name, as the index that pandas writes; "
-            f"give it one, or choose features that leave it out"
-        )
-    for name in (*features, asked["mass"], *truth):
-        if name not in table.numbers:
-            raise InputError(
-                f"{table.path}: column {name!r} is of type {table.types[name]}, expected numbers; choose other features"
-            )
-    return {"features": features, "label": label, "weight": weight}
-
-
-def _units(tables, names, asked: Mapping[str, str]) -> dict[str, str]:
-    """Return the units that are known of columns: those asked for, then those that the tables have."""
-    units: dict[str, str] = {}
-    for table in tables:
-        own = {name: unit for name, unit in table.units.items() if unit and name in names}
-        differ = sorted(name for name, unit in own.items() if units.get(name, unit) != unit and name not in asked)
-        if differ:
-            raise InputError(
-                f"{table.path}: {_some(differ)} in another unit than in {tables[0].path}; convert it alone"
-            )
-        units |= own
-    chosen: dict[str, str] = {}
-    for pattern, unit in asked.items():
-        found = fnmatch.filter(names, pattern)
-        if not found:
-            raise InputError(f"units: {pattern!r} matches no column that is taken{_near(pattern, names)}")
-        twice = [name for name in found if chosen.get(name, unit) != unit]
-        if twice:
-            raise InputError(f"units: {_some(twice)} is both {chosen[twice[0]]} and {unit}; give one")
-        chosen |= dict.fromkeys(found, unit)
-    return units | chosen
-
-
-def _near(name: str, there: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), [n.lower() for n in there], n=3)
-    meant = [n for n in there if n.lower() in near]
-    return (f"; did you mean {_some(meant)}?" if meant else "") + f"; it has {_some(there, quoted=False)}"
-
-
-def _some(names: Sequence[str], quoted: bool = True) -> str:
-    shown = [repr(n) if quoted else n for n in names[:20]]
-    return ", ".join(shown) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "no columns"
-
-
-def _names(tables) -> str:
+def _names(tables: Sequence[Table]) -> str:
     return ", ".join(str(table.path) for table in tables)
 
 
 # -- the events of one piece --------------------------------------------------------------------------------
 
 
-def _events(table, piece, choice: Choice) -> tuple[Arrays, dict[str, int]]:
+def _events(table: Table, piece: Piece, choice: Choice) -> tuple[Arrays, dict[str, int]]:
     """Return the events of a piece of a table, and what was left out of it."""
     raw, where, broken = table.read(piece, choice.names, choice.skip)
     values = {name: _as_stored(name, raw[name], choice, where) for name in raw}
@@ -304,6 +222,8 @@ def _events(table, piece, choice: Choice) -> tuple[Arrays, dict[str, int]]:
     keep = _in_range(values, choice, where, counts)
     keep &= _complete(values, keep, choice, where, counts)
     _check_energies(values, keep, [name for name in choice.suspects if name != choice.mass], where)
+    _check_magnitudes(values, keep, [name for name in choice.names if name != choice.label], where)
+    _count_flags(values, keep, choice.features, counts)
     arrays = {
         "features": np.stack([values[name][keep] for name in choice.features], axis=1),
         "mass": values[choice.mass][keep],
@@ -324,7 +244,7 @@ def _as_stored(name: str, values: np.ndarray, choice: Choice, where: str) -> np.
     return typed("features", values / choice.divisors[name] if name in choice.divisors else values, where)
 
 
-def _in_range(values, choice: Choice, where: str, counts: dict[str, int]) -> np.ndarray:
+def _in_range(values: Columns, choice: Choice, where: str, counts: dict[str, int]) -> np.ndarray:
     mass = values[choice.mass]
     keep = np.ones(len(mass), bool)
     if choice.mass in choice.suspects:  # before the range, in which no mass in MeV would be
@@ -338,7 +258,7 @@ def _in_range(values, choice: Choice, where: str, counts: dict[str, int]) -> np.
     return keep
 
 
-def _complete(values, keep: np.ndarray, choice: Choice, where: str, counts: dict[str, int]) -> np.ndarray:
+def _complete(values: Columns, keep: np.ndarray, choice: Choice, where: str, counts: dict[str, int]) -> np.ndarray:
     """Tell which events have finite numbers only; raises `InputError` for others unless they are to be skipped."""
     complete = np.ones(len(keep), bool)
     bad = {}
@@ -358,7 +278,7 @@ def _complete(values, keep: np.ndarray, choice: Choice, where: str, counts: dict
     return complete
 
 
-def _check_energies(values, keep: np.ndarray, names: Iterable[str], where: str) -> None:
+def _check_energies(values: Columns, keep: np.ndarray, names: Iterable[str], where: str) -> None:
     for name in names:
         most = values[name][keep].max(initial=0)
         if most > COLLISION:
@@ -368,10 +288,34 @@ def _check_energies(values, keep: np.ndarray, names: Iterable[str], where: str) 
             )
 
 
+def _check_magnitudes(values: Columns, keep: np.ndarray, names: Iterable[str], where: str) -> None:
+    """Raise `InputError` for columns whose squares are beyond float32, in which every training would diverge."""
+    for name in names:
+        most = np.abs(values[name][keep]).max(initial=0)
+        if most > LARGEST or 0 < most < SMALLEST:
+            raise InputError(
+                f"{where}: column {name!r} has {most:.5g} as its largest value, expected {SMALLEST:g} to {LARGEST:g}, with "
+                f"which float32 can calculate; choose other features, or another unit"
+            )
+
+
+def _count_flags(values: Columns, keep: np.ndarray, names: Iterable[str], counts: dict[str, int]) -> None:
+    """Count the zeros and ones of features that hold nothing else."""
+    counts[KEPT] = int(keep.sum())
+    for name in names:
+        kept = values[name][keep]
+        ones = kept == 1
+        if (ones | (kept == 0)).all():
+            counts[FLAG + name] = len(kept)
+            counts[ONES + name] = int(ones.sum())
+
+
 # -- the file -----------------------------------------------------------------------------------------------
 
 
-def _about(tables, choice: Choice, given: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, object]:
+def _about(
+    tables: Sequence[Table], choice: Choice, given: Mapping[str, str], counts: Mapping[str, int]
+) -> dict[str, object]:
     """Return the attributes of the events file; raises `InputError` if no event is left."""
     rows = counts.get(READ, 0)
     if rows == sum(counts.get(what, 0) for what in (OUTSIDE, BROKEN, NOT_FINITE)):
@@ -399,7 +343,7 @@ def _unit(name: str, given: Mapping[str, str]) -> str:
     return "GeV" if unit in GEV else unit
 
 
-def _label_names(tables, counts: Mapping[str, int]) -> dict[int, str]:
+def _label_names(tables: Sequence[Table], counts: Mapping[str, int]) -> dict[int, str]:
     names: dict[int, str] = {}
     for table in tables:
         for k, name in table.label_names.items():

@@ -23,22 +23,26 @@ Zstandard: `import hdf5plugin` before reading a file with h5py alone.
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import h5py
-
-# Registers the Zstandard filter of events files, and the Blosc filter of the published LHC Olympics files.
-import hdf5plugin  # noqa: F401
 import numpy as np
 
 from pipelines.errors import InputError
+from pipelines.events.column_kinds import matching, taken_by_pattern
 from pipelines.events.derived import derivable
+from pipelines.events.files import reading
+from pipelines.events.hdf5_files import as_text, check_stored, open_hdf5, read_rows
+
+__all__ = ["as_text", "open_hdf5", "read_rows"]  # which are in `pipelines.events.hdf5_files`
 
 SCHEMA_VERSION = 1
+MOST_COLUMNS = 4000  # an attribute of HDF5 has 64 kB, in which there is room for some 4,090 names
+MOST_TEXT = 2**20  # characters of the JSON in an attribute
 DTYPES = {
     "features": np.float32,
     "objects": np.float32,
@@ -97,10 +101,10 @@ class Description:
             values: dict[str, object] = {}
             for name in (f.name for f in dataclasses.fields(cls)):
                 found = attributes.get(name, () if name in lists else "")
-                values[name] = tuple(map(as_text, found)) if name in lists else as_text(found)
+                values[name] = _texts(found) if name in lists else as_text(found)
         except InputError:
             raise
-        except (TypeError, ValueError, OSError):
+        except (TypeError, ValueError, OSError, LookupError, RuntimeError, OverflowError):
             raise InputError(f"{path}: attribute {name!r} is damaged; convert the events again") from None
         for names, units in (("columns", "units"), ("object_columns", "object_units")):
             if values[units] and len(values[units]) != len(values[names]):
@@ -108,6 +112,13 @@ class Description:
         for name in ("label_names", "process_names"):
             values[name] = read_names(attributes, name, path)
         return cls(**values)
+
+
+def _texts(found: object) -> tuple[str, ...]:
+    """Return a list of strings; raises `TypeError` for a single one, whose letters would be taken for names."""
+    if isinstance(found, (str, bytes)):
+        raise TypeError("a text, expected a list of them")
+    return tuple(map(as_text, np.asarray(found, object).ravel().tolist()))
 
 
 def source_files(sources: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
@@ -131,34 +142,42 @@ def source_files(sources: str | os.PathLike | Sequence[str | os.PathLike]) -> li
 def match_columns(patterns: Sequence[str], available: Sequence[str], where: str = "the data") -> tuple[str, ...]:
     """Resolve names and shell patterns to column names: in the order of the patterns, then of the data.
 
-    A pattern that begins with "!" takes columns away. One that matches nothing of the data may match columns that can be
-    derived from them (see `pipelines.events.derived`). Raises `InputError` naming the pattern that matches nothing, or
-    if nothing is left.
+    A name is that name before it is a pattern. A pattern that begins with "!" takes columns away, and no pattern takes
+    truth, weights or numbers of events (`pipelines.events.column_kinds`), which may be named. A pattern that matches
+    nothing of the data may match columns that can be derived from them (see `pipelines.events.derived`). Raises
+    `InputError` naming the pattern that matches nothing, or if nothing is left.
 
     >>> match_columns(["mass_1", "tau*_1"], ["tau1_1", "pt_1", "tau2_1", "mass_1"])
     ('mass_1', 'tau1_1', 'tau2_1')
-    >>> match_columns(["*", "!tau*"], ["tau1_1", "pt_1", "tau2_1", "mass_1"])
+    >>> match_columns(["*", "!tau*"], ["tau1_1", "pt_1", "tau2_1", "mass_1", "isSignal"])
     ('pt_1', 'mass_1')
     """
-
-    def matching(pattern, names):
-        return [c for c in names if fnmatch.fnmatchcase(c, pattern.removeprefix("!"))]
-
     derived = derivable(available)
     matches = {
-        one: [*matching(one, available), *matching(one, derived)]
-        if one[:1] == "!"
-        else matching(one, available) or matching(one, derived)
+        one: [*matching(one[1:], available), *matching(one[1:], derived)]
+        if one[:1] == "!" and one not in available
+        else taken_by_pattern(one, available) or matching(one, derived)
         for one in patterns
     }
     missing = [pattern for pattern, found in matches.items() if not found]
     if missing:
-        raise InputError(f"{where}: no column {', '.join(map(repr, missing))}; it has {', '.join(available)}")
-    found = dict.fromkeys(c for pattern in patterns if pattern[:1] != "!" for c in matches[pattern])
-    away = {c for pattern in patterns if pattern[:1] == "!" for c in matches[pattern]}
+        raise InputError(f"{where}: no column {', '.join(map(repr, missing))}; it has {some_of(available)}")
+    removed = {pattern for pattern in patterns if pattern[:1] == "!" and pattern not in available}
+    found = dict.fromkeys(c for pattern in patterns if pattern not in removed for c in matches[pattern])
+    away = {c for pattern in removed for c in matches[pattern]}
     if not set(found) - away:
-        raise InputError(f"{where}: columns {', '.join(map(repr, patterns))} leave nothing of {', '.join(available)}")
+        raise InputError(f"{where}: columns {', '.join(map(repr, patterns))} leave nothing of {some_of(available)}")
     return tuple(c for c in found if c not in away)
+
+
+def some_of(names: Sequence[str], most: int = 60) -> str:
+    """Return names for a message, with how many more there are.
+
+    >>> some_of(["pt_1", "pt_2", "pt_3"], most=2)
+    'pt_1, pt_2 and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def typed(field: str, values: np.ndarray, where: str) -> np.ndarray:
@@ -180,17 +199,6 @@ def typed(field: str, values: np.ndarray, where: str) -> np.ndarray:
         return values.astype(DTYPES[field], copy=False)
 
 
-def read_rows(data: np.ndarray | h5py.Dataset, start: int, stop: int, where: str) -> np.ndarray:
-    """Return rows start <= i < stop; raises `InputError` if the file is damaged there."""
-    try:
-        return data[start:stop]
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{where}: rows {start} to {stop - 1} cannot be read ({reason}); damaged or truncated"
-        ) from None
-
-
 def check_finite(values: np.ndarray, names: Sequence[str], where: str) -> None:
     """Raise `InputError` with columns and counts if values (n,) or (n, ..., F) of these names are NaN or infinite."""
     bad = ~np.isfinite(values)
@@ -200,59 +208,50 @@ def check_finite(values: np.ndarray, names: Sequence[str], where: str) -> None:
         raise InputError(f"{where}: NaN or infinite values (column, count): {found}; remove those events first")
 
 
-def as_text(value: object) -> str:
-    """Return a string of HDF5, which has them as bytes or as text.
-
-    >>> as_text(b"pt_1"), as_text("pt_1")
-    ('pt_1', 'pt_1')
-    """
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 def read_names(attributes: Mapping[str, object], name: str, path: Path) -> dict[int, str]:
     """Return the attribute `label_names` or `process_names`, empty if there is none; raises `InputError` if damaged."""
-    text = as_text(attributes.get(name, "")) or "{}"
+    text = "?"
     try:
+        text = as_text(attributes.get(name, "")) or "{}"
+        if len(text) > MOST_TEXT:
+            raise ValueError(f"{len(text)} characters")
         return {int(k): str(v) for k, v in json.loads(text).items()}
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError, TypeError, RecursionError, OSError, RuntimeError, LookupError):
         example = '{"0": "background"}'
         raise InputError(f"{path}: attribute {name} is {text[:60]!r}, expected JSON like {example}") from None
 
 
 def check_names(columns: Sequence[str], where: object) -> None:
+    """Raise `InputError` for names that HDF5 cannot hold, too many of them, or one that is there twice."""
+    check_unique(columns, where)
+    if len(columns) > MOST_COLUMNS:
+        raise InputError(f"{where}: {len(columns)} columns, expected at most {MOST_COLUMNS} in a file; choose fewer")
+    for name in columns:
+        shown = name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+        if shown != name:
+            raise InputError(f"{where}: column {shown!r} has a NUL or no UTF-8 in its name; rename it")
+
+
+def check_unique(columns: Sequence[str], where: object) -> None:
     """Raise `InputError` if a column is there twice: which one is meant could not be told."""
-    twice = sorted({c for c in columns if list(columns).count(c) > 1})
-    if twice:
-        raise InputError(f"{where}: column {', '.join(map(repr, twice))} is there more than once; rename one")
+    if len(set(columns)) != len(columns):
+        twice = sorted(name for name, count in Counter(columns).items() if count > 1)
+        raise InputError(f"{where}: column {some_of([*map(repr, twice)], 10)} is there more than once; rename one")
 
 
 def check_datasets(file: h5py.File, names: Iterable[str], path: Path) -> None:
     """Raise `InputError` unless those of the named datasets that are there hold numbers, one row an event."""
-    there = {name: file.get(name) for name in names if name in file or file.get(name, getlink=True) is not None}
+    with reading(path):
+        there = {name: file.get(name) for name in names if name in file or file.get(name, getlink=True) is not None}
     rows = next((data.shape[:1] for data in there.values() if isinstance(data, h5py.Dataset) and data.shape), ())
     for name, data in there.items():
         if not isinstance(data, h5py.Dataset) or data.shape is None or data.dtype.kind not in "fiub":
             raise InputError(f"{path}: {name} is {data}, expected a dataset of numbers")
         if data.shape[:1] != rows or data.ndim != 1 + len(AXES.get(name, ())):
             raise InputError(f"{path}: {name} has shape {data.shape}, expected {_shape(rows, name)}")
+        check_stored(data, path)
 
 
 def _shape(rows: tuple[int, ...], name: str) -> str:
     axes = [*map(str, rows), *AXES.get(name, ())]
     return f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
-
-
-def open_hdf5(path: str | os.PathLike) -> h5py.File:
-    """Open an HDF5 file for reading; raises `InputError` if it is missing, not a file, or not HDF5."""
-    path = Path(path)
-    if not os.path.exists(path):  # Path.exists would raise for a name that is too long
-        raise InputError(f"{path}: no such file")
-    if not path.is_file():
-        raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'no file'}, expected an HDF5 file")
-    try:
-        return h5py.File(path, "r")
-    except (PermissionError, BlockingIOError) as error:
-        raise InputError(f"{path}: cannot be opened ({os.strerror(error.errno)})") from None
-    except OSError as error:
-        reason = "damaged or truncated" if h5py.is_hdf5(path) else "not an HDF5 file"
-        raise InputError(f"{path}: {reason} ({str(error).splitlines()[0]})") from None

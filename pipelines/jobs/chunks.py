@@ -36,10 +36,14 @@ Work = Callable[..., tuple[Arrays, Mapping[str, int]]]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a conversion did: events written, and what it counted on the way, such as lines left out."""
+    """What a conversion did: events written, and what it counted on the way, such as lines left out.
+
+    `columns` has, for tables, which columns are the features, the mass, the weight, the truth, and which were left out.
+    """
 
     events: int
     counts: Mapping[str, int]
+    columns: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict, repr=False)
 
 
 def write_events(

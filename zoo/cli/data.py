@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from pipelines.errors import InputError
+from pipelines.events.layout import some_of
+from pipelines.jobs.chunks import Outcome
 from zoo.cli.terminal import (
     JSON,
     MASS_RANGE,
@@ -115,6 +117,8 @@ def info(source, as_json):
 @click.option("--label", metavar="COLUMN", help="Tables: column of truth. LHC Olympics features: truth of all events.")
 @click.option("--weight", metavar="COLUMN", help="Tables: column of event weights.")
 @click.option("--columns", metavar="A,B,...", help="Tables: names of the columns, if they have none.")
+@click.option("--tree", metavar="NAME", help="ROOT: the tree, if the file has several.")
+@click.option("--fill", type=float, metavar="VALUE", help="ROOT: stands for elements that a list does not have.")
 @click.option("--units", multiple=True, metavar="PATTERN=UNIT", help="Tables: units of columns, as 'pt_*=MeV'.")
 @MASS_RANGE
 @click.option("--channel", type=click.Choice(["1", "2a", "2b", "3"]), help="Dark Machines: keep one channel's events.")
@@ -369,9 +373,15 @@ def overlap(first, second, as_json):
     say(found, as_json, lambda: f"{second}: {found['also_in_first']} of {len(two)} events are also in {first}")
 
 
-def _tell(out: Path, done) -> None:
+def _tell(out: Path, done: Outcome) -> None:
     counts = "".join(f"\n  {count} {what}" for what, count in done.counts.items() if count)
-    click.echo(f"{out}: {done.events} events{counts}")
+    click.echo(f"{out}: {done.events} events{counts}{roles(done)}")
+
+
+def roles(done: Outcome) -> str:
+    """Say which columns of a table are what, and which were left out, a line each."""
+    lines = [f"\n  {what}: {some_of(names, 40)}" for what, names in done.columns.items() if names]
+    return "".join(lines)
 
 
 def _whole(text: str, name: str) -> int:
