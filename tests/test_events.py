@@ -167,7 +167,7 @@ def test_opening_and_splitting_reads_no_dataset(path, poisoned):
     drawn, rest = events.set_aside(100)
     assert [len(x) for x in (first, second, drawn, rest, events.sample(7))] == [150, 350, 100, 400, 7]
     assert repr(events) and events.without_labels().columns == COLUMNS
-    with pytest.raises(AssertionError):
+    with pytest.raises(InputError, match="was read"):
         events.read("mass")
 
 

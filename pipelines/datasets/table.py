@@ -113,9 +113,17 @@ def convert(
     if total == 0:
         raise InputError(f"{_names(tables)}: none of 0 events has anything in it")
     options = {
-        **{"mass": mass, "features": list(features), "label": label, "weight": weight, "tree": tree, "fill": fill},
-        **{"columns": None if columns is None else list(columns), "mass_range": mass_range and list(mass_range)},
-        **{"units": dict(units or {}), "on_error": on_error, "block": BLOCK},
+        "mass": mass,
+        "features": list(features),
+        "label": label,
+        "weight": weight,
+        "tree": tree,
+        "fill": fill,
+        "columns": None if columns is None else list(columns),
+        "mass_range": mass_range and list(mass_range),
+        "units": dict(units or {}),
+        "on_error": on_error,
+        "block": BLOCK,
     }
     done = write_events(
         out,

@@ -39,7 +39,9 @@ def regular_file(path: str | os.PathLike[str], expected: str) -> Path:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        reason = "" if getattr(error, "errno", None) in (errno.ENOENT, errno.ENOTDIR, None) else f" ({error.strerror})"
+        reason = (
+            "" if getattr(error, "errno", None) in (errno.ENOENT, errno.ENOTDIR, None) else f" ({reason_of(error)})"
+        )
         raise InputError(f"{os.fspath(path)!s}: no such file{reason}".replace("\0", "\\0")) from None
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "no file"

@@ -7,7 +7,7 @@ read on their own, and reads one of them. Tables are small and picklable, so tha
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipelines.datasets.tables.base import Table
@@ -70,4 +70,10 @@ def open_table(
         raise InputError(f"{path}: is no ROOT file, leave {'tree' if tree is not None else 'fill'} out")
     if kind == "parquet":
         return open_parquet(path)
-    return {"csv": open_csv, "npy": open_npy, "npz": open_npz, "hdf5": open_h5}[kind](path, columns)
+    openers: dict[str, Callable[[Path, Sequence[str] | None], Table]] = {
+        "csv": open_csv,
+        "npy": open_npy,
+        "npz": open_npz,
+        "hdf5": open_h5,
+    }
+    return openers[kind](path, columns)

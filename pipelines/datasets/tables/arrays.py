@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ Found = dict[str, tuple[Place, np.dtype]]  # where each column is, and of what t
 Shapes = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 
 
+@dataclasses.dataclass(frozen=True)
+class ArrayTable(Table):
+    """A table whose columns are in arrays that have names; `places` says where."""
+
+    places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
+
+
 def is_numeric(dtype: np.dtype) -> bool:
     """Tell whether a type is of real numbers: no complex ones, dates, or texts."""
     return dtype.kind in "fiub" and dtype.shape == ()
@@ -30,7 +38,9 @@ def fields(name: str, dtype: np.dtype) -> Found:
     return {field: ((name, field), dtype[field]) for field in dtype.names or ()}
 
 
-def array_table(kind: type[Table], path: Path, columns: Found, extra: Found, rows: int, **options: Any) -> Table:
+def array_table(
+    kind: type[ArrayTable], path: Path, columns: Found, extra: Found, rows: int, **options: Any
+) -> ArrayTable:
     """Make a table of columns and others given as name -> (place, type)."""
     types = {name: str(dtype) for name, (_, dtype) in (columns | extra).items()}
     places = {name: place for name, (place, _) in (columns | extra).items()}
@@ -49,7 +59,7 @@ def layout(
     matrix = matrix or _only(name for name, (shape, _) in shapes.items() if len(shape) == 2 and given is not None)
     if matrix is not None:
         columns, rows = matrix_columns(path, matrix, *shapes[matrix], names_of(matrix), given), shapes[matrix][0][0]
-        extra = {
+        extra: Found = {
             name: ((name, None), dtype)
             for name, (shape, dtype) in shapes.items()
             if shape == (rows,) and name not in NAMES and (name not in columns or name in ("label", "weight"))
@@ -63,7 +73,7 @@ def layout(
     records = _only(name for name, (_, dtype) in shapes.items() if dtype.names)
     if records is not None and len(shapes[records][0]) == 1:
         return fields(records, shapes[records][1]), {}, shapes[records][0][0]
-    single = {name: ((name, None), dtype) for name, (shape, dtype) in shapes.items() if len(shape) == 1}
+    single: Found = {name: ((name, None), dtype) for name, (shape, dtype) in shapes.items() if len(shape) == 1}
     lengths = {shapes[name][0][0] for name in single}
     if len(lengths) > 1:
         raise InputError(f"{path}: columns of different lengths, {_found(shapes)}; expected one value for each event")

@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.events.events import BLOCK
+from pipelines.events import events
 from pipelines.events.files import reading
 from pipelines.events.layout import check_unique
 
 Columns = dict[str, np.ndarray]
 Piece = tuple[Any, ...]
 
+BLOCK = events.BLOCK  # rows of a piece, at most
 MOST_COLUMNS = 2**16
 MOST_ROWS = 2**40
 PIECE_BYTES = 2**27  # of all columns of a piece, also of those that are not asked for

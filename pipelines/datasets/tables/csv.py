@@ -35,6 +35,7 @@ class CsvTable(Table):
         with reading(self.path), open_text(self.path) as file:
             file.seek(self.start)
             start, line = self.start, self.line
+            piece: Piece
             while True:
                 if self.zipped:
                     text = file.read(TEXT_BLOCK) + self._rest(file)

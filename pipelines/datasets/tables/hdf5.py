@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 
 from pipelines.datasets.frames import frame_groups, frame_of
-from pipelines.datasets.tables.arrays import NAMES, Found, Place, array_table, column, layout, unused_arrays
-from pipelines.datasets.tables.base import Columns, Table, check_column_count
+from pipelines.datasets.tables.arrays import NAMES, ArrayTable, Found, array_table, column, layout, unused_arrays
+from pipelines.datasets.tables.base import Columns, check_column_count
 from pipelines.errors import InputError
 from pipelines.events.files import reading
 from pipelines.events.hdf5_files import as_text, check_stored, open_hdf5, read_rows
@@ -20,10 +20,9 @@ from pipelines.events.layout import read_names
 
 
 @dataclasses.dataclass(frozen=True)
-class Hdf5Table(Table):
+class Hdf5Table(ArrayTable):
     """HDF5: a matrix with names, one dataset a column, records, or a DataFrame as pandas writes it."""
 
-    places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
     layout: ClassVar[str] = "HDF5"
 
     def _rows(self, start: int, stop: int, names: Sequence[str]) -> Columns:

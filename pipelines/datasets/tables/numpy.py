@@ -8,7 +8,7 @@ import math
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, ClassVar, NamedTuple, cast
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.datasets.tables.arrays import (
     NAMES,
-    Place,
+    ArrayTable,
     array_table,
     column,
     fields,
@@ -24,7 +24,7 @@ from pipelines.datasets.tables.arrays import (
     matrix_columns,
     unused_arrays,
 )
-from pipelines.datasets.tables.base import MOST_COLUMNS, Columns, Piece, Table
+from pipelines.datasets.tables.base import MOST_COLUMNS, Columns, Piece
 from pipelines.errors import InputError
 from pipelines.events.files import reading
 from pipelines.events.hdf5_files import as_text
@@ -88,10 +88,9 @@ def _check_depth(text: bytes) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class NpyTable(Table):
+class NpyTable(ArrayTable):
     """A NumPy array in a file: records, or (N, F) with names given. It is mapped, not loaded."""
 
-    places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
     layout: ClassVar[str] = "NumPy array"
 
     def _rows(self, start: int, stop: int, names: Sequence[str]) -> Columns:
@@ -100,7 +99,7 @@ class NpyTable(Table):
 
 
 def _map(path: Path) -> np.memmap:
-    return cast(np.memmap, np.lib.format.open_memmap(path, mode="r", max_header_size=NPY_HEADER))
+    return np.lib.format.open_memmap(path, mode="r", max_header_size=NPY_HEADER)
 
 
 def array_header(path: Path) -> Header:
@@ -137,10 +136,9 @@ def open_npy(path: Path, columns: Sequence[str] | None) -> NpyTable:
 
 
 @dataclasses.dataclass(frozen=True)
-class NpzTable(Table):
+class NpzTable(ArrayTable):
     """Several NumPy arrays in a zip file, which can be read only from its beginning: a piece is the columns."""
 
-    places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
     layout: ClassVar[str] = "NumPy arrays in a zip file"
 
     def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
@@ -167,10 +165,13 @@ class _Member:
     """An array of a zip file, read on and on."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str, stack: contextlib.ExitStack, path: Path):
-        self._open = lambda: stack.enter_context(archive.open(f"{name}.npy"))
-        self._name, self._file = name, self._open()
+        self._archive, self._stack = archive, stack
+        self._name, self._file = name, self._open(name)
         self._header = read_header(self._file, path, name)
         self._columns: dict[int, IO[bytes]] = {}
+
+    def _open(self, name: str) -> IO[bytes]:
+        return self._stack.enter_context(self._archive.open(f"{name}.npy"))
 
     def rows(self, count: int, places: Sequence[int | str | None]) -> Iterator[np.ndarray]:
         """Return the next `count` rows of the columns or fields asked for, the same at every call."""
@@ -182,7 +183,7 @@ class _Member:
 
     def _column_file(self, number: int) -> IO[bytes]:
         if number not in self._columns:
-            self._columns[number] = self._open()
+            self._columns[number] = self._open(self._name)
             length = self._header.shape[0] * self._header.dtype.itemsize
             self._columns[number].seek(self._header.begin + number * length)
         return self._columns[number]
