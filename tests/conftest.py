@@ -17,20 +17,21 @@ import pipelines
 
 # What holds for one model of particles by the code that both share; conv_vae takes minutes for it.
 SHARED = (
-    "test_training_is_bit_by_bit_the_same_from_memory_from_disk_and_from_the_file",
-    "test_xla_and_plain_training_agree",
-    "test_reset_starts_over_exactly_and_the_same_seed_gives_the_same_model",
-    "test_training_step_is_traced_once_whatever_the_epochs_and_phases",
-    "test_training_goes_on_from_a_run_as_if_it_had_not_stopped",
-    "test_training_records_every_epoch_of_every_phase",
-    "test_validation_and_training_loss_agree_on_the_same_events",
+    "training is bit by bit the same from memory from disk and from the file",
+    "xla and plain training agree",
+    "reset starts over exactly",
+    "training step is traced once whatever the epochs and phases",
+    "training goes on from a state as if it had not stopped",
+    "training records every epoch of every phase",
+    "validation and training loss agree on the same events",
+    "a constant factor on all event weights changes nothing",
 )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.name in {f"{test}[conv_vae]" for test in SHARED}:
+        if item.name in {f"test_model[{claim}-conv_vae]" for claim in SHARED}:
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3600))

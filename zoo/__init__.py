@@ -29,7 +29,7 @@ alias(
     }
 )
 
-__all__ = ["AnomalyModel", "bumphunt", "describe", "get", "load", "names", "register"]
+__all__ = ["AnomalyModel", "bumphunt", "check", "describe", "get", "load", "names", "register"]
 
 
 def __getattr__(name):
@@ -37,6 +37,10 @@ def __getattr__(name):
         from zoo.base import AnomalyModel
 
         return AnomalyModel
+    if name == "check":
+        from zoo.conformance import check
+
+        return check
     if name == "load":
         from zoo.run import load
 

@@ -1,4 +1,4 @@
-"""The command line: `zoo list | show | train | score | evaluate | plot | leaderboard | export | data ...`."""
+"""The command line: `zoo list | show | train | score | evaluate | plot | leaderboard | export | check | data ...`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from pipelines.errors import InputError
 from zoo.cli.bumphunt import bumphunt
+from zoo.cli.check import check
 from zoo.cli.data import conversion, converted, data
 from zoo.cli.evaluate import evaluate, leaderboard, plot, scores
 from zoo.cli.hunt import hunt
@@ -38,7 +39,7 @@ def main():
     """A zoo of Keras anomaly detectors for the LHC: train, score, evaluate, export."""
 
 
-for command in (data, evaluate, leaderboard, plot, hunt, bumphunt, scan, validate):
+for command in (data, evaluate, leaderboard, plot, hunt, bumphunt, scan, validate, check):
     main.add_command(command)
 
 
