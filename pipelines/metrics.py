@@ -189,6 +189,8 @@ def _weighted_distance(mass, weight, chosen, edges) -> float:
     """`js_distance` of weighted spectra; bins whose weights add up to less than 0 count as empty."""
     p = np.histogram(mass, edges, weights=weight)[0].clip(0)
     q = np.histogram(mass[chosen], edges, weights=weight[chosen])[0].clip(0)
+    if not q.any():
+        raise InputError("weights of the selected events add up to 0 or less in every bin; ignore the weights")
     return float(_distance(p, q, edges))
 
 
