@@ -19,7 +19,7 @@ import zoo.cli.main
 from pipelines import Events, InputError, provenance
 from pipelines.bumphunt.bump_hunt import hunt, p_text
 from pipelines.bumphunt.search import fold_of, natural_tails, search, truth_in_tuning, write, z_text
-from zoo.origin import origin
+from zoo.run import origin
 
 RANGE = (2700, 5000)
 OPTIONS = {"percentiles": [90], "mass_range": RANGE, "bins": 20, "widths": (1, 4), "toys": 100}

@@ -24,6 +24,7 @@ alias(
             "spectrum_network": "models.ddp.network",
             "scanning": "models.ddp.scan",
             "terminal": "cli.terminal",
+            "origin": "run",
         }.items()
     }
 )

@@ -19,6 +19,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import h5py
 import numpy as np
@@ -26,13 +27,14 @@ import tensorflow as tf
 
 from pipelines import provenance
 from pipelines.errors import InputError
-from pipelines.events.batches import check_enough
 from pipelines.events.events import Events
 from pipelines.events.layout import open_hdf5
 from pipelines.outputs import check_new, new_directory, new_disk, write_json
 from zoo import registry
 from zoo.inputs import TAKES
 from zoo.keras import keras
+
+KEPT = ("hyperparameters", "data", "epochs", "tuning", "mass_range", "conversion")  # of the configuration, by `origin`
 
 # -- state of a model ------------------------------------------------------------------------------
 
@@ -128,22 +130,36 @@ def read_state(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def load(run: str | os.PathLike):
-    """Return the trained model of a run directory, which knows what it was `loaded_from` (see `zoo.origin`).
+    """Return the trained model of a run directory, which knows what it was `loaded_from` (see `origin`).
 
     Raises `InputError` if it is not one, or if its model is not registered here.
     """
-    from zoo.origin import origin  # which reads configurations by this module
-
     run = Path(run)
     config = read_config(run)
     try:
         model = registry.get(config["model"], **config["hyperparameters"])
     except InputError as error:
         raise InputError(f"{run / 'config.json'}: {error}") from None
-    model.build_for(**{name: config["hyperparameters"][name] for name in TAKES[model.takes]})
+    model.build_from_config()
     load_state(model, run / "model" / "state.h5")
     model.loaded_from = origin(run)
     return model
+
+
+def origin(run: str | os.PathLike) -> Mapping[str, object]:
+    """Return what a run directory says of itself: its `folder`, and what it was trained with and on.
+
+    `tuning` is what `tune` wrote there: whether labels chose the hyperparameters (see
+    `pipelines.bumphunt.search.truth_in_tuning`). Of the name of a model, which is no directory, nothing.
+    A model that was loaded has it as `loaded_from`, where `pipelines.bumphunt.search` looks for it.
+
+    >>> origin("gan_ae")
+    mappingproxy({})
+    """
+    if not Path(run).is_dir():
+        return MappingProxyType({})
+    config = read_config(run)
+    return MappingProxyType({"folder": str(run), **{name: config.get(name) for name in KEPT}})
 
 
 def read_config(run: str | os.PathLike) -> dict[str, object]:
@@ -190,8 +206,7 @@ def train(
         Checkpoint.check(out)
     else:
         Checkpoint.refuse(out)
-    if model.takes != "spectrum":
-        check_enough(events, model.hyperparameter("batch_size"))
+    model.check_enough(events)
     model.adapt(events)
     checkpoint = Checkpoint(out, model, events, {**(extra or {}), "epochs": epochs or model.epochs})
     done = checkpoint.restore() if resume else checkpoint.start()
@@ -255,7 +270,7 @@ def configuration(model, events: Events, **extra: object) -> dict[str, object]:
         "model": model.zoo_name,
         "takes": model.takes,
         "hyperparameters": json.loads(json.dumps(model.get_config())),
-        "data": events.provenance() if model.takes == "spectrum" else provenance.data(events),
+        "data": model.provenance(events),
         "versions": provenance.versions(),
         "command": provenance.command(),
         **extra,

@@ -41,7 +41,7 @@ SHORT = {"m_jj": "mj1j2", "m_jjj": "mj1j2j3"}  # the usual names of the masses o
 class Model(Protocol):
     """What can be searched with: anything that scores events, higher is more anomalous.
 
-    If it has `loaded_from`, a mapping as `zoo.origin.origin` gives, that goes into the configuration as `run`: so a search
+    If it has `loaded_from`, a mapping as `zoo.run.origin` gives, that goes into the configuration as `run`: so a search
     knows whether labels chose the model's hyperparameters.
     """
 
