@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test coverage test-slow lint hooks clean
 
 # the stamp is renewed when the requirements change, and only after everything is installed
 $(VENV)/installed: requirements.txt setup.cfg pyproject.toml
@@ -30,12 +30,22 @@ demo: $(VENV)/installed
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
+# the same with the share of statements that the tests run
+coverage: $(VENV)/installed
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term
+
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+
+# ruff and mypy before every commit
+hooks: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pre-commit
+	$(BIN)/pre-commit install
 
 clean:
 	rm -rf $(VENV) demo-output *.egg-info

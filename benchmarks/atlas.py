@@ -154,7 +154,10 @@ def made_file(folder: Path, size: int) -> Path:
         "isTightID": rng.random(total) < 0.7,
         "ptcone30": pt * rng.exponential(0.05, total) * rng.integers(0, 2, total),
         "etcone20": pt * rng.normal(0.02, 0.08, total),
-        **{"pt": pt, "eta": eta, "phi": rng.uniform(-np.pi, np.pi, total), "E": pt * np.cosh(eta)},
+        "pt": pt,
+        "eta": eta,
+        "phi": rng.uniform(-np.pi, np.pi, total),
+        "E": pt * np.cosh(eta),
         **{name: rng.normal(0, 0.1, total) for name in ("trackd0pvunbiased", "z0")},
     }
     jet = {"pt": 20_000 + rng.exponential(30_000, jets.sum()), "MV2c10": rng.uniform(-1, 1, jets.sum())}

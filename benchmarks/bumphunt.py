@@ -35,8 +35,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kstest
 
-from pipelines.bumphunt.bump_hunt import NULLS, hunt
-from pipelines.bumphunt.spectra import STATISTICS, WIDTHS, scan, spectrum
+from pipelines.bumphunt.bump_hunt import bump_hunt
+from pipelines.bumphunt.bump_scan import STATISTICS, WIDTHS, bump_scan
+from pipelines.bumphunt.options import NULLS
+from pipelines.bumphunt.spectrum import histogram
 
 RANGE = (2700.0, 5000.0)
 PERCENTILES = (50, 99)
@@ -95,8 +97,8 @@ def speed(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
 def make_ways(score, mass, percentile: int, n: int) -> dict[str, Callable[[], object]]:
     """The ways to throw and scan n pseudo-experiments of one selection, in the bins that `hunt` takes for it."""
     settings = {"percentiles": [percentile], "mass_range": RANGE}
-    bump = hunt(score, mass, pseudo_experiments=1, **settings).bumps[0]
-    before = spectrum(mass, bump.edges).content
+    bump = bump_hunt(score, mass, pseudo_experiments=1, **settings).bumps[0]
+    before = histogram(mass, bump.edges).content
     observed = np.array(bump.observed)
     # pyBumpHunter throws Poisson numbers around the reference as it is given: it must have the size of the data
     reference = before * observed.sum() / before.sum()
@@ -110,16 +112,18 @@ def make_ways(score, mass, percentile: int, n: int) -> dict[str, Callable[[], ob
 
     def scan_poisson() -> None:
         rng = np.random.default_rng(1)
-        scan(rng.poisson(reference[:, None], (len(reference), n)), reference, widths=WIDTHS)
+        bump_scan(rng.poisson(reference[:, None], (len(reference), n)), reference, widths=WIDTHS)
 
     return {
         "pyBumpHunter, 1 thread": lambda: pybumphunter(1),
         "pyBumpHunter, 4 threads": lambda: pybumphunter(4),
         "scan, the same pseudo-experiments": scan_poisson,
-        "hunt, null='poisson'": lambda: hunt(score, mass, null="poisson", pseudo_experiments=n, **settings),
-        "hunt": lambda: hunt(score, mass, pseudo_experiments=n, **settings),
-        "hunt, statistic='fisher'": lambda: hunt(score, mass, statistic="fisher", pseudo_experiments=n, **settings),
-        "hunt, 3 percentiles, both tails": lambda: hunt(
+        "hunt, null='poisson'": lambda: bump_hunt(score, mass, null="poisson", pseudo_experiments=n, **settings),
+        "hunt": lambda: bump_hunt(score, mass, pseudo_experiments=n, **settings),
+        "hunt, statistic='fisher'": lambda: bump_hunt(
+            score, mass, statistic="fisher", pseudo_experiments=n, **settings
+        ),
+        "hunt, 3 percentiles, both tails": lambda: bump_hunt(
             score, mass, pseudo_experiments=n, **settings | {"percentiles": [85, 95, percentile], "tails": "both"}
         ),
     }
@@ -146,7 +150,7 @@ def coverage(data_sets: int) -> dict[str, dict[str, list[float]]]:
             for null, p_values in by_null.items():
                 if null == "poisson" and "statistic" in COVERAGE[name]:
                     continue  # Fisher's test has its number of selected events given
-                result = hunt(
+                result = bump_hunt(
                     score, mass, mass_range=RANGE, null=null, pseudo_experiments=300, seed=i, **COVERAGE[name]
                 )
                 p_values.append(result.global_p_value)
@@ -179,7 +183,7 @@ def power(data_sets: int) -> dict[str, dict[str, list[float]]]:
                 score, mass = np.r_[score, rng.normal(3, 1, signal)], np.r_[mass, rng.normal(place, 80, signal)]
                 settings = {"percentiles": [percentile], "mass_range": RANGE, "pseudo_experiments": 5000, "seed": i}
                 for statistic, significances in values.items():
-                    significances.append(hunt(score, mass, statistic=statistic, **settings).global_significance)
+                    significances.append(bump_hunt(score, mass, statistic=statistic, **settings).global_significance)
             found[f"{percentile} {place}"] = values
             medians = (f"{np.median(significances):.2f}" for significances in values.values())
             table.add_row(str(percentile), str(signal), str(place), *medians)

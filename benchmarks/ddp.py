@@ -45,7 +45,7 @@ from scipy.stats import norm, pearsonr, spearmanr
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import zoo
-from pipelines.bumphunt.spectra import scan
+from pipelines.bumphunt.bump_scan import bump_scan
 from pipelines.histograms import Histograms
 from pipelines.plots.scanned import plot_found_bumps, plot_off, plot_two_scans
 from pipelines.simulation.spectra import Generator, Spectra
@@ -198,7 +198,7 @@ def beside_bumphunter(spectra: Spectra, ways: dict[str, np.ndarray]) -> dict[str
 def hunted(h: Histograms, reference: np.ndarray) -> np.ndarray:
     """The local significance of BumpHunter's best window, (N,); the reference as it is, not normalised by side bands."""
     p = [
-        scan(h.counts[i, :bins], reference[i, :bins], widths=WINDOWS, normalise=False).p_value[0]
+        bump_scan(h.counts[i, :bins], reference[i, :bins], widths=WINDOWS, normalise=False).p_value[0]
         for i, bins in enumerate(h.bins)
     ]
     return np.maximum(norm.isf(p), 0.0)  # p is 1 where nothing is above the reference

@@ -173,7 +173,7 @@ class ZooCycles:
         self.steps = sum(self._passes()) * (len(events) // batch)
 
     def _passes(self) -> tuple[int, int]:
-        return self.model.hyperparameter("d_epochs"), self.model.hyperparameter("ae_epochs")
+        return self.model.hp.d_epochs, self.model.hp.ae_epochs
 
     def by_fit(self) -> float:
         """Train as users do, with history and progress bar; what `fit` does once before the cycles is not timed."""

@@ -137,7 +137,7 @@ def ours(given: tf.Tensor, xla: bool) -> Callable[[], object]:
     def steps():
         for place in tf.range(given.shape[0]):
             step({"objects": given[place], "weight": weight})
-        return model.clock.read_value()
+        return model.trainer.clock.read_value()
 
     return lambda: steps().numpy()
 

@@ -175,9 +175,8 @@ def child(path, steps, limit, memory, cache, events=None) -> None:
     batches = model.batches(given, model.weighting(given), memory=memory, cache=cache)
     about = {"kept": batches.kept, "events": len(given), "setup_s": time.perf_counter() - start, "limited": limited}
     answer(**about, rounds_of_a_pass=-(-batches.steps // steps))
-    model.steps_per_pass.assign(max(1, steps // 12))  # so that a round has the turns of a cycle
     model.compile(optimizer=model.optimizers[0], jit_compile=True, steps_per_execution=min(steps, 64))
-    model.phase.assign(len(model.recipe()) - 1)
+    model.trainer.enter(model.recipe()[-1], steps=max(1, steps // 12))  # so that a round has the turns of a cycle
 
     class Rounds(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

@@ -69,9 +69,9 @@ def new_folder() -> Path:
 def ours(model, data, events, trials, max_epochs, objective, fixed, seed, workers=1, architectures=0):
     """Run our search; returns its times."""
     import tuning
-    from tuning.session import Watcher
+    from tuning.listener import SearchListener
 
-    class Clock(Watcher):
+    class Clock(SearchListener):
         def __init__(self):
             self.free, self.at, self.gaps, self.memory = {}, {}, [], []
 
@@ -88,7 +88,7 @@ def ours(model, data, events, trials, max_epochs, objective, fixed, seed, worker
     started = time.perf_counter()
     results = tuning.search(
         model, events, trials=trials, out=new_folder(), objective=objective, max_epochs=max_epochs, factor=FACTOR,
-        architectures=architectures, fixed=fixed, workers=workers, seed=seed, watcher=clock,
+        architectures=architectures, fixed=fixed, workers=workers, seed=seed, listener=clock,
     )  # fmt: skip
     seconds, done = time.perf_counter() - started, results.trials
     names = ("training", "validating", "compiling", "building")
@@ -169,11 +169,11 @@ def stock(model, data, events, trials, max_epochs, objective, fixed, seed) -> di
 def program(model, data, events, settings, seed) -> dict[str, object]:
     """Return the CPU seconds that a compiled program costs, and an epoch of it: of two trials that share it."""
     import tuning
-    from tuning.session import Watcher
+    from tuning.listener import SearchListener
     from zoo import registry
     from zoo.cli.terminal import setting
 
-    class Clock(Watcher):
+    class Clock(SearchListener):
         begins, epochs, ends = [], [], []
 
         def begun(self, trial, epochs, worker, bracket):
@@ -186,11 +186,11 @@ def program(model, data, events, settings, seed) -> dict[str, object]:
             self.ends.append(time.process_time())
 
     kind = registry.model_class(model)
-    usual = {name: value for name, value in registry.defaults(kind).items() if name not in kind.dials}
-    fixed = {**usual, **SMALL.get(model, {}), **dict(map(setting, settings)), "seed": seed}  # but for dials
+    usual = {name: value for name, value in registry.defaults(kind).items() if name not in kind.runtime_hyperparameters}
+    fixed = {**usual, **SMALL.get(model, {}), **dict(map(setting, settings)), "seed": seed}  # but for the runtime ones
     tuning.search(
         model, opened(data, events), trials=2, out=new_folder(), algorithm="random", objective="val_loss",
-        max_epochs=EPOCHS, fixed=fixed, seed=seed, watcher=Clock(),
+        max_epochs=EPOCHS, fixed=fixed, seed=seed, listener=Clock(),
     )  # fmt: skip
     first, second = (end - begin for begin, end in zip(Clock.begins, Clock.ends))
     return {"program": first - second, "epoch": (Clock.epochs[-1] - Clock.epochs[EPOCHS]) / (EPOCHS - 1)}

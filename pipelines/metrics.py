@@ -185,21 +185,22 @@ def above_floor(distance: float, floor: float, floor_std: float) -> float | None
     return float((distance - floor) / floor_std) if floor_std > 0 else None
 
 
-def _weighted_distance(mass, weight, chosen, edges) -> float:
-    """`js_distance` of weighted spectra; bins whose weights add up to less than 0 count as empty."""
-    p = np.histogram(mass, edges, weights=weight)[0].clip(0)
-    q = np.histogram(mass[chosen], edges, weights=weight[chosen])[0].clip(0)
-    if not q.any():
-        raise InputError("weights of the selected events add up to 0 or less in every bin; ignore the weights")
-    return float(_distance(p, q, edges))
+def _weighted_distance(mass, weight, chosen, edges) -> float | None:
+    """`js_distance` of weighted spectra; bins whose weights add up to less than 0 count as empty. None if all do."""
+    p, q = (np.histogram(mass[which], edges, weights=weight[which])[0].clip(0) for which in (slice(None), chosen))
+    return float(_distance(p, q, edges)) if p.any() and q.any() else None
 
 
-def _weighted_floor(mass, weight, selected: int, edges, seed: int, draws: int = 50) -> tuple[float, float]:
-    """As `js_floor`, of weighted events, whose random selections have to be drawn one by one."""
+def _weighted_floor(mass, weight, selected: int, edges, seed: int, draws: int = 50) -> tuple[float, float] | None:
+    """As `js_floor`, of weighted events, whose random selections have to be drawn one by one.
+
+    Selections in which the weights of every bin cancel have no distance, and are left out; None if all are such.
+    """
     rng = np.random.default_rng(seed)
     chosen = (rng.permutation(len(mass))[:selected] for _ in range(draws))
-    found = [_weighted_distance(mass, weight, one, edges) for one in chosen]
-    return float(np.mean(found)), float(np.std(found))
+    distances = [_weighted_distance(mass, weight, one, edges) for one in chosen]
+    left = [distance for distance in distances if distance is not None]
+    return (float(np.mean(left)), float(np.std(left))) if left else None
 
 
 def sculpting(
@@ -236,8 +237,14 @@ def sculpting(
         if weight is None:
             distance, (floor, spread) = js_distance(mass, chosen, edges), js_floor(mass, events, edges, seed)
         else:
-            distance = _weighted_distance(mass, weight, chosen, edges)
-            floor, spread = _weighted_floor(mass, weight, events, edges, seed)
+            measured = _weighted_distance(mass, weight, chosen, edges)
+            at_random = _weighted_floor(mass, weight, events, edges, seed)
+            if measured is None or at_random is None:
+                raise InputError(
+                    f"the weights of the {events} events above the {percentile:g}th percentile of the score add up to "
+                    f"nothing in every bin of the mass; take a lower percentile, or ignore the weights"
+                )
+            distance, (floor, spread) = measured, at_random
         found[f"{percentile:g}"] = {"distance": distance, "floor": floor, "floor_std": spread, "events": events}
     return found
 

@@ -7,7 +7,7 @@ import importlib.abc
 import importlib.util
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 
 class _Loader(importlib.abc.Loader):
@@ -43,3 +43,24 @@ def alias(moved: Mapping[str, str]) -> None:
     'pipelines.metrics'
     """
     sys.meta_path.append(_Finder(moved))
+
+
+def moved_names(module: str, moved: Mapping[str, str]) -> Callable[[str], object]:
+    """Return the `__getattr__` of a module whose names (keys) are elsewhere now, each with a `DeprecationWarning`.
+
+    >>> find = moved_names("old", {"distance": "pipelines.metrics.js_distance"})
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     find("distance").__name__
+    'js_distance'
+    """
+
+    def find(name: str) -> object:
+        if name not in moved:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        place, _, new = moved[name].rpartition(".")
+        warnings.warn(f"{module}.{name} is {moved[name]} now", DeprecationWarning, stacklevel=2)
+        found: object = getattr(importlib.import_module(place), new)
+        return found
+
+    return find

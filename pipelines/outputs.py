@@ -1,4 +1,8 @@
-"""Outputs that appear whole or not at all: written under a temporary name beside their target, then renamed."""
+"""Outputs that appear whole or not at all: written under a temporary name beside their target, then renamed.
+
+While an output NAME is made, this process holds `.NAME.lock`, and `.NAME.part` is what there is of it. Both go with it; what a
+killed process left of them is removed by the next one that makes NAME. Nothing is written through a link.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,18 @@ import contextlib
 import errno
 import io
 import json
+import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pipelines import locks
 from pipelines.errors import InputError, Unfinished
 
 
-def check_new(path: str | os.PathLike) -> Path:
+def check_new(path: str | os.PathLike[str]) -> Path:
     """Return `path` if something new can be written there.
 
     Raises `InputError` if it exists, or if its folder is missing or cannot be written to.
@@ -37,36 +43,93 @@ def check_new(path: str | os.PathLike) -> Path:
 
 
 @contextlib.contextmanager
-def new_file(path: str | os.PathLike, *, replace: bool = False) -> Iterator[Path]:
-    """Give a temporary path that becomes `path` when the block ends well and vanishes when it does not.
+def hold(path: str | os.PathLike[str], *, new: bool = True) -> Iterator[Path]:
+    """Hold an output, so that no other process writes it; a command does so before it begins to work.
 
-    Raises `InputError` if `path` exists (unless `replace`) or cannot be written.
+    Args:
+        path: file or folder to make.
+        new: whether it must not be there yet.
+
+    Raises:
+        InputError: another process holds it; with `new`, as `check_new`.
+
+    >>> with hold("surely-not-there.h5") as path:
+    ...     path.name
+    'surely-not-there.h5'
     """
-    path = Path(path) if replace else check_new(path)
-    part = _beside(path)
-    try:
-        yield part
-        _put(part, path, replace)
-    finally:
-        with contextlib.suppress(OSError):  # it has been moved, or could not be made
-            part.unlink()
+    path = _expected(path, new)
+    with locks.held(path):
+        _undo(path)
+        yield check_new(path) if new else path  # which the one before may have made
 
 
 @contextlib.contextmanager
-def new_directory(path: str | os.PathLike) -> Iterator[Path]:
+def new_file(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
+    """Give a temporary path that becomes `path` when the block ends well and vanishes when it does not.
+
+    Raises `InputError` if `path` exists (unless `replace`), another process writes it, or it cannot be written.
+    """
+    with new_files(path, replace=replace) as (part,):
+        yield part
+
+
+@contextlib.contextmanager
+def new_files(*paths: str | os.PathLike[str], replace: bool = False) -> Iterator[tuple[Path, ...]]:
+    """Give a temporary path for each of several files that appear together, when the block ends well.
+
+    If the process is killed while they get their names, the next one that holds the first of them takes the names away
+    again: then there are none.
+
+    Raises `InputError` as `new_file`.
+    """
+    targets = [_expected(path, not replace) for path in paths]
+    with contextlib.ExitStack() as stack:
+        for path in targets:
+            if not _is_ours(path):
+                stack.enter_context(locks.held(path, wait=WAIT * replace, make_folders=not replace))
+                _undo(path)
+            elif not replace:
+                _make_inside(path)
+        for path in targets:
+            if not replace:
+                check_new(path)
+        parts = [_part(path) for path in targets]
+        try:
+            for path, part in zip(targets, parts):
+                _parts[part] = path
+                with _told(path), open(part, "x"):  # never through a link, and nobody else's
+                    pass
+            yield tuple(parts)
+            _put_all(parts, targets, replace)
+        finally:
+            for part in parts:
+                _parts.pop(part, None)
+                with contextlib.suppress(OSError):  # it has its name, or could not be made
+                    part.unlink()
+
+
+@contextlib.contextmanager
+def new_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` when the block ends well and vanishes when it does not.
 
-    Raises `InputError` if `path` exists or cannot be written.
+    Raises `InputError` if `path` exists, another process writes it, or it cannot be written.
     """
-    path = check_new(path)
-    part = _beside(path)
-    with _told(path):
-        part.mkdir()
-    try:
-        yield part
-        _put(part, path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    path = _expected(path, new=True)
+    with contextlib.ExitStack() as stack:
+        if _is_ours(path):
+            _make_inside(path)
+        else:
+            stack.enter_context(hold(path))
+        part = _part(path)
+        with _told(path):
+            part.mkdir()
+        _parts[part] = path
+        try:
+            yield part
+            _put(part, path)
+        finally:
+            _parts.pop(part, None)
+            shutil.rmtree(part, ignore_errors=True)
 
 
 class Disk(io.FileIO):
@@ -89,7 +152,7 @@ class Disk(io.FileIO):
         return size
 
     def read(self, size=-1) -> bytes:
-        found = super().read(size)
+        found = super().read(size) or b""
         return found.ljust(size, b"\0") if self.error else found
 
     def check(self, path: Path) -> None:
@@ -105,7 +168,7 @@ class Disk(io.FileIO):
 
 
 @contextlib.contextmanager
-def new_disk(path: str | os.PathLike, *, replace: bool = False) -> Iterator[Disk]:
+def new_disk(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Disk]:
     """Give a `Disk` for `h5py.File(disk, "w")` that becomes `path` when the block ends well, as `new_file` does.
 
     Raises `InputError` if `path` exists (unless `replace`) or cannot be written, also for want of space.
@@ -117,35 +180,100 @@ def new_disk(path: str | os.PathLike, *, replace: bool = False) -> Iterator[Disk
     >>> path.exists()
     True
     """
-    with new_file(path, replace=replace) as part:
-        with _told(path):
-            disk = Disk(part, "x+")
-        with disk:
-            try:
-                yield disk
-            except Exception:
-                disk.check(path)  # what HDF5 complains of after the disk's first error, is that error
-                raise
+    with new_disks(path, replace=replace) as (disk,):
+        yield disk
+
+
+@contextlib.contextmanager
+def new_disks(*paths: str | os.PathLike[str], replace: bool = False) -> Iterator[tuple[Disk, ...]]:
+    """Give a `Disk` for each of several files that appear together, as `new_files` does; raises as `new_disk`."""
+    with new_files(*paths, replace=replace) as parts, contextlib.ExitStack() as stack:
+        disks = []
+        for path, part in zip(paths, parts):
+            with _told(path):
+                disks.append(stack.enter_context(Disk(part, "r+", opener=_open_no_link)))
+        try:
+            yield tuple(disks)
+        except Exception:
+            for path, disk in zip(paths, disks):  # what HDF5 complains of after the disk's first error, is that error
+                disk.check(path)
+            raise
+        for path, disk in zip(paths, disks):
             with _told(path):
                 os.fsync(disk.fileno())  # some file systems say only now that they are full
             disk.check(path)
 
 
-def write_json(path: str | os.PathLike, value: object) -> None:
-    """Write `value` as indented JSON, atomically, over whatever was there.
+def write_json(path: str | os.PathLike[str], value: object, *, replace: bool = True) -> None:
+    """Write `value` as indented JSON, atomically, over whatever was there (unless not `replace`).
 
-    Raises `InputError` if `path` cannot be written.
+    Raises `InputError` if `path` cannot be written; with `replace` also if its folder is not there.
     """
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    with new_file(path, replace=True) as part, _told(path):
+    with new_file(path, replace=replace) as part, _told(path):
         part.write_text(text)
 
 
-def _beside(path: Path) -> Path:
-    folder = path.parent.resolve()
+def as_json(value: object) -> object:
+    """Return what `value` is after it was written as JSON and read back: tuples become lists.
+
+    >>> as_json({"units": (64, 64)})
+    {'units': [64, 64]}
+    """
+    return json.loads(json.dumps(value))
+
+
+def json_number(value: float) -> float | None:
+    """Return a number as JSON has it: None for NaN and for infinities.
+
+    >>> json_number(0.5), json_number(float("nan"))
+    (0.5, None)
+    """
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
+# -- what is being written by this process -----------------------------------------------------------
+
+
+def _expected(path: str | os.PathLike[str], new: bool) -> Path:
+    """Return the path of an output, after a look whether it can be one, before anything is locked."""
+    left = (_journal(Path(path)), locks.lock_of(path), locks.part_of(path))
+    if new and not any(map(os.path.lexists, left)):  # else what is there may be half of what was to be
+        check_new(path)
+    return Path(path)
+
+
+WAIT = 60.0  # seconds that a file which is replaced is waited for, while another process replaces it
+_parts: dict[Path, Path] = {}  # by its temporary path, the output
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a path is one that this process has been given, or is in such a folder: nobody else writes there."""
+    target = locks.real(path)
+    return any(part == target or part in target.parents for part in _parts)
+
+
+def _make_inside(path: Path) -> None:
+    """Make the folders between a path and the part that it is in, which must still be there."""
+    target = locks.real(path)
+    part = next(part for part in _parts if part == target or part in target.parents)
+    if part in target.parents and not part.is_dir():
+        raise Unfinished(f"{_parts[part]}: {part} vanished while it was written to; start again")
     with _told(path):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder / f".{path.name}.{uuid.uuid4().hex[:8]}.part"
+        target.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _part(path: Path) -> Path:
+    """Return the temporary path of an output; where no lock says that it is ours alone, one that nobody else has."""
+    part = locks.part_of(path)
+    if locks.is_held(path) or _is_ours(path):
+        return part
+    return part.with_name(f"{part.stem}.{uuid.uuid4().hex}.part")
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _put(part: Path, path: Path, replace: bool = False) -> None:
@@ -155,8 +283,57 @@ def _put(part: Path, path: Path, replace: bool = False) -> None:
         os.replace(part, path)
 
 
+def _put_all(parts: Sequence[Path], paths: Sequence[Path], replace: bool) -> None:
+    if len(parts) == 1 or replace:
+        for part, path in zip(parts, paths):
+            _put(part, path, replace)
+        return
+    for path in paths:
+        check_new(path)
+    journal = _journal(paths[0])
+    with _told(paths[0]):
+        told = [[str(locks.real(path)), *_identity(part)] for part, path in zip(parts, paths)]
+        with open(journal, "x") as file:
+            json.dump(told, file)
+    try:
+        for part, path in zip(parts, paths):
+            _put(part, path)
+    except BaseException:
+        _undo(paths[0])
+        raise
+    journal.unlink()  # from here on they are all there
+
+
+def _journal(path: Path) -> Path:
+    path = locks.real(path)
+    return path.with_name(f".{path.name}.names")
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    found = os.lstat(path)
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _undo(path: Path) -> None:
+    """Take away the files of a process that was killed when only some of them had their names."""
+    journal = _journal(path)
+    if not os.path.lexists(journal):
+        return
+    named: list[tuple[str, tuple[int, ...]]] = []
+    with contextlib.suppress(ValueError, TypeError, OSError):  # killed while it wrote it: no file has its name yet
+        file = os.open(journal, os.O_RDONLY | os.O_NOFOLLOW)
+        with open(file) as text:
+            named = [(str(name), tuple(identity)) for name, *identity in json.load(text)]
+    there = [Path(name) for name, identity in named if os.path.lexists(name) and _identity(Path(name)) == identity]
+    if len(there) < len(named):
+        for one in there:
+            one.unlink()
+    with _told(path):
+        locks.remove(journal)
+
+
 @contextlib.contextmanager
-def _told(path: str | os.PathLike) -> Iterator[None]:
+def _told(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn an error of the operating system into one that names the output."""
     try:
         yield
@@ -164,6 +341,15 @@ def _told(path: str | os.PathLike) -> Iterator[None]:
         raise _refusal(path, error) from None
 
 
-def _refusal(path: str | os.PathLike, error: OSError) -> Unfinished:
+def _refusal(path: str | os.PathLike[str], error: OSError) -> Unfinished:
     hint = "free some space there or " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
-    return Unfinished(f"{path}: cannot be written ({error.strerror}); {hint}choose another output")
+    return Unfinished(f"{_shown(path)}: cannot be written ({error.strerror}); {hint}choose another output")
+
+
+def _shown(path: str | os.PathLike[str]) -> Path:
+    """Return the name that a user knows a path by: not that of a part."""
+    target = locks.real(path)
+    for part, output in _parts.items():
+        if target == part or part in target.parents:
+            return output / target.relative_to(part)
+    return Path(path)

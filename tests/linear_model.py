@@ -1,46 +1,37 @@
 """A model that is quick to trace, for tests of what happens around a model."""
 
 import contextlib
+import dataclasses
 
 import pytest
 import tensorflow as tf
 
 import zoo
 from zoo import registry
-from zoo.base import COUNT, POSITIVE, Phase
-from zoo.keras import keras
+from zoo.base import COUNT, POSITIVE, EventHyperparameters, Phase, hyperparameter
 
 
 class Linear(zoo.AnomalyModel):
     """One matrix there and back, its optimizer with a memory, after a pre-training.
 
-    That is all that a search can get wrong: weights, optimizer state, phases, a dial and a shape.
+    That is all that a search can get wrong: weights, optimizer state, phases, a runtime hyperparameter and a shape.
     """
 
     score_kinds = ("distance",)
-    dials = ("learning_rate",)
-    limits = {"units": COUNT, "learning_rate": POSITIVE}
 
-    def __init__(
-        self, *, columns=("pt_*", "mass_*", "e_*"), scaling="standard", units=2, learning_rate=0.01, cycles=3,
-        batch_size=128, members=1, seed=0,
-    ):  # fmt: skip
-        super().__init__(locals())
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Hyperparameters(EventHyperparameters):
+        columns: tuple = hyperparameter(("pt_*", "mass_*", "e_*"))
+        units: int = hyperparameter(2, "columns of the matrix", COUNT)
+        learning_rate: float = hyperparameter(0.01, "of Adam", POSITIVE, runtime=True)
+        cycles: int = hyperparameter(3, "epochs", COUNT)
+        batch_size: int = hyperparameter(128)
 
     def make(self, width):
-        self.kernel = self.add_weight("kernel", (*self.lead, width, self.hyperparameter("units")))
-        self.optimizer_used = self.descent(keras.optimizers.Adam, [self.kernel])
-        self.measure("loss")
-
-    @property
-    def optimizers(self):
-        return (self.optimizer_used,)
-
-    def prepare(self):
-        self.set_rate(self.optimizer_used, "learning_rate")
+        self.kernel = self.add_weight("kernel", (*self.member_shape, width, self.hp.units))
 
     def recipe(self):
-        return Phase("pretraining", 1), Phase("main", self.hyperparameter("cycles"))
+        return Phase("pretraining", 1), Phase("main", self.hp.cycles)
 
     def distance(self, x):
         return tf.reduce_mean((x - self.there_and_back(x)) ** 2, axis=-1)
@@ -48,16 +39,8 @@ class Linear(zoo.AnomalyModel):
     def there_and_back(self, x):
         return tf.matmul(x @ self.kernel, self.kernel, transpose_b=True)
 
-    def train_step(self, batch):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(self.distance(batch["features"]), -1)
-            together = tf.reduce_sum(loss)
-        self.optimizer_used.minimize(together, [self.kernel], tape)
-        self.clock.assign_add(1)
-        return self.record(loss=loss)
-
-    def test_step(self, batch):
-        return self.record(loss=tf.reduce_mean(self.distance(batch["features"]), -1))
+    def losses(self, batch, seed, training):
+        return {"loss": tf.reduce_mean(self.distance(batch["features"]), -1)}
 
     def infer(self, features):
         x = self.scaler(features)

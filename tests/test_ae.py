@@ -51,8 +51,8 @@ def in_keras(model):
     """The same network of Keras' own layers and regularisers, with the same weights."""
     hp, network = model.hyperparameter, model.autoencoder
     regulariser = {"l1": keras.regularizers.L1, "l2": keras.regularizers.L2}[hp("kernel_norm")]
-    stack = keras.Sequential([keras.layers.InputLayer(network.widths[0])])
-    for layer, (units, activation) in enumerate(zip(network.widths[1:], network.activations)):
+    stack = keras.Sequential([keras.layers.InputLayer(network.kernels[0].shape[0])])
+    for layer, (units, activation) in enumerate(zip((bias.shape[0] for bias in network.biases), model.activations)):
         penalties = {
             "kernel_regularizer": regulariser(hp("kernel_regularisation")),
             "activity_regularizer": keras.regularizers.L2(hp("activity_regularisation")),
@@ -69,7 +69,7 @@ def in_keras(model):
 
 def gradient(model, batch, term="loss"):
     with tf.GradientTape() as tape:
-        loss = model._terms(batch)[term]
+        loss = model.losses(batch, model.seeds, True)[term]
     network = model.autoencoder
     return loss, tape.gradient(loss, [*network.kernels, *network.biases])
 
@@ -86,10 +86,10 @@ def test_presets_are_the_networks_of_figures_7_13_17_and_21():
     }
     for preset, widths in figures.items():
         model = zoo.get("ae", preset)
-        model.build_for(model.hyperparameter("columns"))
+        model.build_for(model.hp.columns)
         assert tuple(k.shape[0] for k in model.autoencoder.kernels) == widths[:-1]
         assert tuple(k.shape[1] for k in model.autoencoder.kernels) == widths[1:]
-        assert len(model.autoencoder.activations) == len(widths) - 1
+        assert len(model.autoencoder.layers) == len(widths) - 1
 
 
 def test_presets_have_the_hyperparameters_that_the_report_lists():
@@ -107,17 +107,13 @@ def test_presets_have_the_hyperparameters_that_the_report_lists():
     assert (small["kernel_regularisation"], small["activity_regularisation"]) == (0.05, 0.01)
     assert (small["learning_rate"], small["epochs"], small["scaling"]) == (0.9, 6, "minmax")
     assert [zoo.get("ae", p).epochs for p in ("big13", "standard33")] == [5, 15]
-    assert (
-        "mll" not in COLUMNS
-        and len(COLUMNS) == 32
-        and zoo.get("ae", "big13").hyperparameter("columns") == FEATURES["13"]
-    )
+    assert "mll" not in COLUMNS and len(COLUMNS) == 32 and zoo.get("ae", "big13").hp.columns == FEATURES["13"]
 
 
 def test_alternate_penalises_the_layers_that_the_release_does():
     for preset, layers in {"big33": {1, 3, 5}, "small33": {0, 1}, "big13": {1, 3, 5}, "standard33": {1, 3, 5}}.items():
         model = zoo.get("ae", preset)
-        model.build_for(model.hyperparameter("columns"))
+        model.build_for(model.hp.columns)
         assert set(model.penalised) == layers
     searched = zoo.get("ae", encoder_units=(24, 16, 12, 6), regularised="alternate")
     searched.build_for(COLUMNS)
@@ -125,16 +121,16 @@ def test_alternate_penalises_the_layers_that_the_release_does():
 
 
 def test_decoder_mirrors_the_encoder_unless_it_is_given():
-    assert zoo.get("ae", encoder_units=(20, 9, 3)).hidden_units == (20, 9, 3, 9, 20)
-    assert zoo.get("ae", encoder_units=(3,)).hidden_units == (3,)
-    assert zoo.get("ae", encoder_units=(20, 9, 3), decoder_units=(5,)).hidden_units == (20, 9, 3, 5)
+    assert zoo.get("ae", encoder_units=(20, 9, 3)).hp.hidden_units == (20, 9, 3, 9, 20)
+    assert zoo.get("ae", encoder_units=(3,)).hp.hidden_units == (3,)
+    assert zoo.get("ae", encoder_units=(20, 9, 3), decoder_units=(5,)).hp.hidden_units == (20, 9, 3, 5)
 
 
 def test_activations_are_leaky_relu_and_linear_in_latent_space_and_output():
     model = zoo.get("ae", encoder_units=(20, 9, 3))
     model.build_for(COLUMNS)
     leaky = ("leaky_relu", "leaky_relu")
-    assert model.autoencoder.activations == (*leaky, "linear", *leaky, "linear")
+    assert model.activations == (*leaky, "linear", *leaky, "linear")
 
 
 @pytest.mark.parametrize(
@@ -171,9 +167,12 @@ def test_wrong_hyperparameter_is_named_with_what_was_expected(wrong):
         zoo.get("ae", **wrong)
 
 
-def test_units_that_are_no_list_are_refused_by_the_class_too():
-    with pytest.raises(InputError, match="encoder_units=24 is not possible; expected a list"):
-        zoo.models.ae.AE(encoder_units=24)
+def test_one_width_stands_for_a_list_of_one():
+    assert (
+        zoo.get("ae", encoder_units=24).hp.encoder_units
+        == type(zoo.get("ae"))(encoder_units=24).hp.encoder_units
+        == (24,)
+    )
 
 
 @pytest.mark.parametrize(
@@ -268,7 +267,7 @@ def test_event_of_negative_weight_cancels_one_of_positive_weight(events):
 
 def test_weights_are_for_the_reconstruction_alone(events):
     model, batch = adapted(events, kernel_regularisation=0.1, activity_regularisation=0.1), a_batch(np.ones(BATCH))
-    once, twice = model._terms(batch), model._terms(batch | {"weight": 2 * batch["weight"]})
+    once, twice = (model.losses(one, model.seeds, True) for one in (batch, batch | {"weight": 2 * batch["weight"]}))
     np.testing.assert_allclose(twice["reconstruction"], 2 * once["reconstruction"], rtol=1e-6)
     assert all(float(twice[f"{name}_penalty"]) == float(once[f"{name}_penalty"]) > 0 for name in ("kernel", "activity"))
 
@@ -323,8 +322,8 @@ def test_dials_act_and_trace_nothing_anew(events, monkeypatch):
         return model.score(events)
 
     dials = {"negative_slope": 0.9, "kernel_regularisation": 0.5, "activity_regularisation": 0.5, "learning_rate": 0.09}
-    before = {name: model.hyperparameter(name) for name in dials}
-    assert set(dials) == set(model.dials)
+    before = {name: getattr(model.hp, name) for name in dials}
+    assert set(dials) == set(model.runtime_hyperparameters)
     model.fit(events, verbose=0, jit_compile=False)
     once, first = len(traces), model.score(events)
     for name, value in dials.items():

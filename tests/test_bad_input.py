@@ -97,7 +97,6 @@ NO_EVENTS_FILE = {
     "{files}/no_mass.h5": "no dataset 'mass'",
     "{files}/narrow.h5": "features has shape (300, 46), expected (300, 47) as in 'columns'",
     "{files}/short_mass.h5": "mass has shape (299,), expected (300,)",
-    "lhco_rnd_real": "zoo data cluster",
 }
 
 
@@ -111,14 +110,13 @@ TAKES_EVENTS = {
 
 @pytest.mark.parametrize(
     "command, data",
-    # training converts published files first
-    [(c, data) for c in TAKES_EVENTS for data in NO_EVENTS_FILE if (c, data) != ("train", "lhco_rnd_real")],
+    [(c, data) for c in TAKES_EVENTS for data in NO_EVENTS_FILE],  # but published files, which are converted first
 )
 def test_what_is_no_events_file(command, data, refused):
     assert NO_EVENTS_FILE[data] in refused(f"{TAKES_EVENTS[command]} {data}")
 
 
-@pytest.mark.parametrize("data", [name for name in NO_EVENTS_FILE if name != "lhco_rnd_real"])
+@pytest.mark.parametrize("data", NO_EVENTS_FILE)
 def test_what_cannot_be_looked_at(data, refused):
     assert NO_EVENTS_FILE[data] in refused(f"zoo data info {data}")
 

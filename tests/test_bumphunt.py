@@ -11,9 +11,11 @@ import pytest
 from scipy import stats
 
 from pipelines import InputError
-from pipelines.bumphunt.bump_hunt import hunt
+from pipelines.bumphunt.bump_hunt import bump_hunt
+from pipelines.bumphunt.bump_scan import bump_scan
+from pipelines.bumphunt.bumphunter import by_pybumphunter
 from pipelines.bumphunt.pseudo_experiments import comparable, count_together, estimated, shuffled
-from pipelines.bumphunt.spectra import adaptive_edges, by_pybumphunter, scan, spectrum
+from pipelines.bumphunt.spectrum import adaptive_edges, histogram
 
 RANGE = (2700, 5000)
 
@@ -67,7 +69,7 @@ def test_scan_finds_pybumphunters_window_and_p_value(deficit, normalise, options
     histograms[8:12, ::3] = np.rint(histograms[8:12, ::3] * 1.3)  # some of them with bumps
     histograms *= 0.7 if kind == "weighted" else 1
     reference = reference if normalise else reference / 5
-    found = scan(histograms, reference, deficit=deficit, normalise=normalise, **options)
+    found = bump_scan(histograms, reference, deficit=deficit, normalise=normalise, **options)
     for i in range(0, histograms.shape[1], 5):
         theirs = pybumphunter(histograms[:, i], reference, deficit, normalise, **options)
         tolerance = {"rtol": 0, "atol": 1e-10} if deficit else {"rtol": 1e-10, "atol": 0}
@@ -95,13 +97,15 @@ def test_every_window_agrees_with_pybumphunter_not_only_the_best(deficit):
                 expected = 1.0
             np.testing.assert_allclose(theirs.res_ar[width - 2][start], expected, rtol=1e-9)
     smallest = min(p.min() for p in theirs.res_ar)
-    np.testing.assert_allclose(scan(histogram, reference, widths=(2, 6), deficit=deficit).p_value, smallest, rtol=1e-9)
+    np.testing.assert_allclose(
+        bump_scan(histogram, reference, widths=(2, 6), deficit=deficit).p_value, smallest, rtol=1e-9
+    )
 
 
 def test_p_value_of_a_planted_window_is_the_poisson_tail():
     histogram = np.full(12, 25.0)
     histogram[4:7] = 50
-    found = scan(histogram, np.full(12, 25.0), widths=(1, 5))
+    found = bump_scan(histogram, np.full(12, 25.0), widths=(1, 5))
     assert (found.start[0], found.width[0]) == (4, 3)
     assert found.p_value[0] == pytest.approx(stats.poisson.sf(149, 75), rel=1e-9)
 
@@ -110,7 +114,7 @@ def test_deep_deficit_keeps_its_digits():
     """1 - gammainc is 0 here; the window found must still be the deepest."""
     histogram = np.full(12, 400.0)
     histogram[[2, 3, 7, 8, 9]] = [150, 150, 20, 20, 20]
-    found = scan(histogram, np.full(12, 400.0), widths=(1, 4), deficit=True, normalise=False)
+    found = bump_scan(histogram, np.full(12, 400.0), widths=(1, 4), deficit=True, normalise=False)
     assert (found.start[0], found.width[0]) == (7, 3)
     assert 0 < found.p_value[0] == pytest.approx(max(stats.poisson.cdf(60, 1200), 1e-300), rel=1e-6)
 
@@ -119,9 +123,9 @@ def test_scanning_many_gives_what_scanning_each_gives():
     rng = np.random.default_rng(1)
     reference = np.linspace(400, 40, 25)
     histograms = rng.multinomial(5000, reference / reference.sum(), 500).T
-    together = scan(histograms, reference)
+    together = bump_scan(histograms, reference)
     for i in range(0, 500, 50):
-        alone = scan(histograms[:, i], reference)
+        alone = bump_scan(histograms[:, i], reference)
         assert [together.p_value[i], together.start[i], together.width[i]] == [
             alone.p_value[0],
             alone.start[0],
@@ -138,7 +142,7 @@ def test_fisher_scan_is_the_hypergeometric_tail_of_every_window(deficit, share):
     histograms = rng.multivariate_hypergeometric(reference, total, 40).T
     if share < 0.1:
         histograms[:, 0] = np.r_[total - 30, 0, 0, 30, np.zeros(8)]  # far from all others
-    found = scan(histograms, reference, widths=(2, 4), side_band=1, deficit=deficit, statistic="fisher")
+    found = bump_scan(histograms, reference, widths=(2, 4), side_band=1, deficit=deficit, statistic="fisher")
     for i in range(0, 40, 3):
         best = (1.0, 0, 2)
         for width in (2, 3, 4):
@@ -154,11 +158,11 @@ def test_fisher_scan_is_the_hypergeometric_tail_of_every_window(deficit, share):
 @pytest.mark.parametrize("histograms", [np.full((6, 2), 1.5), np.array([[1, 2]] * 6), np.full((6, 2), 50)])
 def test_histograms_that_fishers_test_is_not_for_are_told(histograms):
     with pytest.raises(InputError, match="statistic 'fisher' needs unweighted events, the same number"):
-        scan(histograms, np.full(6, 20), widths=(1, 2), statistic="fisher")
+        bump_scan(histograms, np.full(6, 20), widths=(1, 2), statistic="fisher")
 
 
 def test_window_of_everything_is_no_bump():
-    assert scan(np.array([3.0, 9.0]), np.array([5.0, 5.0]), widths=(2, 2)).p_value == [1.0]
+    assert bump_scan(np.array([3.0, 9.0]), np.array([5.0, 5.0]), widths=(2, 2)).p_value == [1.0]
 
 
 # Pseudo-experiments
@@ -214,8 +218,8 @@ def test_statistic_of_equal_histograms_is_equal_among_many_and_alone(statistic):
     rng = np.random.default_rng(5)
     reference = rng.poisson(np.linspace(900, 60, 12))
     histograms = rng.multivariate_hypergeometric(reference, 800, 300).T
-    together = comparable(scan(histograms, reference, widths=(2, 4), statistic=statistic))
-    alone = [comparable(scan(one, reference, widths=(2, 4), statistic=statistic))[0] for one in histograms.T]
+    together = comparable(bump_scan(histograms, reference, widths=(2, 4), statistic=statistic))
+    alone = [comparable(bump_scan(one, reference, widths=(2, 4), statistic=statistic))[0] for one in histograms.T]
     assert together.tolist() == alone
 
 
@@ -226,12 +230,12 @@ def test_global_p_value_of_two_bins_is_the_sum_over_all_tables(statistic):
     score[:3] = score[30:39] = 1  # 3 and 9 selected where 7.2 and 4.8 are expected
     score += np.linspace(0, 0.1, 50)
     options = {"percentiles": [76], "bins": 2, "relative_error": None, "widths": (1, 1), "statistic": statistic}
-    found = hunt(score, mass, pseudo_experiments=20_000, **options)
+    found = bump_hunt(score, mass, pseudo_experiments=20_000, **options)
     assert found.bumps[0].observed == (3, 9)
     number = stats.hypergeom(50, 20, 12)
 
     def smallest(k):
-        """of both windows, for k of 12 in the second bin"""
+        """Of both windows, for k of 12 in the second bin"""
         if statistic == "fisher":
             return number.sf(k - 1) if k > 4.8 else number.cdf(k)
         n, outside, share = (k, 12 - k, 20 / 30) if k > 4.8 else (12 - k, k, 30 / 20)
@@ -247,7 +251,7 @@ def test_global_p_value_is_that_of_shuffled_events():
     """Permutations of the single scores, hunted one by one with pyBumpHunter, give the same p-value."""
     score, mass = with_signal(3000, 25, seed=3)
     options = {"percentiles": [80, 90], "mass_range": RANGE, "bins": 16, "widths": (1, 4), "tails": "upper"}
-    found = hunt(score, mass, pseudo_experiments=5000, **options)
+    found = bump_hunt(score, mass, pseudo_experiments=5000, **options)
     inside = (mass >= RANGE[0]) & (mass <= RANGE[1])
     score, mass, rng = score[inside], mass[inside], np.random.default_rng(1)
     minima = np.empty((2, 400))
@@ -272,7 +276,7 @@ def p_values(data_sets, events, pseudo_experiments, **options):
     found = []
     for i in range(data_sets):
         score, mass = background(events, seed=i + 10_000)
-        result = hunt(score, mass, mass_range=RANGE, pseudo_experiments=pseudo_experiments, seed=i, **options)
+        result = bump_hunt(score, mass, mass_range=RANGE, pseudo_experiments=pseudo_experiments, seed=i, **options)
         found.append(result.global_p_value)
     return np.array(found)
 
@@ -320,7 +324,9 @@ def test_p_value_of_weighted_background_is_uniform():
     for i in range(60):
         score, mass = background(4000, seed=i)
         weight = np.random.default_rng(i).choice([0.5, 1, 3], 4000)
-        result = hunt(score, mass, weight, percentiles=[60], bins=15, widths=(1, 4), pseudo_experiments=100, seed=i)
+        result = bump_hunt(
+            score, mass, weight, percentiles=[60], bins=15, widths=(1, 4), pseudo_experiments=100, seed=i
+        )
         found.append(result.global_p_value)
     assert stats.kstest(found, "uniform").pvalue > 0.01
 
@@ -331,7 +337,7 @@ def test_p_value_of_weighted_background_is_uniform():
 @pytest.mark.parametrize("at", [3300.0, 3800.0])
 def test_injected_bump_is_found_where_it_is(at):
     score, mass = with_signal(signal=250, at=at)
-    found = hunt(score, mass, percentiles=[98], mass_range=RANGE, pseudo_experiments=2000)
+    found = bump_hunt(score, mass, percentiles=[98], mass_range=RANGE, pseudo_experiments=2000)
     (bump,) = found.bumps
     low, high = bump.interval
     assert low < at < high and abs(bump.mass_estimate - at) < 40
@@ -344,7 +350,7 @@ def test_injected_bump_is_found_where_it_is(at):
 
 def test_mass_estimate_is_the_mean_of_the_excess_event_by_event():
     score, mass = with_signal()
-    (bump,) = hunt(score, mass, percentiles=[97], mass_range=RANGE, pseudo_experiments=10).bumps
+    (bump,) = bump_hunt(score, mass, percentiles=[97], mass_range=RANGE, pseudo_experiments=10).bumps
     inside = (mass >= bump.interval[0]) & (mass < bump.interval[1])
     chosen, f = score > bump.threshold, bump.normalisation
     excess = np.count_nonzero(inside & chosen) - f * np.count_nonzero(inside)
@@ -354,7 +360,7 @@ def test_mass_estimate_is_the_mean_of_the_excess_event_by_event():
 
 def test_numbers_are_pybumphunters():
     score, mass = with_signal()
-    (bump,) = hunt(score, mass, percentiles=[97], mass_range=RANGE, side_band=1, pseudo_experiments=100).bumps
+    (bump,) = bump_hunt(score, mass, percentiles=[97], mass_range=RANGE, side_band=1, pseudo_experiments=100).bumps
     inside = (mass >= 2700) & (mass <= 5000)
     observed = np.histogram(mass[score > bump.threshold], bump.edges)[0].astype(float)
     before = np.histogram(mass[inside], bump.edges)[0].astype(float)
@@ -373,7 +379,7 @@ def test_numbers_are_pybumphunters():
 def test_fisher_p_value_is_that_of_the_table_of_four(deficit):
     score, mass = background(3000, seed=5)
     options = {"percentiles": [70], "mass_range": RANGE, "bins": 15, "widths": (1, 3)}
-    (bump,) = hunt(score, mass, deficit=deficit, pseudo_experiments=10, **options).bumps
+    (bump,) = bump_hunt(score, mass, deficit=deficit, pseudo_experiments=10, **options).bumps
     chosen = score > bump.threshold
     inside = (mass >= 2700) & (mass <= 5000)
     window = (mass >= bump.interval[0]) & (mass < bump.interval[1])
@@ -386,8 +392,8 @@ def test_fisher_p_value_is_that_of_the_table_of_four(deficit):
 def test_fisher_statistic_takes_the_window_of_smallest_fisher_p_value(deficit):
     score, mass = with_signal(20_000, 80)
     options = {"percentiles": [90, 97], "mass_range": RANGE, "bins": 20, "widths": (1, 4), "deficit": deficit}
-    found = hunt(score, mass, statistic="fisher", pseudo_experiments=100, **options)
-    poisson = hunt(score, mass, pseudo_experiments=100, **options)
+    found = bump_hunt(score, mass, statistic="fisher", pseudo_experiments=100, **options)
+    poisson = bump_hunt(score, mass, pseudo_experiments=100, **options)
     assert found.statistic == "fisher"
     for bump, other in zip(found.bumps, poisson.bumps):
         assert bump.fisher_p_value <= other.fisher_p_value * (1 + 1e-9)
@@ -405,17 +411,17 @@ def test_fisher_statistic_is_more_sensitive_where_side_bands_hold_few_events():
         score, mass = with_signal(40_000, 50, seed=seed)
         for statistic, values in found.items():
             options = {"percentiles": [99], "mass_range": RANGE, "pseudo_experiments": 1000}
-            values.append(hunt(score, mass, statistic=statistic, **options).global_significance)
+            values.append(bump_hunt(score, mass, statistic=statistic, **options).global_significance)
     assert np.mean(found["fisher"]) > np.mean(found["poisson"]) + 0.3
 
 
 def test_lower_tail_finds_what_scores_low_and_both_tails_pay_for_it():
     score, mass = with_signal(signal=60)
     options = {"percentiles": [98], "mass_range": RANGE, "pseudo_experiments": 4000}
-    lower = hunt(-score, mass, tails="lower", **options)
-    upper = hunt(score, mass, tails="upper", **options)
+    lower = bump_hunt(-score, mass, tails="lower", **options)
+    upper = bump_hunt(score, mass, tails="upper", **options)
     assert dataclasses.replace(lower.bumps[0], tail="upper", threshold=-lower.bumps[0].threshold) == upper.bumps[0]
-    both = hunt(-score, mass, tails="both", **options)
+    both = bump_hunt(-score, mass, tails="both", **options)
     assert [bump.tail for bump in both.bumps] == ["upper", "lower"] and both.best.tail == "lower"
     assert 0.001 < both.best.global_p_value < 0.3
     assert both.trials_factor == pytest.approx(2, abs=0.3)
@@ -426,8 +432,8 @@ def test_percentiles_next_to_each_other_cost_less_than_a_factor():
     """98 and 98.2 select nearly the same events; 50 and 98 hardly share any."""
     score, mass = with_signal(signal=60)
     options = {"mass_range": RANGE, "pseudo_experiments": 4000}
-    near = hunt(score, mass, percentiles=[98, 98.2], **options)
-    far = hunt(score, mass, percentiles=[98, 50], **options)
+    near = bump_hunt(score, mass, percentiles=[98, 98.2], **options)
+    far = bump_hunt(score, mass, percentiles=[98, 50], **options)
     assert 1 <= near.trials_factor < 1.7 < far.trials_factor <= 2.1
 
 
@@ -435,7 +441,7 @@ def test_three_jet_bump_is_found_beside_the_two_jet_spectrum():
     score, m_jjj = with_signal(signal=200)
     m_jj = 2700 + np.random.default_rng(4).exponential(500, len(score))
     masses = {"m_jj": m_jj, "m_jjj": m_jjj}
-    found = hunt(score, masses, percentiles=[98], mass_range={"m_jjj": RANGE}, bins=25, pseudo_experiments=300)
+    found = bump_hunt(score, masses, percentiles=[98], mass_range={"m_jjj": RANGE}, bins=25, pseudo_experiments=300)
     assert [bump.spectrum for bump in found.bumps] == ["m_jj", "m_jjj"] and found.best.spectrum == "m_jjj"
     assert abs(found.best.mass_estimate - 3600) < 150 and found.bumps[0].global_p_value > 0.01
     assert found.events == len(score)  # those beyond 5000 GeV in m_jjj are still in m_jj
@@ -446,14 +452,14 @@ def test_fisher_statistic_takes_several_spectra_if_all_events_are_in_each():
     score, mass = with_signal(5000, 50)
     masses = {"m_jj": mass, "m_jjj": 1.2 * mass + 50 * score}
     options = {"percentiles": [90], "bins": 12, "widths": (1, 3), "pseudo_experiments": 50, "statistic": "fisher"}
-    assert len(hunt(score, masses, **options).bumps) == 2
+    assert len(bump_hunt(score, masses, **options).bumps) == 2
     with pytest.raises(InputError, match="one spectrum"):
-        hunt(score, masses, mass_range={"m_jjj": (3500, 6000)}, **options)
+        bump_hunt(score, masses, mass_range={"m_jjj": (3500, 6000)}, **options)
 
 
 def test_spectra_of_the_same_masses_have_no_trials_factor():
     score, mass = with_signal(signal=60)
-    found = hunt(score, {"a": mass, "b": mass}, percentiles=[98], mass_range=RANGE, pseudo_experiments=1000)
+    found = bump_hunt(score, {"a": mass, "b": mass}, percentiles=[98], mass_range=RANGE, pseudo_experiments=1000)
     assert found.trials_factor == 1
 
 
@@ -461,18 +467,18 @@ def test_deficit_is_found_and_is_no_excess():
     score, mass = background(40_000)
     hole = (mass > 3300) & (mass < 3500)
     score[hole] = np.minimum(score[hole], 0)
-    found = hunt(score, mass, percentiles=[90], mass_range=RANGE, deficit=True, pseudo_experiments=500)
+    found = bump_hunt(score, mass, percentiles=[90], mass_range=RANGE, deficit=True, pseudo_experiments=500)
     (bump,) = found.bumps
     assert found.mode == "deficit" and bump.signal_estimate < 0
     assert bump.interval[0] < 3400 < bump.interval[1] and bump.local_significance > 8
-    excess = hunt(score, mass, percentiles=[90], mass_range=RANGE, pseudo_experiments=500).bumps[0]
+    excess = bump_hunt(score, mass, percentiles=[90], mass_range=RANGE, pseudo_experiments=500).bumps[0]
     assert excess.local_significance < bump.local_significance
 
 
 def test_selection_that_follows_the_spectrum_exactly_has_no_bump():
     mass = np.repeat(2700 + 57.5 * (np.arange(40) + 0.5), 200)
     score = np.tile(np.arange(200.0), 40)
-    found = hunt(score, mass, percentiles=[50], mass_range=RANGE, pseudo_experiments=50)
+    found = bump_hunt(score, mass, percentiles=[50], mass_range=RANGE, pseudo_experiments=50)
     (bump,) = found.bumps
     assert (bump.local_p_value, bump.global_p_value, bump.signal_estimate) == (1, 1, 0)
     assert bump.interval is None and bump.mass_estimate is None and bump.local_significance == 0
@@ -481,11 +487,11 @@ def test_selection_that_follows_the_spectrum_exactly_has_no_bump():
 
 def test_p_value_beyond_all_pseudo_experiments_is_a_bound():
     score, mass = with_signal(signal=400)
-    found = hunt(score, mass, percentiles=[98], mass_range=RANGE, pseudo_experiments=500)
+    found = bump_hunt(score, mass, percentiles=[98], mass_range=RANGE, pseudo_experiments=500)
     assert found.global_p_value == 1 / 501 and found.global_p_value_is_bound
     assert found.global_significance == pytest.approx(stats.norm.isf(1 / 501))
     assert found.bumps[0].global_p_value_is_bound and found.trials_factor is None
-    several = hunt(score, mass, percentiles=[97, 98], tails="both", mass_range=RANGE, pseudo_experiments=500)
+    several = bump_hunt(score, mass, percentiles=[97, 98], tails="both", mass_range=RANGE, pseudo_experiments=500)
     assert several.global_p_value_is_bound and 1 / 501 <= several.global_p_value <= 5 / 501
 
 
@@ -504,7 +510,7 @@ def test_p_value_counts_the_data_as_one_dealing_and_is_never_too_small():
 
 def test_json_holds_every_number():
     score, mass = with_signal()
-    found = hunt(score, mass, percentiles=[95, 98], tails="both", mass_range=RANGE, pseudo_experiments=100)
+    found = bump_hunt(score, mass, percentiles=[95, 98], tails="both", mass_range=RANGE, pseudo_experiments=100)
     read = json.loads(found.to_json())
     assert [(bump["percentile"], bump["tail"]) for bump in read["bumps"]] == [
         (95, "upper"),
@@ -525,8 +531,8 @@ def test_json_holds_every_number():
 
 def test_weights_of_one_change_nothing():
     score, mass = with_signal(10_000, 60)
-    plain = hunt(score, mass, percentiles=[95], pseudo_experiments=200)
-    ones = hunt(score, mass, np.ones(len(mass)), percentiles=[95], pseudo_experiments=200)
+    plain = bump_hunt(score, mass, percentiles=[95], pseudo_experiments=200)
+    ones = bump_hunt(score, mass, np.ones(len(mass)), percentiles=[95], pseudo_experiments=200)
     assert ones.bumps[0].fisher_p_value is None
     nothing = {"fisher_p_value": None, "fisher_significance": None}
     assert ones.bumps[0] == dataclasses.replace(plain.bumps[0], **nothing)
@@ -534,8 +540,8 @@ def test_weights_of_one_change_nothing():
 
 def test_common_weight_scales_the_signal_and_not_its_significance():
     score, mass = with_signal(10_000, 60)
-    ones = hunt(score, mass, percentiles=[95], pseudo_experiments=200).bumps[0]
-    halves = hunt(score, mass, np.full(len(mass), 0.5), percentiles=[95], pseudo_experiments=200).bumps[0]
+    ones = bump_hunt(score, mass, percentiles=[95], pseudo_experiments=200).bumps[0]
+    halves = bump_hunt(score, mass, np.full(len(mass), 0.5), percentiles=[95], pseudo_experiments=200).bumps[0]
     assert halves.local_p_value == pytest.approx(ones.local_p_value, rel=1e-10)
     assert halves.global_p_value == ones.global_p_value
     assert halves.signal_estimate == pytest.approx(ones.signal_estimate / 2)
@@ -547,18 +553,18 @@ def test_bins_are_those_of_the_share_of_the_weight_that_is_selected():
     """Heavy events have the high scores: a tenth of the weight is few events, and the error of a bin is that of 10 %."""
     score, mass = background(30_000)
     weight = np.where(score > 0, 4.0, 0.5)
-    (bump,) = hunt(score, mass, weight, percentiles=[90], mass_range=RANGE, pseudo_experiments=10).bumps
+    (bump,) = bump_hunt(score, mass, weight, percentiles=[90], mass_range=RANGE, pseudo_experiments=10).bumps
     chosen, inside = score > bump.threshold, (mass >= RANGE[0]) & (mass <= RANGE[1])
     share = weight[chosen & inside].sum() / weight[inside].sum()
     assert share == pytest.approx(0.1, abs=1e-3) and chosen[inside].mean() < 0.06
-    before = spectrum(mass, np.linspace(*RANGE, 41), weight)
+    before = histogram(mass, np.linspace(*RANGE, 41), weight)
     assert bump.edges == tuple(adaptive_edges(before * share))
 
 
 def test_percentile_of_weighted_events_is_of_their_weight():
     score, mass = background(20_000)
     weight = np.where(score > 0, 3.0, 1.0)
-    (bump,) = hunt(score, mass, weight, percentiles=[75], pseudo_experiments=10).bumps
+    (bump,) = bump_hunt(score, mass, weight, percentiles=[75], pseudo_experiments=10).bumps
     assert weight[score > bump.threshold].sum() / weight.sum() == pytest.approx(0.25, abs=1e-3)
 
 
@@ -568,9 +574,9 @@ def test_percentile_of_weighted_events_is_of_their_weight():
 def test_same_seed_same_answer_and_another_seed_another():
     score, mass = with_signal(signal=60)
     options = {"percentiles": [95, 98], "mass_range": RANGE, "pseudo_experiments": 300}
-    first = hunt(score, mass, seed=5, **options).to_json()
-    assert hunt(score, mass, seed=np.random.default_rng(5), **options).to_json() == first
-    assert hunt(score, mass, seed=6, **options).to_json() != first
+    first = bump_hunt(score, mass, seed=5, **options).to_json()
+    assert bump_hunt(score, mass, seed=np.random.default_rng(5), **options).to_json() == first
+    assert bump_hunt(score, mass, seed=6, **options).to_json() != first
 
 
 @pytest.mark.parametrize("bit_generator", [np.random.MT19937, np.random.PCG64])
@@ -580,7 +586,7 @@ def test_nobodys_random_state_is_touched(bit_generator):
     np.random.set_bit_generator(bit_generator(3))
     try:
         expected = np.random.get_state(legacy=False)
-        hunt(score, mass, percentiles=[90], pseudo_experiments=20)
+        bump_hunt(score, mass, percentiles=[90], pseudo_experiments=20)
         assert repr(np.random.get_state(legacy=False)) == repr(expected)
     finally:
         np.random.set_bit_generator(before)
@@ -588,8 +594,8 @@ def test_nobodys_random_state_is_touched(bit_generator):
 
 def test_pybumphunter_is_heard_in_the_log_only(capsys, caplog):
     score, mass = with_signal(5000, 50)
-    with caplog.at_level(logging.DEBUG, "pipelines.bumphunt.spectra"):
-        hunt(score, mass, percentiles=[90], pseudo_experiments=20)
+    with caplog.at_level(logging.DEBUG, "pipelines.bumphunt.bumphunter"):
+        bump_hunt(score, mass, percentiles=[90], pseudo_experiments=20)
     assert capsys.readouterr() == ("", "")
     assert "pyBumpHunter: SCAN" in caplog.messages
 
@@ -660,13 +666,13 @@ def test_options_that_cannot_be_are_told(options, message):
     score, mass = background(EVENTS)
     options = {"percentiles": [80], "pseudo_experiments": 10} | options
     with pytest.raises(InputError, match=message) as told:
-        hunt(score, mass, **options)
+        bump_hunt(score, mass, **options)
     assert "\n" not in str(told.value)
 
 
 def test_one_percentile_may_be_given_as_a_number():
     score, mass = background(EVENTS)
-    assert hunt(score, mass, percentiles=80, pseudo_experiments=10) == hunt(
+    assert bump_hunt(score, mass, percentiles=80, pseudo_experiments=10) == bump_hunt(
         score, mass, percentiles=[80], pseudo_experiments=10
     )
 
@@ -675,16 +681,16 @@ def test_percentile_that_leaves_too_few_events_is_refused_with_one_that_leaves_e
     """What is advised can be had: the easier percentile, and so many times as many events."""
     score, mass = background(EVENTS)
     with pytest.raises(InputError, match=r"percentile 98, .*; percentile .* leaves enough") as told:
-        hunt(score, mass, percentiles=[98], pseudo_experiments=10)
+        bump_hunt(score, mass, percentiles=[98], pseudo_experiments=10)
     easier, times = re.search(r"percentile ([\d.]+) leaves enough; (\d+) times", str(told.value)).groups()
-    hunt(score, mass, percentiles=[float(easier)], pseudo_experiments=10)
-    hunt(*background(int(times) * EVENTS), percentiles=[98], pseudo_experiments=10)
+    bump_hunt(score, mass, percentiles=[float(easier)], pseudo_experiments=10)
+    bump_hunt(*background(int(times) * EVENTS), percentiles=[98], pseudo_experiments=10)
 
 
 def test_what_cannot_be_hunted_in_is_told_before_the_scores_are_looked_at():
     """A constant score would be refused for itself; too few events are found first."""
     with pytest.raises(InputError, match="percentile 99, upper tail: 30 selected events"):
-        hunt(np.ones(EVENTS), MASS, percentiles=[99], pseudo_experiments=10)
+        bump_hunt(np.ones(EVENTS), MASS, percentiles=[99], pseudo_experiments=10)
 
 
 def replaced(values, index, value):
@@ -718,7 +724,7 @@ SCORE, MASS = background(EVENTS)
 def test_events_that_cannot_be_hunted_in_are_told(arguments, message):
     with pytest.raises(InputError, match=message) as told:
         statistic = "".join(arguments[3:]) or "poisson"
-        hunt(*arguments[:3], percentiles=[80], statistic=statistic, pseudo_experiments=10)
+        bump_hunt(*arguments[:3], percentiles=[80], statistic=statistic, pseudo_experiments=10)
     assert "\n" not in str(told.value)
 
 
@@ -726,10 +732,10 @@ def test_selected_events_all_in_one_window_leave_no_side_band():
     score = np.where(np.abs(MASS - 3000) < 60, 5.0, 0.0) + np.linspace(0, 1, EVENTS)
     options = {"mass_range": RANGE, "relative_error": None, "pseudo_experiments": 10}
     with pytest.raises(InputError, match=r"are all in one window: its side bands are empty"):
-        hunt(score, MASS, percentiles=[95], **options)
+        bump_hunt(score, MASS, percentiles=[95], **options)
 
 
 def test_ties_at_the_cut_are_not_selected_and_their_number_is_told():
     score = np.round(SCORE)
-    (bump,) = hunt(score, MASS, percentiles=[60], widths=(1, 4), pseudo_experiments=10).bumps
+    (bump,) = bump_hunt(score, MASS, percentiles=[60], widths=(1, 4), pseudo_experiments=10).bumps
     assert bump.threshold in (0, 1) and bump.selected_events == np.count_nonzero(score > bump.threshold)

@@ -299,7 +299,7 @@ def test_second_process_is_refused_and_does_not_disturb_the_first(expected, tmp_
     process = start(tmp_path)
     before = finished(tmp_path)
     for options in ({"size": SIZE}, {"other": 1}):
-        with pytest.raises(InputError, match="another process is making it"):
+        with pytest.raises(InputError, match=r"another process \(\d+ on .*\) is writing it"):
             run(tmp_path, work_until_stopped, options=options)
     assert finished(tmp_path) == before
     os.kill(process.pid, signal.SIGKILL)
@@ -451,8 +451,29 @@ def test_file_system_without_locks_is_no_obstacle(expected, tmp_path, monkeypatc
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    run(tmp_path)
+    with pytest.warns(UserWarning, match="this file system has no locks"):
+        run(tmp_path)
     assert (tmp_path / "events.h5").read_bytes() == expected
+
+
+def test_chunks_go_when_their_process_was_killed_after_it_had_made_the_file(tmp_path, monkeypatch):
+    unfinished(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(chunks, "_discard", lambda *_: None)
+        run(tmp_path, work_until_error)
+    assert (tmp_path / "events.h5.parts").is_dir()
+    with pytest.raises(InputError, match="exists already"):
+        run(tmp_path, work_until_error)
+    assert not (tmp_path / "events.h5.parts").exists()
+
+
+def test_chunks_stay_when_another_file_has_taken_the_name(tmp_path):
+    (tmp_path / "older.h5").touch()
+    unfinished(tmp_path)
+    os.rename(tmp_path / "older.h5", tmp_path / "events.h5")
+    with pytest.raises(InputError, match="exists already"):
+        run(tmp_path, work_until_error)
+    assert finished(tmp_path)
 
 
 def test_chunks_survive_a_scheduler_that_does_not_answer_and_input_that_breaks_later(tmp_path, monkeypatch):
@@ -483,7 +504,7 @@ def test_chunks_survive_a_scheduler_that_does_not_answer_and_input_that_breaks_l
     assert sorted(path.name for path in tmp_path.glob("events.h5.parts/*.h5")) == kept
     broken.clear()
     assert make().events == 20 and not out.with_name("events.h5.parts").exists()
-    (tmp_path / ".events.h5.0123abcd.part").write_text("what a kill -9 left")
+    (tmp_path / ".events.h5.part").write_text("what a kill -9 left")
     out.unlink()
     make()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["events.h5"]

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 import warnings
 import weakref
 from pathlib import Path
@@ -17,8 +19,9 @@ import pytest
 from pipelines import InputError
 from pipelines.errors import Unfinished
 from pipelines.jobs import executors as cluster
+from pipelines.jobs import tls
 from pipelines.jobs.batch_systems import KNOWN
-from pipelines.jobs.executors import AHEAD, Batch, Farm, cores, open_workers, tell
+from pipelines.jobs.executors import AHEAD, Batch, Farm, RunningScheduler, cores, open_workers, tell
 
 
 def square(number):
@@ -419,7 +422,9 @@ def impatient(monkeypatch):
     import distributed
 
     real = distributed.Client
-    monkeypatch.setattr(distributed, "Client", lambda address, timeout: real(address, timeout=0.3))
+    monkeypatch.setattr(
+        distributed, "Client", lambda address, timeout, **options: real(address, timeout=0.3, **options)
+    )
 
 
 def test_scheduler_that_does_not_answer_is_told(monkeypatch):
@@ -444,9 +449,9 @@ def test_client_that_failed_is_gone_before_the_next_one_starts(monkeypatch):
     kind, begun = distributed.Client, []
 
     class Noted(kind):
-        def __init__(self, address, timeout):
+        def __init__(self, address, timeout, **options):
             begun.append(weakref.ref(self))
-            super().__init__(address, timeout=0.3)
+            super().__init__(address, timeout=0.3, **options)
 
     monkeypatch.setattr(distributed, "Client", Noted)
     gc.disable()
@@ -462,6 +467,81 @@ def test_client_that_failed_is_gone_before_the_next_one_starts(monkeypatch):
 def test_no_workers_are_refused(workers):
     with pytest.raises(InputError, match=f"workers is {workers}"), open_workers(workers):
         pass
+
+
+# -- who may give work --------------------------------------------------------------------------------------
+
+
+def touch(path):
+    Path(path).touch()
+
+
+@pytest.mark.parametrize("stranger", ["without keys", "with keys of their own"])
+def test_other_users_of_the_machine_cannot_run_anything_in_our_workers(farm, stranger, tmp_path):
+    import distributed
+
+    for address in (farm._client.scheduler.address, farm._workers()[0]):
+        security = distributed.security.Security.temporary() if stranger != "without keys" else None
+        where = address if security else address.replace("tls://", "tcp://")
+        with (
+            pytest.raises((OSError, RuntimeError)),
+            distributed.Client(where, security=security, timeout=1) as client,
+        ):
+            client.submit(touch, tmp_path / "owned").result(timeout=5)
+    assert not (tmp_path / "owned").exists()
+    assert squares(farm.map(square, numbered(20))) == EXPECTED  # and nothing was disturbed
+
+
+def test_our_cluster_speaks_tls_on_this_machine_alone_and_has_no_pages(farm):
+    assert farm._client.scheduler.address.startswith("tls://127.0.0.1:")
+    assert all(worker.startswith("tls://127.0.0.1:") for worker in farm._workers())
+    pages = farm._client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.http_server.port)
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"http://127.0.0.1:{pages}/info/main/workers.html", timeout=5)
+
+
+def test_running_scheduler_that_speaks_tls_is_used_with_its_certificates(tmp_path):
+    import distributed
+
+    security = tls.security_in(tmp_path)
+    options = {"dashboard_address": ":0", "memory_limit": 0, "processes": False, "protocol": "tls://"}
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, security=security, **options) as there:
+        files = {"ca_file": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
+        files = {name: str(tmp_path / file) for name, file in files.items()}
+        with open_workers(scheduler=RunningScheduler(there.scheduler_address, **files)) as pool:
+            assert squares(pool.map(square, numbered(5))) == {n: n * n for n in range(5)}
+        with (
+            pytest.raises(InputError, match="no certificates; give --tls-ca-file") as error,
+            open_workers(scheduler=there.scheduler_address),
+        ):
+            pass
+        assert "\n" not in str(error.value)
+
+
+def test_certificates_that_are_none_are_named(tmp_path):
+    (tmp_path / "key.pem").write_text("not a key")
+    with pytest.raises(InputError, match=r"--tls-cert .*gone.pem: No such file"):
+        RunningScheduler("tls://127.0.0.1:1", cert=str(tmp_path / "gone.pem"))
+    with pytest.raises(InputError, match=r"--tls-key .* is for a scheduler tls://HOST:PORT, this is tcp://"):
+        RunningScheduler("tcp://127.0.0.1:1", key=str(tmp_path / "key.pem"))
+    wrong = dict.fromkeys(("ca_file", "cert", "key"), str(tmp_path / "key.pem"))
+    with (
+        pytest.raises(InputError, match="the certificates cannot be used"),
+        open_workers(scheduler=RunningScheduler("tls://127.0.0.1:1", **wrong)),
+    ):
+        pass
+
+
+def test_keys_of_a_farm_are_private_and_go_with_it_also_when_it_was_killed(tmp_path):
+    killed = tmp_path / f"{tls.FOLDER}abcd1234"
+    killed.mkdir()
+    (killed / "lock").touch()
+    with tls.key_folder(tmp_path) as folder, tls.key_folder(tmp_path) as other:
+        tls.security_in(folder)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())}
+        assert modes.pop(folder.name) == 0o700 and set(modes.values()) == {0o600} and "key.pem" in modes
+        assert not killed.exists() and other.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- batch systems ------------------------------------------------------------------------------------------
@@ -487,8 +567,8 @@ def test_jobs_of_slurm_are_what_the_file_says(tmp_path):
         assert f"#SBATCH {line}" in lines
     assert lines.index("source setup.sh") < len(lines) - 1 and "export TF_NUM_INTRAOP_THREADS=1" in lines
     start = next(line for line in lines if "dask_worker" in line)
-    assert start.startswith("apptainer exec /cvmfs/zoo.sif python3 -m distributed.cli.dask_worker tcp://")
-    assert start.endswith("--nthreads 1 --memory-limit 0")
+    assert start.startswith("apptainer exec /cvmfs/zoo.sif python3 -m distributed.cli.dask_worker tls://")
+    assert "--nthreads 1 --memory-limit 0 --no-dashboard --protocol tls://" in start
 
 
 def test_jobs_of_htcondor_are_what_the_file_says():
@@ -511,7 +591,7 @@ def test_jobs_of_htcondor_are_what_the_file_says():
         ("cores: 0", "cores is 0"),
         ("memory: 4", "memory is 4, expected a word"),
         ("- queue", "expected lines of NAME: VALUE"),
-        ("queue: [", "line 1 is no YAML"),
+        ("queue: [", "line 1 no YAML"),
         ("", "expected lines of NAME: VALUE"),
     ],
 )

@@ -5,13 +5,13 @@ import pytest
 import tensorflow as tf
 from plain_sets import PARTICLE, SLOTS, particles
 from scipy.stats import ks_2samp
+from zoo.sets import HIGH_LEVEL
 
 import pipelines.outputs
 import zoo
 from pipelines import Events
 from zoo import registry, run
 from zoo.models.gan_ae import COLUMNS
-from zoo.sets import HIGH_LEVEL
 
 # Whatever a model has of these is made small; a model without them is trained as it is.
 SMALL = {
@@ -31,8 +31,8 @@ SMALL = {
 # and what makes a model of objects take all that it can
 OBJECTS = {"columns": HIGH_LEVEL, "high_level_features": True, "multiplicities": True}
 
-EVENTS = ("features", "objects")  # a model of spectra keeps another contract
-pytestmark = pytest.mark.parametrize("name", [n for n in zoo.names() if registry.model_class(n).takes in EVENTS])
+# a model of spectra keeps another contract
+pytestmark = pytest.mark.parametrize("name", [n for n in zoo.names() if registry.model_class(n).data_kind == "events"])
 
 
 def small(name, **more):
@@ -200,7 +200,7 @@ def test_training_step_is_traced_once_whatever_the_epochs_and_phases(name, train
     model.fit(train_events, verbose=0, jit_compile=False)
     once = len(traces)
     model.fit(train_events, epochs=5, initial_epoch=2, verbose=0, jit_compile=False)
-    model.reset(**{dial: model.hyperparameter(dial) for dial in model.dials})
+    model.reset(**{one: getattr(model.hp, one) for one in model.runtime_hyperparameters})
     model.fit(train_events, epochs=1, verbose=0, jit_compile=False)
     programs = {phase.program for phase in model.recipe()}
     assert len(traces) == once == len(programs)
@@ -274,7 +274,7 @@ def test_columns_are_found_by_name_in_any_order(name, trained, test_events):
 
 
 def test_missing_column_is_named(name, train_events, test_events):
-    gone = small(name).hyperparameter("columns")[0]
+    gone = small(name).hp.columns[0]
     kept = [i for i, column in enumerate(train_events.columns) if column != gone]
     columns = [train_events.columns[i] for i in kept]
     fewer = made_again(train_events, features=train_events.read("features")[:, kept], columns=columns)
@@ -325,7 +325,7 @@ def test_every_preset_and_default_can_be_built(name):
     for preset in (None, *about["presets"]):
         model = zoo.get(name, preset)
         if takes_objects(name):
-            model.build_for(model.hyperparameter("columns"), PARTICLE, sum(SLOTS))
+            model.build_for(model.hp.columns, PARTICLE, sum(SLOTS))
         else:
             model.build_for([f"x{i}" for i in range(5)])
         zeros = {key: np.zeros((3, *shape)) for key, shape in model.inputs.shapes.items()}

@@ -13,7 +13,7 @@ def draws(algorithm, space, trials, architectures=0, shapes=(), seed=0):
     found = []
     while (trial := oracle.create_trial("a")).status == "RUNNING":
         found.append({k: v for k, v in trial.hyperparameters.values.items() if not k.startswith("tuner/")})
-        algorithms.end(oracle, trial, 1.0, 1)
+        algorithms.end_trial(oracle, trial, 1.0, 1)
     return found, oracle
 
 

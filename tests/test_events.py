@@ -574,10 +574,10 @@ def test_killed_writer_leaves_nothing_under_the_final_name(tmp_path):
         writer.send_signal(signal.SIGKILL)
         assert writer.wait() == -signal.SIGKILL
     assert not path.exists()
-    assert all(name.startswith(".events.h5.") and name.endswith(".part") for name in os.listdir(tmp_path))
+    assert set(os.listdir(tmp_path)) <= {".events.h5.lock", ".events.h5.part"}
     with EventsWriter(path, ["pt_1"]) as again:  # what the killed one left is in nobody's way
         again.append(features=[[1.0]], mass=[3000])
-    assert len(Events.from_file(path)) == 1
+    assert len(Events.from_file(path)) == 1 and os.listdir(tmp_path) == ["events.h5"]
 
 
 FULL = """

@@ -39,6 +39,7 @@ def stems(folder):
     return {path.stem for path in folder.iterdir() if path.suffix == ".png"}
 
 
+@pytest.mark.drawn
 def test_every_figure_of_a_vae_is_drawn_with_its_numbers(drawn):
     folder, files = drawn
     assert stems(folder) == FILES | {"peak", "scan", "observables_with_mass"}

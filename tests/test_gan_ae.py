@@ -6,10 +6,12 @@ import tensorflow as tf
 
 import zoo
 from pipelines import Events, InputError
+from zoo.keras import keras
 from zoo.losses import distance_correlation
-from zoo.models.gan_ae import COLUMNS, CYCLES
+from zoo.models.gan_ae import COLUMNS
 
 BATCH = 128
+NETWORKS = ("autoencoder", "discriminator")
 
 
 def small(**more):
@@ -52,10 +54,11 @@ def test_inputs_are_the_42_variables_without_mjj_phi_and_constituent_counts():
 
 def test_reconstruction_is_the_tied_network_written_out(adapted, test_events):
     model, _ = adapted()
-    w1, w2 = values(model.autoencoder.kernels)
-    for bias in model.autoencoder.biases:
+    encoder, decoder = model.autoencoder.encoder, model.autoencoder.decoder
+    biases = [*encoder.biases, *decoder.biases]
+    for bias in biases:
         bias.assign(np.random.default_rng(0).normal(size=bias.shape))
-    b1, b2, b3, b4 = values(model.autoencoder.biases)
+    (w1, w2), (b1, b2, b3, b4) = values(encoder.kernels), values(biases)
     features = test_events.read("features", COLUMNS)[:50]
     x = model.scaler(features).numpy()
 
@@ -74,15 +77,16 @@ def test_reconstruction_is_the_tied_network_written_out(adapted, test_events):
 def test_gradient_of_a_tied_kernel_reaches_both_of_its_uses(adapted, kernel):
     model, batch = adapted()
     ae, x, slope = model.autoencoder, batch["features"], 0.3
-    copies = [tf.identity(k) for k in ae.kernels]
+    kernels, biases = ae.encoder.kernels, ae.decoder.biases
+    copies = [tf.identity(k) for k in kernels]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(copies)
-        tied = tf.reduce_sum(ae(x, slope) ** 2)
-        z = ae.encode(x, slope)
-        h = tf.maximum(g := z @ tf.transpose(copies[1]) + ae.biases[2], slope * g)
-        decoder_only = tf.reduce_sum((h @ tf.transpose(copies[0]) + ae.biases[3]) ** 2)
-    both = tape.gradient(tied, ae.kernels[kernel])
-    encoder, decoder = tape.gradient(decoder_only, ae.kernels[kernel]), tape.gradient(decoder_only, copies[kernel])
+        tied = tf.reduce_sum(ae(x) ** 2)
+        z = ae.encoder(x)
+        h = tf.maximum(g := z @ tf.transpose(copies[1]) + biases[0], slope * g)
+        decoder_only = tf.reduce_sum((h @ tf.transpose(copies[0]) + biases[1]) ** 2)
+    both = tape.gradient(tied, kernels[kernel])
+    encoder, decoder = tape.gradient(decoder_only, kernels[kernel]), tape.gradient(decoder_only, copies[kernel])
     assert np.abs(encoder).max() > 0 and np.abs(decoder).max() > 0
     np.testing.assert_allclose(both, encoder + decoder, rtol=1e-3, atol=1e-3)
 
@@ -90,19 +94,20 @@ def test_gradient_of_a_tied_kernel_reaches_both_of_its_uses(adapted, kernel):
 def test_frozen_decoder_keeps_the_initial_kernels_and_trains_its_biases(train_events):
     model = small(decoder="frozen", cycles=1, d_epochs=1, ae_epochs=1)
     model.adapt(train_events)
-    initial = values(model.autoencoder.kernels)
+    encoder, decoder = model.autoencoder.encoder, model.autoencoder.decoder
+    initial = values(encoder.kernels)
     model.fit(train_events, verbose=0, jit_compile=False)
-    for frozen, kernel, before in zip(model.autoencoder.frozen, model.autoencoder.kernels, initial):
+    for frozen, kernel, before in zip(decoder.initial_kernels, encoder.kernels, initial):
         np.testing.assert_array_equal(frozen, before)
         assert np.abs(kernel - before).max() > 1e-3
-    assert all(np.abs(bias).max() > 0 for bias in model.autoencoder.biases)
+    assert all(np.abs(bias).max() > 0 for bias in [*encoder.biases, *decoder.biases])
 
 
 def test_loss_is_equation_5(adapted):
     model, batch = adapted(epsilon=3.0, alpha=7.0, dropout_rate=0.0)
-    terms = model._terms(batch, model.autoencoder(batch["features"], 0.3), lambda h, use: h)
-    x, reconstruction = batch["features"].numpy(), model.autoencoder(batch["features"], 0.3)
-    probability = tf.sigmoid(model.discriminator(reconstruction, 0.3)).numpy()
+    terms = model.losses(batch, model.seeds, training=False)
+    x, reconstruction = batch["features"].numpy(), model.autoencoder(batch["features"])
+    probability = tf.sigmoid(model.discriminate(reconstruction)).numpy()
     distance = np.sqrt(((x - reconstruction.numpy()) ** 2).mean(1))
     disco = float(distance_correlation(batch["mass"], tf.constant(distance)))
     expected = np.mean(batch["weight"] * (-np.log(probability) + 3.0 * distance)) + 7.0 * disco
@@ -116,42 +121,43 @@ def test_weights_flatten_the_mass_spectrum_and_do_not_enter_disco(adapted, train
     flat = adapted(flat_mass=False)[1]
     np.testing.assert_array_equal(flat["weight"], np.ones(BATCH))
     doubled = batch | {"weight": 2 * batch["weight"]}
-    reconstruction = model.autoencoder(batch["features"], 0.3)
-    terms, twice = (model._terms(b, reconstruction, lambda h, use: h) for b in (batch, doubled))
+    terms, twice = (model.losses(one, model.seeds, training=False) for one in (batch, doubled))
     assert float(twice["disco"]) == float(terms["disco"])
-    penalty = model.hyperparameter("alpha") * float(terms["disco"])
+    penalty = model.hp.alpha * float(terms["disco"])
     np.testing.assert_allclose(float(twice["loss"]) - penalty, 2 * (float(terms["loss"]) - penalty), rtol=1e-4)
 
 
-def test_turns_alternate_and_each_trains_its_own_network(adapted):
-    model, batch = adapted(d_epochs=2, ae_epochs=1)
-    model.phase.assign(CYCLES)
-    model.steps_per_pass.assign(1)
-    for turn in ("discriminator", "discriminator", "autoencoder", "discriminator"):
-        before = {n: values(getattr(model, n).trainable_variables) for n in ("autoencoder", "discriminator")}
-        model.train_step(batch)
-        for name, weights in before.items():
-            assert changed(weights, values(getattr(model, name).trainable_variables)) == (name == turn)
+def test_turns_alternate_and_each_trains_its_own_network(adapted, train_events):
+    model, batch = adapted(d_epochs=2, ae_epochs=1, pretraining_epochs=0, cycles=1)
+    turns = []
+
+    class Watched(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            for _ in range(4):  # with one step in a pass
+                before = {n: values(getattr(model, n).trainable_variables) for n in NETWORKS}
+                model.train_step(batch)
+                turns.append(
+                    [n for n, w in before.items() if changed(w, values(getattr(model, n).trainable_variables))]
+                )
+            self.model.stop_training = True
+
+    model.fit(train_events.take(np.arange(BATCH)), callbacks=[Watched()], verbose=0, jit_compile=False)
+    assert turns == [["discriminator"], ["discriminator"], ["autoencoder"], ["discriminator"]]
 
 
 def test_pretraining_leaves_the_discriminator_alone_and_the_other_way_round(train_events):
     model = small(cycles=1, d_epochs=1, ae_epochs=1, pretraining_epochs=2, d_pretraining_epochs=2)
-    seen = {}
-    fit_phase = type(model)._fit_phase
+    model.adapt(train_events)
+    weights, seen = {n: values(getattr(model, n).trainable_variables) for n in NETWORKS}, {}
 
-    def watched(self, index, phase, *rest, **options):
-        before = {n: values(getattr(self, n).trainable_variables) for n in ("autoencoder", "discriminator")}
-        result = fit_phase(self, index, phase, *rest, **options)
-        seen[phase.name] = {n for n, w in before.items() if changed(w, values(getattr(self, n).trainable_variables))}
-        return result
+    def ended(phase, events):
+        after = {n: values(getattr(model, n).trainable_variables) for n in NETWORKS}
+        seen[phase.name] = {n for n in NETWORKS if changed(weights[n], after[n])}
+        weights.update(after)
 
-    type(model)._fit_phase = watched
-    try:
-        model.fit(train_events, verbose=0, jit_compile=False)
-    finally:
-        type(model)._fit_phase = fit_phase
-    both = {"autoencoder", "discriminator"}
-    assert seen == {"pretraining": {"autoencoder"}, "discriminator": {"discriminator"}, "cycles": both}
+    model.on_phase_end = ended
+    model.fit(train_events, verbose=0, jit_compile=False)
+    assert seen == {"pretraining": {"autoencoder"}, "discriminator": {"discriminator"}, "cycles": set(NETWORKS)}
 
 
 def test_history_has_every_term_per_cycle(train_events):

@@ -1,10 +1,7 @@
 """The tuner runs exactly the trials it was given: with failures, many workers and over any kills."""
 
-import json
 import math
-import os
 import random
-import shutil
 from itertools import pairwise
 
 import pytest
@@ -106,8 +103,8 @@ def discrete_space(size):
     return hp
 
 
-def make(n=20, r=9, eta=3, seed=1, space=None, direction="min", directory=None, **kwargs):
-    oracle = BudgetedHyperband(
+def make(n=20, r=9, eta=3, seed=1, space=None, direction="min", **kwargs):
+    return BudgetedHyperband(
         keras_tuner.Objective("loss", direction),
         max_trials=n,
         max_epochs=r,
@@ -116,12 +113,6 @@ def make(n=20, r=9, eta=3, seed=1, space=None, direction="min", directory=None, 
         hyperparameters=space or continuous_space(),
         **kwargs,
     )
-    if directory is None:
-        oracle.save = lambda: None
-        oracle._save_trial = lambda trial: None
-    else:
-        oracle._set_project_dir(directory, "search")
-    return oracle
 
 
 def loss(trial):
@@ -257,18 +248,6 @@ def test_ties_are_broken_by_trial_id():
     assert sorted(origins)[:3] == ["00", "01", "02"]
 
 
-def test_a_retried_trial_counts_once_and_reports_its_second_run():
-    oracle = make(13, 9, 3, max_retries_per_trial=1)
-    first = oracle.create_trial("a")
-    finish(oracle, first, math.nan)
-    again = oracle.create_trial("a")
-    assert again.trial_id == first.trial_id
-    finish(oracle, again, 0.25)
-    assert (again.status, again.score) == ("COMPLETED", 0.25)
-    run(oracle)
-    check_followed_the_plan(oracle)
-
-
 def test_failures_in_a_row_do_not_end_the_search_unless_asked():
     oracle = make(20)
     run(oracle, failures=1.0)
@@ -278,7 +257,7 @@ def test_failures_in_a_row_do_not_end_the_search_unless_asked():
 
 
 def test_it_prints_nothing(capsys):
-    run(make(20, max_retries_per_trial=1), failures=0.5)
+    run(make(20), failures=0.5)
     assert capsys.readouterr() == ("", "")
 
 
@@ -384,119 +363,3 @@ def test_different_seeds_share_no_value():
     assert not values(0) & values(1)
     assert not values(1) & values(2)
     assert not values(3) & values(5)
-
-
-# ---- kills
-
-
-class Killed(BaseException):
-    pass
-
-
-def kill_after(writes):
-    """Die at the given number of file writes from now: before the file gets its name, as a real kill may."""
-    left = [writes]
-
-    def replace(source, target):
-        left[0] -= 1
-        if left[0] < 0:
-            raise Killed
-        os.rename(source, target)
-
-    return replace
-
-
-def snapshot(oracle):
-    return {name: json.dumps(oracle.trials[name].get_state()) for name in oracle.end_order}
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_a_search_killed_anywhere_resumes_to_exactly_its_budget(workers, tmp_path, monkeypatch):
-    chance = random.Random(workers)
-    for attempt in range(12):
-        n, runs, kills, finished = chance.choice([5, 13, 20, 22]), {}, 0, {}
-        directory = str(tmp_path / f"{workers}-{attempt}")
-
-        def counted(trial, runs=runs):
-            runs[trial.trial_id] = runs.get(trial.trial_id, 0) + 1
-            return loss(trial)
-
-        while True:
-            oracle = make(n, 9, 3, seed=attempt, directory=directory)
-            oracle.reload()
-            assert {name: snapshot(oracle).get(name) for name in finished} == finished
-            before = dict(runs)
-            monkeypatch.setattr("tuning.hyperband.os.replace", kill_after(chance.randrange(1, 40)))
-            try:
-                run(oracle, workers, chance, failures=0.1, objective=counted)
-                break
-            except Killed:
-                kills += 1
-                assert not [name for name in finished if runs.get(name) != before.get(name)]
-                # What a new process reads back is all that counts as finished.
-                reader = make(n, 9, 3, seed=attempt, directory=directory)
-                reader.reload()
-                finished = snapshot(reader)
-        check_followed_the_plan(oracle)
-        assert kills > 0 or n == 5
-        shutil.rmtree(directory)
-
-
-def test_a_killed_search_tries_what_the_unbroken_one_tries(tmp_path, monkeypatch):
-    unbroken = make(22, 9, 3, seed=4)
-    run(unbroken)
-    chance = random.Random(1)
-    for attempt in range(5):
-        while True:
-            oracle = make(22, 9, 3, seed=4, directory=str(tmp_path / str(attempt)))
-            oracle.reload()
-            monkeypatch.setattr("tuning.hyperband.os.replace", kill_after(chance.randrange(1, 40)))
-            try:
-                run(oracle)
-                break
-            except Killed:
-                pass
-        for name, trial in unbroken.trials.items():
-            assert oracle.trials[name].hyperparameters.values == trial.hyperparameters.values
-            assert oracle.trials[name].score == trial.score
-
-
-def test_an_interrupted_trial_reports_only_its_second_run(tmp_path):
-    oracle = make(13, directory=str(tmp_path))
-    trial = oracle.create_trial("a")
-    oracle.update_trial(trial.trial_id, {"loss": 100.0})
-    resumed = make(13, directory=str(tmp_path))
-    resumed.reload()
-    again = resumed.create_trial("a")
-    assert again.trial_id == trial.trial_id
-    finish(resumed, again, 1.0)
-    assert again.score == 1.0
-
-
-def test_a_trial_that_just_ended_is_not_run_again(tmp_path):
-    oracle = make(13, directory=str(tmp_path))
-    trial = oracle.create_trial("a")
-    finish(oracle, trial, 1.0)  # KerasTuner writes its state while the trial is still listed as ongoing
-    resumed = make(13, directory=str(tmp_path))
-    resumed.reload()
-    assert resumed.create_trial("a").trial_id != trial.trial_id
-    assert resumed.end_order == [trial.trial_id]
-
-
-@pytest.mark.parametrize(("name", "changed"), [("max_trials", {"n": 14}), ("max_epochs", {"r": 27})])
-def test_a_search_does_not_go_on_with_another_budget(name, changed, tmp_path):
-    oracle = make(13, directory=str(tmp_path))
-    finish(oracle, oracle.create_trial("a"), 1.0)
-    with pytest.raises(ValueError, match=rf"begun with {name} = .*another directory"):
-        make(**{"n": 13, **changed}, directory=str(tmp_path)).reload()
-
-
-def test_a_search_killed_before_its_first_state_starts_afresh(tmp_path):
-    oracle = make(13, directory=str(tmp_path))
-    oracle._save_trial(oracle.create_trial("a"))
-    os.remove(tmp_path / "search" / "oracle.json")
-    resumed = make(13, directory=str(tmp_path))
-    resumed.reload()
-    assert resumed.trials == {}
-    run(resumed)
-    check_followed_the_plan(resumed)

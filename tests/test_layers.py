@@ -5,8 +5,8 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from zoo.layers import dense as layers
-from zoo.layers.dense import dropout, glorot_uniform
+from zoo import layers
+from zoo.layers import dropout, glorot_uniform
 
 
 def mask(seed=1, use=0, rate=0.5, shape=(2048, 300)):

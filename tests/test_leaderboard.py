@@ -559,6 +559,7 @@ def test_parts_of_a_table(table):
 # -- the figure ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.drawn
 def test_figure_has_its_numbers_beside_it(table, tmp_path):
     found = plot(table, tmp_path / "new" / "boxes.png")
     assert (tmp_path / "new" / "boxes.png").read_bytes().startswith(b"\x89PNG")
@@ -619,6 +620,7 @@ def test_figure_whose_numbers_cannot_be_written_is_not_there(table, tmp_path, mo
     assert list(tmp_path.glob("*boxes*")) == []
 
 
+@pytest.mark.drawn
 def test_figure_is_the_same_whatever_the_user_has_set_and_leaves_that(table, tmp_path):
     import matplotlib
 

@@ -22,7 +22,8 @@ from zoo.losses import (
 @pytest.fixture(scope="module")
 def dcor():
     """The independent package. Imported by the one process that needs it: when several import it at once for the first
-    time, they write its compiled functions over each other and crash."""
+    time, they write its compiled functions over each other and crash.
+    """
     import dcor
 
     return dcor

@@ -1,6 +1,7 @@
 """Members: a group of models trained at once is the same models trained alone, and each keeps its own best epoch."""
 
 import csv
+import dataclasses
 import json
 import types
 
@@ -14,11 +15,21 @@ import zoo
 import zoo.base
 from pipelines import Events, InputError
 from pipelines.events.batches import Batches
-from zoo import registry, run
-from zoo.base import COUNT, COUNT_OR_ZERO, POSITIVE, AnomalyModel, Limit, Phase, Watch
+from zoo import layers, registry, run
+from zoo.base import (
+    COUNT,
+    COUNT_OR_ZERO,
+    POSITIVE,
+    AnomalyModel,
+    EarlyStopping,
+    EventHyperparameters,
+    Limit,
+    Phase,
+    Task,
+    hyperparameter,
+)
 from zoo.ensemble import BestEpoch, MemberMean, before, leading
 from zoo.keras import keras
-from zoo.layers import dense as layers
 
 COLUMNS = ("pt_1", "mass_1", "tau21_1", "pt_2", "mass_2", "tau21_2")
 MEMBERS, SEED = 3, 5
@@ -141,7 +152,7 @@ def read(path):
 
 def usual(name):
     """The dials as they are if nobody sets them."""
-    return {dial: small(name).hyperparameter(dial) for dial in small(name).dials}
+    return {dial: getattr(small(name).hp, dial) for dial in small(name).runtime_hyperparameters}
 
 
 def vectors(name):
@@ -201,7 +212,7 @@ def test_vectors_of_dials_are_kept_in_the_configuration(name):
     each = {dial: list(values) for dial, values in vectors(name).items()}
     made = small(name, **each)
     for dial, values in each.items():
-        np.testing.assert_allclose(made.dial[dial], values, rtol=1e-6)
+        np.testing.assert_allclose(made.runtime.variables[dial], values, rtol=1e-6)
         assert list(made.get_config()[dial]) == values
     again = zoo.get(name, **json.loads(json.dumps(made.get_config())))
     assert again.get_config() == made.get_config()
@@ -211,9 +222,9 @@ def test_vectors_of_dials_are_kept_in_the_configuration(name):
 def test_a_vector_of_another_length_than_members_is_refused_by_name(name):
     model = small(name)
     model.build_for(COLUMNS)
-    for dial in model.dials:
+    for dial in model.runtime_hyperparameters:
         for length in (1, 2, 4):
-            wrong = (model.hyperparameter(dial),) * length
+            wrong = (getattr(model.hp, dial),) * length
             with pytest.raises(InputError, match=f"{dial}=.*expected one"):
                 small(name, **{dial: wrong})
             with pytest.raises(InputError, match=f"{dial}=.*expected one"):
@@ -224,9 +235,9 @@ def test_a_vector_of_another_length_than_members_is_refused_by_name(name):
 def test_a_vector_for_a_plain_model_is_refused_by_name(name):
     model = small(name, members=1)
     model.build_for(COLUMNS)
-    for dial in model.dials:
+    for dial in model.runtime_hyperparameters:
         for length in (1, 3):
-            wrong = (model.hyperparameter(dial),) * length
+            wrong = (getattr(model.hp, dial),) * length
             with pytest.raises(InputError, match=f"{dial}=.*expected"):
                 small(name, members=1, **{dial: wrong})
             with pytest.raises(InputError, match=f"{dial}=.*expected"):
@@ -235,9 +246,9 @@ def test_a_vector_for_a_plain_model_is_refused_by_name(name):
 
 @every_model
 def test_a_vector_with_one_value_out_of_range_is_refused_by_name(name):
-    for dial in small(name).dials:
+    for dial in small(name).runtime_hyperparameters:
         with pytest.raises(InputError, match=f"{dial}=.*expected"):
-            small(name, **{dial: (small(name).hyperparameter(dial),) * 2 + (-1.0,)})
+            small(name, **{dial: (getattr(small(name).hp, dial),) * 2 + (-1.0,)})
 
 
 def test_a_vector_for_what_all_members_share_is_refused_by_name():
@@ -254,10 +265,10 @@ def test_a_vector_for_what_all_members_share_is_refused_by_name():
 
 @every_model
 def test_what_is_no_dial_cannot_be_a_vector(name):
-    for hyperparameter in ("members", "batch_size", "seed", "scaling"):
-        value = small(name).hyperparameter(hyperparameter)
-        with pytest.raises(InputError, match=f"{hyperparameter}=.*expected"):
-            small(name, **{hyperparameter: [value] * 3})
+    for fixed in ("members", "batch_size", "seed", "scaling"):
+        value = getattr(small(name).hp, fixed)
+        with pytest.raises(InputError, match=f"{fixed}=.*expected"):
+            small(name, **{fixed: [value] * 3})
 
 
 @every_model
@@ -270,7 +281,7 @@ def test_a_number_of_members_that_cannot_be_is_refused(name, wrong):
 def test_the_members_of_a_preset_may_have_their_own_dials():
     alpha = tuple(range(1000, 3000, 100))
     model = zoo.get("vae", preset="lhco2020", alpha=alpha)
-    np.testing.assert_array_equal(model.dial["alpha"], alpha)
+    np.testing.assert_array_equal(model.runtime.variables["alpha"], alpha)
 
 
 # -- scores of a group -------------------------------------------------------------------------------------
@@ -307,10 +318,10 @@ def test_a_plain_model_has_no_axis_of_members_anywhere(name, events):
         assert kind not in ("scaler", "training") or many == one, key  # members share them
         per_member += many != one
     assert per_member >= len(plain.trainable_variables)
-    assert plain.lead == () and plain.active.shape == () and all(v.shape == () for v in plain.dial.values())
+    assert plain.member_shape == () and plain.trainer.active.shape == ()
+    assert all(v.shape == () for v in plain.runtime.variables.values())
     batch = next(iter(plain.batches(events, plain.weighting(events)).shuffled()))
-    plain.program = plain.recipe()[plain.main_phase].program
-    plain.phase.assign(plain.main_phase)
+    plain.trainer.enter(plain.recipe()[plain.main_phase])
     shown = plain.train_step(batch)
     assert all(value.shape == () for value in shown.values())
     assert all(m.members.shape == () for m in plain.metrics if isinstance(m, MemberMean))
@@ -558,8 +569,8 @@ def follow(sequences, best, patience, tolerance, keep=True):
     members = len(sequences[0])
     lead = leading(members)
     active, weight = tf.Variable(tf.ones(lead)), tf.Variable(tf.zeros((*lead, 2, 3)))
-    watch = Watch("q", best=best, keep=keep, patience=patience, tolerance=tolerance)
-    judge = BestEpoch(watch, members, active, [weight])
+    rule = EarlyStopping("q", best, tolerance, patience, keep)
+    judge = BestEpoch(rule, members, active, [weight])
     for epoch, values in enumerate(np.asarray(sequences, np.float32)):
         weight.assign_add(before(active, 2) * tf.ones_like(weight))
         judge.update(epoch, values if lead else values[0])
@@ -644,7 +655,7 @@ def test_forgetting_is_complete():
     judge, _, _ = follow(np.transpose([SEQUENCES["one peak"]] * 2), "max", 2, 0.0)
     judge.settle()
     judge.reset()
-    fresh = BestEpoch(judge.watch, 2, tf.Variable(tf.ones(2)), [tf.Variable(tf.zeros((2, 2, 3)))])
+    fresh = BestEpoch(judge.rule, 2, tf.Variable(tf.ones(2)), [tf.Variable(tf.zeros((2, 2, 3)))])
     for one, other in zip(judge.variables, fresh.variables):
         np.testing.assert_array_equal(one, other)
 
@@ -656,56 +667,45 @@ class Scripted(AnomalyModel):
     """A model whose quantity is written down beforehand, and whose weights count the epochs that each member learned."""
 
     score_kinds = ("count",)
-    dials = ("learning_rate",)
-    limits = {"epochs": COUNT, "patience": COUNT_OR_ZERO, "later_epochs": COUNT_OR_ZERO, "learning_rate": POSITIVE} | {
-        "best": Limit(choices=("max", "min"))
-    }
     script = np.zeros((1, 1))  # (epochs, K)
 
-    def __init__(
-        self, *, columns=("*",), scaling="standard", epochs=6, patience=0, best="max", later_epochs=0,
-        learning_rate=1.0, batch_size=50, members=1, seed=0,
-    ):  # fmt: skip
-        super().__init__(locals())
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Hyperparameters(EventHyperparameters):
+        epochs: int = hyperparameter(6, "of the first phase", COUNT)
+        patience: int = hyperparameter(0, "epochs; 0 for never", COUNT_OR_ZERO)
+        best: str = hyperparameter("max", "which value is the best", Limit(choices=("max", "min")))
+        later_epochs: int = hyperparameter(0, "of the second phase", COUNT_OR_ZERO)
+        learning_rate: float = hyperparameter(1.0, "of both", POSITIVE, runtime=True)
+        batch_size: int = hyperparameter(50)
 
     def make(self, width):
-        self.kernel = self.add_weight("kernel", (*self.lead, width, 2))
-        self.later = self.add_weight("later", (*self.lead, 2))
-        self.sgd = self.descent(keras.optimizers.SGD, [self.kernel])
+        self.kernel = self.add_weight("kernel", (*self.member_shape, width, 2))
+        self.later = self.add_weight("later", (*self.member_shape, 2))
         self.table = tf.constant(self.script, tf.float32)
-        self.measure("quantity", "later_quantity")
-
-    @property
-    def optimizers(self):
-        return (self.sgd,)
-
-    def prepare(self):
-        self.set_rate(self.sgd, "learning_rate")
+        self.create_metrics("quantity", "later_quantity")
 
     def initial(self, shape, seed):
         return tf.zeros(shape)
 
     def recipe(self):
-        hp = self.hyperparameter
-        watch = Watch("quantity", best=hp("best"), keep=True, patience=hp("patience") or None)
-        return Phase("scripted", hp("epochs"), main=True, watch=watch), Phase("later", hp("later_epochs"))
+        hp = self.hp
+        rule = EarlyStopping("quantity", mode=hp.best, restore_best_weights=True, patience=hp.patience or None)
+        return Phase("scripted", hp.epochs, main=True, early_stopping=rule), Phase("later", hp.later_epochs)
 
-    @tf.autograph.experimental.do_not_convert
-    def train_step(self, batch):
-        tf.cond(tf.equal(self.phase, 0), self.count, self.follow)
-        self.clock.assign_add(1)
-        return self.record()
+    def tasks(self):
+        sgd, other = (self.make_optimizer(keras.optimizers.SGD, one) for one in ([self.kernel], [self.later]))
+        return {"scripted": Task(self.count, sgd, [self.kernel]), "later": Task(self.follow, other, [self.later])}
 
-    def count(self):
-        epoch = (self.clock - self.phase_start) // self.steps_per_pass
-        self.sgd.apply_gradients([(-tf.ones_like(self.kernel) / tf.cast(self.steps_per_pass, tf.float32), self.kernel)])
-        self.record(quantity=self.table[epoch] if self.lead else self.table[epoch, 0])
-        return True
+    def count(self, batch, seed, training):
+        """A loss whose gradient makes the kernel grow by one in every epoch of 4 steps."""
+        row = self.table[tf.minimum(self.trainer.passes_done(), len(self.table) - 1)]
+        grown = -tf.reduce_sum(self.kernel, (-2, -1)) / 4.0
+        return {"loss": grown, "quantity": row if self.member_shape else row[0]}
 
-    def follow(self):  # as random numbers would, this depends on how many steps there were before
-        self.later.assign_add(tf.fill(self.later.shape, tf.cast(self.clock, tf.float32)))
-        self.record(later_quantity=tf.reduce_mean(self.later, -1))
-        return True
+    def follow(self, batch, seed, training):
+        """A loss whose gradient depends on how many steps there were before, as random numbers would."""
+        grown = -tf.cast(self.trainer.clock, tf.float32) * tf.reduce_sum(self.later, -1)
+        return {"loss": grown, "later_quantity": tf.reduce_mean(self.later, -1)}
 
     def infer(self, features):
         count = tf.reduce_mean(self.kernel, (-2, -1))[..., None] + 0.0 * tf.reduce_sum(features, -1)
@@ -777,7 +777,7 @@ def test_a_stopped_member_does_not_start_again_in_a_training(scripted, few):
 def test_all_members_learn_in_the_phase_after_the_one_that_stopped_them(scripted, few):
     model = scripted(SEQUENCES["falls from the start"], SEQUENCES["rises to the end"], patience=1, later_epochs=1)
     model.fit(few, **QUIET)
-    assert model.active.numpy().tolist() == [1.0, 1.0]
+    assert model.trainer.active.numpy().tolist() == [1.0, 1.0]
 
 
 def test_training_goes_on_from_the_last_weights_not_from_the_best(scripted, few):
@@ -819,7 +819,7 @@ def test_reset_forgets_the_best_epoch_and_what_was_stopped(scripted, few):
     model.reset()
     assert counted(model) == [0.0, 0.0] and model.member_rows == []
     assert model.best_epochs()["scripted"]["epoch"] == [None, None]
-    assert model.active.numpy().tolist() == [1.0, 1.0]
+    assert model.trainer.active.numpy().tolist() == [1.0, 1.0]
     model.fit(few, **QUIET)
     assert (counted(model), model.best_epochs(), model.member_rows) == first
 

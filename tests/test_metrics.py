@@ -275,7 +275,7 @@ def test_weights_below_zero_take_events_away(weighted):
 
 def test_weights_that_add_up_to_nothing_are_refused(weighted):
     background, signal, weights = weighted
-    with pytest.raises(InputError, match="weights add up to -.*ignore the weights"):
+    with pytest.raises(InputError, match=r"weights add up to -.*ignore the weights"):
         auc(background, signal, (-weights[0], weights[1]))
 
 

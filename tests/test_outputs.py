@@ -1,5 +1,6 @@
 """Outputs appear whole or not at all, and say so in one line when they cannot."""
 
+import errno
 import json
 import os
 import subprocess
@@ -8,8 +9,15 @@ import sys
 import h5py
 import pytest
 
+from pipelines import locks
 from pipelines.errors import InputError
-from pipelines.outputs import check_new, new_directory, new_disk, new_file, write_json
+from pipelines.outputs import check_new, hold, new_directory, new_disk, new_file, new_files, write_json
+
+IMPORTS = "import os, sys; from pipelines import outputs; from pipelines.outputs import *\n"
+
+
+def in_another_process(code, *arguments):
+    return subprocess.run([sys.executable, "-c", IMPORTS + code, *arguments], capture_output=True, text=True)
 
 
 def says(error, *words):
@@ -163,3 +171,123 @@ def test_full_disk_is_one_line_and_no_crash(kind, tmp_path):
     assert done.returncode == 0, done.stderr  # HDF5 left to itself crashes at exit, with 139
     assert done.stdout.startswith(f"{path}: cannot be written (File too large); free some space")
     assert done.stderr == "" and os.listdir(tmp_path) == []
+
+
+# -- who may write, and where --------------------------------------------------------------------------------
+
+
+def test_second_process_that_writes_the_same_output_is_told_at_once(tmp_path):
+    path = tmp_path / "o"
+    with hold(path):
+        done = in_another_process("hold(sys.argv[1]).__enter__()", path)
+        assert (
+            f"{path}: another process ({os.getpid()} on" in done.stderr and "is writing it; wait for it" in done.stderr
+        )
+        with new_directory(path) as part:  # this process holds it, and writes it
+            (part / "config.json").write_text("{}")
+    assert os.listdir(tmp_path) == ["o"]
+
+
+def test_lock_ends_with_its_process_and_what_that_left_is_removed(tmp_path):
+    path = tmp_path / "o"
+    die = "new = new_directory(sys.argv[1]); part = new.__enter__(); (part / 'half').touch(); os.kill(os.getpid(), 9)"
+    assert in_another_process(die, path).returncode == -9
+    assert sorted(os.listdir(tmp_path)) == [".o.lock", ".o.part"]
+    with new_file(path) as part:
+        part.write_text("whole")
+    assert os.listdir(tmp_path) == ["o"] and path.read_text() == "whole"
+
+
+def test_forked_child_does_not_hold_what_its_parent_holds(tmp_path):
+    with hold(tmp_path / "o"):
+        child = os.fork()
+        if not child:
+            os._exit(0 if not locks._locks else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert in_another_process("hold(sys.argv[1]).__enter__()", tmp_path / "o").returncode == 1
+
+
+def test_parts_of_other_outputs_are_left_alone(tmp_path):
+    others = [".o.h5.part", ".o.hunt.12345678.part", ".o.1a2b3c4d.part", "o.parts"]
+    for name in others:
+        (tmp_path / name).write_text("half")
+    with new_file(tmp_path / "o") as part:
+        part.write_text("whole")
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, "o"])
+
+
+@pytest.mark.parametrize("where", [".o.lock", ".o.part"])
+def test_nothing_is_written_through_a_link(where, tmp_path):
+    (tmp_path / "thesis.txt").write_text("months of work")
+    (tmp_path / where).symlink_to(tmp_path / "thesis.txt")
+    try:
+        with new_disk(tmp_path / "o") as disk:
+            disk.write(b"events")
+    except InputError as error:
+        assert "symbolic link" in str(error) and where == ".o.lock"
+    assert (tmp_path / "thesis.txt").read_text() == "months of work"
+
+
+def test_lock_that_is_a_pipe_is_refused_and_nobody_waits(tmp_path):
+    os.mkfifo(tmp_path / ".o.lock")
+    with pytest.raises(InputError, match="is no file, expected a lock"), hold(tmp_path / "o"):
+        pass
+
+
+def test_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    (tmp_path / ".o.part").write_text("perhaps another command's")
+    with pytest.warns(UserWarning, match="this file system has no locks"), new_file(tmp_path / "o") as part:
+        part.write_text("whole")
+    assert sorted(os.listdir(tmp_path)) == [".o.part", "o"]
+
+
+def test_folder_that_vanishes_is_not_made_anew(tmp_path):
+    with pytest.raises(InputError, match="vanished"), new_directory(tmp_path / "run") as part:
+        write_json(part / "config.json", {})
+        os.rename(part, tmp_path / "elsewhere")
+        with new_disk(part / "scores.h5"):
+            pass
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(InputError, match=r"its folder .* is not there"):
+        write_json(tmp_path / "gone" / "progress.json", {})
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "kept"]
+
+
+def test_nothing_is_left_of_folders_that_were_made_for_an_output_that_failed(tmp_path):
+    with pytest.raises(ValueError), new_file(tmp_path / "new" / "folder" / "o"):
+        raise ValueError
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("killed_at", [1, 2])
+def test_files_that_belong_together_appear_all_or_none(killed_at, tmp_path):
+    first, rest = tmp_path / "first", tmp_path / "rest"
+    die = (
+        "replace, n = os.replace, [0]\n"
+        "def dying(a, b):\n"
+        f"    n[0] += 1\n    n[0] == {killed_at} and os.kill(os.getpid(), 9)\n    replace(a, b)\n"
+        "os.replace = dying\n"
+        "with new_files(*sys.argv[1:]) as parts: [part.write_text('old') for part in parts]"
+    )
+    assert in_another_process(die, first, rest).returncode == -9
+    assert first.exists() == (killed_at == 2) and not rest.exists()
+    with new_files(first, rest) as parts:
+        for part in parts:
+            part.write_text("new")
+    assert sorted(os.listdir(tmp_path)) == ["first", "rest"] and first.read_text() == rest.read_text() == "new"
+
+
+def test_files_that_have_all_their_names_stay_though_their_process_was_killed_then(tmp_path):
+    first, rest = tmp_path / "first", tmp_path / "rest"
+    die = (
+        "outputs.Path.unlink = lambda self, **_: os.kill(os.getpid(), 9)\n"
+        "with new_files(*sys.argv[1:]) as parts: [part.write_text('old') for part in parts]"
+    )
+    assert in_another_process(die, first, rest).returncode == -9 and first.exists() and rest.exists()
+    with pytest.raises(InputError, match="exists already"), new_files(first, rest):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["first", "rest"] and rest.read_text() == "old"

@@ -27,7 +27,7 @@ ROWS = [
 
 
 # a figure that warns of a missing glyph, or of a contour that is nowhere, is not finished
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.drawn]
 
 
 @pytest.fixture

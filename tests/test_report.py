@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from pipelines import Events, InputError
 from pipelines.bumphunt.search import search
-from pipelines.bumphunt.spectra import Spectrum, side_band_reference
+from pipelines.bumphunt.spectrum import Spectrum, side_band_reference
 from pipelines.plots import hunt as figures
 from pipelines.plots import selected as of_selected
 from pipelines.report import Page, write_report
@@ -26,7 +26,7 @@ PIXEL = base64.b64decode(
 )
 
 # a figure that warns, of a missing glyph or of a division by nothing, is not finished
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.drawn]
 
 
 class Column:
@@ -88,7 +88,7 @@ def some_events(n=6000, signal=150, seed=1, labels=True, columns=("score", "m_1"
 
 
 def searched(events=None, **options):
-    given = {"percentiles": [90], "mass_range": (2700, 5000), "bins": 20, "widths": (2, 4), "toys": 100}
+    given = {"percentiles": [90], "mass_range": (2700, 5000), "bins": 20, "widths": (2, 4), "pseudo_experiments": 100}
     return search(Column(), some_events() if events is None else events, **(given | options))
 
 
@@ -268,7 +268,7 @@ def test_the_verdict_says_the_best_window(report):
 
 
 def test_a_p_value_no_pseudo_experiment_reaches_is_below_one_over_their_number_and_one(tmp_path, undrawn):
-    page, numbers = written(searched(toys=50), tmp_path)
+    page, numbers = written(searched(pseudo_experiments=50), tmp_path)
     assert numbers["result"]["global_p_value_is_bound"] and numbers["result"]["global_p_value"] == 1 / 51
     assert "none of 50 pseudo-experiments of background alone is as extreme (p < 1/51, > 2.0 sigma)" in page.said()
     assert page.tables[1][1][-2:] == ["< 1/51", "> 2.0"]
@@ -276,7 +276,7 @@ def test_a_p_value_no_pseudo_experiment_reaches_is_below_one_over_their_number_a
 
 
 def test_a_large_significance_is_not_called_a_discovery(tmp_path, undrawn):
-    page, numbers = written(searched(some_events(signal=400), toys=1000), tmp_path)
+    page, numbers = written(searched(some_events(signal=400), pseudo_experiments=1000), tmp_path)
     assert numbers["result"]["global_significance"] > 3 and "That is no discovery" in page.said()
 
 
@@ -331,11 +331,11 @@ def test_every_figure_of_truth_is_marked(report):
     _, folder, _ = report
     truth = (folder / "report.html").read_text(encoding="utf-8").partition("What the labels say</a>")[2]
     truth = truth[truth.index("What the labels say") :]
-    captions = re.findall(r"<figcaption>(.*?)</figcaption>", truth, re.S)
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", truth, re.DOTALL)
     assert len(captions) == 6 and all(of_selected.TRUTH in caption for caption in captions)
     before = (folder / "report.html").read_text(encoding="utf-8").partition('id="section-9"')[0]
     assert not any(
-        of_selected.TRUTH in caption for caption in re.findall(r"<figcaption>(.*?)</figcaption>", before, re.S)
+        of_selected.TRUTH in caption for caption in re.findall(r"<figcaption>(.*?)</figcaption>", before, re.DOTALL)
     )
 
 
@@ -385,7 +385,9 @@ def test_a_deficit_is_one(tmp_path, undrawn):
 
 def test_folds_are_said_and_their_ranks_drawn(tmp_path, undrawn):
     events = some_events(n=3000)
-    found = search(lambda fold, train: Column(), events, folds=2, percentiles=[90], bins=15, widths=(2, 4), toys=50)
+    found = search(
+        lambda fold, train: Column(), events, folds=2, percentiles=[90], bins=15, widths=(2, 4), pseudo_experiments=50
+    )
     page, numbers = written(found, tmp_path)
     assert ["folds", "2"] in page.tables[0]
     assert numbers["figures"]["scores.png"]["xlabel"] == "rank of the score within the fold"
@@ -532,10 +534,10 @@ def test_pseudo_experiments_are_counted(tmp_path, undrawn):
 
 def test_pseudo_experiments_as_extreme_are_those_of_the_p_value(tmp_path, undrawn):
     found = searched(
-        some_events(signal=0, n=600), relative_error=0.5, bins=6, widths=(1, 2), toys=2000
+        some_events(signal=0, n=600), relative_error=0.5, bins=6, widths=(1, 2), pseudo_experiments=2000
     )  # many equal ones
     bump = found.hunt.best
-    assert np.count_nonzero(bump.toys == np.float32(bump.test_statistic)) > 0
+    assert np.count_nonzero(bump.pseudo_statistics == np.float32(bump.test_statistic)) > 0
     _, numbers = written(found, tmp_path)
     (one,) = numbers["figures"]["test_statistic.png"]["selections"].values()
     assert bump.global_p_value == (one["as_extreme"] + 1) / 2001

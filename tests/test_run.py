@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -240,7 +241,7 @@ def test_an_interrupted_training_resumes_exactly(epochs, when, trained, events, 
     with pytest.raises(KeyboardInterrupt):
         train(events, tmp_path / "run", **options)
     assert [path.name for path in tmp_path.iterdir()] == [".run.checkpoint"]
-    (tmp_path / ".run.0123abcd.part").mkdir()  # what a kill leaves that came while the run was written
+    (tmp_path / ".run.part").mkdir()  # what a kill leaves that came while the run was written
     train(events, tmp_path / "run", **options, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     same(tmp_path / "run", trained, events)
@@ -353,3 +354,17 @@ def test_a_stopped_command_resumes_to_the_scores_of_an_unbroken_one(how, whole, 
     assert done.exit_code == 0 and json.loads(done.stdout)["run"] == "run", done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     same(tmp_path / "run", whole, test_events)
+
+
+def test_a_second_training_to_the_same_folder_is_refused(linear, events, tmp_path):
+    out, seen = tmp_path / "run", []
+
+    def second(phase):
+        with pytest.raises(InputError, match="is writing it; wait for it"), ThreadPoolExecutor(1) as another:
+            another.submit(train, events, out, seed=2).result()
+        seen.append(phase.name)
+
+    model = zoo.get("linear", seed=1)
+    model.on_phase_begin = second
+    run.train(model, events, out, epochs=1, verbose=0, jit_compile=False)
+    assert seen and json.loads((out / "config.json").read_text())["hyperparameters"]["seed"] == 1

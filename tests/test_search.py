@@ -17,12 +17,15 @@ from scipy.stats import kstest, poisson, rankdata
 import pipelines
 import zoo.cli.main
 from pipelines import Events, InputError, provenance
-from pipelines.bumphunt.bump_hunt import hunt, p_text
-from pipelines.bumphunt.search import fold_of, natural_tails, search, truth_in_tuning, write, z_text
+from pipelines.bumphunt.bump_hunt import bump_hunt, p_text
+from pipelines.bumphunt.result import truth_in_tuning, z_text
+from pipelines.bumphunt.scores import fold_of, natural_tails
+from pipelines.bumphunt.search import search
+from pipelines.bumphunt.write import write
 from zoo.run import origin
 
 RANGE = (2700, 5000)
-OPTIONS = {"percentiles": [90], "mass_range": RANGE, "bins": 20, "widths": (1, 4), "toys": 100}
+OPTIONS = {"percentiles": [90], "mass_range": RANGE, "bins": 20, "widths": (1, 4), "pseudo_experiments": 100}
 
 
 def made_events(background=6000, signal=120, *, labels=True, weight=None, seed=0):
@@ -64,7 +67,7 @@ EVENTS = made_events()
 def brief():
     """Reports, which take ten seconds each, are left to their own tests and to a slow one here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.report.write_report", lambda folder, search: (folder / "report.html").touch())
+        patch.setattr("pipelines.bumphunt.write.write_report", lambda folder, search: (folder / "report.html").touch())
         yield patch
 
 
@@ -73,8 +76,8 @@ def brief():
 
 def test_search_is_a_hunt_in_the_models_scores():
     found = search(Column(), EVENTS, **OPTIONS)
-    options = {name: value for name, value in OPTIONS.items() if name != "toys"}
-    expected = hunt(EVENTS.read("features", ["x"])[:, 0], EVENTS.mass, pseudo_experiments=100, **options)
+    options = {name: value for name, value in OPTIONS.items() if name != "pseudo_experiments"}
+    expected = bump_hunt(EVENTS.read("features", ["x"])[:, 0], EVENTS.mass, pseudo_experiments=100, **options)
     assert found.hunt == expected and found.hunt.best.local_significance > 4
     assert abs(found.hunt.best.mass_estimate - 3600) < 60
 
@@ -171,7 +174,10 @@ def test_bump_carries_every_window_and_every_pseudo_experiment():
         expected = (total - n) * inside / (all_of_them - inside)
         assert p_value == pytest.approx(poisson.sf(n - 1, expected) if n > expected else 1.0, rel=1e-9)
     assert bump.test_statistic == pytest.approx(-np.log(bump.local_p_value), abs=1e-5)
-    assert len(bump.toys) == 100 and bump.global_p_value == (np.sum(bump.toys >= bump.test_statistic) + 1) / 101
+    assert (
+        len(bump.pseudo_statistics) == 100
+        and bump.global_p_value == (np.sum(bump.pseudo_statistics >= bump.test_statistic) + 1) / 101
+    )
 
 
 # Folds
@@ -283,7 +289,7 @@ def test_nothing_is_trained_for_options_that_cannot_be():
         ({"mass_range": (9000, 9900)}, "no event within"),
         ({"within": (9000, 9900)}, "mass: no event within 9000 to 9900 GeV"),
         ({"spectra": ("m_x",)}, "no spectrum"),
-        ({"toys": 0}, "pseudo_experiments 0"),
+        ({"pseudo_experiments": 0}, "pseudo_experiments 0"),
         ({"relative_error": -1}, "relative_error -1, expected a number above 0"),
         ({"score_kind": "kl"}, "score kind 'kl' is not known; train has plus"),
         ({"statistic": "fisher", "null": "poisson"}, "statistic 'fisher' has the number"),
@@ -403,7 +409,7 @@ def test_folder_holds_every_number(tmp_path):
         assert list(file) == ["mass 80 upper", "mass 90 upper", "m_jjj 80 upper", "m_jjj 90 upper"]
         for group, bump in zip(file.values(), found.hunt.bumps):
             np.testing.assert_array_equal(group["observed"], bump.observed)
-            np.testing.assert_array_equal(group["toys"], bump.toys)
+            np.testing.assert_array_equal(group["toys"], bump.pseudo_statistics)
             np.testing.assert_array_equal(group["tomography"], bump.tomography)
             assert group.attrs["test_statistic"] == bump.test_statistic
 
@@ -412,7 +418,7 @@ def test_folder_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     def fail(*given):
         raise OSError("no figure")
 
-    monkeypatch.setattr("pipelines.report.write_report", fail)
+    monkeypatch.setattr("pipelines.bumphunt.write.write_report", fail)
     with pytest.raises(OSError, match="no figure"):
         write(search(Column(), EVENTS, **OPTIONS), tmp_path / "out")
     assert not list(tmp_path.iterdir())
@@ -443,7 +449,7 @@ def test_bounds_are_said_to_be_bounds():
         ({"percentiles": [0]}, "percentiles 0, expected different numbers between 0 and 100"),
         ({"percentiles": [100]}, "percentiles 100, expected"),
         ({"percentiles": [90, 90]}, "percentiles 90, 90, expected different"),
-        ({"toys": 0}, "pseudo_experiments 0, expected a whole number of at least 1"),
+        ({"pseudo_experiments": 0}, "pseudo_experiments 0, expected a whole number of at least 1"),
         ({"spectra": ("m_xx",)}, "no spectrum 'm_xx'; expected mass, or a column such as mj1j2, mj1j2j3"),
         ({"spectra": ("mass", "mass")}, "spectra mass, mass, expected one at least, and none twice"),
         ({"spectra": ()}, "spectra none"),
@@ -766,6 +772,6 @@ def test_a_run_that_is_loaded_in_python_says_that_labels_chose_it(folder, tmp_pa
     (run / "config.json").write_text(json.dumps(config))
     events = pipelines.open("lhco_sim_test")
     for path, used in ((run, True), (folder[0] / "runs" / "fold-0", False)):
-        found = search(zoo.load(path), events, percentiles=[80], mass_range=RANGE, widths=(1, 4), toys=20)
+        found = search(zoo.load(path), events, percentiles=[80], mass_range=RANGE, widths=(1, 4), pseudo_experiments=20)
         assert found.summary()["truth_used"] is used
         assert found.configuration["run"] == json.loads(json.dumps(dict(origin(path))))

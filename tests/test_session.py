@@ -37,12 +37,12 @@ def ended():
 
 @pytest.mark.parametrize("late", [0, 1])
 def test_with_no_time_left_the_best_is_written_unless_it_has_phases_to_train(late, events, tmp_path, monkeypatch):
-    told, watcher, out = [], session.Watcher(), tmp_path / "out"
-    watcher.told = told.append
+    told, listener, out = [], session.SearchListener(), tmp_path / "out"
+    listener.told = told.append
     monkeypatch.setattr(Linear, "recipe", lambda self: (Phase("main", 1, main=True), Phase("late", late)))
     with monkeypatch.context() as patched:
         patched.setattr(Engine, "is_over", property(lambda self: len(self.records) == 2))
-        results = tuning.search("linear", events, out=out, watcher=watcher, **ASKED)
+        results = tuning.search("linear", events, out=out, listener=listener, **ASKED)
     assert len(results.trials) == 2 and (out / "best").exists() != bool(late)
     assert [text for text in told if "The time is up" in text and "--resume" in text] == told and len(told) == late
     done = CliRunner().invoke(main, ["best", str(out), "--export", str(tmp_path / "served")])

@@ -8,11 +8,12 @@ from plain_sets import PARTICLE, particles
 
 import zoo
 from pipelines import Events, InputError
-from zoo import sets
+from pipelines.datasets.darkmachines import truncated_places
 from zoo.keras import keras
 from zoo.layers import graphs
 from zoo.layers.latent import gaussian_kl
 from zoo.losses import chamfer, mean_squared_error
+from zoo.models import set_vae as sets
 from zoo.models.conv_vae import Convolution
 from zoo.models.gcn_vae import GraphNetwork
 
@@ -26,7 +27,7 @@ def events():
 
 def built(name, **options):
     model = zoo.get(name, **options)
-    model.build_for(model.hyperparameter("columns"), PARTICLE, 39)
+    model.build_for(model.hp.columns, PARTICLE, 39)
     return model
 
 
@@ -219,7 +220,10 @@ def test_gcn_is_a_layer_of_spektral():
 
 def test_every_weight_is_trainable_and_known_to_keras_once():
     for model in (built("conv_vae", flow="planar"), built("gcn_vae", flow="triangular", adjacency="knn")):
-        ours, theirs = [id(w) for w in model.network], [id(w) for w in model.trainable_variables]
+        ours, theirs = (
+            [id(w) for w in model.trainer.tasks["training"].weights],
+            [id(w) for w in model.trainable_variables],
+        )
         assert len(ours) == len(set(ours)) and sorted(ours) == sorted(theirs)
 
 
@@ -240,7 +244,7 @@ def test_the_loss_is_that_of_the_paper(name, models, events):
     expected = 0.7 * mean_of(chamfer(event.particles, made, event.mask, event.mask))
     expected += 0.3 * mean_of(gaussian_kl(mean, log_var))
     expected += 3.0 * mean_of(mean_squared_error(batch["features"], high_level))
-    np.testing.assert_allclose(model._terms(batch, model.seeds)["loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(model.losses(batch, model.seeds, True)["loss"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -350,14 +354,14 @@ def test_an_event_without_particles_has_no_distance(name):
 
 def test_truncated_list_has_four_jets_and_three_of_each_other_type():
     objects = particles(2000, seed=4).read("objects")
-    kept = objects[:, list(sets.truncation(39))]
+    kept = objects[:, list(truncated_places(39))]
     assert kept.shape[1] == 22
     for kind, most in enumerate((4, 3, 3, 3, 3, 3, 3), 1):
         every, there = (-np.sort(-np.where(a[..., 4] == kind, a[..., 1], 0), axis=1) for a in (objects, kept))
         assert (every[:, most:] > 0).any()  # something is left out
         np.testing.assert_array_equal(there[:, :most], every[:, :most])  # and it is what has the lowest pt
         np.testing.assert_array_equal(there[:, most:], 0)
-    assert sets.truncation(22) == tuple(range(22))
+    assert truncated_places(22) == tuple(range(22))
 
 
 def test_multiplicities_are_counted_before_the_list_is_cut(events):
@@ -373,7 +377,7 @@ def test_multiplicities_are_counted_before_the_list_is_cut(events):
 
 def test_high_level_features_are_an_input_and_are_reconstructed(models, events):
     model = models["gcn_vae"]
-    assert model.resolved_columns == ("MET", "HT") and model.from_latent.width == 39 * 2 + 2
+    assert model.resolved_columns == ("MET", "HT") and model.from_latent.units == 39 * 2 + 2
     assert model.to_latent.kernel.shape[0] == 39 * 2 + 2 + 7
     found = model.results(events, ["reconstructed_features"])["reconstructed_features"]
     assert found.shape == (len(events), 2)
@@ -406,7 +410,7 @@ def test_bad_options_are_refused(events):
     refused("adjacency='knn': objects have no column 'eta'", given=flat, adjacency="knn", particle_features=("E", "pt"))
     short = Events.from_arrays(None, events.mass, objects=objects[:, :30], object_columns=PARTICLE)
     refused("truncated=True: objects have 30 slots, expected the 39", given=short, truncated=True)
-    cut = Events.from_arrays(None, events.mass, objects=objects[:, list(sets.truncation(39))], object_columns=PARTICLE)
+    cut = Events.from_arrays(None, events.mass, objects=objects[:, list(truncated_places(39))], object_columns=PARTICLE)
     refused("multiplicities=True: objects have 22 slots, a list that has been cut", given=cut, multiplicities=True)
     refused("objects have 39 slots of E, .*; expected 22 of E", slots=22)
     refused("no objects, which this model takes", given=Events.from_arrays(np.ones((9, 1)), np.ones(9), ["MET"]))
@@ -451,9 +455,9 @@ def test_a_member_has_loss_and_gradients_of_the_plain_model_of_its_seed(name, op
     for model in (group, zoo.get(name, seed=7, **options), zoo.get(name, seed=8, **options)):
         model.adapt(events)
         with tf.GradientTape() as tape:
-            found = model._terms(batch_of(model, events.take(np.arange(10))), model.seeds)
+            found = model.losses(batch_of(model, events.take(np.arange(10))), model.seeds, True)
             loss = tf.reduce_sum(found["loss"])
-        terms.append((found, tape.gradient(loss, model.network)))
+        terms.append((found, tape.gradient(loss, model.trainable_variables)))
     (several, slopes), *alone = terms
     for k, (found, slope) in enumerate(alone):
         for term in found:

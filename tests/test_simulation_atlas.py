@@ -19,7 +19,10 @@ RELEASED = {
     **{f"lep_{name}": "float[]" for name in ("pt", "eta", "phi", "E", "z0", "ptcone30", "etcone20")},
     **dict.fromkeys(("lep_trackd0pvunbiased", "lep_tracksigd0pvunbiased"), "float[]"),
     **{f"lep_{name}": "bool[]" for name in ("isTightID", "trigMatched", "truthMatched")},
-    **{"lep_type": "uint32_t[]", "lep_charge": "int32_t[]", "jet_trueflav": "int32_t[]", "jet_truthMatched": "bool[]"},
+    "lep_type": "uint32_t[]",
+    "lep_charge": "int32_t[]",
+    "jet_trueflav": "int32_t[]",
+    "jet_truthMatched": "bool[]",
     **{f"jet_{name}": "float[]" for name in ("pt", "eta", "phi", "E", "jvt", "MV2c10")},
     **{f"photon_{name}": "float[]" for name in ("pt", "eta", "phi", "E", "ptcone30", "etcone20")},
     **dict.fromkeys(("lep_n", "jet_n", "photon_n"), "int32_t"),  # uint32_t there: ROOT's counters are signed

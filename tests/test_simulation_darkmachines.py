@@ -214,7 +214,7 @@ def test_other_seeds_give_other_events(dileptons, tmp_path):
         for path in (tmp_path / "same.csv", tmp_path / "other.csv", dileptons[0])
     )
     assert same == first
-    assert not set(met for met, _ in same) & set(met for met, _ in other)
+    assert not {met for met, _ in same} & {met for met, _ in other}
 
 
 @pytest.mark.parametrize(

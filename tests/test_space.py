@@ -8,6 +8,7 @@ import pytest
 
 import zoo
 from pipelines import InputError
+from tuning import algorithms
 from tuning.kerastuner import keras_tuner
 from tuning.space import Space, sample
 from tuning.spacefile import load_space, read_space
@@ -265,7 +266,7 @@ def test_a_mapping_does_what_its_file_does(file):
         ("rate: {min: 0.9, max: 0.1}", "rate is from 0.9 to 0.1", "min < max"),
         ("rate: {min: 0}", "min of rate is 0", "> 0 where sampling is log"),
         ("rate: {min: word}", "min of rate is 'word'", "a finite number"),
-        ("rate: {min: .nan}", "min of rate is nan", "a finite number"),
+        ("rate: {min: .nan}", "rate.min is nan", "a finite number"),
         ("rate: {low: 1}", "rate has 'low'", "some of min, max"),
         ("rate: {max: 0.1, values: [1]}", "rate has values and max", "one of them"),
         ("rate: {default: 0.1}", "rate is {'default': 0.1}", "min and max, values, or fix"),
@@ -275,7 +276,7 @@ def test_a_mapping_does_what_its_file_does(file):
         ("rate: [0.1, word]", "values of rate are", "all of one type"),
         ("rate: [0.1, 0.1]", "values of rate are", "each once"),
         ("rate: [[0.1, 0.2]]", "rate has the list", "one value, such as 0.1"),
-        ("rate: null", "rate of rate is None", "a finite number, a word"),
+        ("rate: null", "a value of rate is None", "a number >= 0 and <= 1"),
         ("depth: {min: 1, max: 2.5}", "max of depth is 2.5", "a whole number"),
         ("slope: {max: 1}", "slope has no min", "give it"),
         ("units: {min: 1, max: 2}", "units is a range", "a choice"),
@@ -298,6 +299,101 @@ def test_what_is_wrong_in_a_file_is_named_with_what_was_expected(text, found, ex
         Space("toy", overrides=path).check()
     message = str(refused.value)
     assert message.startswith(f"{path}") and found in message and expected in message and "\n" not in message
+
+
+def grid(space):
+    """Every combination that KerasTuner's grid has of a space, as our oracle asks for it."""
+    oracle = algorithms.make("grid", space.hyperparameters(), trials=100, max_epochs=1, factor=3, seed=0)
+    return [space.draw(trial.hyperparameters) for trial in algorithms.start_trials(oracle)]
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("rate: {min: 0, max: 0.3, step: 0.1, sampling: linear}", [0.0, 0.1, 0.2, 0.3]),  # keras-tuner issue 1001
+        ("rate: {min: 0, max: 1, step: 0.3, sampling: linear}", [0.0, 0.3, 0.6, 0.9, 1.0]),
+        ("rate: {min: 0.001, max: 1, step: 10}", [0.001, 0.01, 0.1, 1.0]),  # whose own sampling is log
+        ("rate: {min: 0.1, max: 0.3, step: '+0.1'}", [0.1, 0.2, 0.3]),
+        ("rate: {min: 0.1, max: 0.8, step: '*2', sampling: linear}", [0.1, 0.2, 0.4, 0.8]),
+        ("rate: {min: 0.1, max: 0.8, step: 2, sampling: reverse_log}", [0.1, 0.5, 0.7, 0.8]),
+        ("batch_size: {min: 2, max: 8, step: 2, sampling: log}", [2, 4, 8]),  # keras-tuner issue 716
+        ("batch_size: {min: 10, max: 45, step: 20}", [10, 30, 45]),
+        ("batch_size: [20, 40.0]", [20, 40]),
+        ("depth: {min: 2, max: 4}", [2, 3, 4]),
+    ],
+)
+def test_a_grid_has_every_value_of_a_range_once_ends_included_and_whole_numbers_stay_whole(line, expected, file):
+    space = Space("toy", overrides=file(f"replace: true\n{line}"))
+    name = line.partition(":")[0]
+    tried = [len(given["units"]) if name == "depth" else given[name] for given in grid(space)]
+    assert sorted(tried) == expected and {type(value) for value in tried} == {type(expected[0])}
+    assert Space("toy", overrides=file(space.template())).rows() == space.rows()
+
+
+@pytest.mark.parametrize("name, step", [("dropout_rate", 0.05), ("negative_slope", 0.05)])
+def test_the_ends_of_a_models_own_stepped_ranges_are_drawn_too(name, step):
+    row = next(row for row in Space("gan_ae").rows() if row["name"] == name)
+    assert row["values"][-1] == row["max"] == 0.4 and row["step"] == step and not row["multiplies"]
+    assert {given[name] for given in draws(Space("gan_ae"), 200)} == set(row["values"])
+
+
+def test_the_table_says_whether_a_step_adds_or_multiplies(file):
+    text = Space("toy", overrides=file("rate: {step: 10}\nslope: {min: 0.1, max: 0.3, step: 0.1}")).table()
+    assert "0.001 to 0.1, log, step *10" in text and "0.1 to 0.3, step +0.1" in text
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("rate: {step: 0.01}", r"step of rate is 0.01: it multiplies, since sampling is log; .* '\+0.01' to add"),
+        ("rate: {step: '*1'}", "step of rate is 1: expected a factor > 1"),
+        ("rate: {step: by two}", "step of rate is 'by two', expected a number, '\\+NUMBER' to add"),
+        ("rate: {step: '+1e-9'}", "makes 9.9e.07 values, expected at most 1000"),
+        ("momentum: {min: 0, step: '*2'}", "step of momentum multiplies, and min is 0"),
+        ("batch_size: {min: 1, max: 9, step: 1.5}", "step of batch_size is 1.5, expected a whole number"),
+        ("optimizer: [sgd, null]", "a value of optimizer is None, expected one such as 'sgd'"),
+        (f"rate: {'9' * 1000}", "rate is a number of very many digits, expected a number within 64 bits"),
+    ],
+)
+def test_steps_and_values_that_mean_nothing_are_refused_by_name(line, message, file):
+    with pytest.raises(InputError, match=message):
+        Space("toy", overrides=file(line)).check()
+
+
+NONE = ("none", "None", "null", "~")
+
+
+@pytest.mark.parametrize("word", NONE)
+def test_none_has_one_meaning_in_files_however_it_is_spelled(word, file):
+    assert seen(Space("vae", overrides=file(f"flow: [{word}, iaf]\nlatent_dim: 1")), "flow") == {"absent", "iaf"}
+    assert seen(Space("vae", overrides=file(f"replace: true\nflow: {word}\nlatent_dim: [1, 2]")), "flow") == {"absent"}
+
+
+@pytest.mark.parametrize("value", [None, *NONE])
+def test_none_has_one_meaning_in_python_however_it_is_spelled(value):
+    space = Space("vae", {"flow": value})
+    assert seen(space, "flow") == seen(space, "num_flows") == {"absent"}
+    mapping = {"flow": [value, "planar"]}
+    assert Space("vae", overrides=mapping).rows() == Space("vae", overrides={"flow": ["none", "planar"]}).rows()
+
+
+def test_a_choice_may_have_none_where_the_models_own_space_does_not_ask(toy, file):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(toy, "limits", {**toy.limits, "slope": Limit(choices=(None, 0.1, 0.3))})
+        space = Space("toy", overrides=file("slope: [null, 0.1]"))
+        assert seen(space, "slope") == {None, 0.1}
+        assert [row["values"] for row in space.rows() if row["name"] == "slope"] == [[None, 0.1]]
+        assert Space("toy", overrides=file(space.template())).rows() == space.rows()
+
+
+def test_no_error_of_keras_tuner_reaches_a_user(monkeypatch):
+    def refuse(self, name, *arguments, **options):
+        raise ValueError("expected\nsomething else")
+
+    space = Space("toy")
+    monkeypatch.setattr(keras_tuner.HyperParameters, "Float", refuse)
+    with pytest.raises(InputError, match=r"space: momentum cannot be searched \(expected something else\)"):
+        space.hyperparameters()
 
 
 def test_a_file_that_is_not_there_says_how_to_make_one(tmp_path):

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from pipelines import InputError
-from pipelines.bumphunt.spectra import Spectrum, adaptive_edges, bin_of, scan, side_band_reference, spectrum, tomography
+from pipelines.bumphunt.bump_scan import bump_scan, tomography
+from pipelines.bumphunt.spectrum import Spectrum, adaptive_edges, bin_of, histogram, side_band_reference
 
 EDGES = np.linspace(2700, 5000, 41)
 
@@ -23,22 +24,22 @@ def counts(*content):
 
 def test_spectrum_is_numpys_histogram_of_weights_and_of_their_squares(falling):
     mass, weight = falling
-    found = spectrum(mass, EDGES, weight)
+    found = histogram(mass, EDGES, weight)
     np.testing.assert_allclose(found.content, np.histogram(mass, EDGES, weights=weight)[0], rtol=1e-12)
     np.testing.assert_allclose(found.variance, np.histogram(mass, EDGES, weights=weight**2)[0], rtol=1e-12)
-    np.testing.assert_array_equal(spectrum(mass, EDGES).content, np.histogram(mass, EDGES)[0])
+    np.testing.assert_array_equal(histogram(mass, EDGES).content, np.histogram(mass, EDGES)[0])
 
 
 def test_masses_on_edges_and_outside_fall_where_numpy_puts_them():
     mass = np.array([-1.0, 0.0, 1.0, 2.0, 2.5])
     assert bin_of(mass, np.array([0.0, 1.0, 2.0])).tolist() == [2, 0, 1, 1, 2]
-    assert spectrum(mass, np.array([0.0, 1.0, 2.0])).content.tolist() == [1, 2]
+    assert histogram(mass, np.array([0.0, 1.0, 2.0])).content.tolist() == [1, 2]
 
 
 def test_float32_masses_at_the_upper_end_are_inside():
     mass = np.array([2700.1, 4999.9], np.float32)
     edges = np.linspace(mass.min(), mass.max(), 4)
-    assert spectrum(mass, edges).content.tolist() == [1, 0, 1]
+    assert histogram(mass, edges).content.tolist() == [1, 0, 1]
 
 
 def merged_by_loop(content, variance, edges, limit):
@@ -57,7 +58,7 @@ def merged_by_loop(content, variance, edges, limit):
 @pytest.mark.parametrize("share", [1, 0.1, 0.01])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_bins_are_merged_from_the_high_end_until_each_error_is_below_the_limit(falling, share, weighted):
-    found = spectrum(falling[0], EDGES, falling[1] if weighted else None) * share
+    found = histogram(falling[0], EDGES, falling[1] if weighted else None) * share
     edges = adaptive_edges(found, 0.15)
     assert edges.tolist() == merged_by_loop(found.content, found.variance, EDGES, 0.15)
     merged = found.merged(edges)
@@ -97,7 +98,7 @@ def test_reference_agrees_with_the_selected_events_outside_the_window():
 @pytest.mark.parametrize("share", [0.01, 0.5])
 def test_error_of_the_normalisation_is_its_spread_over_random_selections(share, falling):
     rng = np.random.default_rng(4)
-    before = spectrum(falling[0], EDGES)
+    before = histogram(falling[0], EDGES)
     factors, errors = [], []
     for _ in range(2000):
         chosen = rng.binomial(before.content.astype(int), share).astype(float)
@@ -111,10 +112,10 @@ def test_error_of_the_normalisation_is_its_spread_over_random_selections(share, 
 def test_error_of_the_normalisation_counts_weights(falling):
     """Random halves of weighted events: sum w^2, not sum w, makes the spread."""
     mass, weight = falling
-    rng, before, factors, errors = np.random.default_rng(5), spectrum(mass, EDGES, weight), [], []
+    rng, before, factors, errors = np.random.default_rng(5), histogram(mass, EDGES, weight), [], []
     for _ in range(800):
         chosen = rng.random(len(mass)) < 0.05
-        found = side_band_reference(spectrum(mass[chosen], EDGES, weight[chosen]), before, slice(10, 15))
+        found = side_band_reference(histogram(mass[chosen], EDGES, weight[chosen]), before, slice(10, 15))
         factors.append(found[1])
         errors.append(found[2])
     assert np.std(factors) == pytest.approx(np.mean(errors), rel=0.1)
@@ -134,7 +135,7 @@ def test_tomography_has_every_window_once_and_the_smallest_is_the_scans(deficit,
     reference[[0, 14]] = 0
     histogram = rng.multivariate_hypergeometric(reference, 1500)
     options = {"widths": (2, 4), "side_band": side_band, "deficit": deficit, "statistic": statistic}
-    found, best = tomography(histogram, reference, **options), scan(histogram, reference, **options)
+    found, best = tomography(histogram, reference, **options), bump_scan(histogram, reference, **options)
     first, last = 1 + side_band, 14 - side_band  # where the reference is filled
     windows = [(s, w) for w in (2, 3, 4) for s in range(first, last - w + 1)]
     assert list(zip(found.start, found.width)) == windows

@@ -19,9 +19,10 @@ import zoo
 from pipelines import InputError, plots
 from pipelines.plots import read_numbers
 from tuning import figures, pareto
-from tuning import results as of_results
+from tuning import importance as of_importance
 from tuning.cli import Duration, main
-from tuning.results import best_so_far, importance, load_results
+from tuning.importance import importance
+from tuning.results import best_so_far, load_results
 
 SEARCH = (
     "--model linear --trials 3 --max-epochs 2 --factor 2 --no-xla --set units=2 --set members=2 --mass-range 2700 2900"
@@ -48,7 +49,7 @@ def refused(line):
 def linear():
     with linear_model.registered() as patched:
         patched.setattr(plots, "plot_history", lambda rows, path: None)
-        patched.setattr(of_results, "TREES", 15)
+        patched.setattr(of_importance, "TREES", 15)
         yield Linear
 
 
@@ -194,9 +195,9 @@ def test_results_of_an_unfinished_search_are_there_and_say_so(written):
 
 
 def test_the_table_fits_a_narrow_terminal_and_cuts_no_number(written, monkeypatch):
-    import tuning.cli
+    import tuning.table
 
-    monkeypatch.setattr(tuning.cli, "WIDTH", 80)
+    monkeypatch.setattr(tuning.table, "WIDTH", 80)
     lines = tuned(f"results {written} --top 28").splitlines()
     assert max(len(line) for line in lines if "failed" not in line) <= 80 and not any(
         line.endswith(" ") for line in lines
@@ -286,6 +287,7 @@ def drawn(front, tmp_path_factory):
     return out, json.loads(tuned(line))
 
 
+@pytest.mark.drawn
 def test_plot_writes_every_figure_with_its_numbers_and_one_page(drawn):
     out, told = drawn
     names = {"history", "importance", "learning", "parallel", "pareto"}
@@ -295,6 +297,7 @@ def test_plot_writes_every_figure_with_its_numbers_and_one_page(drawn):
     assert not re.search(r'(src|href)="(?!data:|#|https://arxiv)', html)  # needs no other file
 
 
+@pytest.mark.drawn
 def test_the_numbers_of_the_front_are_those_of_the_trials(drawn, front):
     results, numbers = load_results(front), read_numbers(drawn[0] / "plots" / "pareto.json")
     assert numbers["knee"] == results.best["trial"] and set(numbers["front"]) == {t["trial"] for t in results.front}
@@ -303,6 +306,7 @@ def test_the_numbers_of_the_front_are_those_of_the_trials(drawn, front):
     assert history["best_so_far"][-1] == pytest.approx(numbers["hypervolume"])
 
 
+@pytest.mark.drawn
 def test_tensorboard_gets_a_run_for_each_trial_with_hyperparameters_and_metrics(drawn, front):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import plugin_data_pb2
@@ -357,7 +361,7 @@ def test_a_search_without_a_completed_trial_cannot_be_drawn(tmp_path):
 
 
 def test_space_prints_the_table_of_a_model_as_set_and_files_leave_it(tmp_path):
-    assert re.search(r"^d_shape +start, lhco2020 +d_units$", tuned("space gan_ae"), re.M)
+    assert re.search(r"^d_shape +start, lhco2020 +d_units$", tuned("space gan_ae"), re.MULTILINE)
     assert "d_shape" not in tuned("space gan_ae --set d_units=300,200")
     (tmp_path / "space.yaml").write_text(tuned("space gan_ae --yaml"))
     assert yaml.safe_load((tmp_path / "space.yaml").read_text())["latent_dim"] == [8, 14, 20]

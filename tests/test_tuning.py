@@ -21,7 +21,7 @@ import tuning
 import zoo
 from pipelines import Events, InputError, outputs, plots, provenance
 from pipelines.events import batches
-from tuning import algorithms, figures, objectives, session
+from tuning import algorithms, engine, figures, objectives, session
 from tuning import trial as worker
 from tuning.engine import Engine
 from tuning.hyperband import plan
@@ -47,10 +47,10 @@ def events(train_events):
 @pytest.fixture
 def alone(monkeypatch):
     """Nothing that was compiled for other tests is used, as in a process of its own."""
-    monkeypatch.setattr(worker.Bench, "__init__", begin)
+    monkeypatch.setattr(worker.TrialRunner, "__init__", begin)
 
 
-begin = worker.Bench.__init__
+begin = worker.TrialRunner.__init__
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,12 +58,12 @@ def shared_programs():
     """Let searches of these tests share what they compile: what they share is started over for every trial anyway."""
     compiled = {}
 
-    def begin_with_what_is_there(bench, job):
-        begin(bench, job)
-        bench.models = compiled.setdefault((job.model, job.jit_compile, provenance.checksum(job.training)), {})
+    def begin_with_what_is_there(runner, job):
+        begin(runner, job)
+        runner.models = compiled.setdefault((job.model, job.jit_compile, provenance.checksum(job.training)), {})
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(worker.Bench, "__init__", begin_with_what_is_there)
+        patched.setattr(worker.TrialRunner, "__init__", begin_with_what_is_there)
         yield
 
 
@@ -95,7 +95,7 @@ def records(out):
     return {path.name: path.read_bytes() for path in sorted(paths)}
 
 
-class Ear(session.Watcher):
+class Ear(session.SearchListener):
     """Keeps what it is told."""
 
     def __init__(self):
@@ -105,7 +105,7 @@ class Ear(session.Watcher):
         self.heard.append(text)
 
 
-class StopAfter(session.Watcher):
+class StopAfter(session.SearchListener):
     """Ctrl-C at the end of the n-th epoch of a search."""
 
     def __init__(self, epochs):
@@ -168,7 +168,7 @@ def test_every_algorithm_runs_exactly_as_many_trials_and_goes_on_after_an_interr
     assert len(results.trials) == trials and {trial["epochs"] for trial in results.trials} == {1}
     assert len({trial["hyperparameters"]["learning_rate"] for trial in results.trials}) == trials
     with pytest.raises(KeyboardInterrupt):
-        search(**asked, out=tmp_path / "broken", watcher=StopAfter(3))
+        search(**asked, out=tmp_path / "broken", listener=StopAfter(3))
     assert judged(search(**asked, out=tmp_path / "broken", resume=True).trials) == judged(results.trials)
 
 
@@ -185,9 +185,9 @@ def test_proposals_of_the_gaussian_process_go_where_results_are_good():
     space = keras_tuner.HyperParameters()
     space.Float("x", 0.0, 1.0)
     oracle = algorithms.make("bayesian", space, 16, 1, 3, seed=0)
-    while trials := list(algorithms.ready(oracle)):
+    while trials := list(algorithms.start_trials(oracle)):
         for trial in reversed(trials):
-            algorithms.end(oracle, trial, (trial.hyperparameters["x"] - 0.3) ** 2, 1)
+            algorithms.end_trial(oracle, trial, (trial.hyperparameters["x"] - 0.3) ** 2, 1)
     tried = [trial.hyperparameters["x"] for trial in oracle.trials.values()]
     first, later = (np.median(np.abs(np.array(each) - 0.3)) for each in (tried[:8], tried[8:]))
     assert len(tried) == 16 and later < 0.1 < first
@@ -205,12 +205,12 @@ def test_what_is_tried_does_not_depend_on_what_came_first(algorithm):
             [],
             [],
         )
-        while new := list(algorithms.ready(oracle)) + under_way:
+        while new := list(algorithms.start_trials(oracle)) + under_way:
             under_way = new
             trial = under_way.pop(chance.randrange(len(under_way)) if order else 0)
             values = {k: v for k, v in trial.hyperparameters.values.items() if k != "tuner/trial_id"}
             score = values["x"] * values["k"] if values["x"] > 0.2 else None  # and some fail
-            algorithms.end(oracle, trial, score, values.get("tuner/epochs", 9))
+            algorithms.end_trial(oracle, trial, score, values.get("tuner/epochs", 9))
             found.append(json.dumps(values, sort_keys=True))
         return sorted(found)
 
@@ -248,19 +248,19 @@ class Clock:
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_time_limit_keeps_what_is_under_way_and_the_search_goes_on(damaged, search, unbroken, tmp_path, monkeypatch):
     clock = Clock(7)  # in the middle of a trial
-    watcher = session.Watcher()
-    watcher.epoch = clock.tick
+    listener = session.SearchListener()
+    listener.epoch = clock.tick
     with monkeypatch.context() as patched:
         patched.setattr(time, "monotonic", clock.monotonic)
         patched.setattr(time, "time", clock.time)
-        results = search(trials=5, out=tmp_path / "slow", time_limit=1800, watcher=watcher)
+        results = search(trials=5, out=tmp_path / "slow", time_limit=1800, listener=listener)
     assert 0 < len(results.trials) < 5 and not results.complete and results.best
     (partial,) = (tmp_path / "slow" / "trials").glob("*.partial.json")
     finished = records(tmp_path / "slow")
     if damaged:
         partial.write_text(partial.read_text()[:60])
     told = Ear()
-    results = search(trials=5, out=tmp_path / "slow", resume=True, watcher=told)
+    results = search(trials=5, out=tmp_path / "slow", resume=True, listener=told)
     assert [f"{partial}: damaged; set aside" in text for text in told.heard] == [True] * damaged
     assert partial.with_name(f"{partial.name}.damaged").is_file() == damaged
     assert judged(results.trials) == judged(unbroken.trials) and results.complete
@@ -281,9 +281,9 @@ def test_the_plan_is_told_before_anything_begins(search):
         (plan.trials, plan.epochs, plan.workers, [str(b) for b in plan.brackets])
     )
     told.begun = lambda name, epochs, *_: told.heard.append((name, epochs))
-    search(trials=2, max_epochs=1, watcher=told)
+    search(trials=2, max_epochs=1, listener=told)
     assert told.heard[0] == (2, 2, 1, ["bracket 0: 2 to epoch 1"])
-    assert told.heard[1:] == [("0", range(0, 1)), ("1", range(0, 1))]
+    assert told.heard[1:] == [("0", range(1)), ("1", range(1))]
 
 
 # -- what is found -----------------------------------------------------------------------------------
@@ -426,10 +426,10 @@ def test_a_full_disk_ends_the_search_and_is_no_failed_trial(search, monkeypatch,
 
 @pytest.mark.parametrize("lock", [None, "another"])
 def test_a_search_whose_folder_is_not_its_own_any_more_ends_and_can_go_on(lock, search, tmp_path):
-    path, watcher = tmp_path / "out" / "lock", session.Watcher()
-    watcher.epoch = lambda *_: path.write_text(lock) if lock else path.unlink(missing_ok=True)
+    path, listener = tmp_path / "out" / "lock", session.SearchListener()
+    listener.epoch = lambda *_: path.write_text(lock) if lock else path.unlink(missing_ok=True)
     with pytest.raises(InputError, match="lock: removed, or taken by another process; --resume goes on"):
-        search(out=tmp_path / "out", trials=1, watcher=watcher)
+        search(out=tmp_path / "out", trials=1, listener=listener)
     assert not records(tmp_path / "out")
     assert search(out=tmp_path / "out", trials=1, resume=True).complete
 
@@ -523,7 +523,7 @@ def test_an_interrupted_search_resumes_to_what_an_unbroken_one_finds(epochs, sea
     if epochs == 2:
         request.getfixturevalue("alone")
     with pytest.raises(KeyboardInterrupt):
-        search(trials=5, out=tmp_path / "broken", watcher=StopAfter(epochs))
+        search(trials=5, out=tmp_path / "broken", listener=StopAfter(epochs))
     finished = records(tmp_path / "broken")
     results = search(trials=5, out=tmp_path / "broken", resume=True)
     assert {name: records(results.out)[name] for name in finished} == finished
@@ -533,7 +533,7 @@ def test_an_interrupted_search_resumes_to_what_an_unbroken_one_finds(epochs, sea
 def test_a_search_can_be_interrupted_again_and_again(search, tmp_path):
     for epochs, resume in ((1, False), (2, True)):
         with pytest.raises(KeyboardInterrupt):
-            search(trials=5, out=tmp_path / "broken", watcher=StopAfter(epochs), resume=resume)
+            search(trials=5, out=tmp_path / "broken", listener=StopAfter(epochs), resume=resume)
     results = search(trials=5, out=tmp_path / "broken", resume=True)
     assert len(results.trials) == 5
     again = search(trials=5, out=tmp_path / "broken", resume=True)
@@ -565,7 +565,7 @@ def test_a_search_does_not_resume_as_another(other, search, unbroken):
 
 def test_a_search_does_not_resume_on_other_events_but_on_the_same_elsewhere(search, events, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        search(trials=1, out=tmp_path / "broken", watcher=StopAfter(1))
+        search(trials=1, out=tmp_path / "broken", listener=StopAfter(1))
     with pytest.raises(InputError, match="begun with data="):
         search(trials=1, events=events.sample(500), out=tmp_path / "broken", resume=True)
     events.write(tmp_path / "moved.h5")
@@ -590,7 +590,7 @@ def test_a_truncated_file_is_named_set_aside_and_made_anew(name, size, search, u
     shutil.copytree(unbroken.out, tmp_path / "broken")
     path, told = tmp_path / "broken" / name, Ear()
     path.write_text(path.read_text()[:size])
-    results = search(trials=5, out=tmp_path / "broken", resume=True, watcher=told)
+    results = search(trials=5, out=tmp_path / "broken", resume=True, listener=told)
     assert judged(results.trials) == judged(unbroken.trials)
     assert json.loads(path.read_text())
     assert name == "results.json" or any(str(path) in text and "set aside" in text for text in told.heard)
@@ -634,7 +634,9 @@ def test_a_search_by_the_truth_does_not_go_on_with_another_truth(events, tmp_pat
         arrays = {name: events.read(name) for name in ("features", "mass")}
         labelled = Events.from_arrays(**arrays, columns=events.columns, **truth)
         asked = session._Asked("linear", None, {"units": 2}, "random", 1, 1, 2, 0, objective, 0)
-        return session._Session(asked, None, labelled, tmp_path, False, {}, session.Watcher()).description["data"]
+        return session._Session(asked, None, labelled, tmp_path, False, {}, session.SearchListener()).description[
+            "data"
+        ]
 
     label = np.arange(len(events)) % 2
     assert described("auc:1", label=label) == described("auc:1", label=label)
@@ -697,9 +699,18 @@ def test_events_are_scaled_once_for_all_that_see_them_alike(search, alone, monke
 
 def test_only_so_many_programs_are_kept(events, tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "KEPT_PROGRAMS", 4)
-    bench = worker.Bench(worker.Job("", "linear", "reconstruction", False, str(tmp_path), *events.split(0.8)))
+    runner = worker.TrialRunner(worker.Job("", "linear", "reconstruction", False, str(tmp_path), *events.split(0.8)))
     for units in (1, 2, 3, 4, 1, 5):
-        latest, _ = bench.model({"units": units})
-    assert bench.model({"units": 5}) == (latest, False)
-    kept = [json.loads(key)["units"] for key in bench.models]
+        latest, _ = runner.model({"units": units})
+    assert runner.model({"units": 5}) == (latest, False)
+    kept = [json.loads(key)["units"] for key in runner.models]
     assert kept == [3, 4, 1, 5]  # the one longest unused went
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    precious = tmp_path / "thesis.txt"
+    precious.write_text("years of work")
+    (tmp_path / "lock").symlink_to(precious)
+    with pytest.raises(InputError, match="is a symbolic link, which is not followed"), engine.owned(tmp_path):
+        pass
+    assert precious.read_text() == "years of work"

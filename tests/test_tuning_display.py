@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 
 from tuning.display import BAR, Countdown, Pace, _Display, bar, duration
-from tuning.engine import Plan
 from tuning.hyperband import Bracket, Round, plan
+from tuning.listener import Plan
 from tuning.objectives import Objective
 
 
@@ -46,7 +46,7 @@ def test_every_trial_that_runs_has_a_line_below_the_whole_search_and_the_best():
     shown = display("reconstruction+auc:1", workers=2)
     assert "TRUTH USED" in told(shown) and "bracket 2: 9 to epoch 1" in told(shown)
     assert shown.lines(24)[-1] == "  waiting for workers"
-    shown.begun("00", range(0, 1), "tcp://127.0.0.1:40111", 2)
+    shown.begun("00", range(1), "tcp://127.0.0.1:40111", 2)
     shown.begun("01", range(1, 3), "tcp://127.0.0.1:40222", 1)
     shown.epoch("01", 2, "tcp://127.0.0.1:40222", {"loss": 3.0, "val_loss": 2.5})
     total, best, first, second = shown.lines(24)
@@ -64,7 +64,7 @@ def test_brackets_that_are_alike_are_one_line_of_the_plan():
 
 def test_the_line_of_a_trial_goes_when_it_ends_and_is_not_doubled_when_another_worker_gets_it():
     shown = display(workers=2)
-    shown.begun("00", range(0, 1), "one"), shown.begun("00", range(0, 1), "two")
+    shown.begun("00", range(1), "one"), shown.begun("00", range(1), "two")
     assert [line for line in shown.lines(24) if "trial 00" in line] == [
         f"  trial 00, bracket 0 on worker 2  {bar(0, 1)} epoch 0/1"
     ]
@@ -89,7 +89,7 @@ def test_the_best_of_several_figures_of_merit_is_the_knee_with_all_of_them():
 def test_no_more_lines_are_shown_than_a_terminal_has():
     shown = display(workers=40, brackets=plan(100, 9, 3))
     for number in range(40):
-        shown.begun(f"{number:02d}", range(0, 1), f"tcp://{number}")
+        shown.begun(f"{number:02d}", range(1), f"tcp://{number}")
     lines = shown.lines(12)
     assert len(lines) <= 12 and lines[-1] == "  and 32 more" and sum("on worker" in line for line in lines) == 8
 
@@ -101,7 +101,7 @@ def test_no_line_is_wider_than_the_terminal(width):
     shown.planned(Plan(plan(13, 9, 3), 2))
     metrics = {"reconstruction": 1 / 3, "sculpting": 1 / 3, "stability": 1 / 3, "objective": 1.0}
     shown.ended(record("00", 1.0, metrics=metrics), 1)
-    shown.begun("01", range(0, 9), "one"), shown.epoch("01", 3, "one", {"loss": 12345.678})
+    shown.begun("01", range(9), "one"), shown.epoch("01", 3, "one", {"loss": 12345.678})
     with console.capture() as captured:
         console.print(shown)
     lines = captured.get().splitlines()
@@ -202,7 +202,7 @@ SCRIPT = """
     from types import SimpleNamespace
     from tuning import display as module
     from tuning.objectives import Objective
-    module._watcher = lambda: module._Display  # the other one needs TensorFlow, for its name only
+    module._listener = lambda: module._Display  # the other one needs TensorFlow, for its name only
     plan = SimpleNamespace(trials=3, epochs=3, workers=1, brackets=["bracket 0: 3 to epoch 1"], done=[],
                            seconds_left=lambda records, workers: 60.0)
     record = {"status": "COMPLETED", "objective": 0.5, "metrics": {"reconstruction": 0.5, "objective": 0.5},

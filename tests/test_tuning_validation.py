@@ -56,11 +56,8 @@ def found(train, judges, tmp_path_factory):
 
 
 def described(train, validation, tmp_path, objective="reconstruction"):
-    asked = session._Asked(**{
-        "model": "linear", "preset": None, "fixed": {"units": 2}, "algorithm": "random", "trials": 1, "max_epochs": 1,
-        "factor": 2, "architectures": 0, "objective": objective, "seed": 0,
-    })  # fmt: skip
-    return session._Session(asked, None, train, tmp_path, False, {}, session.Watcher(), validation).description
+    asked = session._Asked(model="linear", preset=None, fixed={"units": 2}, algorithm="random", trials=1, max_epochs=1, factor=2, architectures=0, objective=objective, seed=0)  # fmt: skip
+    return session._Session(asked, None, train, tmp_path, False, {}, session.SearchListener(), validation).description
 
 
 # -- who trains and who judges -----------------------------------------------------------------------------
@@ -184,11 +181,11 @@ def test_truth_is_looked_for_in_the_judges_not_in_data(train, judges, tmp_path):
 
 def test_judges_that_train_too_are_counted_and_told(train, judges, tmp_path, monkeypatch):
     told = []
-    watcher = session.Watcher()
-    watcher.told = told.append
+    listener = session.SearchListener()
+    listener.told = told.append
     monkeypatch.setattr(time, "monotonic", iter(range(10**9)).__next__)  # the time is up before anything begins
     both = train.take(np.arange(50)).without_labels()
-    search(train, tmp_path / "out", validation=both, watcher=watcher, time_limit=0.5)
+    search(train, tmp_path / "out", validation=both, listener=listener, time_limit=0.5)
     (line,) = [text for text in told if "also train" in text]
     assert line.startswith("50 of the 50 events that judge")
     assert json.loads((tmp_path / "out" / "search.json").read_text())["validation"]["also_trained_on"] == 50
@@ -196,7 +193,7 @@ def test_judges_that_train_too_are_counted_and_told(train, judges, tmp_path, mon
 
 def test_the_command_line_takes_a_file_that_judges(train, judges, tmp_path, monkeypatch):
     given = {}
-    monkeypatch.setattr(worker, "do", None)  # nothing is to be trained
+    monkeypatch.setattr(worker, "run_trial", None)  # nothing is to be trained
     monkeypatch.setattr(
         session, "search", lambda model, events, **options: given.update(options, events=events) or 1 / 0
     )

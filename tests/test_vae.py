@@ -14,6 +14,8 @@ import zoo.models.vae as vae
 from pipelines import Events, InputError
 from zoo import run
 from zoo.keras import keras
+from zoo.layers import MLP
+from zoo.layers.rarity import KNOTS, distribution
 
 COLUMNS = ("a", "b", "c", "d")
 QUIET = {"verbose": 0, "jit_compile": False}
@@ -52,6 +54,11 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
+def of_step_one(model):
+    """The weights that the first step trains."""
+    return model.trainer.tasks["vae"].weights
+
+
 @pytest.fixture(scope="module")
 def trained(events):
     """One model and three members, each trained once; what their weights were after every epoch of step one."""
@@ -60,7 +67,7 @@ def trained(events):
     def give(members=1):
         if members not in kept:
             model, epochs = small(members=members), []
-            keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: epochs.append(values(model.vae_weights)))
+            keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: epochs.append(values(of_step_one(model))))
             model.fit(events, callbacks=[keep], **QUIET)
             kept[members] = model, epochs
         return kept[members]
@@ -90,9 +97,9 @@ def adapted(events):
         model, rng = small(batch_size=len(events), **more), np.random.default_rng(2)
         model.adapt(events)
         for weight in model.trainable_variables:
-            if len(weight.shape) == 1 + len(model.lead):
+            if len(weight.shape) == 1 + len(model.member_shape):
                 weight.assign(rng.normal(scale=0.3, size=weight.shape))
-        model.program = model.recipe()[0].program
+        model.trainer.enter(model.recipe()[0])
         return model, next(iter(model.batches(events, model.weighting(events)).shuffled()))
 
     return give
@@ -111,11 +118,21 @@ def test_defaults_are_the_papers_and_presets_can_be_built():
     for preset in ("lhco2020", "adam"):
         model = zoo.get("vae", preset=preset)
         model.build_for(jets)
-        assert [v.shape[len(model.lead) :] for v in model.encoder.kernels] == [(6, 64), (64, 64), (64, 64), (64, 2)]
-        assert [v.shape[len(model.lead) :] for v in model.decoder.kernels] == [(1, 64), (64, 64), (64, 64), (64, 6)]
-        assert model.mass_decoder.kernels[0].shape[len(model.lead) :] == (2, 64)
+        assert [v.shape[len(model.member_shape) :] for v in model.encoder.kernels] == [
+            (6, 64),
+            (64, 64),
+            (64, 64),
+            (64, 2),
+        ]
+        assert [v.shape[len(model.member_shape) :] for v in model.decoder.kernels] == [
+            (1, 64),
+            (64, 64),
+            (64, 64),
+            (64, 6),
+        ]
+        assert model.mass_decoder.kernels[0].shape[len(model.member_shape) :] == (2, 64)
         assert model.score(np.ones((3, 6))).shape == (3,)
-    assert type(model.vae_optimizer).__name__ == "Adam"
+    assert type(model.optimizers[0]).__name__ == "Adam"
 
 
 @pytest.mark.parametrize(
@@ -168,9 +185,7 @@ def test_kl_is_its_integral(gaussians):
             z = np.linspace(m - 10 * s, m + 10 * s, 20_001)
             log_ratio = (-0.5 * ((z - m) / s) ** 2 - np.log(s)) + 0.5 * z**2
             density = np.exp(-0.5 * ((z - m) / s) ** 2) / (s * np.sqrt(2 * np.pi))
-            total += (
-                np.trapezoid(density * log_ratio, z) if hasattr(np, "trapezoid") else np.trapz(density * log_ratio, z)
-            )
+            total += np.trapezoid(density * log_ratio, z)
         np.testing.assert_allclose(
             latent_space.gaussian_kl(mean[None].astype("f"), log_var[None].astype("f"))[0], total, rtol=1e-4
         )
@@ -194,13 +209,13 @@ def dense(x, kernels, biases):
 
 def by_hand(model, batch, noise):
     """Loss, reconstruction and KL of a batch as the paper writes them."""
-    x, w, latent = batch["features"].numpy(), batch["weight"].numpy(), model.hyperparameter("latent_dim")
+    x, w, latent = batch["features"].numpy(), batch["weight"].numpy(), model.hp.latent_dim
     encoded = dense(x, model.encoder.kernels, model.encoder.biases)
     mean, log_var = encoded[:, :latent], encoded[:, latent:]
     decoded = dense(mean + np.exp(log_var / 2) * noise, model.decoder.kernels, model.decoder.biases)
     kl = np.mean(w * 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).sum(1))
     mse = np.mean(w * ((x - decoded) ** 2).mean(1))
-    return model.hyperparameter("alpha") * mse + kl, mse, kl
+    return model.hp.alpha * mse + kl, mse, kl
 
 
 @pytest.mark.parametrize("latent", [1, 2])
@@ -227,12 +242,12 @@ def test_steps_are_those_of_keras_own_layers_and_optimizer(adapted, monkeypatch,
         for place, (kernel, bias) in enumerate(zip(network.kernels, network.biases)):
             last = place == len(network.kernels) - 1
             copy.add(keras.layers.Dense(kernel.shape[1], activation=None if last else "selu"))
-            copy.build((None, network.widths[0]))
+            copy.build((None, network.kernels[0].shape[0]))
             copy.layers[-1].set_weights([kernel.numpy(), bias.numpy()])
         layers[name] = copy
     other = {"adam": keras.optimizers.Adam, "adadelta": keras.optimizers.Adadelta}[optimizer](rate)
     weights = layers["encoder"].trainable_variables + layers["decoder"].trainable_variables
-    start = values(model.vae_weights)
+    start = values(of_step_one(model))
     for _ in range(3):
         model.train_step(batch)
         with tf.GradientTape() as tape:
@@ -247,13 +262,13 @@ def test_steps_are_those_of_keras_own_layers_and_optimizer(adapted, monkeypatch,
         for kernel, bias, layer in zip(network.kernels, network.biases, copy.layers, strict=True):
             np.testing.assert_allclose(kernel, layer.kernel, rtol=1e-3, atol=1e-5)
             np.testing.assert_allclose(bias, layer.bias, rtol=1e-3, atol=1e-5)
-    assert all(np.abs(a - b).max() > 1e-4 for a, b in zip(values(model.vae_weights), start))
+    assert all(np.abs(a - b).max() > 1e-4 for a, b in zip(values(of_step_one(model)), start))
 
 
 def test_the_latent_number_is_drawn_anew_at_every_step_with_the_encoders_mean_and_width(adapted):
     model, batch = adapted(latent_dim=2)
     x = tf.repeat(batch["features"][:1], 20_000, axis=0)
-    mean, log_var, h = model._encode(x)
+    mean, log_var, h = model.encode(x)
     drawn = [model.latent.draw(mean, log_var, h, model.seeds * 1_000_003 + step)[0].numpy() for step in (0, 1)]
     for one in drawn:
         for place in range(2):
@@ -287,7 +302,7 @@ def test_what_remains_are_the_weights_of_the_epoch_of_largest_kl(trained):
     kl = model.histories["vae"].history["kl"]
     best = int(np.argmax(kl))
     assert 0 < best < len(kl) - 1 == 5  # a peak within the training, or this would test nothing
-    assert_same(values(model.vae_weights), epochs[best])
+    assert_same(values(of_step_one(model)), epochs[best])
     assert model.best_epochs()["vae"] == {
         "quantity": "kl",
         "best": "max",
@@ -302,7 +317,7 @@ def test_each_member_keeps_the_epoch_of_its_own_largest_kl(trained):
     best = kl.argmax(axis=0)
     assert len(set(best)) > 1 and model.best_epochs()["vae"]["epoch"] == best.tolist()
     for member, epoch in enumerate(best):
-        assert_same([w[member] for w in values(model.vae_weights)], [w[member] for w in epochs[epoch]])
+        assert_same([w[member] for w in values(of_step_one(model))], [w[member] for w in epochs[epoch]])
 
 
 @pytest.mark.parametrize("options", [PEAKED, RISING], ids=["a peak", "no peak before the end"])
@@ -310,7 +325,7 @@ def test_a_run_says_which_epoch_it_is_of_and_whether_training_ended_before_a_pea
     model, epochs, save = small(**options, decoder_epochs=0), [], run.Checkpoint.on_epoch_end
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
-            run.Checkpoint, "on_epoch_end", lambda *a: (epochs.append(values(model.vae_weights)), save(*a))[1]
+            run.Checkpoint, "on_epoch_end", lambda *a: (epochs.append(values(of_step_one(model))), save(*a))[1]
         )
         history = run.train(model, events, tmp_path / "run", **QUIET).history
     assert list(model.histories) == ["vae"]  # no second step where there are no epochs for it
@@ -319,7 +334,7 @@ def test_a_run_says_which_epoch_it_is_of_and_whether_training_ended_before_a_pea
     assert told["quantity"] == "kl" and told["best"] == "max" and told["epoch"] == [best]
     assert (best == 5) == (options is RISING)
     loaded = zoo.load(tmp_path / "run")
-    assert_same(values(loaded.vae_weights), epochs[best])
+    assert_same(values(of_step_one(loaded)), epochs[best])
     np.testing.assert_array_equal(loaded.score(events), model.score(events))
 
 
@@ -343,13 +358,13 @@ def test_validation_draws_the_same_numbers_at_every_epoch(again, events):
 
 def test_step_two_moves_neither_the_encoder_nor_the_decoder_of_step_one_by_a_bit(trained, again, events):
     model = again(events, finish=False)
-    model.learned(model.recipe()[0], events)
+    model.on_phase_end(model.recipe()[0], events)
     assert list(model.histories) == ["vae"]
-    fixed, moving = values(model.vae_weights), values(model.mass_decoder.trainable_variables)
+    fixed, moving = values(of_step_one(model)), values(model.mass_decoder.trainable_variables)
     scores = {kind: model.score(events, kind) for kind in model.score_kinds}
     model.fit_decoder(events, jit_compile=False)
     assert list(model.histories) == ["vae", "decoder"]
-    assert_same(values(model.vae_weights), fixed)
+    assert_same(values(of_step_one(model)), fixed)
     for kind, score in scores.items():
         np.testing.assert_array_equal(model.score(events, kind), score)
     assert all(np.abs(a - b).max() > 0 for a, b in zip(values(model.mass_decoder.trainable_variables), moving))
@@ -363,7 +378,8 @@ def test_the_decoder_of_step_two_is_a_new_one(trained):
     model, _ = trained()
     for old, new in zip(model.decoder.kernels[1:], model.mass_decoder.kernels[1:]):
         assert np.abs(np.corrcoef(old.numpy().ravel(), new.numpy().ravel())[0, 1]) < 0.5
-    assert model.mass_decoder.widths[0] == 2 and model.mass_decoder.widths[1:] == model.decoder.widths[1:]
+    first, *others = ([tuple(k.shape) for k in one.kernels] for one in (model.mass_decoder, model.decoder))
+    assert first[0] == (2, first[0][1]) and first[1:] == others[0][1:]
 
 
 def test_a_second_step_two_starts_anew(again, events):
@@ -390,10 +406,10 @@ def test_step_two_of_a_loaded_model_is_trained_like_that_of_the_model_itself(aga
     run.save_state(model, tmp_path / "state.h5")
     loaded.build_for(COLUMNS)
     run.load_state(loaded, tmp_path / "state.h5")
-    fixed = values(model.vae_weights)
+    fixed = values(of_step_one(model))
     for one in (loaded, model):
         one.fit_decoder(events, jit_compile=False)
-    assert_same(values(loaded.vae_weights), fixed)
+    assert_same(values(of_step_one(loaded)), fixed)
     assert_same(values(loaded.mass_decoder.trainable_variables), values(model.mass_decoder.trainable_variables))
 
 
@@ -435,14 +451,14 @@ def test_the_new_decoder_gets_masses_smeared_by_their_relative_width_and_drawn_l
     model, batch = adapted(mass_width=width)
     size, entered = 20_000, []
     batch = {key: tf.repeat(value, size // len(value), axis=0) for key, value in batch.items()}
-    call = vae.Network.call
-    monkeypatch.setattr(vae.Network, "call", lambda self, x: (entered.append((self, x)), call(self, x))[1])
-    model.program = model.recipe()[1].program
+    call = MLP.call
+    monkeypatch.setattr(MLP, "call", lambda self, x, *drop: (entered.append((self, x)), call(self, x, *drop))[1])
+    model.trainer.enter(model.recipe()[1])
     for _ in range(2):
         model.train_step(batch)
     inputs = [x.numpy() for network, x in entered if network is model.mass_decoder]
     assert len(inputs) == 2 and inputs[0].shape == (size, 2)
-    mass, (mean, log_var, _) = batch["mass"].numpy(), model._encode(batch["features"])
+    mass, (mean, log_var, _) = batch["mass"].numpy(), model.encode(batch["features"])
     pulls = []
     for given in inputs:
         smeared = given[:, 1].astype(float) * float(model.mass_std) + float(model.mass_mean)
@@ -463,7 +479,7 @@ def test_the_new_decoder_gets_masses_smeared_by_their_relative_width_and_drawn_l
 def test_neither_score_nor_step_one_ever_sees_the_mass(trained, again, events):
     model, _ = trained()
     other = again(like(events, mass=events.mass[::-1] * 0.7))
-    assert_same(values(other.vae_weights), values(model.vae_weights))
+    assert_same(values(of_step_one(other)), values(of_step_one(model)))
     for kind in model.score_kinds:
         np.testing.assert_array_equal(other.score(events, kind), model.score(events, kind))
         np.testing.assert_array_equal(
@@ -684,45 +700,45 @@ def test_rarity_is_large_in_both_tails_and_largest_outside_all_training_events(t
     assert rarity[order[:4]].min() > np.quantile(rarity, 0.98) and rarity[order[-4:]].min() > np.quantile(rarity, 0.98)
     assert rarity[order[395:405]].max() < 0.05
     assert (np.diff(rarity[order[:400]]) <= 1e-6).all() and (np.diff(rarity[order[400:]]) >= -1e-6).all()
-    outside = model._rarity(tf.constant([kl.min() * 0.9, kl.max() * 1.1, kl.max() * 1e6]))
+    outside = model.rarity(tf.constant([kl.min() * 0.9, kl.max() * 1.1, kl.max() * 1e6]))
     assert (outside.numpy() >= rarity.max()).all() and np.isfinite(outside).all()
 
 
 def test_rarity_is_the_same_for_every_monotone_change_of_what_it_is_of(trained, events):
     model, _ = trained()
-    knots, kl = model.kl_knots.numpy(), model.score(events)
-    first = model._rarity(tf.constant(kl)).numpy()
+    knots, kl = model.rarity.knots.numpy(), model.score(events)
+    first = model.rarity(tf.constant(kl)).numpy()
     try:
         for change in (np.sqrt, lambda x: 3 * x + 1, np.log1p, lambda x: x**3):
             both = change(np.concatenate([np.maximum(knots, 0.0), kl]).astype(np.float64))
             ranks = np.unique(both, return_inverse=True)[1].astype("f")  # as float32 could merge neighbours
-            model.kl_knots.assign(ranks[: vae.KNOTS])
-            np.testing.assert_allclose(model._rarity(tf.constant(ranks[vae.KNOTS :])), first, atol=3e-2)
-        model.kl_knots.assign(-knots[::-1])  # and the other way round, since both tails count alike
-        np.testing.assert_allclose(model._rarity(tf.constant(-kl)), first, atol=1e-4)
+            model.rarity.knots.assign(ranks[:KNOTS])
+            np.testing.assert_allclose(model.rarity(tf.constant(ranks[KNOTS:])), first, atol=3e-2)
+        model.rarity.knots.assign(-knots[::-1])  # and the other way round, since both tails count alike
+        np.testing.assert_allclose(model.rarity(tf.constant(-kl)), first, atol=1e-4)
     finally:
-        model.kl_knots.assign(knots)
+        model.rarity.knots.assign(knots)
 
 
 def knowing(values, **options):
     """A model that has seen training events with these KL, (N,) or (K, N)."""
     model = small(**options)
     model.build_for(COLUMNS)
-    knots, shares = vae.distribution(values)
-    model.kl_knots.assign(knots)
-    model.kl_shares.assign(shares)
+    knots, shares = distribution(values)
+    model.rarity.knots.assign(knots)
+    model.rarity.shares.assign(shares)
     return model
 
 
 def test_rarity_of_events_that_are_all_alike_is_none():
-    alike, *outside = knowing(np.full(50, 2.0))._rarity(tf.constant([2.0, 1.0, 3.0])).numpy()
+    alike, *outside = knowing(np.full(50, 2.0)).rarity(tf.constant([2.0, 1.0, 3.0])).numpy()
     assert alike == 0 and np.isfinite(outside).all() and min(outside) > np.log(50)
 
 
 def test_a_cut_on_rarity_lets_through_the_share_that_it_says_of_either_tail():
     """Of Gaussian numbers: at 1e-2 and 1e-3, half of what passes is in each tail, and no two in one are equally rare."""
     seen, other = np.random.default_rng(3).normal(size=(2, 100_000)).astype(np.float32)
-    rarity = knowing(seen)._rarity(tf.constant(other)).numpy()
+    rarity = knowing(seen).rarity(tf.constant(other)).numpy()
     for share in (1e-2, 1e-3):
         passed, expected = rarity > -np.log(share), share / 2 * len(other)
         for tail in (other > 0, other < 0):  # both samples are finite
@@ -735,10 +751,10 @@ def test_a_cut_on_rarity_lets_through_the_share_that_it_says_of_either_tail():
 def test_rarity_goes_on_rising_beyond_all_training_events():
     seen = np.random.default_rng(4).exponential(2.0, (2, 20_000)).astype(np.float32)
     far = np.geomspace(25, 1e6, 200).astype(np.float32)
-    alone = [knowing(one)._rarity(tf.constant(far)).numpy() for one in seen]
+    alone = [knowing(one).rarity(tf.constant(far)).numpy() for one in seen]
     group = knowing(seen, members=2)
-    np.testing.assert_array_equal(group._rarity(tf.constant([far, far])), alone)
-    below = group._rarity(tf.constant([-far, -far])).numpy()
+    np.testing.assert_array_equal(group.rarity(tf.constant([far, far])), alone)
+    below = group.rarity(tf.constant([-far, -far])).numpy()
     assert (np.diff(alone) > 0).all() and (np.diff(below) > 0).all() and np.isfinite([alone, below]).all()
     for one in alone:  # the share beyond x is exp(-x / 2)
         assert one[0] == pytest.approx(25 / 2 - np.log(2), rel=0.2)
@@ -769,7 +785,7 @@ def test_the_search_space_is_what_a_model_takes():
 
     hp = keras_tuner.HyperParameters()
     model = zoo.get("vae", **vae.BumpHuntingVAE.search_space(hp))
-    assert set(hp.values) >= {"latent_dim", "alpha", "learning_rate"} and model.hyperparameter("alpha") >= 1e3
+    assert set(hp.values) >= {"latent_dim", "alpha", "learning_rate"} and model.hp.alpha >= 1e3
 
 
 # -- with a flow ---------------------------------------------------------------------------------------------
@@ -799,7 +815,7 @@ def flowing(few):
             options = {"num_flows": 2, "latent_dim": latent_dim, "units": (8, 8), "batch_size": len(few), "alpha": 0.5}
             model = kept[flow, members] = small(flow=flow, members=members, seed=3 - members, **options)
             model.adapt(few)
-            model.program = model.recipe()[0].program
+            model.trainer.enter(model.recipe()[0])
         model, rng = kept[flow, members], np.random.default_rng(6)
         for weight in model.latent.trainable_variables if randomly else ():
             weight.assign(rng.normal(scale=randomly / np.sqrt(weight.shape[0]), size=weight.shape))
@@ -814,12 +830,12 @@ def test_every_weight_of_a_flow_is_trained_and_a_member_is_the_plain_model(flowi
     alone, _ = flowing(flow)
     own = {id(weight): weight.numpy() for weight in group.latent.flow.weights}
     assert own and set(own) <= {id(weight) for weight in group.trainable_variables}
-    assert set(own) <= {id(weight) for weight in group.vae_weights}
+    assert set(own) <= {id(weight) for weight in of_step_one(group)}
     assert_same(values(alone.trainable_variables), [value[1] for value in values(group.trainable_variables)])
     for _ in range(2):
         group.train_step(batch)
         alone.train_step(batch)
-    for one, other in zip(values(alone.vae_weights), values(group.vae_weights)):
+    for one, other in zip(values(of_step_one(alone)), values(of_step_one(group))):
         np.testing.assert_allclose(other[1], one, rtol=1e-3, atol=1e-4)
     for weight in group.latent.flow.weights:
         moved = weight.numpy() != own[id(weight)]
@@ -830,7 +846,7 @@ def test_every_weight_of_a_flow_is_trained_and_a_member_is_the_plain_model(flowi
 @every_flow
 def test_loss_with_a_flow_has_its_log_determinant_and_the_decoder_gets_what_comes_out(flowing, flow, monkeypatch):
     model, batch = flowing(flow, randomly=1.0)
-    noise = np.random.default_rng(4).normal(size=(64, model.hyperparameter("latent_dim"))).astype("f")
+    noise = np.random.default_rng(4).normal(size=(64, model.hp.latent_dim)).astype("f")
     monkeypatch.setattr(latent_space, "normal", lambda shape, seed, use: tf.reshape(tf.constant(noise), shape))
     x, w = batch["features"].numpy(), batch["weight"].numpy()
     encoder = model.encoder
@@ -857,7 +873,7 @@ def test_loss_with_a_flow_has_its_log_determinant_and_the_decoder_gets_what_come
 @every_flow
 def test_kl_score_with_a_flow_is_the_mean_over_the_posterior(flowing, flow):
     model, batch = flowing(flow, randomly=1.0)
-    found = [tensor[:20] for tensor in model._encode(batch["features"])]
+    found = [tensor[:20] for tensor in model.encode(batch["features"])]
     score, gaussian = model.latent.divergence(*found).numpy(), latent_space.gaussian_kl(*found[:2]).numpy()
     drawn = model.latent.draw(*(tf.repeat(tensor, 400, axis=0) for tensor in found), tf.constant(0))[1]
     drawn = drawn.numpy().reshape(20, 400)
@@ -915,7 +931,7 @@ def test_a_step_with_a_flow_compiled_by_xla_is_that_without(flowing):
         model.reset()
         for _ in range(2):
             run_step(batch)
-        after.append(values(model.vae_weights))
+        after.append(values(of_step_one(model)))
     assert len(traces) == 2 + 1  # of the steps that are not compiled, and of the one that is
     for one, other in zip(*after):
         np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4)
@@ -928,8 +944,8 @@ def flowing_run(events, tmp_path_factory):
     model = small(flow="householder", num_flows=1, units=(8, 8), epochs=2, decoder_epochs=1)
 
     def begin(phase):
-        fixed.append(values(model.vae_weights))
-        vae.BumpHuntingVAE.begin(model, phase)
+        fixed.append(values(of_step_one(model)))
+        vae.BumpHuntingVAE.on_phase_begin(model, phase)
 
     def counted(self, batch):
         traces.append(1)
@@ -938,7 +954,7 @@ def flowing_run(events, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(vae.BumpHuntingVAE, "train_step", tf.autograph.experimental.do_not_convert(counted))
         patched.setattr(pipelines.plots, "plot_history", lambda rows, path: None)
-        object.__setattr__(model, "begin", begin)
+        model.on_phase_begin = begin
         run.train(model, events, out, **QUIET)
         yield model, zoo.load(out), traces, fixed
 
@@ -946,8 +962,8 @@ def flowing_run(events, tmp_path_factory):
 def test_encoder_and_flow_are_frozen_in_step_two(flowing_run):
     model, _, _, fixed = flowing_run
     assert list(model.histories) == ["vae", "decoder"]
-    assert_same(values(model.vae_weights), fixed[1])
-    flow = next(place for place, weight in enumerate(model.vae_weights) if weight is model.latent.flow.weights[0])
+    assert_same(values(of_step_one(model)), fixed[1])
+    flow = next(place for place, weight in enumerate(of_step_one(model)) if weight is model.latent.flow.weights[0])
     assert np.abs(fixed[0][flow] - fixed[1][flow]).max() > 0
     assert all(np.isfinite(list(rows.history.values())).all() for rows in model.histories.values())
 
@@ -1029,7 +1045,7 @@ def test_flows_are_searched_and_their_number_only_with_a_flow():
 
     hp = keras_tuner.HyperParameters()
     space = vae.BumpHuntingVAE.search_space(hp)
-    assert "num_flows" not in space and zoo.get("vae", **space).hyperparameter("flow") is None
+    assert "num_flows" not in space and zoo.get("vae", **space).hp.flow is None
     hp = keras_tuner.HyperParameters()
     hp.values["flow"] = "planar"
     space = vae.BumpHuntingVAE.search_space(hp)

@@ -36,7 +36,7 @@ def make_known(pause=0.0, log=None):
         registry.register("linear")(Linear)
     if log is None:
         return
-    end, write = trial.Diary.on_epoch_end, trial.write_json
+    end, write = trial.TrialCheckpoint.on_epoch_end, trial.write_json
 
     def on_epoch_end(self, epoch, logs=None):
         note(log, f"epoch {self.spec.trial} {epoch}")
@@ -48,7 +48,7 @@ def make_known(pause=0.0, log=None):
         if Path(path).name.count(".") == 1:
             note(log, f"record {Path(path).stem}")
 
-    trial.Diary.on_epoch_end, trial.write_json = on_epoch_end, write_json
+    trial.TrialCheckpoint.on_epoch_end, trial.write_json = on_epoch_end, write_json
 
 
 def note(log, line):
@@ -56,12 +56,12 @@ def note(log, line):
         file.write(line + "\n")
 
 
-def do(job, spec, until=None):
+def run_known_model(job, spec, until=None):
     """What a worker does, which knows nothing of the tests' model yet."""
     if not hasattr(trial, "known"):
         make_known(float(os.environ.get("TEST_PAUSE", 0)), os.environ.get("TEST_LOG"))
         trial.known = True
-    return trial.do(job, spec, until)
+    return trial.run_trial(job, spec, until)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,7 +70,7 @@ def linear():
         zoo.names()
         patched.setattr(registry, "_models", {**registry._models})
         registry.register("linear")(Linear)
-        patched.setattr(engine, "do", do)
+        patched.setattr(engine, "run_trial", run_known_model)
         patched.setattr(trial, "known", True, raising=False)
         yield
 
@@ -92,7 +92,7 @@ def found(results):
     return dict(zip(rows, (t["objective"] for t in results.trials)))
 
 
-class Killer(session.Watcher):
+class Killer(session.SearchListener):
     """Kills the worker that ends the first epoch of a trial of several."""
 
     def __init__(self):
@@ -121,7 +121,7 @@ def pid_of(address):
 @pytest.mark.slow
 def test_two_workers_find_what_one_process_finds_though_one_is_killed(events, one, tmp_path):
     killer = Killer()
-    results = tuning.search("linear", events, out=tmp_path / "two", workers=2, watcher=killer, **ASKED)
+    results = tuning.search("linear", events, out=tmp_path / "two", workers=2, listener=killer, **ASKED)
     assert killer.killed and len(killer.workers) >= 2
     assert found(results).keys() == found(one).keys()
     assert found(results) == pytest.approx(found(one), rel=1e-5)
@@ -131,11 +131,11 @@ def test_two_workers_find_what_one_process_finds_though_one_is_killed(events, on
 def test_a_trial_that_kills_its_workers_fails_with_its_reason_unless_it_comes_further(events, tmp_path):
     """By an engine whose workers are told to have died."""
     asked = session._Asked("linear", None, {"units": 2, "seed": 0}, "random", 2, 3, 3, 0, "reconstruction", 0)
-    begun = session._Session(asked, None, events, tmp_path / "out", False, {}, session.Watcher())
+    begun = session._Session(asked, None, events, tmp_path / "out", False, {}, session.SearchListener())
     begun.start()
     job = trial.Job("token", "linear", "reconstruction", False, str(tmp_path / "out"), begun.training, begun.validation)
-    at_work = engine.Engine(begun.oracle, begun.space.draw, job, session.Watcher())
-    at_work.take_up()
+    at_work = engine.Engine(begun.oracle, begun.space.draw, job, session.SearchListener())
+    at_work.restore()
     at_work._job = job
 
     def die():
@@ -144,7 +144,7 @@ def test_a_trial_that_kills_its_workers_fails_with_its_reason_unless_it_comes_fu
         return name
 
     spec = at_work.waiting["0"]
-    kept = {"spec": json.loads(json.dumps(spec.kept)), "epochs": 1, "state": "0.partial1.h5", "rows": []}
+    kept = {"spec": json.loads(json.dumps(spec.record)), "epochs": 1, "state": "0.partial1.h5", "rows": []}
     (tmp_path / "out" / "trials" / "0.partial.json").write_text(json.dumps(kept))
     assert die() == "0" and "0" in at_work.waiting  # an epoch was done: once more
     assert die() == "0" and at_work.records["0"]["status"] == "FAILED"
@@ -171,10 +171,10 @@ class Pool:
 def test_a_worker_that_cannot_read_the_events_gets_no_more_trials_and_the_other_does_them(
     events, tmp_path, monkeypatch
 ):
-    told, watcher = [], session.Watcher()
-    watcher.told = told.append
+    told, listener = [], session.SearchListener()
+    listener.told = told.append
     monkeypatch.setattr(engine, "open_workers", lambda *_: contextlib.nullcontext(Pool("first")))
-    results = tuning.search("linear", events, out=tmp_path / "out", workers=2, watcher=watcher, **FEW)
+    results = tuning.search("linear", events, out=tmp_path / "out", workers=2, listener=listener, **FEW)
     assert [t["status"] for t in results.trials] == ["COMPLETED"] * 2
     assert told == ["first gets no more trials: events.h5: no such file"]
 
@@ -214,9 +214,9 @@ def test_a_trial_that_is_done_when_its_time_is_over_stops_at_the_end_of_its_epoc
     (tmp_path / "lock").write_text("token")
     job = trial.Job("token", "linear", "reconstruction", False, str(tmp_path), *events.split(0.8))
     spec = trial.Spec("0", {"units": 2}, 0, 3)
-    assert trial.do(job, spec, time.time() - 1)["record"] is None
+    assert trial.run_trial(job, spec, time.time() - 1)["record"] is None
     assert json.loads((tmp_path / "trials" / "0.partial.json").read_text())["epochs"] == 1
-    assert trial.do(job, spec, time.time() + 3600)["record"]["epochs"] == 3
+    assert trial.run_trial(job, spec, time.time() + 3600)["record"]["epochs"] == 3
 
 
 def test_events_are_found_by_workers_in_another_folder(events, tmp_path, monkeypatch):
@@ -250,7 +250,7 @@ def test_workplaces_that_cannot_be_are_refused_before_anything_is_written(wrong,
 def main(out, trials):
     """The user's process, of the kill test."""
     make_known()
-    engine.do = do
+    engine.run_trial = run_known_model
     trial.known = False
     del trial.known
     asked = {**ASKED, "trials": int(trials), "max_epochs": 9, "factor": 3}

@@ -6,7 +6,7 @@
     grid        all combinations in order, a range without a step at 10 points of it
 
 What is tried follows from the seed and from results, never from which trial came back first: so one worker and many do
-the same search. Nothing is kept on disk by an oracle; a search that goes on takes up its trials again.
+the same search. An oracle keeps nothing on disk: a resumed search restores it from the records of its trials.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from pipelines.errors import InputError
-from tuning.hyperband import Bracket, BudgetedHyperband, Round, plan
+from tuning.brackets import Bracket, Round, plan
+from tuning.hyperband import BudgetedHyperband
 from tuning.kerastuner import keras_tuner
-from tuning.sampling import Draws
+from tuning.oracle import InMemoryOracle, Oracle
+from tuning.sampling import RandomSampler
 
-GENERATION = 8  # proposals of the Gaussian process that are made together, of what all before them have found
+GENERATION = 8  # proposals of the Gaussian process that are made together, of what all before them have answer
 OBJECTIVE = keras_tuner.Objective("objective", "min")
 
 
-class _Counted(Draws):
+class _Counted(InMemoryOracle, RandomSampler):
     """What the oracles without brackets share: the plan of one round, and the number of trials."""
 
     exhausted = False
@@ -36,15 +38,19 @@ class _Counted(Draws):
         self._seed_state = random.Random(seed).getrandbits(48)
         self.verbose = 0
 
-    def populate_space(self, trial_id):
-        found = super().populate_space(trial_id)
-        if found["status"] == "STOPPED":
+    def populate_space(self, trial_id: str) -> dict[str, object]:
+        answer = super().populate_space(trial_id)
+        if answer["status"] == "STOPPED":
             self.exhausted = True
-        return found
+        return answer
 
-    def place_of(self, trial_id):
-        """As of `BudgetedHyperband`."""
+    def position_of(self, trial_id: str) -> tuple[int, int]:
+        """Return the position of a trial in the plan, which has one round."""
         return 0, 0
+
+    def restore_trial(self, trial_id: str, values, position: int, index: int):
+        """Raise `ValueError`: the plan promotes nothing."""
+        raise ValueError(f"trial {trial_id} was promoted, and this search promotes none")
 
 
 class Random(_Counted, keras_tuner.oracles.RandomSearchOracle):
@@ -54,29 +60,29 @@ class Random(_Counted, keras_tuner.oracles.RandomSearchOracle):
 class Grid(_Counted, keras_tuner.oracles.GridSearchOracle):
     """KerasTuner's grid search, which need not wait for a trial to know the next combination."""
 
-    def populate_space(self, trial_id):
-        found = super().populate_space(trial_id)
+    def populate_space(self, trial_id: str) -> dict[str, object]:
+        answer = super().populate_space(trial_id)
         # KerasTuner does so when a trial ends, since there may be hyperparameters that it has not seen; here it has all.
-        if found["status"] == "RUNNING" and trial_id not in self._populate_next:
+        if answer["status"] == "RUNNING" and trial_id not in self._populate_next:
             self._populate_next.append(trial_id)
-        if found["status"] == "IDLE":
+        if answer["status"] == "IDLE":
             self.exhausted = True
-        return found
+        return answer
 
 
 class Bayesian(_Counted, keras_tuner.oracles.BayesianOptimizationOracle):
     """KerasTuner's Gaussian process, asked for whole generations, and never for what was tried."""
 
-    def populate_space(self, trial_id):
+    def populate_space(self, trial_id: str) -> dict[str, object]:
         before = list(self.trials.values())[: len(self.trials) // GENERATION * GENERATION]
         if any(trial.status == "RUNNING" for trial in before):
             return {"status": "IDLE"}
-        found = super().populate_space(trial_id)
-        if found["status"] == "RUNNING" and self._duplicate(found["values"]):
+        answer = super().populate_space(trial_id)
+        if answer["status"] == "RUNNING" and self._duplicate(answer["values"]):
             values = self._random_values()
             self.exhausted = values is None
             return {"status": "STOPPED"} if values is None else {"status": "RUNNING", "values": values}
-        return found
+        return answer
 
 
 KINDS = {"random": Random, "bayesian": Bayesian, "grid": Grid}
@@ -92,7 +98,7 @@ def make(
     seed: int,
     architectures: int = 0,
     shapes: Iterable[str] = (),
-):
+) -> Oracle:
     """Return the oracle of an algorithm over a space; raises `InputError` for what it cannot search.
 
     With `architectures` > 0 the names in `shapes` have no more than so many different values together (`tuning.sampling`).
@@ -100,7 +106,7 @@ def make(
     >>> space = keras_tuner.HyperParameters()
     >>> _ = space.Int("width", 1, 3)
     >>> grid = make("grid", space, trials=5, max_epochs=2, factor=3, seed=0)
-    >>> [trial.hyperparameters["width"] for trial in ready(grid)], grid.exhausted
+    >>> [trial.hyperparameters["width"] for trial in start_trials(grid)], grid.exhausted
     ([1, 2, 3], True)
     """
     if algorithm not in ALGORITHMS:
@@ -125,20 +131,18 @@ def make(
     except ValueError as error:
         raise InputError(str(error)) from None
     if architectures:
-        oracle.few(architectures, shapes)
-    oracle.save = lambda: None
-    oracle._save_trial = lambda trial: None
+        oracle.limit_architectures(architectures, shapes)
     return oracle
 
 
-def ready(oracle) -> Iterator:
+def start_trials(oracle: Oracle) -> Iterator:
     """Yield the trials that can be begun now, without what runs, until nothing more can."""
     while (trial := oracle.create_trial(f"trial {len(oracle.trials)}")).status == "RUNNING":
         yield trial
 
 
-def end(oracle, trial, objective: float | None, epochs: int, message: str | None = None) -> None:
-    """Tell an oracle what a trial found; None is a failure."""
+def end_trial(oracle: Oracle, trial, objective: float | None, epochs: int, message: str | None = None) -> None:
+    """Tell an oracle what a trial answer; None is a failure."""
     if objective is not None and np.isfinite(objective):
         oracle.update_trial(trial.trial_id, {"objective": objective}, step=epochs)
         trial.status = "COMPLETED"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import click
 
 from pipelines.errors import InputError
+from tuning.table import best_is_written, brief, table
 from zoo.cli.terminal import (
     JSON,
     MASS_RANGE,
@@ -24,7 +24,6 @@ from zoo.cli.terminal import (
 )
 
 SAMPLE = "lhco_sim_train"
-WIDTH = 120  # of tables that go to no terminal
 ALGORITHMS = ("hyperband", "random", "bayesian", "grid")
 UNITS = {"d": 86400, "h": 3600, "m": 60, "min": 60, "s": 1, "": 1}
 
@@ -148,7 +147,7 @@ def _search(
     )
     events = open_events([data or SAMPLE], mass_range)
     judges = open_events([validation], mass_range) if validation else None
-    with stdout_to_stderr(), display(objective, notices) as watcher:
+    with stdout_to_stderr(), display(objective, notices) as listener:
         session.search(
             model,
             events,
@@ -160,11 +159,11 @@ def _search(
             space=None if space is None else load_space(space),
             jit_compile=xla,
             extra={"mass_range": mass_range},
-            watcher=watcher,
+            listener=listener,
             **options,
         )
     results = load_results(out)
-    if export_to and not _is_written(results):
+    if export_to and not best_is_written(results):
         raise InputError(f"{export_to}: not exported, the best is not trained to its end yet; repeat with --resume")
     if export_to:
         zoo.load(out / "best").export(export_to)
@@ -251,7 +250,7 @@ def best(search, trial, export_to, retrain, data, out, mass_range, as_json, xla,
     if not retrain:
         _only_with_retrain(data=data, out=out, mass_range=mass_range, **options)
         run = search / "best"
-        if export_to and (not _is_written(found) or (trial and chosen is not found.best)):
+        if export_to and (not best_is_written(found) or (trial and chosen is not found.best)):
             raise InputError(f"{search}: the only trained run is its best, at the end of the search; add --retrain")
     else:
         run = _retrain(retrained, found, chosen, data, out, mass_range, xla, **options)
@@ -287,7 +286,7 @@ def _told(found, chosen, told) -> str:
     lines = [f"trial {chosen['trial']} ({found.parsed.notice}): {terms or chosen['status'].lower()}"]
     lines += [f"  objective = {merits['objective']:.4g}"] if "objective" in merits else []
     lines += [f"  epochs = {chosen['epochs']}"]
-    lines += [f"  {name} = {_brief(value)}" for name, value in chosen["hyperparameters"].items()]
+    lines += [f"  {name} = {brief(value)}" for name, value in chosen["hyperparameters"].items()]
     lines += [f"run: {told['run']} (zoo score, zoo evaluate and zoo export take it)"] if "run" in told else []
     lines += [f"SavedModel: {told['export']}"] if "export" in told else []
     return "\n".join(lines)
@@ -312,82 +311,4 @@ def space_(model, preset, settings, space, as_yaml, as_json):
     if as_yaml:
         click.echo(found.template(), nl=False)
         return
-    say(json.loads(json.dumps(found.rows())), as_json, found.table)
-
-
-def table(results, rows: int = 10) -> str:
-    """Return the best trials as text, as wide as the terminal; of a Pareto objective the front."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    trials = _listed(results)
-    pareto = results.parsed.pareto
-    count = len(results.trials)
-    title = f"Pareto front of {count} trials" if pareto else f"Best of {count} trials by {results.objective}"
-    shown = Table(title=f"{title} ({results.parsed.notice})", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("trial", *([] if pareto else ["objective"]), "epochs", "figures of merit"):
-        shown.add_column(column, no_wrap=True)
-    shown.add_column("hyperparameters", overflow="fold")
-    varied = results.varied()
-    for trial in trials[:rows]:
-        chosen = ", ".join(f"{k}={_brief(trial['hyperparameters'].get(k))}" for k in varied)
-        chosen = "\n".join(filter(None, (trial.get("message"), chosen)))
-        since = f"\nfrom {trial['promoted_from']}" if trial.get("promoted_from") else ""
-        name = trial["trial"] + (" knee" if pareto and trial is results.best else "")
-        score = f"{trial['objective']:.4f}" if trial["objective"] is not None else "failed"
-        cells = (name, *([] if pareto else [score]), f"{trial['epochs']}{since}", _merits(trial), chosen)
-        shown.add_row(*map(Text, cells))
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    with console.capture() as captured:
-        console.print(shown)
-        for line in _remarks(results, trials[:rows]):
-            console.print(line, soft_wrap=not sys.stdout.isatty(), markup=False, highlight=False)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
-
-
-def _merits(trial) -> str:
-    return "\n".join(f"{k} {v:.4f}" for k, v in trial["metrics"].items() if k != "objective" and v is not None)
-
-
-def _listed(results):
-    if not results.parsed.pareto:
-        return results.trials
-    knee = results.best
-    return [trial for trial in results.front if trial is knee] + [trial for trial in results.front if trial is not knee]
-
-
-def _remarks(results, shown) -> list[str]:
-    lines, best = [], results.out / "best"
-    failed = [trial for trial in results.trials if trial["status"] != "COMPLETED"]
-    if any(trial not in shown for trial in failed):
-        first = min(failed, key=lambda trial: trial["trial"])
-        count = "1 trial has failed" if len(failed) == 1 else f"{len(failed)} trials have failed; the first"
-        lines.append(f"{count}: trial {first['trial']}, {first['message']}")
-    if judges := results.asked.get("validation"):
-        lines.append(f"Judged by {judges['events']} events of {judges['source']}.")
-    if best.exists():
-        lines.append(f"Best: {best} (trial {_trial_of(best)}; zoo score, zoo evaluate and zoo export take it)")
-    if results.exhausted:
-        lines.append("The search space was exhausted.")
-    elif not results.complete:
-        lines.append(f"Not finished: {len(results.trials)} of {results.asked['trials']} trials; --resume goes on.")
-    return lines
-
-
-def _trial_of(run: Path) -> str:
-    """Which trial a run is of; not always the best one of a search that is not finished."""
-    from zoo.run import read_config
-
-    return read_config(run).get("tuning", {}).get("trial", "unknown")
-
-
-def _is_written(results) -> bool:
-    """Return whether the run of the best trial is there; a search whose time was up leaves it to --resume."""
-    run = results.out / "best"
-    return results.best is not None and run.exists() and _trial_of(run) == results.best["trial"]
-
-
-def _brief(value):
-    return f"{value:.3g}" if isinstance(value, float) else value
+    say(found.rows(), as_json, found.table)

@@ -28,24 +28,24 @@ END = "\0 the search has ended\n"  # tells the reader of others' lines that noth
 
 @contextlib.contextmanager
 def display(objective: Objective, notices: Sequence[str] = ()) -> Iterator:
-    """Give a `tuning.session.Watcher` that shows a search on stderr; `notices` come before its plan."""
+    """Give a `tuning.session.SearchListener` that shows a search on stderr; `notices` come before its plan."""
     from rich.console import Console
     from rich.live import Live
 
     with contextlib.ExitStack() as stack:
         stream, others = stack.enter_context(_own_stderr())
         console = Console(file=stream)
-        shown = _watcher()(objective, notices, console)
+        shown = _listener()(objective, notices, console)
         if console.is_terminal:
             stack.enter_context(Live(shown, console=console, transient=True, refresh_per_second=5))
         stack.enter_context(_passing_on(others, shown.told))
         yield shown
 
 
-def _watcher():
-    from tuning.engine import Watcher  # which needs TensorFlow
+def _listener():
+    from tuning.engine import SearchListener  # which needs TensorFlow
 
-    class Display(_Display, Watcher):
+    class Display(_Display, SearchListener):
         pass
 
     return Display

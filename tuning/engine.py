@@ -9,7 +9,7 @@ of its trials alone: there is no other state that could be damaged.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import errno
 import fcntl
 import json
 import os
@@ -20,105 +20,32 @@ from pathlib import Path
 
 from pipelines.errors import InputError, Unfinished, WorkerFault, WorkersDied
 from pipelines.jobs.executors import Done, open_workers
-from pipelines.outputs import write_json
+from pipelines.outputs import as_json, write_json
 from tuning import algorithms
-from tuning.hyperband import Bracket, total_epochs
+from tuning.listener import SearchListener
 from tuning.objectives import Objective
-from tuning.trial import Job, Spec, architecture, do, is_wanted
+from tuning.oracle import Oracle
+from tuning.trial import Job, Spec, architecture, is_wanted, run_trial
 
 WINDOW = 256  # trials, in the order of the plan, among which one is chosen for a worker
 NEEDED = ("trial", "status", "objective", "metrics", "hyperparameters", "initial_epoch", "epochs", "message")
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What a search is going to do: its brackets, who does it, and the records of trials that are done already.
-
-    `program` gives of hyperparameters what trials that share a compiled program have in common.
-    """
-
-    brackets: Sequence[Bracket]
-    workers: int
-    done: Sequence[Mapping[str, object]] = ()
-    program: Callable[[Mapping[str, object]], object] = str
-
-    @property
-    def trials(self) -> int:
-        """The number of trials."""
-        return sum(bracket.trials for bracket in self.brackets)
-
-    @property
-    def epochs(self) -> int:
-        """The number of epochs that they train, all together."""
-        return total_epochs(self.brackets)
-
-    def seconds_left(self, records: Sequence[Mapping[str, object]], workers: int = 0) -> float | None:
-        """Return how long the rest takes at the pace of these trials, or None before every worker has done one and more.
-
-        (a T + b E + c p T) / workers for T trials with E epochs that are left: an epoch takes b and a trial a more, as
-        those did whose program was there; c is what it took to build one, which every worker does for its first trial;
-        p, the share of trials to come that need a new one, is that of programs among these trials that were used once
-        (Good, Biometrika 40 (1953) 237).
-        """
-        workers = max(1, workers or self.workers)
-        if len(records) <= workers:
-            return None
-        programs = [self.program(record["hyperparameters"]) for record in records]
-        new = [place < workers or key not in programs[:place] for place, key in enumerate(programs)]
-        usual = [record for record, first in zip(records, new) if not first] or records
-        epoch = sum(map(_within, usual)) / max(1, sum(map(_trained, usual)))
-        rest = [record["seconds"] - _within(record) - record.get("compiling_seconds", 0.0) for record in usual]
-        trial = sum(rest) / len(rest)
-        built = [r["seconds"] - trial - epoch * _trained(r) for r, first in zip(records, new) if first]
-        again = sum(programs.count(key) == 1 for key in programs) / len(programs)
-        build = max(0.0, sum(built) / len(built)) * again
-        trials, epochs = self.trials - len(records), max(0, self.epochs - sum(map(_trained, records)))
-        return ((trial + build) * trials + epoch * epochs) / workers
-
-
-def _trained(record: Mapping[str, object]) -> int:
-    return record["epochs"] - record["initial_epoch"]
-
-
-def _within(record: Mapping[str, object]) -> float:
-    """Seconds that a trial spent in its epochs."""
-    return record.get("training_seconds", 0.0) + record.get("validating_seconds", 0.0)
-
-
-class Watcher:
-    """Is told how a search goes, in the user's process; a display inherits from it."""
-
-    def planned(self, plan: Plan) -> None:
-        """The plan is made, and nothing has begun."""
-
-    def begun(self, trial: str, epochs: range, worker: str, bracket: int = 0) -> None:
-        """A trial of a bracket, by its number s, is given to a worker, to train these epochs."""
-
-    def epoch(self, trial: str, epoch: int, worker: str, logs: Mapping[str, float | None]) -> None:
-        """So many epochs of it are done."""
-
-    def ended(self, record: Mapping[str, object], finished: int) -> None:
-        """It has ended, and so many trials have."""
-
-    def told(self, text: str) -> None:
-        """Something the user should know, such as a damaged file."""
 
 
 class Engine:
     """A search under way.
 
     Args:
-        oracle: of `tuning.algorithms`. draw: from a trial's values to the model's hyperparameters.
+        oracle: of `tuning.algorithms` (see `tuning.oracle.Oracle`). draw: from a trial's values to the model's hyperparameters.
         job: what trials have in common. objective: compares trials.
-        watcher: is told. deadline: `time.monotonic()` after which nothing is begun, or None.
+        listener: is told. deadline: `time.monotonic()` after which nothing is begun, or None.
         limit: seconds after which a trial is taken from its worker, or None.
     """
 
     def __init__(
-        self, oracle, draw: Callable, job: Job, watcher: Watcher, deadline: float | None = None,
+        self, oracle: Oracle, draw: Callable, job: Job, listener: SearchListener, deadline: float | None = None,
         limit: float | None = None,
     ):  # fmt: skip
-        self.oracle, self.draw, self.job, self.watcher, self.deadline = oracle, draw, job, watcher, deadline
+        self.oracle, self.draw, self.job, self.listener, self.deadline = oracle, draw, job, listener, deadline
         self.limit = limit
         self.objective, self.trials = Objective.parse(job.objective), Path(job.out) / "trials"
         self.records: dict[str, Mapping[str, object]] = {}
@@ -129,18 +56,18 @@ class Engine:
         self.warm: dict[str, list[str]] = {}  # by worker, the architectures that it has compiled
         self.faulty: dict[str, str] = {}  # by worker, why it can do none
         self.deaths: dict[str, int] = {}  # by trial, epochs that were done when its workers died last
-        if self.objective.pareto and hasattr(oracle, "order"):
+        if self.objective.pareto and oracle.promotes:
             oracle.order = lambda trials: self.objective.order([self.records[trial]["metrics"] for trial in trials])
 
     # -- taking up what is there -------------------------------------------------------------------------
 
-    def take_up(self) -> None:
+    def restore(self) -> None:
         """Give the oracle the trials that are on disk, finished or promoted, as earlier processes gave them out."""
         kept = {path.stem: found for path in self._files() if (found := self._read(path, NEEDED)) is not None}
-        first = list(algorithms.ready(self.oracle))
+        first = list(algorithms.start_trials(self.oracle))
         for trial in first:
-            self._place(trial)
-        self._adopt(kept)
+            self._add(trial)
+        self._restore_promoted(kept)
         while new := [name for name in self.waiting if name in kept]:
             for name in sorted(new):
                 self._check_same(self.waiting[name], kept[name])
@@ -150,9 +77,9 @@ class Engine:
     def _files(self) -> list[Path]:
         return sorted(path for path in self.trials.glob("*.json") if path.name.count(".") == 1)
 
-    def _adopt(self, kept: Mapping[str, Mapping]) -> None:
+    def _restore_promoted(self, kept: Mapping[str, Mapping]) -> None:
         """Take up promoted trials, whose place in the plan depends on what came first."""
-        if not hasattr(self.oracle, "adopt"):
+        if not self.oracle.promotes:
             return
         number, width = len(self.oracle.trials), len(str(self.oracle.max_trials))
         while True:
@@ -161,11 +88,11 @@ class Engine:
             if planned is None:
                 break
             try:
-                trial = self.oracle.adopt(name, planned["values"], planned["place"], planned["round"])
+                trial = self.oracle.restore_trial(name, planned["values"], planned["place"], planned["round"])
             except (ValueError, IndexError):
                 self._set_aside(self.trials / f"{name}.planned.json", "it does not fit to the other trials")
                 break
-            self._place(trial, write=False)
+            self._add(trial, write=False)
             number += 1
         for later in sorted(self.trials.glob("*.json")):  # their promotion is lost: they are given out anew
             if later.name.split(".")[0] not in self.waiting:
@@ -173,7 +100,7 @@ class Engine:
                 kept.pop(later.stem, None)
 
     def _check_same(self, spec: Spec, record: Mapping[str, object]) -> None:
-        same = json.loads(json.dumps(spec.kept))
+        same = as_json(spec.record)
         if different := [name for name in ("hyperparameters", "epochs") if record[name] != same[name]]:
             raise InputError(
                 f"{self.trials / spec.trial}.json: {different[0]} {record[different[0]]}, expected {same[different[0]]}: "
@@ -193,7 +120,7 @@ class Engine:
 
     def _set_aside(self, path: Path, reason: str) -> None:
         os.replace(path, f"{path}.damaged")
-        self.watcher.told(f"{path}: damaged ({reason}); set aside as {path.name}.damaged, what it held is done again")
+        self.listener.told(f"{path}: damaged ({reason}); set aside as {path.name}.damaged, what it held is done again")
 
     # -- running -----------------------------------------------------------------------------------------
 
@@ -208,7 +135,7 @@ class Engine:
             return
         with open_workers(workers, scheduler) as pool:
             self._job = pool.share(self.job)
-            conducted = pool.conduct(do, self._pick, self._hear, self._has_ended, self.limit)
+            conducted = pool.conduct(run_trial, self._pick, self._hear, self._has_ended, self.limit)
             with contextlib.closing(conducted) as results:
                 for done in results:
                     self._take(done)
@@ -229,29 +156,29 @@ class Engine:
 
     def fill(self) -> None:
         """Let the oracle give out what can be begun now."""
-        if self.objective.pareto and not hasattr(self.oracle, "order"):
+        if self.objective.pareto and not self.oracle.promotes:
             done = [trial for trial in self.oracle.trials.values() if trial.status == "COMPLETED"]
             found = self.objective.scores([self.records[trial.trial_id]["metrics"] for trial in done])
             for trial, score in zip(done, found):
                 trial.score = score
-        for trial in algorithms.ready(self.oracle):
-            self._place(trial)
+        for trial in algorithms.start_trials(self.oracle):
+            self._add(trial)
 
-    def _place(self, trial, write: bool = True) -> None:
+    def _add(self, trial, write: bool = True) -> None:
         values = trial.hyperparameters.values
-        place, index = self.oracle.place_of(trial.trial_id)
+        position, index = self.oracle.position_of(trial.trial_id)
         spec = Spec(
             trial.trial_id,
             self.draw(trial.hyperparameters),
             values.get("tuner/initial_epoch", 0),
             values.get("tuner/epochs", self.oracle.plan[0].rounds[0].epochs),
-            self.oracle.plan[place].number,
+            self.oracle.plan[position].number,
             index,
-            place,
+            position,
             values.get("tuner/trial_id"),
         )
         if write and index:
-            kept = {"values": dict(values), "place": place, "round": index}
+            kept = {"values": dict(values), "place": position, "round": index}
             write_json(self.trials / f"{trial.trial_id}.planned.json", kept)
         self.waiting[trial.trial_id] = spec
         self.programs[trial.trial_id] = architecture(self.job.model, spec.hyperparameters)
@@ -260,7 +187,7 @@ class Engine:
         """Return the trial to begin on a worker, as `pipelines.jobs.executors` wants it; None if there is none now."""
         if self.is_over or not self.waiting or worker in self.faulty:
             return None
-        first = sorted(self.waiting.values(), key=lambda spec: (spec.place, -spec.round, spec.trial))[:WINDOW]
+        first = sorted(self.waiting.values(), key=lambda spec: (spec.position, -spec.round, spec.trial))[:WINDOW]
         own, others = self.warm.get(worker, []), {key for kept in self.warm.values() for key in kept}
 
         def cost(spec: Spec) -> int:
@@ -273,16 +200,16 @@ class Engine:
         key = self.programs[spec.trial]
         self.warm[worker] = [*(one for one in own if one != key), key]  # until it says itself
         self._begun[spec.trial] = spec
-        self.watcher.begun(spec.trial, range(spec.initial_epoch, spec.epochs), worker, spec.bracket)
+        self.listener.begun(spec.trial, range(spec.initial_epoch, spec.epochs), worker, spec.bracket)
         # by the clock on the wall, since whoever gets it after a worker's death has no more time than the first
         until = None if self.deadline is None else time.time() + self.deadline - time.monotonic()
         return spec.trial, (self._job, spec, until)
 
     def _hear(self, message: Mapping[str, object]) -> None:
         if "told" in message:
-            self.watcher.told(message["told"])
+            self.listener.told(message["told"])
         elif message["trial"] in self.under_way:
-            self.watcher.epoch(message["trial"], message["epoch"], self.under_way[message["trial"]], message["logs"])
+            self.listener.epoch(message["trial"], message["epoch"], self.under_way[message["trial"]], message["logs"])
 
     def _take(self, done: Done) -> None:
         """Learn what became of a trial; raises `Unfinished` if nothing more can be written, or by this process."""
@@ -295,14 +222,14 @@ class Engine:
             # it would take, and fail, one trial after the other, faster than the others do them
             self.waiting[spec.trial], self.faulty[worker] = spec, str(done.error)
             self.warm.pop(worker, None)
-            self.watcher.told(f"{worker} gets no more trials: {done.error}")
+            self.listener.told(f"{worker} gets no more trials: {done.error}")
             return
         found = done.result()
         self.warm[worker] = found["warm"]
         self.waiting[spec.trial] = spec
         if found["record"] is not None:
             self._end(found["record"])
-            self.watcher.ended(found["record"], len(self.records))
+            self.listener.ended(found["record"], len(self.records))
             self.fill()
         elif not is_wanted(self.job):  # nobody will ever finish it
             lock = self.trials.parent / "lock"
@@ -322,13 +249,13 @@ class Engine:
             "status": "FAILED",
             "objective": None,
             "metrics": {},
-            **spec.kept,
+            **spec.record,
             "seconds": 0.0,
         }
-        record = json.loads(json.dumps({**record, "message": message}))
+        record = as_json({**record, "message": message})
         write_json(self.trials / f"{spec.trial}.json", record)
         self._end(record)
-        self.watcher.ended(record, len(self.records))
+        self.listener.ended(record, len(self.records))
         self.fill()
 
     def _end(self, record: Mapping[str, object]) -> None:
@@ -336,7 +263,7 @@ class Engine:
         del self.waiting[name]
         self.records[name] = record
         objective = record["objective"] if record["status"] == "COMPLETED" else None
-        algorithms.end(self.oracle, self.oracle.trials[name], objective, record["epochs"], record["message"])
+        algorithms.end_trial(self.oracle, self.oracle.trials[name], objective, record["epochs"], record["message"])
 
 
 @contextlib.contextmanager
@@ -348,9 +275,10 @@ def owned(out: Path) -> Iterator[str]:
     token = uuid.uuid4().hex
     path = out / "lock"
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+        reason = "it is a symbolic link, which is not followed" if error.errno == errno.ELOOP else error.strerror
+        raise InputError(f"{path}: cannot be written ({reason}); choose another --out") from None
     try:
         with contextlib.suppress(OSError):  # some file systems of batch farms have no locks
             try:

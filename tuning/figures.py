@@ -15,29 +15,23 @@ from pipelines.outputs import new_directory
 from pipelines.plots.page import legend, look, page, shown
 from pipelines.plots.record import plain
 from tuning import pareto
-from tuning.results import Results, best_so_far, importance
+from tuning.importance import importance
+from tuning.page import to_html, value_text, write_hparams
+from tuning.results import Results, best_so_far
+
+__all__ = [
+    "draw", "draw_history", "draw_importance", "draw_learning", "draw_parallel", "draw_pareto", "write_hparams"
+]  # fmt: skip
 
 AXES = 12  # hyperparameters in the parallel coordinates, the most important ones
 CURVES = 40  # trials among the learning curves, the best ones
-CAPTIONS = {
-    "history": "The objective of every trial in the order in which they were started, and the best until then; of several "
-    "figures of merit the hypervolume that their front has reached. Larger signs are trials trained to more epochs; of "
-    "failed trials there are crosses at the bottom.",
-    "pareto": "Figures of merit against each other, all to be small. Trials on the front are beaten by no other in "
-    "everything; the knee is where a little of one begins to cost much of another.",
-    "parallel": "Every line is a trial and passes its hyperparameters; dark is good. Axes of logarithms are marked.",
-    "importance": "How much the R² of a random forest falls when one hyperparameter's values are shuffled, on trials that it "
-    "has not seen, with the spread over shuffles. Where R² is near 0 or below, these lengths mean nothing.",
-    "learning": "The loss by epoch of the best trials, the best one in front. Losses with other weights or scalings are other "
-    "quantities: what trials are compared by is the objective.",
-}
 
 
 def draw(results: Results, out: str | os.PathLike, seed: int = 0) -> list[str]:
     """Draw every figure of a search into a new folder, each with its numbers, and `index.html` with them all.
 
     `history`, `pareto` (where there are two figures of merit), `parallel` (coordinates), `importance` and `learning`; see
-    CAPTIONS. A figure that these trials do not allow is left out, with a warning that says why, and the page says so too.
+    `tuning.page.CAPTIONS`. A figure that these trials do not allow is left out, with a warning that says why, and the page says so too.
 
     Returns the names of the files. Raises `InputError` if there is no completed trial, or if `out` exists.
     """
@@ -59,7 +53,7 @@ def draw(results: Results, out: str | os.PathLike, seed: int = 0) -> list[str]:
                 missing[name] = str(error)
         for name, reason in missing.items():
             warnings.warn(f"no figure {name!r}: {reason}", stacklevel=2)
-        (part / "index.html").write_text(_page(results, part, missing), encoding="utf-8")
+        (part / "index.html").write_text(to_html(results, part, missing), encoding="utf-8")
         return sorted(path.name for path in part.iterdir())
 
 
@@ -165,7 +159,7 @@ def _draw_pair(axis, values, front, knee, i, j, two):
 
 
 def draw_importance(results: Results, path: str | os.PathLike, seed: int = 0) -> dict[str, object]:
-    """Draw how much each figure of merit depends on each hyperparameter (see `tuning.results.importance`).
+    """Draw how much each figure of merit depends on each hyperparameter (see `tuning.importance.importance`).
 
     Returns `figures`, by figure of merit what `importance` returns, and `of`, hyperparameters, the most important first.
     """
@@ -225,14 +219,10 @@ def _axis(values: Sequence[object]) -> dict[str, object]:
         low, high = scaled.min(), scaled.max()
         place = (scaled - low) / (high - low) if high > low else np.full(len(x), 0.5)
         return {"values": list(values), "log": log, "place": place, "labels": [f"{x.min():.3g}", f"{x.max():.3g}"]}
-    texts = [_text(value) for value in values]
+    texts = [value_text(value) for value in values]
     labels = sorted(set(texts))
     place = np.array([labels.index(text) for text in texts]) / max(1, len(labels) - 1)
     return {"values": texts, "log": False, "place": place, "labels": labels}
-
-
-def _text(value: object) -> str:
-    return "-".join(map(str, value)) if isinstance(value, (list, tuple)) else "-" if value is None else str(value)
 
 
 def _draw_lines(axis, axes: Mapping[str, Mapping], rank: np.ndarray) -> None:
@@ -288,80 +278,5 @@ def draw_learning(results: Results, path: str | os.PathLike) -> dict[str, object
 
 def _logarithmic(axis, values, which: str = "y") -> None:
     values = [value for value in values if value is not None]
-    if len(values) and min(values) > 0 and max(values) > 30 * min(values):
+    if values and min(values) > 0 and max(values) > 30 * min(values):
         axis.set_yscale("log") if which == "y" else axis.set_xscale("log")
-
-
-# -- the page ------------------------------------------------------------------------------------------
-
-
-def _page(results: Results, folder: Path, missing: Mapping[str, str]) -> str:
-    from pipelines.report.page import Page
-
-    best, asked = results.best, results.asked
-    failed = len(results.trials) - len(results.completed)
-    page_ = Page(f"Tuning of {asked.get('model', 'a model')}", f"{len(results.trials)} trials by {results.objective}")
-    if results.truth_used:
-        page_.warning(f"{results.parsed.notice}.")
-    told = f"Best is trial {best['trial']}" + (", the knee of the Pareto front" if results.parsed.pareto else "")
-    state = "" if results.complete else f" The search is not finished: {asked.get('trials')} trials were asked for."
-    page_.lead(f"{told}. {len(results.completed)} trials completed, {failed} failed; {results.parsed.notice}.{state}")
-    page_.section("Best trials")
-    terms, varied = list(results.parsed.weights), results.varied()
-    listed = results.front if results.parsed.pareto else results.completed[:20]
-    rows = [
-        _row(trial, terms, varied, " (knee)" if results.parsed.pareto and trial is best else "") for trial in listed
-    ]
-    caption = "The Pareto front." if results.parsed.pareto else f"The best {len(rows)}, the best first."
-    page_.table(["trial", "epochs", *terms, *varied], rows, caption)
-    for name, caption in CAPTIONS.items():
-        if (folder / f"{name}.png").exists():
-            page_.section(name.capitalize()).figure(folder / f"{name}.png", caption)
-        elif name in missing:
-            page_.section(name.capitalize()).text(f"Not drawn: {missing[name]}.")
-    if failed:
-        page_.section("Failed trials")
-        rows = [[t["trial"], t["epochs"], t.get("message")] for t in results.trials if t["status"] != "COMPLETED"]
-        page_.table(["trial", "epochs", "reason"], rows, "What ended them.")
-    return page_.to_html()
-
-
-def _row(trial: Mapping, terms: Sequence[str], varied: Sequence[str], note: str) -> list[object]:
-    found = [trial["metrics"].get(name) for name in terms]
-    return [trial["trial"] + note, trial["epochs"], *found, *(_plain(trial["hyperparameters"].get(n)) for n in varied)]
-
-
-def _plain(value: object):
-    return value if isinstance(value, (int, float, str)) else _text(value)
-
-
-def write_hparams(results: Results, folder: str | os.PathLike) -> int:
-    """Write the trials for TensorBoard's HParams page into a new folder, a run for each; returns how many there are.
-
-    Hyperparameters are those that vary, with their names; metrics are the objective and its terms. Learning curves are
-    scalars of the same runs.
-    """
-    import tensorflow as tf
-    from tensorboard.plugins.hparams import api
-
-    varied, terms = results.varied(), ["objective", *results.parsed.weights]
-    told = " (TRUTH USED)" if results.truth_used else ""
-    with new_directory(folder) as part:
-        with tf.summary.create_file_writer(str(part)).as_default():
-            api.hparams_config(
-                hparams=[api.HParam(name) for name in varied],
-                metrics=[api.Metric(name, display_name=f"{name}{told}") for name in terms],
-            )
-        for trial in results.completed:
-            writer = tf.summary.create_file_writer(str(part / trial["trial"]))
-            with writer.as_default():
-                values = {name: _plain(trial["hyperparameters"].get(name)) for name in varied}
-                api.hparams(values, trial_id=trial["trial"])
-                for name in terms:
-                    tf.summary.scalar(name, trial["metrics"][name], step=trial["epochs"])
-                for row in results.history(trial):
-                    for term in ("loss", "val_loss"):
-                        if row.get(term) is not None:
-                            tf.summary.scalar(f"epoch/{term}", row[term], step=int(row["epoch"]) + 1)
-            writer.close()
-    return len(results.completed)

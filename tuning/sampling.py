@@ -3,7 +3,7 @@
 Compiling an architecture costs as much as training it for many epochs on a small sample. A search that is allowed
 `architectures` = A of them draws A configurations freely; configuration n after those takes what changes a shape from
 number n modulo A of the first, and draws everything else anew. So every architecture is tried with many settings of its
-dials, which tells more about it than one, and is compiled once.
+runtime hyperparameters, which tells more about it than one, and is compiled once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from tuning.kerastuner import keras_tuner
 
 
-class Draws:
+class RandomSampler:
     """What KerasTuner's oracles that draw at random share; to be mixed in before them.
 
     KerasTuner gives up after 20 collisions, often with configurations left. After 20 (t + 1), t the number tried, one
@@ -22,11 +22,11 @@ class Draws:
 
     _architectures, _shapes, _number = 0, frozenset(), 0
 
-    def few(self, architectures: int, shapes: Iterable[str]) -> None:
+    def limit_architectures(self, architectures: int, shapes: Iterable[str]) -> None:
         """Draw no more than so many different values of the names in `shapes`; before anything is drawn."""
         self._architectures, self._shapes, self._first = architectures, frozenset(shapes), {}
 
-    def _random_values(self):
+    def _random_values(self) -> dict[str, object] | None:
         for attempt in range(20 * (len(self._tried_so_far) + 1)):
             values = self._sample(self._number + attempt)
             if not self._duplicate(values):
@@ -36,7 +36,7 @@ class Draws:
                 return values
         return None
 
-    def _sample(self, number):
+    def _sample(self, number: int) -> dict[str, object]:
         shape = self._first.get(number % self._architectures, {}) if self._architectures else {}
         drawn = keras_tuner.HyperParameters()
         for one in self.hyperparameters.space:

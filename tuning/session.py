@@ -13,10 +13,10 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,18 +29,19 @@ from pipelines.events.events import Events
 from pipelines.events.layout import match_columns
 from pipelines.events.overlap import overlap
 from pipelines.jobs.executors import Batch
-from pipelines.outputs import check_new, new_directory, write_json
+from pipelines.outputs import as_json, check_new, new_directory, write_json
 from tuning import algorithms
-from tuning.engine import Engine, Plan, Watcher, owned
+from tuning.engine import Engine, owned
+from tuning.listener import Plan, SearchListener
 from tuning.objectives import Objective
 from tuning.results import Results, load_results, ranked
 from tuning.space import Space
-from tuning.trial import Bench, Job, architecture, read_json
+from tuning.trial import Job, TrialRunner, architecture, read_json
 from zoo import registry, run
 from zoo.cli.terminal import workplace
 from zoo.inputs import TAKES, resolve
 
-__all__ = ["DEFAULT_OBJECTIVE", "VALIDATION_SHARE", "Plan", "Results", "Watcher", "load_results", "search"]
+__all__ = ["DEFAULT_OBJECTIVE", "VALIDATION_SHARE", "Plan", "Results", "SearchListener", "load_results", "search"]
 
 DEFAULT_OBJECTIVE = "reconstruction+10*sculpting"
 VALIDATION_SHARE = 0.2
@@ -72,7 +73,8 @@ def search(
     resume: bool = False,
     jit_compile: bool = True,
     extra: Mapping[str, object] | None = None,
-    watcher: Watcher | None = None,
+    listener: SearchListener | None = None,
+    watcher: SearchListener | None = None,
 ) -> Results:
     """Search the hyperparameters of a model, in exactly `trials` trials, without labels.
 
@@ -108,7 +110,7 @@ def search(
         seed: fixes configurations, split, weights and the order of events.
         jit_compile: compile training steps with XLA.
         extra: goes into the configuration of the best run.
-        watcher: is told how it goes.
+        listener: is told of the progress. watcher: its old name, deprecated.
 
     Raises `InputError` for all bad input, before anything is written; and if every trial failed, with the
     first one's reason.
@@ -119,6 +121,9 @@ def search(
     for name, value in (("time_limit", time_limit), ("trial_timeout", trial_timeout)):
         if value is not None and not 0 < value < float("inf"):
             raise InputError(f"{name} is {value}, expected seconds > 0")
+    if watcher is not None:
+        warnings.warn("watcher is called listener now", DeprecationWarning, stacklevel=3)
+        listener = watcher
     deadline = None if time_limit is None else time.monotonic() + time_limit
     place = workplace(scheduler, cluster, jobs, cluster_config)
     if not isinstance(workers, int) or workers < 1:
@@ -133,13 +138,22 @@ def search(
     asked = _Asked(
         model, preset, dict(fixed or {}), algorithm, trials, max_epochs, factor, architectures, objective, seed
     )
-    session = _Session(asked, space, events, Path(out), jit_compile, extra or {}, watcher or Watcher(), validation)
+    session = _Session(
+        asked, space, events, Path(out), jit_compile, extra or {}, listener or SearchListener(), validation
+    )
     if not resume:
         session.start()
     with owned(session.out) as token:
         if resume:  # which changes the folder, so not before it is ours
             session.resume()
         return session.run(token, deadline, workers, place, trial_timeout)
+
+
+def __getattr__(name: str) -> object:
+    if name == "Watcher":
+        warnings.warn("tuning.session.Watcher is tuning.listener.SearchListener now", DeprecationWarning, stacklevel=2)
+        return SearchListener
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def share_gpus() -> None:
@@ -167,7 +181,7 @@ def _check_alike(model, events: Events, validation: Events) -> None:
     """Raise `InputError` unless a model that learns some events can be judged by others."""
     if not len(validation):
         raise InputError(f"{validation.name}: no events to judge trials by; expected some, in the same range of masses")
-    taken = resolve(events, **{name: model.hyperparameter(name) for name in TAKES[model.takes]})
+    taken = resolve(events, **{name: getattr(model.hp, name) for name in TAKES[model.takes]})
     if taken.columns:
         match_columns(taken.columns, validation.columns, validation.name)
     taken.check_layout(validation)
@@ -197,10 +211,10 @@ class _Session:
     """A search in the process that the user started."""
 
     def __init__(
-        self, asked: _Asked, space, events: Events, out: Path, jit_compile: bool, extra: Mapping, watcher,
+        self, asked: _Asked, space, events: Events, out: Path, jit_compile: bool, extra: Mapping, listener,
         validation: Events | None = None,
     ):  # fmt: skip
-        self.asked, self.out, self.jit_compile, self.extra, self.watcher = asked, out, jit_compile, extra, watcher
+        self.asked, self.out, self.jit_compile, self.extra, self.listener = asked, out, jit_compile, extra, listener
         objective = Objective.parse(asked.objective)
         self.space = Space(asked.model, {"seed": asked.seed, **asked.fixed}, asked.preset, space)
         if registry.model_class(asked.model).takes == "spectrum":
@@ -225,7 +239,7 @@ class _Session:
         else:
             _check_alike(plain, events, validation)
         self.space.check(events=len(self.training))
-        check_enough(self.training, plain.hyperparameter("batch_size"))
+        check_enough(self.training, plain.hp.batch_size)
         objective.check(self.validation, plain.members)
         self.training = self.training.without_labels()
         if not objective.uses_truth:
@@ -238,7 +252,7 @@ class _Session:
         data = {"data": _described(events, truth and validation is None), "validation": None}
         if validation is not None:
             data["validation"] = {**_described(validation, truth), "also_trained_on": overlap(events, validation)}
-        return json.loads(json.dumps({**dataclasses.asdict(self.asked), "space": space, **data, "extra": self.extra}))
+        return as_json({**dataclasses.asdict(self.asked), "space": space, **data, "extra": self.extra})
 
     def start(self) -> None:
         """Make the folder."""
@@ -252,7 +266,7 @@ class _Session:
         path = self.out / "search.json"
         if path.is_file() and read_json(path) is None:
             os.replace(path, f"{path}.damaged")
-            self.watcher.told(
+            self.listener.told(
                 f"{path}: damaged; set aside as search.json.damaged, and made anew of what is asked for now"
             )
         if not path.is_file():  # the records of trials are compared with what is asked for
@@ -281,16 +295,16 @@ class _Session:
         """Do the trials that are left; write the table and the best run."""
         job = Job(token, self.asked.model, self.asked.objective, self.jit_compile, str(self.out.resolve()),
                   self.training, self.validation)  # fmt: skip
-        engine = Engine(self.oracle, self.space.draw, job, self.watcher, deadline, trial_timeout)
-        engine.take_up()
+        engine = Engine(self.oracle, self.space.draw, job, self.listener, deadline, trial_timeout)
+        engine.restore()
         count = place.jobs if isinstance(place, Batch) else workers
         program = functools.partial(architecture, self.asked.model)
         again = (self.description["validation"] or {}).get("also_trained_on")
         if again:
-            self.watcher.told(
+            self.listener.told(
                 f"{again} of the {len(self.validation)} events that judge also train: trials look better than they are"
             )
-        self.watcher.planned(Plan(self.oracle.plan, count, list(engine.records.values()), program))
+        self.listener.planned(Plan(self.oracle.plan, count, list(engine.records.values()), program))
         engine.run(workers, place)
         return self._finish(engine, job)
 
@@ -313,19 +327,19 @@ class _Session:
             return
         plain = registry.get(self.asked.model, **best["hyperparameters"])
         if is_over and any(phase.epochs for phase in plain.recipe()[plain.main_phase + 1 :]):
-            self.watcher.told(
+            self.listener.told(
                 f"The time is up: {path} is not written, whose later phases take a while; --resume does it."
             )
             return
         try:
-            bench = Bench(job)
+            runner = TrialRunner(job)
         except WorkerFault as error:
             raise Unfinished(f"{error}; the best is not written, --resume does it") from None
-        model, _ = bench.model(best["hyperparameters"])
+        model, _ = runner.model(best["hyperparameters"])
         try:
-            run.load_state(model, bench.file(best["trial"], "h5"))
+            run.load_state(model, runner.file(best["trial"], "h5"))
         except (InputError, OSError) as error:
-            record = bench.file(best["trial"], "json")
+            record = runner.file(best["trial"], "json")
             os.replace(record, f"{record}.damaged")
             raise InputError(
                 f"{error}; the record of trial {best['trial']} is set aside as {record.name}.damaged: --resume trains it again"
@@ -343,7 +357,7 @@ class _Session:
         }
         rows, model.member_rows = (self._history(best, which) for which in ("rows", "members"))
         model.histories.clear()
-        model.finish(bench.training, jit_compile=self.jit_compile)
+        model.finish(runner.training, jit_compile=self.jit_compile)
         rows += run.history_rows(model.histories)
         if path.exists():  # of a search that had less time
             shutil.rmtree(path)
@@ -357,7 +371,7 @@ class _Session:
         path = folder / f"{record['trial']}.history.json"
         kept = read_json(path)
         if kept is None:
-            self.watcher.told(f"{path}: damaged or gone; its epochs are missing in the history of the best run")
+            self.listener.told(f"{path}: damaged or gone; its epochs are missing in the history of the best run")
         own = (kept or {}).get(which, [])
         again = {(row["phase"], row["epoch"]) for row in own}  # trained once more, since their weights were damaged
         return [row for row in before if (row["phase"], row["epoch"]) not in again] + own

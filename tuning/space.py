@@ -16,21 +16,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import inspect
-import json
 import os
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from pipelines.errors import InputError
 from tuning.kerastuner import keras_tuner
-from tuning.spacefile import FIX, Entry, read_space
+from tuning.ranges import SteppedRange, nearest
+from tuning.space_points import complete, definitions, ends, feeds, parents, sample, settle
+from tuning.space_text import range_text, row_of, yaml_line
+from tuning.spacefile import FIX, RANGE, Entry, none_of, read_space
 from zoo import registry
 
 DRAWS = 100  # that must all be possible before a search starts
-USUAL = {"min": None, "max": None, "step": 1, "sampling": "linear"}  # of a range, what need not be said
-PROBES = 6  # random points of a space from which it is found out which name makes which hyperparameter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,20 +59,23 @@ class Space:
         if self.preset is not None:
             registry.get(self.model, self.preset)  # raises where there is none
         entries, replace = read_space(self.overrides) if self.overrides is not None else ({}, False)
-        self._keep(names=_definitions(kind.search_space), valid=registry.defaults(kind), entries=entries)
+        names = definitions(kind.search_space)
+        entries = {name: entry.spelled(names) for name, entry in entries.items()}
+        object.__setattr__(self, "fixed", {name: none_of(names.get(name), v) for name, v in self.fixed.items()})
+        self._keep(names=names, valid=registry.defaults(kind), entries=entries)
         self._check_names()
         fixed = dict(self.fixed) | {name: e.values[0] for name, e in entries.items() if e.kind == FIX and not e.when}
         searched = {name: entry for name, entry in entries.items() if name not in fixed}
         given = {k: v for k, v in fixed.items() if k not in self._names or not isinstance(v, (bool, int, float, str))}
-        extra = {name: e for name, e in searched.items() if name not in self._names or e.layouts}
+        extra = {name: e for name, e in searched.items() if name not in self._names or e.coded}
         self._keep(given=given, extra=extra, entries={k: v for k, v in searched.items() if k not in extra})
         self._keep(held={name: value for name, value in fixed.items() if name not in given})
-        feeds = _feeds(kind.search_space) if replace or given or extra else {}
-        dropped = self._superfluous(feeds)
+        made_by = feeds(kind.search_space) if replace or given or extra else {}
+        dropped = self._superfluous(made_by)
         if replace:
             dropped |= set(self._names) - {*self._held, *self._entries}
         makers = set(self._names) - dropped
-        self._keep(dropped=dropped, made={out for name in makers for out in feeds.get(name, ())} if replace else None)
+        self._keep(dropped=dropped, made={out for name in makers for out in made_by.get(name, ())} if replace else None)
 
     def _keep(self, **values) -> None:
         for name, value in values.items():
@@ -104,6 +105,10 @@ class Space:
             for key, value in entry.extremes():
                 self._check_word(f"{self.source}: {key} of {name} is {value!r}", name, value)
             _check_limits(self.source, entry, limits.get(name), getattr(own, "values", ()))
+            if None in entry.values and name not in limits and self._valid.get(name) is not None:
+                raise InputError(
+                    f"{self.source}: a value of {name} is None, expected one such as {self._valid[name]!r}"
+                )
             before = {*self._names, *list(self._entries)[:place]}
             if unknown := [parent for parent in entry.when if parent not in before]:
                 raise InputError(
@@ -127,12 +132,12 @@ class Space:
         if name not in self._valid and own and all(isinstance(one, str) for one in own) and value not in own:
             raise InputError(f"{found}; expected one of {', '.join(own)}")
 
-    def _superfluous(self, feeds: Mapping[str, set[str]]) -> set[str]:
+    def _superfluous(self, made_by: Mapping[str, set[str]]) -> set[str]:
         """Return the names that make nothing but hyperparameters which are given otherwise."""
         made = {*self._given, *self._extra}
-        idle = {name for name in self._names if feeds.get(name) and feeds[name] <= made} | made & set(self._names)
+        idle = {name for name in self._names if made_by.get(name) and made_by[name] <= made} | made & set(self._names)
         for name in {*self._held, *self._entries} & idle:
-            both = ", ".join(sorted(feeds[name] & made))
+            both = ", ".join(sorted(made_by[name] & made))
             raise InputError(f"{name} makes nothing but {both}, which is given too; choose one of the two")
         return idle
 
@@ -146,17 +151,17 @@ class Space:
         if self._made is not None:
             drawn = {name: value for name, value in drawn.items() if name in self._made}
         for name, entry in self._extra.items():
-            with entry.scopes(guided):
-                value = entry.value_of(guided.extra(entry))
+            with entry.scopes(guided, self._extra):
+                value = guided.extra(entry)
             if value is not None:  # it is drawn with these values of others
-                drawn[name] = value
+                drawn[name] = entry.value_of(value)
         # a name that the model was not asked for here, such as the child of another parent, is a hyperparameter still
         held = {name: v for name, v in self._held.items() if name in self._valid and name not in guided.answered}
         return {**kind.presets.get(self.preset, {}), **drawn, **held, **self._given}
 
     def hyperparameters(self) -> keras_tuner.HyperParameters:
         """Return the whole space, conditional hyperparameters included, as KerasTuner's oracles take it."""
-        return _complete(self.draw)
+        return complete(self.draw)
 
     @property
     def searched(self) -> dict[str, object]:
@@ -167,13 +172,13 @@ class Space:
         }
 
     def shapes(self) -> set[str]:
-        """Return the names that change a shape: what depends on them is no dial of the model (see `zoo.base`).
+        """Return the names that change a shape: what depends on them is no runtime hyperparameter of the model.
 
         >>> [name in Space("vae").shapes() for name in ("width", "alpha")]
         [True, False]
         """
-        dials = set(registry.model_class(self.model).dials)
-        return {row["name"] for row in self.rows() if not set(row["makes"]) <= dials}
+        runtime = set(registry.model_class(self.model).runtime_hyperparameters)
+        return {row["name"] for row in self.rows() if not set(row["makes"]) <= runtime}
 
     def check(self, draws: int = DRAWS, events: int | None = None) -> None:
         """Raise `InputError` unless all corners of the space and so many random draws are possible hyperparameters.
@@ -184,12 +189,12 @@ class Space:
             events: how many there are to train on; a batch cannot have more.
         """
         space = self.hyperparameters()
-        corners = [_parents(space, one) | {one.name: value} for one in space.space for value in _ends(one)]
+        corners = [parents(space, one) | {one.name: value} for one in space.space for value in ends(one)]
         point = space.copy()
         for corner in [{}, *corners]:
-            self._check_draw(_settle(point, corner), events)
+            self._check_draw(settle(point, corner), events)
         for seed in range(draws):
-            self._check_draw(_settle(point, sample(space, seed).values), events)
+            self._check_draw(settle(point, sample(space, seed).values), events)
 
     def _check_draw(self, hp, events: int | None) -> None:
         kind = registry.model_class(self.model)
@@ -215,23 +220,34 @@ class Space:
         """Return the space as a table, ready for JSON: a row for each name, in the order in which they are drawn.
 
         Every row has `name`, `kind` ("choice", "int", "float", "fixed") and `makes`, the hyperparameters that depend
-        on it; further `values` or `min`, `max`, `step` and `sampling`; `default`; and `when`, the values that other
-        names must have for this one to be drawn at all.
+        on it; further `values` or `min`, `max`, `step` and `sampling`, of a range with a step all of these and whether it
+        `multiplies`; `default`; and `when`, the values that other names must have for this one to be drawn at all.
         """
-        feeds = _feeds(registry.model_class(self.model).search_space)
-        rows = [_row(one, sorted(feeds.get(one.name, [one.name]))) for one in self.hyperparameters().space]
+        made_by = feeds(registry.model_class(self.model).search_space)
+        rows = [row_of(one, sorted(made_by.get(one.name, [one.name]))) for one in self.hyperparameters().space]
         for row in rows:
             if row["name"] in self._extra and "values" in row:
                 value_of = self._extra[row["name"]].value_of
                 row["values"], row["default"] = list(map(value_of, row["values"])), value_of(row["default"])
+            if (stepped := self._stepped(row["name"])) is not None:
+                row |= stepped.row()
         return rows
+
+    def _stepped(self, name: str) -> SteppedRange | None:
+        """Return the range with a step that a name has, or None."""
+        entry, known = {**self._entries, **self._extra}.get(name), self._names.get(name)
+        if entry is not None and entry.kind == RANGE:
+            return SteppedRange.of(*entry.definition(known, self._valid.get(name)))
+        if entry is not None or name in self._held or not hasattr(known, "min_value"):
+            return None
+        return SteppedRange.of(type(known).__name__, known.get_config())
 
     def table(self) -> str:
         """Return the space as text: name, what is searched, what it makes, when it is drawn."""
         lines = [("name", "searched", "makes", "when")]
         for row in self.rows():
             when = ", ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in row["when"].items())
-            lines.append((row["name"], _range_text(row), ", ".join(row["makes"]), when))
+            lines.append((row["name"], range_text(row), ", ".join(row["makes"]), when))
         widths = [max(len(line[i]) for line in lines) for i in range(4)]
         return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in lines)
 
@@ -245,7 +261,7 @@ class Space:
             extra = row["name"] not in self._names
             sampling = getattr(self._names.get(row["name"]), "sampling", "linear")
             lines.append(
-                f"{row['name']}: {_yaml(row, extra, sampling)}" + (f"  # {when}" if when and not extra else "")
+                f"{row['name']}: {yaml_line(row, extra, sampling)}" + (f"  # {when}" if when and not extra else "")
             )
         return "\n".join(lines) + "\n"
 
@@ -291,128 +307,27 @@ class _Guided:
             self.answered |= set() if value is None else {name}
             return value
         if name in space._entries:
-            method, arguments = space._entries[name].definition(space._names[name], space._valid.get(name))
-            return getattr(hp, method)(name, **arguments)
-        return getattr(hp, kind)(name, **options)
+            return self._register(name, *space._entries[name].definition(space._names[name], space._valid.get(name)))
+        return self._register(name, kind, options)
 
     def extra(self, entry: Entry):
         """Draw what the model's own space does not have."""
-        method, arguments = entry.definition(None, self._space._valid[entry.name])
-        return getattr(self._hp, method)(entry.name, **arguments)
+        return self._register(entry.name, *entry.definition(None, self._space._valid[entry.name]))
 
-
-# -- what is in a space ------------------------------------------------------------------------------
-
-
-def sample(space: keras_tuner.HyperParameters, seed: int) -> keras_tuner.HyperParameters:
-    """Return a copy of a space with random values for what is active, as KerasTuner's oracles draw them."""
-    rng, drawn = random.Random(seed), space.copy()
-    drawn.values = {}
-    for one in space.space:
-        if drawn.is_active(one):
-            drawn.values[one.name] = one.random_sample(rng.getrandbits(30))
-    return drawn
-
-
-def _settle(point: keras_tuner.HyperParameters, given: Mapping[str, object]) -> keras_tuner.HyperParameters:
-    """Give a space the given values where they are active, and the defaults of all else that is."""
-    point.values, point.active_scopes, point.inactive_scopes = {}, [], []
-    for one in point.space:
-        if point.is_active(one):
-            value = given.get(one.name, one.default)
-            point.values[one.name] = value if _is_possible(one, value) else one.default
-    return point
-
-
-def _is_possible(one, value: object) -> bool:
-    return one.min_value <= value <= one.max_value if hasattr(one, "min_value") else value in one.values
-
-
-def _parents(space: keras_tuner.HyperParameters, one) -> dict[str, object]:
-    """Return the values of others that make a hyperparameter active, where they can have such values."""
-    wanted, found = {condition.name: condition.values for condition in one.conditions}, {}
-    for other in space.space:
-        for value in wanted.get(other.name, ()):
-            if _is_possible(other, value):
-                found = {other.name: value, **_parents(space, other), **found}
-                break
-    return found
-
-
-def _complete(draw: Callable) -> keras_tuner.HyperParameters:
-    """Return every hyperparameter that a function of `hp` may ask for, found by drawing until nothing new comes."""
-    space = keras_tuner.HyperParameters()
-    draw(space)
-    for seed in range(1000):
-        drawn = sample(space, seed)
-        before = len(drawn.space)
-        draw(drawn)
-        for one in drawn.space[before:]:
-            space._register(one)
-        if len(drawn.space) == before and seed >= PROBES:
-            return space
-    raise InputError("this search space asks for new hyperparameters at every draw; expected a finite number")
-
-
-@functools.lru_cache(maxsize=64)
-def _definitions(search_space: Callable) -> Mapping[str, object]:
-    return {one.name: one for one in reversed(_complete(search_space).space)}  # of equal names the first
-
-
-@functools.lru_cache(maxsize=64)
-def _feeds(search_space: Callable) -> Mapping[str, set[str]]:
-    """Return for every name of a space the hyperparameters that depend on it, by changing one name at a time."""
-    space = _complete(search_space)
-    point, feeds = space.copy(), {one.name: set() for one in space.space}
-    for seed in range(PROBES):
-        drawn = sample(space, seed).values
-        for one in space.space:
-            active = {**drawn, **_parents(space, one)}
-            made = [search_space(_settle(point, active | {one.name: value})) for value in _ends(one)]
-            names = {name for each in made for name in each}
-            feeds[one.name] |= {name for name in names if any(each.get(name) != made[0].get(name) for each in made)}
-    return feeds
-
-
-def _ends(one) -> list[object]:
-    """Return the values of a hyperparameter that its corners have."""
-    if hasattr(one, "min_value"):
-        return list(dict.fromkeys([one.min_value, one.prob_to_value(0.5), one.prob_to_value(1.0 - 1e-12)]))
-    return list(one.values)
-
-
-def _row(one, makes) -> dict[str, object]:
-    kind = type(one).__name__.lower()
-    when = {condition.name: list(condition.values) for condition in one.conditions}
-    row = {"name": one.name, "kind": kind, "default": one.default, "when": when, "makes": makes}
-    if kind in ("int", "float"):
-        return row | {"min": one.min_value, "max": one.max_value, "step": one.step, "sampling": one.sampling}
-    return row | {"values": list(one.values)}
-
-
-def _range_text(row) -> str:
-    if "values" in row:
-        return ", ".join(map(str, row["values"])) + (" (fixed)" if row["kind"] == "fixed" else "")
-    step = f", step {row['step']:g}" if row["step"] and not (row["kind"] == "int" and row["step"] == 1) else ""
-    log = "" if row["sampling"] == "linear" else f", {row['sampling']}"
-    whole = " whole" if row["kind"] == "int" else ""
-    return f"{row['min']:g} to {row['max']:g}{whole}{log}{step}"
-
-
-def _yaml(row, extra: bool, sampling: str) -> str:
-    if row["kind"] == "fixed":
-        return json.dumps(row["values"][0])
-    if "values" in row:
-        options = {"values": row["values"], "default": row["default"]}
-        if not extra and row["default"] == row["values"][0]:
-            return json.dumps(row["values"])
-    else:
-        options = {key: row[key] for key, usual in USUAL.items() if row[key] not in (None, usual)}
-        options |= {"sampling": row["sampling"]} if row["sampling"] != sampling else {}
-        options |= {"default": row["default"]} if row["default"] != row["min"] else {}
-        options |= {"type": row["kind"]} if extra else {}
-    options |= {"when": row["when"]} if extra and row["when"] else {}
-    return "{" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in options.items()) + "}"
+    def _register(self, name: str, kind: str, options: Mapping[str, object]):
+        """Ask KerasTuner, of a range with a step for the choice among its values: its own leaves ends out (issue 1001)."""
+        try:
+            if (stepped := SteppedRange.of(kind, options)) is not None:
+                shared = {key: options[key] for key in ("parent_name", "parent_values") if key in options}
+                default = nearest(stepped.values, options.get("default"))
+                return self._hp.Choice(name, stepped.values, default=default, **shared)
+            return getattr(self._hp, kind)(name, **options)
+        except (ValueError, TypeError, OverflowError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{self._space.source}: {name} cannot be searched ({' '.join(str(error).split())})"
+            ) from None
 
 
 def _check_limits(source: str, entry: Entry, limit, own) -> None:
@@ -420,6 +335,7 @@ def _check_limits(source: str, entry: Entry, limit, own) -> None:
     for key, value in entry.extremes() if limit is not None else ():
         try:
             if value not in own:
-                limit.check(entry.name, value)
+                is_whole = limit.whole and isinstance(value, float) and value.is_integer()
+                limit.check(entry.name, int(value) if is_whole else value)
         except InputError:
             raise InputError(f"{source}: {key} of {entry.name} is {value!r}, expected {limit}") from None

@@ -1,6 +1,10 @@
 """Files that change a search space: YAML, read strictly.
 
 learning_rate: {min: 1e-4, max: 1e-2, sampling: log}   a range; what is left out stays as the model has it
+dropout_rate: {min: 0, max: 0.3, step: 0.1}            0, 0.1, 0.2 and 0.3: a step is added where sampling is linear
+latent_dim: {min: 2, max: 16, step: 2, sampling: log}  2, 4, 8 and 16: and multiplies where it is log or reverse_log
+batch_size: {min: 100, max: 900, step: "*3"}           "*3" multiplies and "+100" adds, whatever the sampling is
+flow: [none, planar]                                   a choice; none, None, null and ~ all mean that there is none
 latent_dim: [1, 2, 4]                                  a choice
 d_units: [[300, 200, 100], [150, 100, 50]]             a choice of layer widths
 alpha: 5000                                            fixed
@@ -17,15 +21,17 @@ import dataclasses
 import json
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
+from pipelines.documents import MAX_INTEGER, read_yaml_document, shown
 from pipelines.errors import InputError
+from tuning.ranges import Step, stepped_values
+from zoo.settings import with_spellings
 
 SAMPLINGS = ("linear", "log", "reverse_log")
 KEYS = ("min", "max", "step", "sampling", "type", "default", "values", "fix", "when")
 RANGE, CHOICE, FIX = "range", "choice", "fix"
+ADVICE = "expected lines such as `alpha: {min: 1, max: 9}`, as `tune space MODEL --yaml` prints them"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,27 +43,40 @@ class Entry:
     values: tuple[object, ...] = ()
     low: float | None = None
     high: float | None = None
-    step: float | None = None
+    step: float | str | None = None
     sampling: str | None = None
     type: str | None = None
     default: object = None
     when: Mapping[str, tuple[object, ...]] = dataclasses.field(default_factory=dict)
 
     @property
-    def layouts(self) -> bool:
-        """Whether it chooses among lists, which KerasTuner knows by their text only."""
-        return self.kind == CHOICE and any(isinstance(value, tuple) for value in self.values)
+    def coded(self) -> bool:
+        """Whether it chooses among lists, or has None among its choices: KerasTuner is given their text as JSON."""
+        return self.kind != RANGE and any(isinstance(value, tuple) or value is None for value in self.values)
+
+    def code(self, value: object) -> object:
+        """Return what KerasTuner is given for a value.
+
+        >>> entry = Entry("units", CHOICE, ((64, 32), (16,)))
+        >>> entry.code((64, 32)), entry.value_of("[64, 32]")
+        ('[64, 32]', (64, 32))
+        """
+        return json.dumps(value) if self.coded else value
 
     def value_of(self, drawn: object) -> object:
-        """Return what a drawn value stands for: of the text of a list, the list."""
-        return tuple(json.loads(drawn)) if self.layouts and isinstance(drawn, str) else drawn
+        """Return the value that KerasTuner's one stands for."""
+        if not self.coded or not isinstance(drawn, str):
+            return drawn
+        value = json.loads(drawn)
+        return tuple(value) if isinstance(value, list) else value
 
     @contextlib.contextmanager
-    def scopes(self, hp) -> Iterator[None]:
-        """Open the conditional scopes of `when`."""
+    def scopes(self, hp, entries: Mapping[str, Entry]) -> Iterator[None]:
+        """Open the conditional scopes of `when`; `entries` are those of the names that it may depend on."""
         with contextlib.ExitStack() as stack:
             for parent, values in self.when.items():
-                stack.enter_context(hp.conditional_scope(parent, list(values)))
+                code = entries[parent].code if parent in entries else lambda value: value
+                stack.enter_context(hp.conditional_scope(parent, list(map(code, values))))
             yield
 
     def extremes(self) -> list[tuple[str, object]]:
@@ -70,22 +89,22 @@ class Entry:
     def definition(self, known, usual: object) -> tuple[str, dict[str, object]]:
         """Return the KerasTuner method and its arguments; `known` is the model's own, `usual` the model's default."""
         if self.kind == FIX:
-            return "Fixed", {"value": self.values[0]}
+            return "Fixed", {"value": self.code(self.values[0])}
         if self.kind == CHOICE:
             return self._choice(known, usual)
         return self._range(known, usual)
 
     def _choice(self, known, usual) -> tuple[str, dict[str, object]]:
-        values = [json.dumps(value) if isinstance(value, tuple) else value for value in self.values]
-        default = json.dumps(self.default) if isinstance(self.default, tuple) else self.default
+        values = [self.code(value) for value in self.values]
+        default = None if self.default is None else self.code(self.default)
         if all(isinstance(value, bool) for value in values):
             return "Boolean", {"default": values[0] if default is None else default}
         if {type(value) for value in values} == {int, float}:  # KerasTuner wants one type
-            values, default = [float(value) for value in values], None if default is None else float(default)
+            kind = int if self.whole(known, usual) and all(value == int(value) for value in values) else float
+            values, default = [kind(value) for value in values], None if default is None else kind(default)
         if default is None:
-            mine = [
-                v for v in (getattr(known, "default", None), usual) if not isinstance(v, (list, tuple)) and v in values
-            ]
+            candidates = [getattr(known, "default", None), usual]
+            mine = [self.code(v) for v in candidates if not isinstance(v, (list, tuple)) and self.code(v) in values]
             default = mine[0] if mine else values[0]
         return "Choice", {"values": values, "default": type(values[0])(default)}
 
@@ -100,7 +119,7 @@ class Entry:
         default = next((v for v in (self.default, getattr(known, "default", None), usual) if _is_number(v)), low)
         default = number(min(max(default, low), high))
         found = {"min_value": number(low), "max_value": number(high), "sampling": sampling, "default": default}
-        return ("Int" if whole else "Float"), found | ({} if step is None else {"step": number(step)})
+        return ("Int" if whole else "Float"), found | ({} if step is None else {"step": step})
 
     def whole(self, known, usual) -> bool:
         """Whether it is of whole numbers: as it says, or as the model has it."""
@@ -118,6 +137,18 @@ class Entry:
         low = getattr(known, "min_value", min(own, default=None)) if self.low is None else self.low
         high = getattr(known, "max_value", max(own, default=None)) if self.high is None else self.high
         return low, high
+
+    def spelled(self, own: Mapping[str, object]) -> Entry:
+        """Return the entry with None as the model's own names spell it; `own` has what they are, by name."""
+
+        def of(name: str, value: object) -> object:
+            return none_of(own.get(name), value)
+
+        when = {name: tuple(of(name, value) for value in values) for name, values in self.when.items()}
+        values = tuple(of(self.name, value) for value in self.values)
+        return dataclasses.replace(
+            self, values=values, default=of(self.name, self.default) if values else self.default, when=when
+        )
 
     def check_against(self, source: str, known, usual: object) -> None:
         """Raise `InputError` unless it can be searched in the place of the model's own definition."""
@@ -148,10 +179,33 @@ class Entry:
             raise InputError(
                 f"{source}: min of {self.name} is {low:g}, expected a number > 0 where sampling is {sampling}"
             )
-        if self.whole(known, usual):
-            for key, value in (("min", self.low), ("max", self.high), ("step", self.step)):
-                if value is not None and value != int(value):
-                    raise InputError(f"{source}: {key} of {self.name} is {value:g}, expected a whole number")
+        whole = self.whole(known, usual)
+        step = self._step(source, sampling)
+        for key, value in (("min", self.low), ("max", self.high), ("step", step and step.size)) if whole else ():
+            if value is not None and value != int(value):
+                raise InputError(f"{source}: {key} of {self.name} is {value:g}, expected a whole number")
+        if step is None:
+            return
+        if step.multiplies and low <= 0:
+            raise InputError(f"{source}: step of {self.name} multiplies, and min is {low:g}; expected min > 0")
+        try:
+            stepped_values(low, high, step, whole=whole, mirrored=sampling == "reverse_log")
+        except ValueError as error:
+            raise InputError(f"{source}: step of {self.name} is {error}") from None
+
+    def _step(self, source: str, sampling: str) -> Step | None:
+        if self.step is None:
+            return None
+        try:
+            return Step.read(self.step, sampling)
+        except ValueError as error:
+            raise InputError(f"{source}: step of {self.name} is {error}") from None
+
+
+def none_of(own, value: object) -> object:
+    """Return a value as a name of a model's space has it: that may spell None "none", since KerasTuner knows no None."""
+    value = with_spellings(value)
+    return "none" if value is None and "none" in getattr(own, "values", ()) else value
 
 
 def read_space(source: str | os.PathLike | Mapping[str, object]) -> tuple[dict[str, Entry], bool]:
@@ -173,58 +227,20 @@ def load_space(path: str | os.PathLike) -> Mapping[str, object]:
 
     Raises `InputError` if it cannot be read, or is no YAML.
     """
-    path = Path(path)
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no text"
-        raise InputError(f"{path}: {reason}; expected a YAML file, such as `tune space MODEL --yaml` prints") from None
-    return _load(path, text)
-
-
-def _load(path: Path, text: str) -> Mapping[str, object]:
-    import yaml
-
-    try:
-        found = yaml.load(text, _loader())
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" line {where.line + 1}" if where else ""
-        what = getattr(error, "problem", None) or "cannot be read"
-        raise InputError(
-            f"{path}:{line} no YAML ({what}); expected lines such as `alpha: {{min: 1, max: 9}}`"
-        ) from None
+    found = read_yaml_document(path, advice=ADVICE)
     if not isinstance(found, Mapping):
         raise InputError(f"{path}: {type(found).__name__}, expected names and what is searched of each")
     return found
 
 
-def _loader():
-    """PyYAML's safe loader, which takes 1e-4 for the number that it is in YAML 1.2, and no key twice."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node, deep=False):
-            seen = set()
-            for key, _ in node.value:
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
-                seen.add(key.value)
-            return super().construct_mapping(node, deep)
-
-    number = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
-    return Loader
-
-
 def _entries(source: str, found: Mapping[str, object]) -> tuple[dict[str, Entry], bool]:
     replace = found.get("replace", False)
     if not isinstance(replace, bool):
-        raise InputError(f"{source}: replace is {replace!r}, expected true or false")
+        raise InputError(f"{source}: replace is {shown(replace)}, expected true or false")
     entries = {}
     for name, value in found.items():
         if not isinstance(name, str):
-            raise InputError(f"{source}: the key {name!r} is no name")
+            raise InputError(f"{source}: the key {shown(name)} is no name")
         if name != "replace":
             entries[name] = _entry(source, name, value)
     if replace and not entries:
@@ -237,7 +253,7 @@ def _entry(source: str, name: str, value: object) -> Entry:
         return _described(source, name, value)
     if isinstance(value, (list, tuple)):
         return _chosen(source, name, value, None, {})
-    return Entry(name, FIX, (_scalar(source, name, name, value),))
+    return Entry(name, FIX, (_scalar(source, name, "the value", value),))
 
 
 def _described(source: str, name: str, value: Mapping[str, object]) -> Entry:
@@ -254,15 +270,18 @@ def _described(source: str, name: str, value: Mapping[str, object]) -> Entry:
     if "values" in value:
         _alone(source, name, value, "values", "default", "when", "type")
         return _chosen(source, name, value["values"], value.get("default"), when)
-    numbers = {key: _number(source, name, key, value[key]) for key in ("min", "max", "step", "default") if key in value}
+    numbers = {key: _number(source, name, key, value[key]) for key in ("min", "max", "default") if key in value}
     if not {"min", "max", "step", "sampling"} & set(value):
-        raise InputError(f"{source}: {name} is {dict(value)}, expected min and max, values, or fix")
-    if numbers.get("step", 1) <= 0:
-        raise InputError(f"{source}: step of {name} is {numbers['step']:g}, expected a number > 0")
+        raise InputError(f"{source}: {name} is {shown(value)}, expected min and max, values, or fix")
+    step = value.get("step")
+    if step is not None and not isinstance(step, str):
+        step = _number(source, name, "step", step)
+        if step <= 0:
+            raise InputError(f"{source}: step of {name} is {step:g}, expected a number > 0")
     for key, allowed in (("sampling", SAMPLINGS), ("type", ("int", "float"))):
         if value.get(key, allowed[0]) not in allowed:
-            raise InputError(f"{source}: {key} of {name} is {value[key]!r}, expected one of {', '.join(allowed)}")
-    low, high, step, default = (numbers.get(key) for key in ("min", "max", "step", "default"))
+            raise InputError(f"{source}: {key} of {name} is {shown(value[key])}, expected one of {', '.join(allowed)}")
+    low, high, default = (numbers.get(key) for key in ("min", "max", "default"))
     return Entry(name, RANGE, (), low, high, step, value.get("sampling"), value.get("type"), default, when)
 
 
@@ -273,22 +292,26 @@ def _alone(source: str, name: str, value: Mapping[str, object], *together: str) 
 
 def _chosen(source: str, name: str, values: object, default: object, when) -> Entry:
     if not isinstance(values, (list, tuple)) or not values:
-        raise InputError(f"{source}: values of {name} are {values!r}, expected a list of at least one")
+        raise InputError(f"{source}: values of {name} are {shown(values)}, expected a list of at least one")
     read = [
         _listed(source, name, v) if isinstance(v, (list, tuple)) else _scalar(source, name, "a value", v)
         for v in values
     ]
-    kinds = {"list" if isinstance(v, tuple) else "number" if _is_number(v) else type(v).__name__ for v in read}
+    kinds = {_kind(value) for value in read if value is not None}
     if len(kinds) > 1:
-        raise InputError(f"{source}: values of {name} are {values!r}, expected all of one type")
+        raise InputError(f"{source}: values of {name} are {shown(values)}, expected all of one type")
     if len(set(read)) < len(read):
-        raise InputError(f"{source}: values of {name} are {values!r}, expected each once")
-    default = tuple(default) if isinstance(default, list) else default
+        raise InputError(f"{source}: values of {name} are {shown(values)}, expected each once")
+    default = tuple(default) if isinstance(default, list) else with_spellings(default)
     if default is not None and default not in read:
-        raise InputError(f"{source}: default of {name} is {default!r}, expected one of its values")
+        raise InputError(f"{source}: default of {name} is {shown(default)}, expected one of its values")
     if len(read) == 1:
         return Entry(name, FIX, (read[0],), when=when)
     return Entry(name, CHOICE, tuple(read), default=default, when=when)
+
+
+def _kind(value: object) -> str:
+    return "list" if isinstance(value, tuple) else "number" if _is_number(value) else type(value).__name__
 
 
 def _listed(source: str, name: str, values) -> tuple[object, ...]:
@@ -297,22 +320,25 @@ def _listed(source: str, name: str, values) -> tuple[object, ...]:
 
 def _conditions(source: str, name: str, when: object) -> dict[str, tuple[object, ...]]:
     if not isinstance(when, Mapping) or not all(isinstance(parent, str) for parent in when):
-        raise InputError(f"{source}: when of {name} is {when!r}, expected names with the values they must have")
+        raise InputError(f"{source}: when of {name} is {shown(when)}, expected names with the values they must have")
     lists = {parent: values if isinstance(values, (list, tuple)) else [values] for parent, values in when.items()}
     return {parent: tuple(_scalar(source, name, "when", v) for v in values) for parent, values in lists.items()}
 
 
-def _scalar(source: str, name: str, key: str, value: object):
-    if isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
+def _scalar(source: str, name: str, key: str, value: object) -> object:
+    value = with_spellings(value) if isinstance(value, str) else value
+    if value is None or isinstance(value, (bool, str)) or _is_number(value):
         return value
-    raise InputError(f"{source}: {key} of {name} is {value!r}, expected a finite number, a word, true or false")
+    raise InputError(f"{source}: {key} of {name} is {shown(value)}, expected a finite number, a word, true or false")
 
 
 def _number(source: str, name: str, key: str, value: object) -> float:
     if _is_number(value):
         return value
-    raise InputError(f"{source}: {key} of {name} is {value!r}, expected a finite number")
+    raise InputError(f"{source}: {key} of {name} is {shown(value)}, expected a finite number")
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return -MAX_INTEGER <= value < MAX_INTEGER if isinstance(value, int) else math.isfinite(value)

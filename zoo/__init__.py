@@ -24,12 +24,13 @@ alias(
             "spectrum_network": "models.ddp.network",
             "scanning": "models.ddp.scan",
             "terminal": "cli.terminal",
+            "sets": "models.set_vae",
             "origin": "run",
         }.items()
     }
 )
 
-__all__ = ["AnomalyModel", "describe", "get", "load", "names", "register"]
+__all__ = ["AnomalyModel", "bumphunt", "describe", "get", "load", "names", "register"]
 
 
 def __getattr__(name):
@@ -41,4 +42,8 @@ def __getattr__(name):
         from zoo.run import load
 
         return load
+    if name == "bumphunt":
+        from pipelines.bumphunt.spectrum_hunt import bumphunt
+
+        return bumphunt
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")

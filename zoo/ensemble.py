@@ -34,6 +34,32 @@ def before(value: tf.Tensor, axes: int) -> tf.Tensor:
     return tf.reshape(value, (*value.shape, *[1] * axes)) if value.shape.rank else tf.convert_to_tensor(value)
 
 
+class RuntimeValues:
+    """Runtime hyperparameters as variables that a compiled program reads, () or (K,) each, by their names as attributes.
+
+    Those that all members share are always ().
+    """
+
+    def __init__(self, hp, members: int):
+        shared, lead = type(hp).shared(), leading(members)
+        self.variables: dict[str, tf.Variable] = {}
+        for name in type(hp).runtime():
+            value = np.asarray(getattr(hp, name), np.float32)
+            value = value if name in shared else np.broadcast_to(value, lead)
+            self.variables[name] = tf.Variable(value, trainable=False, name=name)
+
+    def __getattr__(self, name: str) -> tf.Variable:
+        variables = self.__dict__.get("variables", {})
+        if name not in variables:
+            raise AttributeError(f"{name!r} is no runtime hyperparameter; there are {', '.join(variables)}")
+        return variables[name]
+
+    def assign(self, hp) -> None:
+        """Take the values of other hyperparameters."""
+        for name, variable in self.variables.items():
+            variable.assign(np.broadcast_to(np.asarray(getattr(hp, name), np.float32), variable.shape))
+
+
 class MemberMean(keras.metrics.Metric):
     """The mean over what it is given, member by member: `members` each, `result` their mean.
 
@@ -105,13 +131,13 @@ class BestEpoch:
     present epoch; `settle` exchanges them for the best ones, `unsettle` takes that back to go on.
     """
 
-    def __init__(self, watch, members: int, active: tf.Variable, weights: list[tf.Variable]):
-        self.watch, self._active = watch, active
+    def __init__(self, rule, members: int, active: tf.Variable, weights: list[tf.Variable]):
+        self.rule, self._active = rule, active  # an `EarlyStopping`
         lead = leading(members)
         self.value = tf.Variable(tf.zeros(lead), trainable=False)
         self.epoch = tf.Variable(tf.zeros(lead, tf.int64), trainable=False)  # counted from 0; -1: none yet
         self.settled = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._weights = weights if watch.keep else []
+        self._weights = weights if rule.restore_best_weights else []
         self._kept = [tf.Variable(tf.zeros_like(weight), trainable=False) for weight in self._weights]
         self.reset()
 
@@ -128,10 +154,10 @@ class BestEpoch:
 
     def update(self, epoch: int, value: np.ndarray) -> None:
         """Learn what the quantity was in an epoch, and who has stopped."""
-        sign = 1.0 if self.watch.best == "max" else -1.0
+        sign = 1.0 if self.rule.mode == "max" else -1.0
         value, best = np.asarray(value), self.value.numpy()
         with np.errstate(invalid="ignore"):
-            better = sign * value > sign * best + self.watch.tolerance * np.abs(best)
+            better = sign * value > sign * best + self.rule.min_delta * np.abs(best)
         better = np.isfinite(value) & ((self.epoch.numpy() < 0) | better)
         better &= self._active.numpy() > 0  # without learning, chance still moves the quantity
         self.value.assign(np.where(better, value, best))
@@ -139,12 +165,12 @@ class BestEpoch:
         if better.any():
             for kept, weight in zip(self._kept, self._weights):
                 kept.assign(weight if better.all() else tf.where(_beside(better, weight), weight, kept))
-        self.release(epoch)
+        self.stop_members(epoch)
 
-    def release(self, epoch: int) -> None:
+    def stop_members(self, epoch: int) -> None:
         """Stop the members that have not become better for `patience` epochs; the others learn."""
         waited = epoch - self.epoch.numpy()
-        learns = np.ones_like(waited) if self.watch.patience is None else waited < self.watch.patience
+        learns = np.ones_like(waited) if self.rule.patience is None else waited < self.rule.patience
         self._active.assign(learns.astype(np.float32))
 
     def settle(self) -> None:
@@ -175,9 +201,9 @@ def _beside(of_members, weight: tf.Variable) -> tf.Tensor:
 class MemberHistory(keras.callbacks.Callback):
     """Writes down what each member's terms were at the end of every epoch of a phase."""
 
-    def __init__(self, model, phase: str, best: BestEpoch | None):
+    def __init__(self, trainer, phase: str, best: BestEpoch | None):
         super().__init__()
-        self._of, self._phase, self._best = model, phase, best
+        self._of, self._phase, self._best = trainer, phase, best
 
     def on_epoch_begin(self, epoch, logs=None):
         self._training = None
@@ -189,17 +215,17 @@ class MemberHistory(keras.callbacks.Callback):
         terms, watched = (self._present(), {}) if self._training is None else (self._training, self._present())
         terms = dict(terms)
         if self._best is not None:
-            self._best.update(epoch, terms[self._best.watch.quantity])
+            self._best.update(epoch, terms[self._best.rule.monitor])
             if not self._of.active.numpy().any():
                 self.model.stop_training = True
         terms |= {f"val_{name}": value for name, value in watched.items()}
-        if self._of.members > 1:
+        if self.model.members > 1:
             self._of.member_rows += [
                 {"phase": self._phase, "epoch": epoch, "member": member}
                 | {k: float(v[member]) if np.isfinite(v[member]) else None for k, v in terms.items()}
-                for member in range(self._of.members)
+                for member in range(self.model.members)
             ]
 
     def _present(self) -> Mapping[str, np.ndarray]:
-        means = [metric for metric in self._of.metrics if isinstance(metric, MemberMean) and float(metric.count)]
+        means = [metric for metric in self.model.metrics if isinstance(metric, MemberMean) and float(metric.count)]
         return {metric.name: metric.members.numpy() for metric in means}

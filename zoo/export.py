@@ -36,7 +36,7 @@ def export(model, path: str | os.PathLike) -> None:
     if not model.has_met_data:
         raise InputError("the model has not met any data; fit it, or load a trained run with zoo.load")
     served = tf.Module()
-    served.state = list(model.variables) + list(model.scaler.variables) + list(model.dial.values())
+    served.state = [*model.variables, *model.scaler.variables, *model.runtime.variables.values()]
     names = {"columns": model.inputs.columns}
     names |= {"object_columns": model.inputs.object_columns} if model.inputs.object_columns else {}
 

@@ -58,7 +58,7 @@ def draw(
             drawn = [_draw_errors]
             drawn += [_draw_observables] if model.takes == "features" else []
             drawn += [_draw_roc] if "background" in classes and _signals(classes) else []
-            drawn += [_draw_scan] if _decodes_mass(model) and model.hyperparameter("latent_dim") == 1 else []
+            drawn += [_draw_scan] if _decodes_mass(model) and model.hp.latent_dim == 1 else []
             for figure in drawn:
                 try:
                     figure(model, classes, part, kind)
@@ -150,7 +150,7 @@ def _draw_observables(model, classes: Mapping[str, Events], part: Path, kind: st
         ways["observables_with_mass"] = model.regenerate
     for name, way in ways.items():
         made = [way(events) for events in classes.values()]
-        first = np.concatenate([one[0] if model.lead else one for one in made])
+        first = np.concatenate([one[0] if model.member_shape else one for one in made])
         path, names = part / f"{name}.png", dict(enumerate(classes))
         plots.plot_observables(
             original, first, model.resolved_columns, label_of, path, names=names, unweighted=_weighted(classes)
@@ -160,7 +160,7 @@ def _draw_observables(model, classes: Mapping[str, Events], part: Path, kind: st
 def _draw_roc(model, classes: Mapping[str, Events], part: Path, kind: str | None) -> None:
     kind = kind or model.score_kinds[0]
     judged = {name: classes[name] for name in ("background", *_signals(classes))}
-    scores = {name: model.score(events, kind, per_member=bool(model.lead)) for name, events in judged.items()}
+    scores = {name: model.score(events, kind, per_member=bool(model.member_shape)) for name, events in judged.items()}
     background = scores.pop("background")
     both = kind in model.undirected
     plots.plot_roc(background, scores, part / "roc.png", both=both, unweighted=_weighted(judged))
@@ -170,7 +170,7 @@ def _draw_scan(model, classes: Mapping[str, Events], part: Path, kind: str | Non
     signals = _signals(classes)
     scan = model.scan(next(iter(classes.values())))
     latent = {name: model.results(events, ["latent"])["latent"] for name, events in classes.items()}
-    regions = {n: ((z[0] if model.lead else z)[:, 0], classes[n].mass) for n, z in latent.items()}
+    regions = {n: ((z[0] if model.member_shape else z)[:, 0], classes[n].mass) for n, z in latent.items()}
     truth = None
     if signals and len(classes) > 1:
         x = classes[signals[0]].read("features", model.resolved_columns)
@@ -188,4 +188,4 @@ def _weighted(classes: Mapping[str, Events]) -> bool:
 
 
 def _decodes_mass(model) -> bool:
-    return hasattr(model, "regenerate") and model.hyperparameter("decoder_epochs") > 0
+    return hasattr(model, "regenerate") and model.hp.decoder_epochs > 0

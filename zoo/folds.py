@@ -31,7 +31,7 @@ class Recipe:
     def model(self, fold: int = 0):
         """Return a new model for a fold; raises `InputError` as `zoo.get`."""
         first = registry.get(self.name, self.preset, **self.hyperparameters)
-        seed = first.hyperparameter("seed") + fold * first.members
+        seed = first.hp.seed + fold * first.members
         return registry.get(self.name, self.preset, **{**self.hyperparameters, "seed": seed}) if fold else first
 
     @property

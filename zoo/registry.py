@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import importlib
 import inspect
@@ -12,9 +11,8 @@ from collections.abc import Callable
 from functools import cache
 from importlib import metadata
 
-import numpy as np
-
 from pipelines.errors import InputError
+from zoo.hyperparameters import near
 
 ENTRY_POINTS = "hep_anomaly_zoo.models"
 
@@ -22,21 +20,26 @@ _models: dict[str, type] = {}
 
 
 def register(name: str) -> Callable[[type], type]:
-    """Register an `AnomalyModel` under a name: `@zoo.register("my_model")` above its class.
+    """Register a model under a name: `@zoo.register("my_model")` above its class.
 
+    The same class of the same file takes the place of the one before it, as when a cell of a notebook is run again.
     Raises `InputError` if the name is taken by another class.
     """
 
     def add(model: type) -> type:
-        if name in _models and _models[name] is not model:
-            raise InputError(
-                f"model {name!r} is registered already, by {_models[name].__module__}; choose another name"
-            )
+        there = _models.get(name)
+        if there is not None and there is not model and _origin(there) != _origin(model):
+            raise InputError(f"model {name!r} is registered already, by {there.__module__}; choose another name")
         _models[name] = model
         model.zoo_name = name
         return model
 
     return add
+
+
+def _origin(model: type) -> tuple[str, str]:
+    """Return the module and the name of a class: what is the same when its file, or a notebook's cell, is run again."""
+    return model.__module__, model.__qualname__
 
 
 @cache
@@ -60,7 +63,7 @@ def _plug_in(point: metadata.EntryPoint) -> None:
     found = point.load()
     if inspect.ismodule(found):
         return
-    base = importlib.import_module("zoo.base").AnomalyModel
+    base = importlib.import_module("zoo.detector").Detector
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise InputError(f"it is {found!r}, expected a subclass of zoo.AnomalyModel, or a module that registers some")
     if "zoo_name" not in vars(found):  # its own name: a subclass of a registered model inherits that one's
@@ -80,7 +83,7 @@ def names(pattern: str = "*") -> list[str]:
 def model_class(name: str) -> type:
     """Return the class behind a name; raises `InputError` listing the near names."""
     if name not in names():
-        raise InputError(f"model {name!r} is not known; {_near(name, names())}")
+        raise InputError(f"model {name!r} is not known; {near(name, names())}")
     return _models[name]
 
 
@@ -100,44 +103,13 @@ def get(name: str, preset: str | None = None, **hyperparameters: object):
     """
     model = model_class(name)
     if preset is not None and preset not in model.presets:
-        raise InputError(f"preset {preset!r} of {name!r} is not known; {_near(preset, model.presets)}")
-    valid = defaults(model)
-    for key in hyperparameters:
-        if key not in valid:
-            raise InputError(f"hyperparameter {key!r} of {name!r} is not known; {_near(key, valid)}")
-    chosen = dict(model.presets.get(preset, {})) | hyperparameters
-    several = model.dials if chosen.get("members", 1) != 1 else ()  # each member may have its own
-    given = {
-        key: _each(value)
-        if key in several and isinstance(value, (list, tuple, np.ndarray))
-        else _shaped(key, value, valid[key])
-        for key, value in hyperparameters.items()
-    }
-    return model(**dict(model.presets.get(preset, {})) | given)
-
-
-def _each(values) -> tuple:
-    """Return a value for each member: a list, tuple or array of them."""
-    return tuple(values.tolist() if isinstance(values, np.ndarray) else values)
-
-
-def _shaped(name: str, value: object, default: object) -> object:
-    """Return a value in the shape of the default, a sequence or not; raises `InputError` if that cannot be."""
-    if not isinstance(default, (list, tuple)):
-        if isinstance(value, (list, tuple, dict, set)):
-            raise InputError(f"{name}={value!r} is not possible; expected one value, such as {default!r}")
-        return value.item() if isinstance(value, np.generic) else value
-    value = value.tolist() if isinstance(value, np.ndarray) else value
-    values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    if default and any(isinstance(v, str) != isinstance(default[0], str) for v in values):
-        raise InputError(f"{name}={value!r} is not possible; expected values such as {default[0]!r}")
-    return values
+        raise InputError(f"preset {preset!r} of {name!r} is not known; {near(preset, model.presets)}")
+    return model(**{**model.presets.get(preset, {}), **hyperparameters})
 
 
 def defaults(model: type) -> dict[str, object]:
     """Return a model's hyperparameters with their default values."""
-    parameters = inspect.signature(model.__init__).parameters.values()
-    return {p.name: p.default for p in parameters if p.name != "self"}
+    return model.Hyperparameters.defaults()
 
 
 def describe(name: str) -> dict[str, object]:
@@ -155,10 +127,6 @@ def describe(name: str) -> dict[str, object]:
         "hyperparameters": defaults(model),
         "presets": {key: dict(value) for key, value in model.presets.items()},
         "score_kinds": list(model.score_kinds),
-        "dials": list(model.dials),
+        "dials": list(model.runtime_hyperparameters),
+        "runtime_hyperparameters": list(model.runtime_hyperparameters),
     }
-
-
-def _near(wrong: str, valid) -> str:
-    near = difflib.get_close_matches(wrong, list(valid), n=3)
-    return f"did you mean {' or '.join(map(repr, near))}?" if near else f"expected one of {', '.join(valid)}"

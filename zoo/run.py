@@ -11,7 +11,6 @@ RUN/plots/*.png    the loss terms
 from __future__ import annotations
 
 import csv
-import glob
 import json
 import math
 import os
@@ -29,7 +28,7 @@ from pipelines import provenance
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.events.layout import open_hdf5
-from pipelines.outputs import check_new, new_directory, new_disk, write_json
+from pipelines.outputs import check_new, hold, new_directory, new_disk, write_json
 from zoo import registry
 from zoo.inputs import TAKES
 from zoo.keras import keras
@@ -41,36 +40,7 @@ KEPT = ("hyperparameters", "data", "epochs", "tuning", "mass_range", "conversion
 
 def state_of(model) -> dict[str, tf.Variable]:
     """Return every variable that a model is made of, by a name that depends on its structure only."""
-    kept = model.__dict__.get("_state")  # a built model has no others later, and a search asks for them at every epoch
-    if kept is None:
-        groups = model.saved if model.takes == "spectrum" else _groups(model)
-        kept = {f"{group}/{i:03d}": variable for group, members in groups.items() for i, variable in enumerate(members)}
-        if model.has_met_data:
-            object.__setattr__(model, "_state", kept)  # past Keras, which would track it
-    return kept
-
-
-def _groups(model) -> dict[str, Sequence[tf.Variable]]:
-    passing = _passing(model)
-    return {
-        "trainable": model.trainable_variables,
-        "fixed": [v for v in model.non_trainable_variables if id(v) not in passing],
-        "scaler": model.scaler.variables,
-        "training": [model.clock, model.main_epochs],
-        **{f"best_{phase}": best.variables for phase, best in model.best.items()},
-        **{f"optimizer{i}": optimizer.variables for i, optimizer in enumerate(model.optimizers)},
-    }
-
-
-def _passing(model) -> set[int]:
-    """Variables, by id, that are saved on their own (scaler) or not at all (metrics, dials, phase)."""
-    kept = {id(v) for v in model.scaler.variables}
-    kept |= {id(v) for metric in model.metrics for v in metric.variables}
-    kept |= {id(v) for v in (*model.dial.values(), model.phase, model.clock, model.seed)}
-    kept |= {id(v) for v in (model.phase_start, model.steps_per_pass, model.active, model.main_epochs)}
-    kept |= {id(v) for best in model.best.values() for v in best.variables}
-    kept |= {id(v) for optimizer in model.optimizers for v in optimizer.variables}
-    return kept
+    return model.state()
 
 
 def _read(variable: tf.Variable) -> np.ndarray:
@@ -201,7 +171,12 @@ def train(
     Raises `InputError` if `out` exists or cannot be written, if there is nothing to resume or what there is belongs
     to another training, and for all that `fit` raises.
     """
-    out = check_new(out)
+    with hold(out) as path:  # another training with the same `out` would go on from this one's checkpoint
+        return _train(model, events, path, validation, epochs, resume, extra, verbose=verbose, jit_compile=jit_compile,
+                      memory=memory)  # fmt: skip
+
+
+def _train(model, events, out: Path, validation, epochs, resume, extra, **options) -> keras.callbacks.History:
     if resume:
         Checkpoint.check(out)
     else:
@@ -217,9 +192,7 @@ def train(
             epochs=epochs,
             initial_epoch=done,
             callbacks=[checkpoint],
-            verbose=verbose,
-            jit_compile=jit_compile,
-            memory=memory,
+            **options,
         )
     except InputError:
         checkpoint.forget_if_empty()
@@ -229,6 +202,16 @@ def train(
         write(model, part, checkpoint.config, rows, seconds=checkpoint.seconds())
     shutil.rmtree(checkpoint.folder, ignore_errors=True)
     return history
+
+
+def save_run(model, out: str | os.PathLike) -> None:
+    """Write the run directory of a model that was trained by `fit`, as `train` does; raises `InputError` if it was not."""
+    out = check_new(out)
+    if not model.histories:
+        raise InputError(f"{out}: the model has not been trained by fit, so there is no run to save; call fit first")
+    config = configuration(model, model.trainer.data, epochs=int(model.trainer.main_epochs))
+    with new_directory(out) as part:
+        write(model, part, config, history_rows(model.histories))
 
 
 def write(model, folder: Path, config: Mapping[str, object], rows: Sequence[Mapping], **metrics: object) -> None:
@@ -283,7 +266,6 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, out: Path, model, events: Events, extra: Mapping[str, object]):
         super().__init__()
         self.folder, self._trained = self.place(out), model
-        self._out = out.resolve()
         self.config = json.loads(json.dumps(configuration(model, events, **extra)))
         self.rows: list[dict[str, object]] = []
         self._seconds_before, self._started = 0.0, time.monotonic()
@@ -320,8 +302,6 @@ class Checkpoint(keras.callbacks.Callback):
                 f"{self.folder} holds another training: {'; '.join(different)}; give the same, or start without --resume"
             )
         self.config["command"] = kept["command"]  # the one that repeats it all
-        for part in self._out.parent.glob(f".{glob.escape(self._out.name)}.*.part"):  # killed while writing the run
-            shutil.rmtree(part, ignore_errors=True)
         progress = self.folder / "progress.json"
         if not progress.exists():
             return 0

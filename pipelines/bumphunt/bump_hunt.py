@@ -3,7 +3,7 @@
 The recipe is that of GAN-AE sec. 4.3: cut at a percentile of the score, take the spectrum before the cut as the
 reference, normalise it by side bands, scan with BumpHunter (Choudalakis 2011, arXiv:1101.0390). pyBumpHunter scans
 the observed spectrum and says where the bump is. The spectra of the pseudo-experiments are scanned by
-`pipelines.bumphunt.spectra.scan`, with the same numbers (tests hold it to pyBumpHunter's) and ten times faster and more
+`pipelines.bumphunt.bump_scan`, with the same numbers (tests hold it to pyBumpHunter's) and ten times faster and more
 (benchmarks/bumphunt.py).
 
 **What the global p-value means.** Selected events are some of those the reference is made of: given the reference,
@@ -50,40 +50,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import hypergeom, norm
 
-from pipelines.bumphunt.pseudo_experiments import comparable, count_together, estimated, thrown_for
-from pipelines.bumphunt.selection import (
-    TAILS,
-    Selection,
-    check_events,
-    cuts_of,
-    equal_edges,
-    numbers,
-    percentiles_of,
-    ranges_of,
-    selection_of,
-)
-from pipelines.bumphunt.spectra import (
-    RELATIVE_ERROR,
-    SMALLEST,
-    STATISTICS,
-    WIDTHS,
-    Scan,
-    Spectrum,
-    bin_of,
-    by_pybumphunter,
-    poisson_p_value,
-    side_band_reference,
-)
+from pipelines.bumphunt.bump_scan import SMALLEST, BestWindows, poisson_p_value
+from pipelines.bumphunt.bumphunter import by_pybumphunter
+from pipelines.bumphunt.options import BumpHuntOptions, with_changes
+from pipelines.bumphunt.pseudo_experiments import comparable, count_together, estimated, pseudo_spectra
+from pipelines.bumphunt.selection import Curve, Selection, check_events, cuts_of, equal_edges, ranges_of, selection_of
+from pipelines.bumphunt.spectrum import Spectrum, bin_of, side_band_reference
 from pipelines.errors import InputError
+from pipelines.moved import moved_names
 
-BINS = 40  # before merging, GAN-AE sec. 4.3
-PSEUDO_EXPERIMENTS = 40_000  # GAN-AE sec. 4.3
-NULLS = ("shuffled", "poisson")
+__getattr__ = moved_names(
+    __name__,
+    {
+        "Hunt": f"{__name__}.BumpHunt",
+        "hunt": f"{__name__}.bump_hunt",
+        **{name: f"pipelines.bumphunt.options.{name}" for name in ("BINS", "PSEUDO_EXPERIMENTS", "NULLS")},
+    },
+)
 
 
 def significance(p_value: float) -> float:
@@ -110,6 +101,7 @@ class Bump:
 
     Attributes:
         spectrum: its name. percentile, tail: of the selection. threshold: the score cut.
+        threshold_curve: t(m) of a cut that follows the mass, whose `threshold` is that at the median mass; else None.
         selected_events: within the mass range.
         local_p_value, local_significance: pyBumpHunter's Poisson number in the best window, the reference taken as
             exact.
@@ -133,13 +125,14 @@ class Bump:
             the reference normalised outside of it: (W, 3).
         test_statistic: -ln of the smallest of these p-values, BumpHunter's test statistic; rounded to 1e-6, as those
             of the pseudo-experiments are, so that equal ones compare as equal.
-        toys: test statistic of every pseudo-experiment, (n,) float32; not in JSON.
+        pseudo_statistics: test statistic of every pseudo-experiment, (n,) float32; not in JSON.
     """
 
     spectrum: str
     percentile: float
     tail: str
     threshold: float
+    threshold_curve: Curve | None
     selected_events: int
     local_p_value: float
     local_significance: float
@@ -160,12 +153,18 @@ class Bump:
     unit: float
     tomography: tuple[tuple[float, float, float], ...]
     test_statistic: float
-    toys: np.ndarray = dataclasses.field(repr=False, compare=False)
+    pseudo_statistics: np.ndarray = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def toys(self) -> np.ndarray:
+        """The old name of `pseudo_statistics`."""
+        warnings.warn("Bump.toys is pseudo_statistics now", DeprecationWarning, stacklevel=2)
+        return self.pseudo_statistics
 
 
 @dataclasses.dataclass(frozen=True)
-class Hunt:
-    """What a hunt found: a `Bump` per selection, and one p-value for all of them together.
+class BumpHunt:
+    """What a bump hunt found: a `Bump` per selection, and one p-value for all of them together.
 
     Attributes:
         bumps: in the order of spectra, percentiles, tails.
@@ -199,29 +198,23 @@ class Hunt:
 
     def to_dict(self) -> dict[str, object]:
         """Return what `to_json` writes."""
-        found = dataclasses.asdict(dataclasses.replace(self, bumps=()))
-        fields = [field.name for field in dataclasses.fields(Bump) if field.name != "toys"]
-        return found | {"bumps": [{name: getattr(bump, name) for name in fields} for bump in self.bumps]}
+        together = dataclasses.asdict(dataclasses.replace(self, bumps=()))
+        fields = [field.name for field in dataclasses.fields(Bump) if field.name != "pseudo_statistics"]
+        bumps = [{name: _plain(getattr(bump, name)) for name in fields} for bump in self.bumps]
+        return together | {"bumps": bumps}
 
 
-def hunt(
-    score: np.ndarray,
-    mass: np.ndarray | Mapping[str, np.ndarray],
-    weight: np.ndarray | None = None,
-    *,
-    percentiles: float | Sequence[float] = (99.0,),
-    tails: str = "upper",
-    mass_range: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
-    bins: int = BINS,
-    relative_error: float | None = RELATIVE_ERROR,
-    widths: tuple[int, int] = WIDTHS,
-    side_band: int = 0,
-    deficit: bool = False,
-    statistic: str = "poisson",
-    pseudo_experiments: int = PSEUDO_EXPERIMENTS,
-    null: str = "shuffled",
-    seed: int | np.random.Generator = 0,
-) -> Hunt:
+def _plain(value: object) -> object:
+    return dataclasses.asdict(value) if isinstance(value, Curve) else value
+
+
+def bump_hunt(
+    score: ArrayLike,
+    mass: ArrayLike | Mapping[str, ArrayLike],
+    weight: ArrayLike | None = None,
+    options: BumpHuntOptions | None = None,
+    **changed: Any,
+) -> BumpHunt:
     """Select events on their score and hunt a bump in their mass; see the top of this module for the statistics.
 
     Args:
@@ -231,21 +224,7 @@ def hunt(
         weight: (N,) >= 0. Counts are then sum w / s with s = sum w^2 / sum w, a number of equivalent unweighted
             events, so local p-values are approximate. The shuffling calibrates the global ones, if scores of background
             depend neither on the mass nor on the weight; more than 16 distinct weights are grouped for it.
-        percentiles: of the score, in (0, 100), one or several, among events within the mass range: 99 selects one
-            percent. With weights, of the sum of weights. An event at the cut is not selected.
-        tails: "upper", "lower" (99 is then the lowest percent), or "both", with its trials factor.
-        mass_range: GeV, of one spectrum or by name; by default all masses.
-        bins: equal bins over the range. relative_error: bins are merged from the high end until the error of the
-            number expected in each, of the selected, is below this (GAN-AE sec. 4.3); None merges nothing.
-        widths: narrowest and widest window in (merged) bins; one bin at least is left outside.
-        side_band: bins at each end that normalise only. All other bins outside a window always do as well.
-        deficit: look for too few events.
-        statistic: whose smallest value over windows is compared with pseudo-experiments: "poisson", pyBumpHunter's, or
-            "fisher", see above.
-        pseudo_experiments: how many.
-        null: "shuffled" as above; "poisson", for comparison, Poisson numbers around the reference as pyBumpHunter
-            throws them, which forgets that the reference fluctuates.
-        seed: of the pseudo-experiments; NumPy's global state is never touched.
+        options: the `BumpHuntOptions`. changed: options by name, in place of those.
 
     Raises:
         InputError: for scores or masses that are not finite, options that cannot be, ranges without events, a constant
@@ -256,121 +235,96 @@ def hunt(
         >>> rng = np.random.default_rng(1)
         >>> mass = np.r_[2700 + rng.exponential(500, 20_000), rng.normal(3500, 60, 100)]
         >>> score = np.r_[rng.normal(0, 1, 20_000), rng.normal(3, 1, 100)]
-        >>> found = hunt(score, mass, percentiles=[95, 98], mass_range=(2700, 5000), pseudo_experiments=1000)
-        >>> 3400 < found.best.mass_estimate < 3600, p_text(found.global_p_value, found.global_p_value_is_bound, 1000)
+        >>> result = bump_hunt(score, mass, percentiles=[95, 98], mass_range=(2700, 5000), pseudo_experiments=1000)
+        >>> 3400 < result.best.mass_estimate < 3600, p_text(result.global_p_value, result.global_p_value_is_bound, 1000)
         (True, '< 2/1,001')
     """
-    masses = dict(mass) if isinstance(mass, Mapping) else {"mass": mass}
-    score, masses, weight = _checked_events(score, masses, weight)
-    percentiles = percentiles_of(percentiles)
-    check_options(bins, relative_error, widths, side_band, pseudo_experiments, seed, tails, null, statistic)
-    mass_range = ranges_of(masses, mass_range)
-    edges = {name: equal_edges(name, values, mass_range[name], bins) for name, values in masses.items()}
-    inside = np.any([bin_of(masses[name], edges[name]) < bins for name in masses], axis=0)
+    options = with_changes(options or BumpHuntOptions(), changed)
+    scores, masses, weights = _checked_events(score, mass if isinstance(mass, Mapping) else {"mass": mass}, weight)
+    ranges = ranges_of(masses, options.mass_range)
+    edges = {name: equal_edges(name, values, ranges[name], options.bins) for name, values in masses.items()}
+    inside = np.any([bin_of(masses[name], edges[name]) < options.bins for name in masses], axis=0)
     masses = {name: values[inside] for name, values in masses.items()}
-    score, weight = score[inside], None if weight is None else weight[inside]
-    options = {"widths": widths, "side_band": side_band, "deficit": deficit, "statistic": statistic}
-    check_events(masses, edges, weight, percentiles, tails, relative_error, options)
+    scores, weights = scores[inside], None if weights is None else weights[inside]
+    check_events(masses, edges, weights, options)
     selections = [
-        selection_of(name, masses[name], edges[name], cut, weight, relative_error, options)
+        selection_of(name, masses[name], edges[name], cut, weights, options)
         for name in masses
-        for cut in cuts_of(score, weight, percentiles, TAILS[tails])
+        for cut in cuts_of(name, scores, masses[name], edges[name], weights, options)
     ]
-    observed = [selection.scan(selection.selected.content) for selection in selections]
-    minima = np.empty((len(selections), pseudo_experiments))
-    thrown = thrown_for(selections, masses, edges, weight, pseudo_experiments, null, np.random.default_rng(seed))
-    for columns, histograms in thrown:
+    return _judged(selections, masses, edges, weights, options)
+
+
+def _judged(
+    selections: Sequence[Selection],
+    masses: Mapping[str, np.ndarray],
+    edges: Mapping[str, np.ndarray],
+    weight: np.ndarray | None,
+    options: BumpHuntOptions,
+) -> BumpHunt:
+    """Scan the selected spectra and those of the pseudo-experiments, and compare them."""
+    n = options.pseudo_experiments
+    observed = [selection.best_windows(selection.selected.content) for selection in selections]
+    minima = np.empty((len(selections), n))
+    rng = np.random.default_rng(options.seed)
+    for columns, histograms in pseudo_spectra(selections, masses, edges, weight, n, options.null, rng):
         for i, (selection, histogram) in enumerate(zip(selections, histograms)):
-            minima[i, columns] = comparable(selection.scan(histogram))
+            minima[i, columns] = comparable(selection.best_windows(histogram))
     bumps = tuple(_bump(*each, weight is None) for each in zip(selections, observed, minima))
-    together = count_together(minima, np.array([comparable(found)[0] for found in observed]))
-    mode = "deficit" if deficit else "excess"
-    return _hunt(bumps, together, pseudo_experiments, null=null, statistic=statistic, mode=mode, events=len(score))
-
-
-def _hunt(bumps: tuple[Bump, ...], together: int, n: int, **about) -> Hunt:
-    """Put the bumps of all selections together: in `together` of n pseudo-experiments one was as extreme."""
-    p_value, bound = estimated(together, n)
+    p_value, bound = estimated(count_together(minima, np.array([comparable(best)[0] for best in observed])), n)
     bound = bound or any(bump.global_p_value_is_bound for bump in bumps)
-    return Hunt(
+    return BumpHunt(
         bumps=bumps,
         global_p_value=p_value,
         global_p_value_is_bound=bound,
         global_significance=significance(p_value),
         trials_factor=None if bound else p_value / min(bump.global_p_value for bump in bumps),
         pseudo_experiments=n,
-        **about,
+        null=options.null,
+        statistic=options.statistic,
+        mode="deficit" if options.deficit else "excess",
+        events=len(next(iter(masses.values()))),
     )
 
 
-def _checked_events(score, masses: dict[str, np.ndarray], weight):
+def _checked_events(
+    score: ArrayLike, masses: Mapping[str, ArrayLike], weight: ArrayLike | None
+) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]:
     """Return scores, masses and weights as float64; raises `InputError` for what cannot be hunted in."""
-    score = np.asarray(score, np.float64)
-    masses = {name: np.asarray(values, np.float64) for name, values in masses.items()}
-    weight = None if weight is None else np.asarray(weight, np.float64)
-    if not masses:
+    scores = np.asarray(score, np.float64)
+    arrays = {name: np.asarray(values, np.float64) for name, values in masses.items()}
+    weights = None if weight is None else np.asarray(weight, np.float64)
+    if not arrays:
         raise InputError("mass names no spectrum, expected one at least")
-    for name, values in {"score": score, **masses, **({} if weight is None else {"weight": weight})}.items():
-        if values.shape != score.shape or values.ndim != 1:
-            raise InputError(f"{name} has shape {values.shape}, expected ({score.size},), one number for each score")
+    for name, values in {"score": scores, **arrays, **({} if weights is None else {"weight": weights})}.items():
+        if values.shape != scores.shape or values.ndim != 1:
+            raise InputError(f"{name} has shape {values.shape}, expected ({scores.size},), one number for each score")
         bad = np.count_nonzero(~np.isfinite(values))
         if bad or not len(values):
-            found = f"{bad} of {len(values)} are NaN or infinite" if bad else "there are no events"
-            raise InputError(f"{name}: {found}, expected finite numbers; remove those events, or look at the training")
-    return score, masses, weight
+            fault = f"{bad} of {len(values)} are NaN or infinite" if bad else "there are no events"
+            raise InputError(f"{name}: {fault}, expected finite numbers; remove those events, or look at the training")
+    return scores, arrays, weights
 
 
-def check_options(
-    bins,
-    relative_error,
-    widths,
-    side_band,
-    pseudo_experiments,
-    seed=0,
-    tails="upper",
-    null="shuffled",
-    statistic="poisson",
-) -> None:
-    """Raise `InputError` for an option of a hunt that cannot be, whatever the events are."""
-    for name, choice, allowed in (("tails", tails, TAILS), ("null", null, NULLS), ("statistic", statistic, STATISTICS)):
-        if not isinstance(choice, str) or choice not in allowed:
-            raise InputError(f"{name} {choice!r}, expected one of {', '.join(allowed)}")
-    if statistic == "fisher" and null != "shuffled":
-        raise InputError(
-            f"statistic 'fisher' has the number of selected events given, and null {null!r} changes it; take 'shuffled'"
-        )
-    is_number = isinstance(relative_error, (int, float, np.number))
-    if relative_error is not None and not (is_number and relative_error > 0):
-        raise InputError(
-            f"relative_error {relative_error}, expected a number above 0, such as {RELATIVE_ERROR:g}, or None"
-        )
-    narrowest, _ = numbers("widths", widths, 2, "the narrowest and the widest window, in bins")
-    whole = [("bins", bins, 2), ("side_band", side_band, 0), ("pseudo_experiments", pseudo_experiments, 1)]
-    whole += [("widths", widths[0], 1), ("widths", widths[1], narrowest)]
-    whole += [] if isinstance(seed, np.random.Generator) else [("seed", seed, 0)]
-    for name, value, least in whole:
-        if not isinstance(value, (int, np.integer)) or value < least:
-            raise InputError(f"{name} {value}, expected a whole number of at least {least:g}")
-
-
-def _bump(selection: Selection, found: Scan, minima: np.ndarray, unweighted: bool) -> Bump:
+def _bump(selection: Selection, best: BestWindows, minima: np.ndarray, unweighted: bool) -> Bump:
     """Return the bump of one selection, given its scan and those of its pseudo-experiments, log p-values (n,)."""
-    start, width = _window(selection, found)
+    start, width = _window(selection, best)
     window = slice(start, start + width)
-    selected, before, deficit = selection.selected, selection.before, selection.options["deficit"]
+    selected, before, deficit = selection.selected, selection.before, selection.options.deficit
     reference, normalisation, error = side_band_reference(selected, before, window)
     n, r = (each.content[window].sum() for each in (selected, reference))
     local = poisson_p_value(n / selection.unit, r / selection.unit, deficit)
     moment = selection.mass_selected[window].sum() - normalisation * selection.mass_before[window].sum()
-    nothing = found.p_value[0] >= 1
+    nothing = best.p_value[0] >= 1
     interval = None if nothing else (float(selected.edges[start]), float(selected.edges[start + width]))
     fisher = _fisher(selected, before, window, deficit) if unweighted else None
-    global_p_value, bound = estimated(int(np.count_nonzero(minima <= comparable(found))), len(minima))
+    global_p_value, bound = estimated(int(np.count_nonzero(minima <= comparable(best))), len(minima))
     return Bump(
         spectrum=selection.name,
         percentile=selection.percentile,
         tail=selection.tail,
         threshold=selection.threshold,
+        threshold_curve=selection.curve,
         selected_events=selection.events,
         local_p_value=local,
         local_significance=significance(local),
@@ -390,14 +344,15 @@ def _bump(selection: Selection, found: Scan, minima: np.ndarray, unweighted: boo
         before=tuple(before.content.tolist()),
         unit=float(selection.unit),
         tomography=_tomography(selection),
-        test_statistic=0.0 - float(comparable(found)[0]),
-        toys=(0.0 - minima).astype(np.float32),
+        test_statistic=0.0 - float(comparable(best)[0]),
+        pseudo_statistics=(0.0 - minima).astype(np.float32),
     )
 
 
 def _tomography(selection: Selection) -> tuple[tuple[float, float, float], ...]:
-    found, edges = selection.tomography(), selection.selected.edges
-    return tuple(zip(edges[found.start].tolist(), edges[found.start + found.width].tolist(), found.p_value.tolist()))
+    windows, edges = selection.tomography(), selection.selected.edges
+    ends = edges[windows.start].tolist(), edges[windows.start + windows.width].tolist()
+    return tuple(zip(*ends, windows.p_value.tolist()))
 
 
 def _fisher(selected: Spectrum, before: Spectrum, window: slice, deficit: bool) -> float:
@@ -407,14 +362,16 @@ def _fisher(selected: Spectrum, before: Spectrum, window: slice, deficit: bool) 
     return max(SMALLEST, float(table.cdf(n) if deficit else table.sf(n - 1)))
 
 
-def _window(selection: Selection, ours: Scan) -> tuple[int, int]:
+def _window(selection: Selection, ours: BestWindows) -> tuple[int, int]:
     """Return first bin and width of the best window of the observed spectrum, by pyBumpHunter if it can tell."""
-    options, smallest = dict(selection.options), float(ours.p_value[0])
+    options, smallest = selection.options, float(ours.p_value[0])
     # a deficit of p < 1e-10 has lost its digits in pyBumpHunter's 1 - gammainc
-    if options.pop("statistic") == "fisher" or (options["deficit"] and smallest < 1e-10):
+    if options.statistic == "fisher" or (options.deficit and smallest < 1e-10):
         return int(ours.start[0]), int(ours.width[0])
     observed, reference = (s.content / selection.unit for s in (selection.selected, selection.before))
-    p_value, start, width = by_pybumphunter(observed, reference, **options)
+    p_value, start, width = by_pybumphunter(
+        observed, reference, widths=selection.widths, side_band=options.side_band, deficit=options.deficit
+    )
     if not np.isclose(p_value, smallest, rtol=1e-6, atol=0):
         raise RuntimeError(f"pyBumpHunter finds a local p-value of {p_value:g}, our scan {smallest:g}: please report")
     return start, width

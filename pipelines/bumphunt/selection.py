@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from pipelines.bumphunt.spectra import Scan, Spectrum, adaptive_edges, bin_of, scan, spectrum, tomography
+from pipelines.bumphunt.bump_scan import BestWindows, bump_scan, tomography
+from pipelines.bumphunt.mass_cut import following_thresholds, largest_degree
+from pipelines.bumphunt.options import BumpHuntOptions, Range, numbers
+from pipelines.bumphunt.spectrum import Spectrum, adaptive_edges, bin_of, histogram
 from pipelines.errors import InputError
 
-TAILS = {"upper": ("upper",), "lower": ("lower",), "both": ("upper", "lower")}
 EASIER = (99.5, 99, 98, 97, 95, 90, 85, 80, 70, 60, 50)  # percentiles to suggest
 MORE = (2, 3, 5, 10, 20, 50, 100)  # times as many events, to suggest
 
@@ -31,13 +34,23 @@ class Selection:
     selected: Spectrum
     mass_before: np.ndarray  # (B,) sum of weight * mass
     mass_selected: np.ndarray
-    options: dict[str, object]  # of `scan`
+    widths: tuple[int, int]  # of the windows that leave side bands, in bins
+    options: BumpHuntOptions
+    curve: Curve | None = None
 
-    def scan(self, histograms: np.ndarray) -> Scan:
-        return scan(histograms / self.unit, self.before.content / self.unit, **self.options)
+    def best_windows(self, histograms: np.ndarray) -> BestWindows:
+        """Return the most significant window of each of T histograms (B, T) of selected events."""
+        return bump_scan(
+            histograms / self.unit, self.before.content / self.unit, widths=self.widths,
+            side_band=self.options.side_band, deficit=self.options.deficit, statistic=self.options.statistic,
+        )  # fmt: skip
 
-    def tomography(self) -> Scan:
-        return tomography(self.selected.content / self.unit, self.before.content / self.unit, **self.options)
+    def tomography(self) -> BestWindows:
+        """Return the p-value of every window of the selected spectrum."""
+        return tomography(
+            self.selected.content / self.unit, self.before.content / self.unit, widths=self.widths,
+            side_band=self.options.side_band, deficit=self.options.deficit, statistic=self.options.statistic,
+        )  # fmt: skip
 
     @property
     def unit(self) -> float:
@@ -45,48 +58,25 @@ class Selection:
 
         That of all events, selected or not, which no shuffling of the scores changes.
         """
-        return self.before.variance.sum() / self.before.content.sum()
+        return float(self.before.variance.sum() / self.before.content.sum())
 
 
-def ranges_of(masses, mass_range) -> dict[str, tuple[float, float]]:
+def ranges_of(
+    masses: Mapping[str, np.ndarray], mass_range: Range | Mapping[str, Range | None] | None
+) -> dict[str, Range]:
     """Return the range of every spectrum, GeV; raises `InputError` for what is no range."""
-    given = dict(mass_range) if isinstance(mass_range, Mapping) else dict.fromkeys(masses, mass_range)
-    unknown = set(given) - set(masses)
+    by_name = mass_range if isinstance(mass_range, Mapping) else dict.fromkeys(masses, mass_range)
+    unknown = set(by_name) - set(masses)
     if unknown:
         raise InputError(f"mass_range names {', '.join(sorted(unknown))}, expected some of {', '.join(masses)}")
-    whole = {name: (mass.min(), mass.max()) for name, mass in masses.items()}
-    return {
-        name: tuple(
-            numbers(f"{name}: range", ends if given.get(name) is None else given[name], 2, "its two ends in GeV")
+    ranges = {}
+    for name, mass in masses.items():
+        ends = by_name.get(name)
+        low, high = numbers(
+            f"{name}: range", (mass.min(), mass.max()) if ends is None else ends, 2, "its two ends in GeV"
         )
-        for name, ends in whole.items()
-    }
-
-
-def numbers(name: str, given, count: int | None = None, expected: str = "numbers") -> list[float]:
-    """Return numbers as floats; raises `InputError` if they are something else, or not `count` of them.
-
-    >>> numbers("widths", (3, 8), 2)
-    [3.0, 8.0]
-    """
-    found = list(given) if np.iterable(given) and not isinstance(given, str) else [None]
-    if not all(isinstance(value, (int, float, np.number)) for value in found) or count not in (None, len(found)):
-        raise InputError(f"{name} {given}, expected {expected}")
-    return list(map(float, found))
-
-
-def percentiles_of(percentiles: float | Sequence[float]) -> tuple[float, ...]:
-    """Return percentiles, of which one may be given as a number; raises `InputError` if they cannot be.
-
-    >>> percentiles_of(99), percentiles_of([95, 99])
-    ((99.0,), (95.0, 99.0))
-    """
-    expected = "different numbers between 0 and 100, such as 99"
-    found = numbers("percentiles", [percentiles] if np.ndim(percentiles) == 0 else percentiles, expected=expected)
-    bad = [percentile for percentile in found if not 0 < percentile < 100]
-    if bad or not found or len(set(found)) < len(found):
-        raise InputError(f"percentiles {', '.join(f'{p:g}' for p in bad or found) or 'none'}, expected {expected}")
-    return tuple(found)
+        ranges[name] = (low, high)
+    return ranges
 
 
 def equal_edges(name: str, mass: np.ndarray, mass_range: tuple[float, float], bins: int) -> np.ndarray:
@@ -102,7 +92,12 @@ def equal_edges(name: str, mass: np.ndarray, mass_range: tuple[float, float], bi
     return np.linspace(low, high, bins + 1)
 
 
-def check_events(masses, edges, weight, percentiles, tails: str, relative_error, options) -> None:
+def check_events(
+    masses: Mapping[str, np.ndarray],
+    edges: Mapping[str, np.ndarray],
+    weight: np.ndarray | None,
+    options: BumpHuntOptions,
+) -> None:
     """Raise `InputError` for what cannot be hunted in, whatever the scores will be: known before hours of training.
 
     That is a weight below 0; with Fisher's test weights, or events outside a spectrum; and a percentile that leaves no
@@ -110,13 +105,13 @@ def check_events(masses, edges, weight, percentiles, tails: str, relative_error,
     """
     if weight is not None and (weight.min() < 0 or not weight.any()):
         raise InputError(f"weight: {weight.min():g} to {weight.max():g}, expected numbers >= 0, and some above")
-    if options["statistic"] == "fisher":
+    if options.statistic == "fisher":
         _check_unweighted(masses, edges, weight)
     for name, mass in masses.items():
-        events = np.count_nonzero(bin_of(mass, edges[name]) < len(edges[name]) - 1)
-        before = spectrum(mass, edges[name], weight)
-        binning = partial(expected, name, TAILS[tails][0], before, events, relative_error, options)
-        for percentile in percentiles:
+        events = int(np.count_nonzero(bin_of(mass, edges[name]) < len(edges[name]) - 1))
+        before = histogram(mass, edges[name], weight)
+        binning = partial(expected, name, options.cuts[0][1], before, events, options)
+        for percentile in options.several_percentiles:
             try:
                 binning(percentile)
             except InputError as error:
@@ -127,15 +122,23 @@ def check_events(masses, edges, weight, percentiles, tails: str, relative_error,
                 raise InputError("; ".join([str(error), *advice])) from None
 
 
-def expected(name, tail, before: Spectrum, events: float, relative_error, options, percentile, times=1.0):
+def expected(
+    name: str,
+    tail: str,
+    before: Spectrum,
+    events: float,
+    options: BumpHuntOptions,
+    percentile: float,
+    times: float = 1.0,
+) -> tuple[Spectrum, Spectrum, tuple[int, int]]:
     """Return what `binned` does of a cut whose scores know nothing of the mass, in so many times these events."""
     before, events = before * times, events * times
     selected = int((1 - percentile / 100) * events + 1e-6)  # 10 % of 50 are 5, not 4.999...
     share, where = selected / events, _where(name, percentile, tail, selected)
-    return binned(before, before * share, share, selected, relative_error, options, where)
+    return binned(before, before * share, share, selected, options, where)
 
 
-def _first(possible, candidates):
+def _first(possible: Callable[..., object], candidates: Iterable[tuple[float, ...]]) -> tuple[float, ...] | None:
     """Return the first arguments that `possible` takes without an `InputError`, or None."""
     for arguments in candidates:
         with contextlib.suppress(InputError):
@@ -144,7 +147,9 @@ def _first(possible, candidates):
     return None
 
 
-def _check_unweighted(masses, edges, weight) -> None:
+def _check_unweighted(
+    masses: Mapping[str, np.ndarray], edges: Mapping[str, np.ndarray], weight: np.ndarray | None
+) -> None:
     outside = [name for name, mass in masses.items() if (bin_of(mass, edges[name]) == len(edges[name]) - 1).any()]
     if outside or (weight is not None and np.ptp(weight) > 0):
         found = f"some are outside the range of {outside[0]}" if outside else "they have weights"
@@ -154,58 +159,166 @@ def _check_unweighted(masses, edges, weight) -> None:
         )
 
 
-def cuts_of(score, weight, percentiles, tails) -> Iterator[tuple[float, str, float, np.ndarray]]:
-    """Yield percentile, tail, threshold and chosen events (N,) of every selection."""
-    for percentile in percentiles:
-        for tail in tails:
-            sign = 1.0 if tail == "upper" else -1.0
-            cut = np.percentile(sign * score, percentile, method="inverted_cdf", weights=weight)
-            chosen = sign * score > cut
-            if not chosen.any():
-                raise InputError(
-                    f"no score is beyond {sign * cut:g}, the cut of percentile {percentile:g} in the {tail} tail: the "
-                    f"scores are (nearly) constant, or the events too few"
-                )
-            yield float(percentile), tail, sign * float(cut), chosen
+CURVE_POINTS = 401  # masses at which a threshold that follows the mass is written down; between them it is linear
 
 
-def selection_of(name, mass, edges, cut, weight, relative_error, options) -> Selection:
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A threshold t(m) on the score, by its values at rising masses; linear between them, constant outside.
+
+    Attributes:
+        mass: (P,) GeV. threshold: (P,) scores. degree: of the polynomial that it is.
+
+    >>> curve = Curve((3000.0, 4000.0), (1.0, 2.0), 1)
+    >>> print(curve.at(np.array([3500.0])), curve.beyond(np.array([1.6, 1.4]), np.array([3500.0, 3500.0]), "upper"))
+    [1.5] [ True False]
+    """
+
+    mass: tuple[float, ...]
+    threshold: tuple[float, ...]
+    degree: int
+
+    def at(self, mass: ArrayLike) -> np.ndarray:
+        """Return t at masses (N,)."""
+        return np.interp(np.asarray(mass, np.float64), self.mass, self.threshold)
+
+    def beyond(self, score: np.ndarray, mass: np.ndarray, tail: str) -> np.ndarray:
+        """Return which events (N,) are beyond t in the upper or lower tail."""
+        t = self.at(mass)
+        selected: np.ndarray = score > t if tail == "upper" else score < t
+        return selected
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """A cut on the score: its percentile, tail and threshold, and the events beyond it, (N,) bool.
+
+    Of a cut that follows the mass the threshold is that at the median mass, and `curve` is t(m).
+    """
+
+    percentile: float
+    tail: str
+    threshold: float
+    chosen: np.ndarray
+    curve: Curve | None = None
+
+
+def cuts_of(
+    name: str,
+    score: np.ndarray,
+    mass: np.ndarray,
+    edges: np.ndarray,
+    weight: np.ndarray | None,
+    options: BumpHuntOptions,
+) -> Iterator[Cut]:
+    """Yield the cuts for a spectrum, of the kind that the options ask for."""
+    return (
+        mass_cuts(name, score, mass, edges, weight, options)
+        if options.cut == "mass"
+        else global_cuts(score, weight, options)
+    )
+
+
+def mass_cuts(
+    name: str,
+    score: np.ndarray,
+    mass: np.ndarray,
+    edges: np.ndarray,
+    weight: np.ndarray | None,
+    options: BumpHuntOptions,
+) -> Iterator[Cut]:
+    """Yield the cuts that follow the mass of one spectrum, fitted to the events within its range."""
+    ends = float(edges[0]), float(edges[-1])
+    inside = bin_of(mass, edges) < len(edges) - 1
+    fitted = following_thresholds(
+        score[inside],
+        mass[inside],
+        None if weight is None else weight[inside],
+        ends,
+        options.cuts,
+        largest_degree(ends, options),
+    )
+    grid = np.linspace(*ends, CURVE_POINTS)
+    for (percentile, tail), threshold in zip(options.cuts, fitted):
+        curve = Curve(tuple(grid.tolist()), tuple(threshold.at(grid).tolist()), len(threshold.coefficients) - 1)
+        chosen = curve.beyond(score, mass, tail)
+        if not chosen[inside].any():
+            raise InputError(
+                f"no score is beyond the cut of percentile {percentile:g} in the {tail} tail of {name}: the scores are "
+                f"(nearly) constant, or the events too few"
+            )
+        yield Cut(percentile, tail, float(curve.at(np.median(mass[inside]))), chosen, curve)
+
+
+def global_cuts(score: np.ndarray, weight: np.ndarray | None, options: BumpHuntOptions) -> Iterator[Cut]:
+    """Yield the cuts at one threshold for all masses, as in the papers."""
+    for percentile, tail in options.cuts:
+        sign = 1.0 if tail == "upper" else -1.0
+        threshold = np.percentile(sign * score, percentile, method="inverted_cdf", weights=weight)
+        chosen = sign * score > threshold
+        if not chosen.any():
+            raise InputError(
+                f"no score is beyond {sign * threshold:g}, the cut of percentile {percentile:g} in the {tail} tail: the "
+                f"scores are (nearly) constant, or the events too few"
+            )
+        yield Cut(percentile, tail, sign * float(threshold), chosen)
+
+
+def selection_of(
+    name: str, mass: np.ndarray, edges: np.ndarray, cut: Cut, weight: np.ndarray | None, options: BumpHuntOptions
+) -> Selection:
     """Return the spectra before and after a cut, in bins and windows that fit; raises `InputError` if none do."""
-    percentile, tail, threshold, chosen = cut
-    before = spectrum(mass, edges, weight)
-    selected = spectrum(mass[chosen], edges, None if weight is None else weight[chosen])
+    chosen = cut.chosen
+    before = histogram(mass, edges, weight)
+    selected = histogram(mass[chosen], edges, None if weight is None else weight[chosen])
     share = chosen.mean() if weight is None else weight[chosen].sum() / weight.sum()
     events = int(np.count_nonzero(bin_of(mass[chosen], edges) < len(edges) - 1))
-    where = _where(name, percentile, tail, events)
-    before, selected, widths = binned(before, selected, share, events, relative_error, options, where)
+    where = _where(name, cut.percentile, cut.tail, events)
+    before, selected, widths = binned(before, selected, float(share), events, options, where)
     moment = mass if weight is None else weight * mass
-    moments = (spectrum(mass[some], before.edges, moment[some]).content for some in (slice(None), chosen))
-    options = options | {"widths": widths}
-    return Selection(name, percentile, tail, threshold, chosen, events, before, selected, *moments, options)
+    return Selection(
+        name=name,
+        percentile=cut.percentile,
+        tail=cut.tail,
+        threshold=cut.threshold,
+        chosen=chosen,
+        events=events,
+        before=before,
+        selected=selected,
+        mass_before=histogram(mass, before.edges, moment).content,
+        mass_selected=histogram(mass[chosen], before.edges, moment[chosen]).content,
+        widths=widths,
+        options=options,
+        curve=cut.curve,
+    )
 
 
 def _where(name: str, percentile: float, tail: str, events: int) -> str:
     return f"percentile {percentile:g}, {tail} tail: {events} selected events in {name}"
 
 
-def binned(before: Spectrum, selected: Spectrum, share: float, events: int, relative_error, options, where: str):
+def binned(
+    before: Spectrum, selected: Spectrum, share: float, events: float, options: BumpHuntOptions, where: str
+) -> tuple[Spectrum, Spectrum, tuple[int, int]]:
     """Return both spectra in merged bins, and the widths of windows that leave side bands.
 
     Bins are merged until the error expected of the `share` selected is below the limit. Raises `InputError`, about
     `where`, if there are too few events for one window.
     """
-    if relative_error is not None:
+    if options.relative_error is not None:
         try:
-            edges = adaptive_edges(before * share, relative_error)
+            edges = adaptive_edges(before * share, options.relative_error)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         before, selected = before.merged(edges), selected.merged(edges)
     elif events < (bins := len(before.content)):
         raise InputError(f"{where}, fewer than {bins} bins; select more, or take fewer bins, or merge them")
-    return before, selected, _widths(before, selected, options["widths"], options["side_band"], where)
+    return before, selected, _widths(before, selected, options.widths, options.side_band, where)
 
 
-def _widths(before: Spectrum, selected: Spectrum, widths, side_band: int, where: str) -> tuple[int, int]:
+def _widths(
+    before: Spectrum, selected: Spectrum, widths: tuple[int, int], side_band: int, where: str
+) -> tuple[int, int]:
     """Return the widths of windows that leave a side band; raises `InputError` if there are none."""
     filled = np.ptp(np.flatnonzero(before.content)) + 1
     widest = min(widths[1], int(filled) - max(2 * side_band, 1))

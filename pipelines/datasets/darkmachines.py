@@ -49,7 +49,10 @@ JETS, LEPTONS, PHOTONS = (1, 2), (3, 4, 5, 6), (7,)
 LEADING = {"j": ((1,), 4), "b": ((2,), 2), "l": (LEPTONS, 3), "g": (PHOTONS, 1)}  # types, how many
 _MOMENTUM = {"E": "GeV", "pt": "GeV", "eta": "", "dphi": "rad"}
 _UNITS = {
-    **{"MET": "GeV", "METphi": "rad", "HT": "GeV", "meff": "GeV"},
+    "MET": "GeV",
+    "METphi": "rad",
+    "HT": "GeV",
+    "meff": "GeV",
     **{f"n_{name.replace('m', 'mu')}": "" for name in TYPES},
     "m_jj": "GeV",
     **{
@@ -560,3 +563,31 @@ def _sound_lines(path: str | os.PathLike, opening: bytes, *units: str) -> list[L
     if not found:
         raise InputError(f"{path}: {reasons[0]}; expected Dark Machines events such as {EXAMPLE}")
     return found
+
+
+def truncated_places(slots: int) -> tuple[int, ...]:
+    """Return which of so many slots the truncated list has: the four leading jets, three of each other type.
+
+    Raises `InputError` if these are not the slots of Dark Machines events.
+
+    >>> truncated_places(39)[:7]
+    (0, 1, 2, 3, 15, 16, 17)
+    """
+    if slots == sum(TRUNCATED_SLOTS):
+        return tuple(range(slots))
+    if slots != sum(SLOTS):
+        raise InputError(
+            f"truncated=True: objects have {slots} slots, expected the {sum(SLOTS)} of Dark Machines events"
+        )
+    first = np.cumsum(SLOTS) - SLOTS
+    return tuple(int(start) + i for start, kept in zip(first, TRUNCATED_SLOTS) for i in range(kept))
+
+
+def check_countable(slots: int) -> None:
+    """Raise `InputError` if so many slots are those of a truncated list, in which not all objects can be counted."""
+    if slots == sum(TRUNCATED_SLOTS):
+        raise InputError(
+            f"multiplicities=True: objects have {slots} slots, a list that has been cut, of which no more than "
+            f"{max(TRUNCATED_SLOTS)} of a type can be counted; expected the {sum(SLOTS)} of Dark Machines events: convert "
+            f"without `truncated`, and let the model cut the list by truncated=True"
+        )

@@ -23,12 +23,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from pipelines import locks
 from pipelines.datasets.catalog import Published, published
 from pipelines.errors import InputError
 from pipelines.outputs import write_json
 
 VARIABLE = "HEP_ANOMALY_ZOO_DATA"
 RECORDS = "checksums.json"
+RECORDS_WAIT = 60.0  # seconds, while another download writes its record
 
 BLOCK = 1 << 16  # a connection that breaks off loses less than this
 TIMEOUT = (10, 60)
@@ -452,7 +454,7 @@ def _record(folder: Path, file: str, path: Path | None) -> None:
     if path is not None:
         size, changed = _touch(path)
         entry = {"sha256": pooch.file_hash(str(path)), "size": size, "mtime_ns": changed}
-    with _locked(folder / f".{RECORDS}.lock"):
+    with locks.held(folder / RECORDS, wait=RECORDS_WAIT):  # read and written as one
         records = _records(folder)
         records.pop(file, None)
         write_json(folder / RECORDS, records | ({file: entry} if entry else {}))

@@ -33,9 +33,9 @@ class MeanOne:
 
 
 class FlatMass:
-    """Weights that make the mass spectrum flat: w(m) = sum of weights / (filled bins * content of m's bin).
+    """Weights that make the mass spectrum flat: w(m) = number of events / (filled bins * content of m's bin).
 
-    The average weighted event has weight 1. GAN-AE sec. 3 weights its training events this way, from a
+    Multiplied with the events' own weights they have mean one, whatever constant these were multiplied with. GAN-AE sec. 3 weights its training events this way, from a
     histogram of 500 bins over the training range. In a long tail few events carry most of the weight: cut it off
     (GAN-AE trains on 2700 to 5000 GeV). A warning says so where the effective number of events, (sum w)^2 / sum w^2,
     is under a tenth of their number. Raises `InputError` for weights below 0, or if all are 0.
@@ -70,7 +70,7 @@ class FlatMass:
         if not content.sum() > 0:
             raise InputError(f"{events.name}: all weights are 0; nothing is left to train on")
         filled = content > 0
-        share = content.sum() / filled.sum()
+        share = len(events) / filled.sum()
         centres = (self.edges[1:] + self.edges[:-1]) / 2
         # other events than these may fall where these have none: they weigh as the nearest of these do
         nearest = np.abs(centres[:, None] - centres[filled][None, :]).argmin(axis=1)

@@ -12,6 +12,7 @@
     prologue: ["source setup.sh"]       # shell lines before the worker
     logs: farm-logs          # folder of the jobs' output
     interface: eth0          # network that the jobs can reach this machine by
+    shared: /home/me         # folder that the jobs can read: their keys lie in it (mode 0600); the present one otherwise
 
 The jobs must see the same files as this process: data and outputs are on a file system that they share.
 """
@@ -29,14 +30,17 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from pipelines.documents import read_yaml_document
 from pipelines.errors import InputError, Unfinished
+from pipelines.jobs.tls import key_folder, security_in
 
 SUBMIT = {"slurm": "sbatch", "htcondor": "condor_submit"}
 SYSTEMS = tuple(SUBMIT)
 DEFAULTS = {"memory": "4GB", "cores": 1, "walltime": "12:00:00", "disk": "2GB"}
 ONLY = {"queue": "slurm", "account": "slurm", "disk": "htcondor"}
-TEXTS = ("queue", "account", "walltime", "memory", "disk", "image", "python", "logs", "interface")
+TEXTS = ("queue", "account", "walltime", "memory", "disk", "image", "python", "logs", "interface", "shared")
 KNOWN = (*TEXTS, "cores", "directives", "prologue")
 
 
@@ -95,17 +99,7 @@ class Batch:
         """Return the jobs that a YAML file describes; raises `InputError` where it cannot be read or understood."""
         if path is None:
             return cls(system, jobs)
-        import yaml
-
-        try:
-            found = yaml.safe_load(Path(path).read_text())
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}; expected a YAML file of {', '.join(KNOWN)}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            where = getattr(error, "problem_mark", None)
-            raise InputError(
-                f"{path}: line {where.line + 1 if where else 1} is no YAML; expected NAME: VALUE"
-            ) from None
+        found = read_yaml_document(path, advice=f"expected lines of NAME: VALUE, with {', '.join(KNOWN)}")
         if not isinstance(found, dict):
             raise InputError(f"{path}: expected lines of NAME: VALUE, with {', '.join(KNOWN)}")
         return cls(system, jobs, found, str(path))
@@ -124,9 +118,14 @@ class Batch:
             "python": python,
             "interface": given.get("interface"),
             "log_directory": given.get("logs"),
-            "job_script_prologue": [*threads, "export TF_NUM_INTEROP_THREADS=1", *given.get("prologue", [])],
+            "job_script_prologue": [
+                *threads,
+                "export TF_NUM_INTEROP_THREADS=1",
+                "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'",  # no pages: they have no authentication
+                *given.get("prologue", []),
+            ],
             # one task at a time, however many cores; the batch system watches the memory, not Dask
-            "worker_extra_args": ["--nthreads", "1", "--memory-limit", "0"],
+            "worker_extra_args": ["--nthreads", "1", "--memory-limit", "0", "--no-dashboard"],
         }
         if self.system == "slurm":
             slurm = {name: given[name] for name in ("queue", "account", "walltime") if name in given}
@@ -135,8 +134,31 @@ class Batch:
         own = {f"+{name}": value for name, value in seconds.items()}  # which sites such as CERN's go by
         return made | {"disk": given["disk"], "job_extra_directives": own | dict(given.get("directives", {}))}
 
-    def cluster(self):
-        """Return dask-jobqueue's cluster, without jobs yet; raises `InputError` if that package is not installed."""
+    def script(self) -> str:
+        """Return the text of one job, as it would be submitted."""
+        with self._keys() as keys, self._cluster(keys) as cluster:
+            return str(cluster.job_script())
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Any]:
+        """Submit the jobs and give the cluster; workers join as the jobs start. It is the caller who closes it.
+
+        Raises `Unfinished` if the system's command for submitting is not here, or refuses.
+        """
+        command = SUBMIT[self.system]
+        if shutil.which(command) is None:
+            raise Unfinished(f"{self.system}: there is no {command} here; run this where jobs are submitted from")
+        with self._keys() as keys:
+            yield self._submitted(keys, command)
+
+    def _keys(self) -> contextlib.AbstractContextManager[Path]:
+        return key_folder(str(self.options.get("shared") or os.getcwd()))
+
+    def _cluster(self, keys: Path) -> Any:
+        """Return dask-jobqueue's cluster, without jobs yet, whose jobs read their keys in a folder.
+
+        Raises `InputError` if dask-jobqueue is not installed, or does not take the options.
+        """
         try:
             import dask_jobqueue
         except ImportError:
@@ -144,25 +166,15 @@ class Batch:
                 f"cluster {self.system} needs dask-jobqueue; install it by pip install 'hep-anomaly-zoo[farm]'"
             ) from None
         kind = {"slurm": dask_jobqueue.SLURMCluster, "htcondor": dask_jobqueue.HTCondorCluster}[self.system]
+        options = {"dashboard_address": "127.0.0.1:0", "dashboard": False}
+        safe = {"protocol": "tls://", "security": security_in(keys)}
         try:
-            return kind(**self.arguments(), scheduler_options={"dashboard_address": "127.0.0.1:0"})
+            return kind(**self.arguments(), **safe, scheduler_options=options)
         except (ValueError, OSError) as error:
             raise InputError(f"{self.source}: {' '.join(str(error).split())}") from None
 
-    def script(self) -> str:
-        """Return the text of one job, as it would be submitted."""
-        with self.cluster() as cluster:
-            return cluster.job_script()
-
-    def open(self):
-        """Submit the jobs and return the cluster; workers join as the jobs start, and the jobs end with it.
-
-        Raises `Unfinished` if the system's command for submitting is not here, or refuses.
-        """
-        command = SUBMIT[self.system]
-        if shutil.which(command) is None:
-            raise Unfinished(f"{self.system}: there is no {command} here; run this where jobs are submitted from")
-        cluster, refused = self.cluster(), None
+    def _submitted(self, keys: Path, command: str) -> Any:
+        cluster, refused = self._cluster(keys), None
         with _heard("tornado.application", "asyncio") as reasons:  # where the stack of a refusal goes
             with contextlib.suppress(OSError, RuntimeError, ValueError, AssertionError):  # as it is heard
                 cluster.scale(jobs=self.jobs)

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import glob
 import itertools
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
@@ -24,13 +21,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from pipelines.checksums import FORMAT, store
 from pipelines.errors import InputError, Unfinished
 from pipelines.events.events import EventsWriter
 from pipelines.events.layout import open_hdf5
 from pipelines.jobs.executors import Task, open_workers
-from pipelines.outputs import check_new, new_disk, write_json
+from pipelines.locks import part_of, remove
+from pipelines.outputs import check_new, hold, new_disk, write_json
 
 Arrays = dict[str, np.ndarray]
+JOINING = "joining.json"  # in the folder, from when `out` is put together
 Work = Callable[..., tuple[Arrays, Mapping[str, int]]]
 
 
@@ -118,17 +118,33 @@ def in_chunks(
         InputError: `out` exists or cannot be written; its `.parts` belong to something else, or to a process that is
             still at work; no events; and whatever `work` raises.
     """
-    out = check_new(out)
+    out = Path(out)
     options = {**options, "version": metadata.version("hep-anomaly-zoo")}
     job = {"sources": [identity(path) for path in sources], "options": options}
-    with _parts(out, job) as parts:
+    with hold_output(out), _parts(out, job) as parts:
         done = 0
         for size in parts.finish(work, tasks, workers, scheduler):
             done += size
             if progress is not None:
                 progress(done, total)
         counts = parts.counts()
+        parts.begin_joining()
         return Outcome(write(out, parts.chunks(), counts), counts)
+
+
+@contextlib.contextmanager
+def hold_output(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """Hold a file or folder that is to be made in chunks, as `pipelines.outputs.hold`.
+
+    Chunks that a process left which was killed after it had made `out` are removed. Raises `InputError` as `hold`.
+    """
+    out = Path(out)
+    folder = _folder(out)
+    with hold(out, new=False):
+        with contextlib.suppress(FileNotFoundError):  # there are none; or nothing was made of them yet
+            if os.lstat(out).st_mtime_ns >= os.lstat(folder / JOINING).st_mtime_ns:
+                _discard(folder, out)
+        yield check_new(out)
 
 
 class _Parts:
@@ -170,13 +186,17 @@ class _Parts:
             except InputError:  # not there, or damaged: then it is done again
                 yield number, task
 
+    def begin_joining(self) -> None:
+        """Note that all chunks are there: once `out` is, they are of no more use."""
+        write_json(self.folder / JOINING, {"chunks": self.count})
+
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06d}.h5"
 
     def _keep(self, number: int, arrays: Arrays, counts: Mapping[str, int]) -> int:
-        with new_disk(self._path(number), replace=True) as disk, h5py.File(disk, "w") as file:
+        with new_disk(self._path(number), replace=True) as disk, h5py.File(disk, "w", libver=FORMAT) as file:
             for name, values in arrays.items():
-                file[name] = values
+                store(file, name, values)
             file.attrs["counts"] = json.dumps({what: int(count) for what, count in counts.items()})
         return self._size(number)
 
@@ -195,52 +215,32 @@ class _Parts:
 @contextlib.contextmanager
 def _parts(out: Path, job: Mapping[str, object]) -> Iterator[_Parts]:
     """Give the folder of finished chunks of `job`, new or as a killed run left it; it goes when all went well."""
-    folder = out.with_name(f"{out.name}.parts")
-    with _locked(folder, out):
-        begun = _same_job(folder, json.loads(json.dumps(job)))
-        for unfinished in out.parent.glob(f".{glob.escape(out.name)}.*.part"):  # killed while it was put together
-            unfinished.unlink(missing_ok=True)
-        try:
-            yield _Parts(folder)
-        except BaseException as error:
-            # What cannot be used is told within the call that began the job; chunks of earlier calls are worth more.
-            hopeless = begun and isinstance(error, InputError) and not isinstance(error, Unfinished)
-            if hopeless or not any(folder.glob("*.h5")):
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, out: Path) -> Iterator[None]:
-    """Hold the lock of a folder of chunks, which is made if it is not there."""
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another output") from None
-        try:
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
-        except FileNotFoundError:  # another process has just ended, and taken the folder away
-            continue
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another output") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise InputError(f"{out}: another process is making it; wait for it, or choose another output") from None
-        except OSError:
-            pass  # some file systems of batch farms have no locks; then it is the user who must not start two
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(lock), os.stat(folder / "lock")):
-                break
-        os.close(lock)  # the lock of a folder that another process has just taken away
+    folder = _folder(out)
     try:
-        check_new(out)  # which the process before may have made
-        yield
-    finally:
-        os.close(lock)
+        folder.mkdir(exist_ok=True)
+        begun = _same_job(folder, json.loads(json.dumps(job)))
+    except OSError as error:
+        raise Unfinished(f"{folder}: cannot be written ({error.strerror}); choose another output") from None
+    try:
+        yield _Parts(folder)
+    except BaseException as error:
+        # What cannot be used is told within the call that began the job; chunks of earlier calls are worth more.
+        hopeless = begun and isinstance(error, InputError) and not isinstance(error, Unfinished)
+        if hopeless or not any(folder.glob("[0-9]*.h5")):
+            _discard(folder, out)
+        raise
+    _discard(folder, out)
+
+
+def _folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.parts")
+
+
+def _discard(folder: Path, out: Path) -> None:
+    """Remove a folder of chunks in one step: what a kill leaves of it has the name that the next run removes."""
+    with contextlib.suppress(OSError):
+        os.rename(folder, part_of(out))
+        remove(part_of(out))
 
 
 def _same_job(folder: Path, job: Mapping[str, object]) -> bool:

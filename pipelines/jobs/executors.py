@@ -27,8 +27,9 @@ from typing import Any
 
 from pipelines.errors import InputError, Unfinished, WorkersDied
 from pipelines.jobs.batch_systems import Batch
+from pipelines.jobs.tls import NO_PAGES, RunningScheduler, connect, new_security
 
-__all__ = ["Batch", "Done", "Farm", "Serial", "cores", "open_workers", "tell"]
+__all__ = ["Batch", "Done", "Farm", "RunningScheduler", "Serial", "cores", "open_workers", "tell"]
 
 AHEAD = 2  # tasks at each worker: one in progress, the other waiting so that no worker does
 MOST_DEATHS = 4  # of workers at one task, as Dask has it
@@ -362,15 +363,19 @@ def _speaking(topic: str, function: Callable, *arguments: Any) -> Any:
 
 
 @contextlib.contextmanager
-def open_workers(workers: int = 1, scheduler: str | Batch | None = None) -> Iterator[Serial | Farm]:
+def open_workers(workers: int = 1, scheduler: str | RunningScheduler | Batch | None = None) -> Iterator[Serial | Farm]:
     """Give something that does tasks: this process, `workers` processes of one thread, a Dask cluster, a batch system.
 
     Args:
         workers: processes on this machine, >= 1; 1 is this process.
-        scheduler: address of a running Dask scheduler, such as tcp://node7:8786, or jobs of a batch system, instead.
+        scheduler: instead, a running Dask scheduler (its address, such as tcp://node7:8786, or a `RunningScheduler`
+            with the certificates of a tls:// one), or jobs of a batch system.
+
+    Every cluster that is started here has a key of its own (see `pipelines.jobs.tls`).
 
     Raises:
-        InputError: `workers` < 1, no scheduler answers at that address within 10 s, or jobs cannot be submitted.
+        InputError: `workers` < 1, no scheduler answers at that address within 10 s, certificates are missing, or jobs
+            cannot be submitted.
 
     Example:
         >>> with open_workers() as workers:
@@ -387,18 +392,22 @@ def open_workers(workers: int = 1, scheduler: str | Batch | None = None) -> Iter
 
 
 @contextlib.contextmanager
-def _client(workers: int, scheduler: str | Batch | None):
+def _client(workers: int, scheduler: str | RunningScheduler | Batch | None):
+    import dask
     import distributed
 
     if isinstance(scheduler, Batch):
-        with _deaf_children():
-            farm = scheduler.open()
-        with _ours(farm, BACK) as client:
-            yield client
+        with contextlib.ExitStack() as keys:
+            with _deaf_children(), dask.config.set(NO_PAGES):
+                farm = keys.enter_context(scheduler.opened())
+            with _ours(farm, BACK) as client:
+                yield client
         return
     if scheduler is not None:
         try:
-            client = distributed.Client(scheduler, timeout=10)
+            client = distributed.Client(**connect(scheduler), timeout=10)
+        except InputError:
+            raise
         except (OSError, ValueError) as error:
             reason = str(error) or "no answer"
         else:
@@ -409,13 +418,14 @@ def _client(workers: int, scheduler: str | Batch | None):
         # while that starts, and both would wait for each other forever (distributed 2026.8).
         gc.collect()
         raise Unfinished(
-            f"scheduler {scheduler}: {reason}; expected the address of a running Dask scheduler, as tcp://host:8786"
+            f"scheduler {getattr(scheduler, 'address', scheduler)}: {reason}; expected the address of a running Dask scheduler, as tcp://host:8786"
         )
     options = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "silence_logs": logging.CRITICAL}
     # No dashboard, and its server on any free port of this machine alone: a second farm would warn of port 8787.
     # No memory limit: Dask would stop a worker that maps a large file.
-    server = {"dashboard_address": "127.0.0.1:0"}
-    with _deaf_children():
+    server = {"dashboard_address": "127.0.0.1:0", "dashboard": False}
+    options |= {"protocol": "tls://", "security": new_security()}
+    with _deaf_children(), dask.config.set(NO_PAGES):
         local = distributed.LocalCluster(
             **options, dashboard_address=None, scheduler_kwargs=server, memory_limit=0, env=ALONE
         )

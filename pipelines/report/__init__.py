@@ -1,6 +1,6 @@
 """Reports to read in a browser: `page` makes one HTML file that needs nothing else, `write_report` that of a search.
 
-`tables`, `figures` and `words` are what the report of a search is made of.
+`tables`, `figures` and `text` are what the report of a search is made of.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.errors import Unfinished
 from pipelines.report.page import Page
 
 if TYPE_CHECKING:
-    from pipelines.bumphunt.search import Search
+    from pipelines.bumphunt.result import Search
 
 __all__ = ["Page", "write_report"]
 
@@ -35,7 +36,7 @@ def write_report(folder: str | os.PathLike, search: Search) -> Path:
         >>> class Mass:
         ...     def score(self, events):
         ...         return events.read("features", ["mass_1", "mass_2"]).sum(axis=1)
-        >>> found = search(Mass(), pipelines.open("lhco_sim_test"), percentiles=[90], widths=(2, 4), toys=200)
+        >>> found = search(Mass(), pipelines.open("lhco_sim_test"), percentiles=[90], widths=(2, 4), pseudo_experiments=200)
         >>> write_report(tempfile.mkdtemp(), found).name
         'report.html'
     """
@@ -43,6 +44,10 @@ def write_report(folder: str | os.PathLike, search: Search) -> Path:
     from pipelines.report.search_report import tell
 
     folder = Path(folder)
+    try:
+        (folder / "plots").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unfinished(f"{folder}: cannot be written ({error.strerror}); choose another output") from None
     page, numbers = tell(search, folder / "plots")
     write_json(folder / "report.json", numbers)
     html = folder / "report.html"

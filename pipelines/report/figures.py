@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.bumphunt.bump_hunt import Bump
-from pipelines.bumphunt.search import SHORT, Search
-from pipelines.bumphunt.spectra import spectrum
+from pipelines.bumphunt.result import SHORT, Search
+from pipelines.bumphunt.spectrum import histogram
 from pipelines.metrics import sculpting
 from pipelines.plots import hunt as plots
 from pipelines.plots import selected as of_selected
@@ -112,7 +112,7 @@ class Painter:
     def test_statistic(self) -> Figure:
         """Pseudo-experiments and data, of every selection."""
         each = {
-            name: (bump.toys, bump.test_statistic, bump.global_p_value, bump.global_p_value_is_bound)
+            name: (bump.pseudo_statistics, bump.test_statistic, bump.global_p_value, bump.global_p_value_is_bound)
             for name, bump in zip(self.names.bumps, self.search.hunt.bumps)
         }
         numbers = plots.plot_test_statistic(each, self.folder / "test_statistic.png")
@@ -212,7 +212,7 @@ class Painter:
         """What the selected spectrum is made of."""
         search, selected = self.search, self.search.selected(bump)
         contents = {
-            name: spectrum(
+            name: histogram(
                 search.masses[bump.spectrum][selected & mask],
                 np.array(bump.edges),
                 None if search.weight is None else search.weight[selected & mask],

@@ -115,7 +115,7 @@ class Page:
             width=width,
             height=height,
             caption=caption,
-            alt=alt or caption.split(". ")[0].rstrip(".") + ".",
+            alt=alt or caption.split(". ", maxsplit=1)[0].rstrip(".") + ".",
             mark=mark,
         )
 

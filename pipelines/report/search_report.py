@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.bumphunt.search import Search, truth_in_tuning
+from pipelines.bumphunt.result import Search, truth_in_tuning
 from pipelines.plots.record import plain
 from pipelines.plots.selected import TRUTH
 from pipelines.report import tables

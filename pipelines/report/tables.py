@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pipelines.bumphunt.bump_hunt import Bump, p_text
-from pipelines.bumphunt.search import Search, z_text
+from pipelines.bumphunt.result import Search, z_text
 from pipelines.metrics import above_floor
 from pipelines.plots.selected import tiny
 from pipelines.report.page import Page
@@ -305,6 +305,7 @@ def done(search: Search, names: Names) -> Table:
         **{f"range of {names.spectra[name]} [GeV]": list(ends) for name, ends in search.ranges.items()},
         "percentiles of the score": options.get("percentiles"),
         "tails": options.get("tails"),
+        "cut": {"mass": "follows the mass"}.get(str(options.get("cut")), "one threshold for all masses"),
         "looked for": hunt.mode,
         "bins before merging": options.get("bins"),
         "largest relative error of a merged bin": options.get("relative_error"),

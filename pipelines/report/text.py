@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipelines.bumphunt.bump_hunt import Bump
-from pipelines.bumphunt.search import SHORT, Search, truth_in_tuning, z_text
+from pipelines.bumphunt.result import SHORT, Search, truth_in_tuning, z_text
 from pipelines.metrics import above_floor
 from pipelines.plots.hunt import p_value_text
 

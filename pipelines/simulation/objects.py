@@ -334,7 +334,7 @@ class _Measured(NamedTuple):
 
 def _objects(event, pt, eta, phi, energy, **details) -> Objects:
     zero = np.zeros(len(pt))
-    known = {name: zero for name in Objects._fields[5:]} | details
+    known = dict.fromkeys(Objects._fields[5:], zero) | details
     return Objects(event, pt, eta, phi, energy, **known)
 
 

@@ -56,11 +56,13 @@ WINDOWS = [
     click.option("--null", type=click.Choice(["shuffled", "poisson"]), default="shuffled", show_default=True,
                  help="What pseudo-experiments are."),
 ]  # fmt: skip
-CUTS = [percentile_option(99.0), *WINDOWS]
+CUT = click.option("--cut", type=click.Choice(["global", "mass"]), default="global", show_default=True,
+                   help="One threshold on the score, or one that follows the mass: the same share is selected everywhere.")  # fmt: skip
+CUTS = [percentile_option(99.0), CUT, *WINDOWS]
 SEARCHING = [
     TAILS,
     SCORE_KIND,
-    click.option("--toys", type=int, default=40_000, show_default=True, help="Pseudo-experiments."),
+    click.option("--toys", "pseudo_experiments", type=int, default=40_000, show_default=True, help="Pseudo-experiments."),
     click.option("--spectrum", "spectra", multiple=True, default=["mass"], show_default=True,
                  help="The events' mass, or a column in GeV as m_jjj; may be repeated."),
     click.option("--range", "ranges", type=(str, Finite(), Finite()), multiple=True, metavar="SPECTRUM LOW HIGH",
@@ -98,7 +100,7 @@ def hunt(run, data, out, trained, folds, preset, settings, epochs, xla, resume, 
     """
     with contextlib.nullcontext() if trained or folds else _keeping_nothing():
         quiet_zoo()
-        from pipelines.bumphunt.search import write
+        from pipelines.bumphunt.write import write
         from pipelines.outputs import check_new
 
         check_new(out)
@@ -139,7 +141,7 @@ def _keeping_nothing():
 def trainer(run, out, resume, xla, seed, place, **training):
     """Return what trains the models of a search, each into a run directory."""
     from zoo import folds
-    from zoo.origin import origin
+    from zoo.run import origin
 
     recipe = recipe_of(run, seed, **training)
     tuning = origin(run).get("tuning")
@@ -192,7 +194,7 @@ def searched(model, events, run, folds, *, spectra, mass_range, ranges, relative
     """Search as the command line says it, and say in the configuration what was loaded or trained."""
     from pipelines.bumphunt.search import is_the_mass, search
     from zoo.folds import Trainer
-    from zoo.origin import origin
+    from zoo.run import origin
 
     about, loaded = {}, dict(origin(run))
     if loaded:  # also of what is trained again with its hyperparameters
@@ -219,7 +221,7 @@ def searched(model, events, run, folds, *, spectra, mass_range, ranges, relative
 def table(found) -> str:
     """Return what a search found as lines for a terminal."""
     from pipelines.bumphunt.bump_hunt import p_text
-    from pipelines.bumphunt.search import truth_in_tuning, z_text
+    from pipelines.bumphunt.result import truth_in_tuning, z_text
 
     hunted, tuned = found.hunt, truth_in_tuning(found.configuration)
     n = hunted.pseudo_experiments

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from pipelines.errors import InputError
+from zoo.cli.bumphunt import bumphunt
 from zoo.cli.data import conversion, converted, data
 from zoo.cli.evaluate import evaluate, leaderboard, plot, scores
 from zoo.cli.hunt import hunt
@@ -37,7 +38,7 @@ def main():
     """A zoo of Keras anomaly detectors for the LHC: train, score, evaluate, export."""
 
 
-for command in (data, evaluate, leaderboard, plot, hunt, scan, validate):
+for command in (data, evaluate, leaderboard, plot, hunt, bumphunt, scan, validate):
     main.add_command(command)
 
 

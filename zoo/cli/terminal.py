@@ -17,7 +17,7 @@ import click
 
 from pipelines.errors import InputError
 from pipelines.jobs.batch_systems import SYSTEMS
-from pipelines.jobs.executors import Batch, cores
+from pipelines.jobs.executors import Batch, RunningScheduler, cores
 from zoo.settings import parse_setting
 
 setting = parse_setting  # by its former name
@@ -49,6 +49,15 @@ WORKERS = click.option(
 )
 _SCHEDULER = (
     click.option("--scheduler", metavar="ADDRESS", help="Use the workers of a running Dask scheduler instead."),
+    *(
+        click.option(
+            f"--tls-{name}", metavar="FILE", expose_value=False, help=f"With --scheduler tls://...: {about} (PEM).",
+            callback=lambda c, p, v: _keep(c, p.name, v),
+        )
+        for name, about in (
+            ("ca-file", "certificate of its authority"), ("cert", "our certificate"), ("key", "our private key")
+        )
+    ),
     click.option(
         "--cluster", type=click.Choice(SYSTEMS), expose_value=False, callback=lambda c, p, v: _keep(c, "system", v),
         help="Or submit the workers as jobs of a batch system.",
@@ -75,6 +84,11 @@ def SCHEDULER(command):
     def wrapped(*args, scheduler=None, **options):
         kept = click.get_current_context().meta
         found = workplace(scheduler, *(kept.get(f"{__name__}.{name}") for name in ("system", "jobs", "path")))
+        files = {name: kept.get(f"{__name__}.tls_{name}") for name in ("ca_file", "cert", "key")}
+        if any(files.values()):
+            if not isinstance(found, str):
+                raise InputError("--tls-ca-file, --tls-cert and --tls-key belong to --scheduler tls://HOST:PORT")
+            found = RunningScheduler(found, **files)
         return command(*args, scheduler=found, **options)
 
     for option in reversed(_SCHEDULER):

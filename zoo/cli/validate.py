@@ -29,7 +29,9 @@ DATA = [
 ]
 OUT = click.option("--out", type=click.Path(path_type=Path), help="New JSON file for every number.")
 PLOT = click.option("--plot", "figure", type=click.Path(path_type=Path), help="New PNG of the figure.")
-TOYS = click.option("--toys", type=int, default=1000, show_default=True, help="Pseudo-experiments of each hunt.")
+TOYS = click.option(
+    "--toys", "pseudo_experiments", type=int, default=1000, show_default=True, help="Pseudo-experiments of each hunt."
+)
 ENDING = [OUT, SEED, JSON]
 MIXTURE = [
     click.option("--background", required=True, multiple=True, help="Events; of labelled ones the background."),
@@ -177,7 +179,7 @@ def injection(
 
 def paper_table(rows) -> tuple[list[str], list[list[str]]]:
     """Return heads and rows of the numbers that papers print of searches at several S/B, a row for each selection."""
-    from pipelines.bumphunt.search import z_text
+    from pipelines.bumphunt.result import z_text
 
     several = any(len(r["selections"]) > 1 for r in rows)
     heads = ["S/B", "signal", "percentile", "tail", "local Z", "Fisher Z", "global Z", "mass bias [GeV]", "efficiency",
@@ -247,7 +249,6 @@ def stability(runs, data, tails, score_kind, out, seed, as_json, **options):
         model = scores_events(zoo.load(run), run)
         each.append(model.score(events, score_kind, per_member=True))
     settings = cuts(options, runs[0])
-    settings["pseudo_experiments"] = settings.pop("toys")
     found = validation.stability(
         np.concatenate(each), events.mass, seed=seed, tails=tails or _tails(model, score_kind), **settings
     )
@@ -293,7 +294,7 @@ def check(*paths) -> None:
 def _background(run, data, ignore_labels, kind, mass_range):
     """Scores of the background by a run, the events, the tails that suit the score, and what labels were used for."""
     zoo = quiet_zoo()
-    from pipelines.bumphunt.search import scores_of
+    from pipelines.bumphunt.scores import scores_of
 
     events = open_events(data, mass_range or _trained_in(run))
     labels = "to leave out signal" if events.has_labels and not ignore_labels else False
@@ -303,13 +304,13 @@ def _background(run, data, ignore_labels, kind, mass_range):
 
 
 def _tails(model, kind) -> str:
-    from pipelines.bumphunt.search import natural_tails
+    from pipelines.bumphunt.scores import natural_tails
 
     return natural_tails(model, kind)
 
 
 def _trained_in(run):
-    from zoo.origin import origin
+    from zoo.run import origin
 
     return origin(run).get("mass_range")
 
@@ -341,8 +342,8 @@ def _number(value, form: str) -> str:
 
 def _told(found, out, as_json, heads, rows, *runs, said=()) -> None:
     """Write and print what was found, what labels were used for, and of which runs they chose the hyperparameters."""
-    from pipelines.bumphunt.search import truth_in_tuning
-    from zoo.origin import origin
+    from pipelines.bumphunt.result import truth_in_tuning
+    from zoo.run import origin
 
     notices = {run: truth_in_tuning({"run": origin(run)}) for run in runs}
     notices = [f"{run}: {notice}" for run, notice in notices.items() if notice]

@@ -1,12 +1,17 @@
-"""Building blocks shared by models: seeded initial weights and dropout that costs nothing under XLA."""
+"""Dense layers and stacks of them, for one member or many; activations; seeded initial weights."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from zoo.ensemble import before
+from zoo.keras import keras
+
+Activation = str | Callable[[tf.Tensor], tf.Tensor] | None
 
 
 def glorot_uniform(shape: tuple[int, ...], seed: tuple[int, int]) -> tf.Tensor:
@@ -32,12 +37,12 @@ def plus(x: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
 
 
 def leaky_relu(x: tf.Tensor, slope: tf.Tensor | float) -> tf.Tensor:
-    """max(x, slope x), with a slope in [0, 1] that may be a variable.
+    """max(x, slope x), with a slope in [0, 1] that may be a variable; or (K,), one for each member of x (K, B, H).
 
     >>> leaky_relu(tf.constant([-1.0, 2.0]), 0.5).numpy().tolist()
     [-0.5, 2.0]
     """
-    return tf.maximum(x, slope * x)
+    return tf.maximum(x, before(tf.convert_to_tensor(slope, x.dtype), 2) * x)
 
 
 LAMBDA, LAMBDA_ALPHA = 1.0507009873554805, 1.0507009873554805 * 1.6732632423543772
@@ -100,62 +105,179 @@ def _contract(x, kernel):
     return tf.add_n([column * row for column, row in zip(columns, rows)])
 
 
-def normal(shape: tuple[int, ...], seed: tf.Tensor, use: int) -> tf.Tensor:
-    """Standard normal numbers (..., *shape) from an integer hash of (element index, `seed`, `use`), by Box & Muller (1958).
+ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "linear": lambda x: x,
+    "relu": tf.nn.relu,
+    "selu": selu,
+    "tanh": tf.tanh,
+}
 
-    z = sqrt(-2 ln u) cos(2 pi v), with u of 24 bits, so |z| < 5.8. Fused by XLA into what takes them, as `dropout` is.
+
+def activation_of(activation: Activation) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a function for an activation: one of `ACTIVATIONS`, another that Keras knows by name, or a function.
+
+    >>> activation_of(None)(2.0)
+    2.0
+    """
+    name = activation or "linear"
+    return ACTIVATIONS[name] if isinstance(name, str) and name in ACTIVATIONS else keras.activations.get(name)
+
+
+class Dense(keras.layers.Layer):
+    """activation(x W + b) for rows x (..., B, F), giving (..., B, `units`).
+
+    With `member_shape` (K,) all weights have a leading axis of K. The input (B, F) is then shared by the members, or
+    (K, B, F); the output is (K, B, `units`).
 
     Args:
-        shape: of the numbers, static or with tensors in it.
-        seed: integer scalar that changes at every step; or (K,), one for each member: its numbers are those of its seed.
-        use: which numbers of the step these are; different uses are independent, as for `dropout`.
+        units: width of the output.
+        activation: a name or a function; None is linear.
+        member_shape: () for one model, (K,) for K members, as `AnomalyModel.member_shape`.
+        use_bias: whether b is added.
+        inputs: F; the weights are then created at once, else at the first call.
 
-    >>> z = normal((100_000,), tf.constant(1), use=0)
-    >>> abs(float(tf.reduce_mean(z))) < 0.01, abs(float(tf.math.reduce_std(z)) - 1) < 0.01
-    (True, True)
+    >>> Dense(2, "relu", member_shape=(3,))(tf.ones((5, 4))).shape
+    TensorShape([3, 5, 2])
     """
-    index = tf.cast(tf.reshape(tf.range(tf.reduce_prod(shape)), shape), tf.uint32)
-    u, v = (_uniform(index, seed, 2 * use + which) for which in (0, 1))
-    return tf.sqrt(-2.0 * tf.math.log(u + 2.0**-24)) * tf.cos(2.0 * math.pi * v)
+
+    def __init__(
+        self,
+        units: int,
+        activation: Activation = None,
+        member_shape: Sequence[int] = (),
+        *,
+        use_bias: bool = True,
+        inputs: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.units, self.activation = units, activation_of(activation)
+        self.member_shape, self.use_bias = tuple(member_shape), use_bias
+        if inputs is not None:
+            self.build((None, inputs))
+
+    def build(self, shape):
+        self.kernel = self.add_weight("kernel", (*self.member_shape, shape[-1], self.units))
+        if self.use_bias:
+            self.bias = self.add_weight("bias", (*self.member_shape, self.units), initializer="zeros")
+        super().build(shape)
+
+    def call(self, x):
+        h = product(x, self.kernel)
+        return self.activation(plus(h, self.bias) if self.use_bias else h)
 
 
-def dropout(x: tf.Tensor, rate: tf.Tensor | float, seed: tf.Tensor, use: int) -> tf.Tensor:
-    """Inverted dropout: zero each element with probability `rate`, scale the others by 1 / (1 - rate).
-
-    The mask is an integer hash of (element index, `seed`, `use`), so XLA fuses it with its neighbours instead
-    of running a random generator.
-    The mixing function is C. Wellons' `lowbias32` (public domain), a bijection of 32 bits of low bias.
+class MLP(keras.layers.Layer):
+    """A stack of dense layers of the given widths, of which the last is the output.
 
     Args:
-        x: (B, F) activations, or (K, B, F) of K members.
-        rate: probability in [0, 1), a number or a scalar tensor; or (K,), one for each member.
-        seed: integer scalar that changes at every step; or (K,), one for each member: its mask is that of its seed.
-        use: which dropout of the network this is; different uses have independent masks (but for a few pairs
-            of steps and uses in 10^4, whose masks share a shifted stretch).
+        widths: units of every layer.
+        activation: of the hidden layers; or a list with one for each layer, the last included.
+        output_activation: of the last layer.
+        member_shape, use_bias, inputs: as for `Dense`.
 
-    >>> y = dropout(tf.ones((1000, 100)), rate=0.2, seed=tf.constant(1), use=0)
-    >>> abs(float(tf.reduce_mean(y)) - 1) < 0.01
-    True
+    Called with rows (..., B, F), and with a dropout (see `zoo.layers.random.Dropout`) for the hidden layers if wanted.
+
+    >>> MLP([64, 64, 2], "selu", member_shape=(20,))(tf.ones((5, 6))).shape
+    TensorShape([20, 5, 2])
     """
-    rows, width = tf.unstack(tf.shape(x)[-2:])
-    index = tf.cast(tf.reshape(tf.range(rows * width), (rows, width)), tf.uint32)
-    rate = before(tf.convert_to_tensor(rate, x.dtype), 2)
-    # 24 bits are what a float32 holds exactly, so the threshold is exact for any rate
-    return tf.where(_uniform(index, seed, use) >= rate, x / (1.0 - rate), tf.zeros_like(x))
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        activation: Activation | Sequence[Activation] = "relu",
+        output_activation: Activation = None,
+        *,
+        member_shape: Sequence[int] = (),
+        use_bias: bool = True,
+        inputs: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if isinstance(activation, (list, tuple)):
+            each: list[Any] = list(activation)
+        else:
+            each = [activation] * (len(widths) - 1) + [output_activation]
+        self.layers = [Dense(n, how, member_shape, use_bias=use_bias) for n, how in zip(widths, each, strict=True)]
+        if inputs is not None:
+            self.build((None, inputs))
+
+    def build(self, shape):
+        width = shape[-1]
+        for layer in self.layers:
+            layer.build((None, width))
+            width = layer.units
+        super().build(shape)
+
+    @property
+    def kernels(self) -> list[tf.Variable]:
+        """The kernels of all layers, each (..., F, H)."""
+        return [layer.kernel for layer in self.layers]
+
+    @property
+    def biases(self) -> list[tf.Variable]:
+        """The biases of all layers, each (..., H); none without biases."""
+        return [layer.bias for layer in self.layers if layer.use_bias]
+
+    @property
+    def trainable_weights(self) -> list[tf.Variable]:
+        """All kernels, then all biases: the order in which saved runs have them."""
+        return [*self.kernels, *self.biases] if self.built else []
+
+    def hidden(self, x: tf.Tensor, drop: Callable[[tf.Tensor], tf.Tensor] = tf.identity) -> tf.Tensor:
+        """Return the last hidden layer (..., B, H)."""
+        for layer in self.layers[:-1]:
+            x = drop(layer(x))
+        return x
+
+    def output_of(self, h: tf.Tensor) -> tf.Tensor:
+        """Return the output for the last hidden layer h (..., B, H)."""
+        return self.layers[-1](h)
+
+    def outputs(self, x: tf.Tensor) -> list[tf.Tensor]:
+        """Return the outputs of all layers, the last one's included."""
+        found = []
+        for layer in self.layers:
+            x = layer(x)
+            found.append(x)
+        return found
+
+    def call(self, x, drop=tf.identity):
+        return self.output_of(self.hidden(x, drop))
 
 
-def _uniform(index, seed, use):
-    """Numbers k / 2^24, 0 <= k < 2^24, for every index and, if there are several seeds, each of them."""
-    start = _mix(tf.cast(seed, tf.uint32) * _u32(0x9E3779B1) + _u32(0x85EBCA77 * (use + 1)))
-    word = _mix(index + before(start, index.shape.rank))
-    return tf.cast(tf.bitwise.right_shift(word, _u32(8)), tf.float32) * 2.0**-24
+class MirroredMLP(keras.layers.Layer):
+    """An MLP from back to front: the transposed kernels of another, with biases of its own (tied weights).
 
+    Args:
+        mirrored: the MLP, built, whose kernels are used; gradients reach them through both.
+        frozen: use the kernels as they were when `freeze` was last called, and train the biases alone.
 
-def _u32(value: int) -> tf.Tensor:
-    return tf.constant(value & 0xFFFFFFFF, tf.uint32)
+    >>> encoder = MLP([8, 2], "relu", inputs=5)
+    >>> MirroredMLP(encoder, "relu")(tf.ones((3, 2))).shape
+    TensorShape([3, 5])
+    """
 
+    def __init__(self, mirrored: MLP, activation: Activation = "relu", *, frozen: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.activation, self.frozen = activation_of(activation), frozen
+        self._kernels = lambda: mirrored.kernels  # no attribute: Keras would count the weights as this layer's
+        kernels = mirrored.kernels
+        shapes = [(*kernel.shape[:-2], kernel.shape[-2]) for kernel in reversed(kernels)]
+        self.biases = [self.add_weight(f"bias{i}", shape, initializer="zeros") for i, shape in enumerate(shapes)]
+        self.initial_kernels = [
+            self.add_weight(f"frozen{i}", kernel.shape, trainable=False) for i, kernel in enumerate(kernels)
+        ]
+        self.built = True
 
-def _mix(word: tf.Tensor) -> tf.Tensor:
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        word = tf.bitwise.bitwise_xor(word, tf.bitwise.right_shift(word, _u32(shift))) * _u32(factor)
-    return tf.bitwise.bitwise_xor(word, tf.bitwise.right_shift(word, _u32(16)))
+    def freeze(self) -> None:
+        """Remember the present kernels as those of a frozen decoder."""
+        for frozen, kernel in zip(self.initial_kernels, self._kernels()):
+            frozen.assign(kernel)
+
+    def call(self, x, drop=tf.identity):
+        kernels = self.initial_kernels if self.frozen else self._kernels()
+        *hidden, (kernel, bias) = zip(reversed(list(kernels)), self.biases)
+        for w, b in hidden:
+            x = drop(self.activation(plus(product(x, tf.linalg.matrix_transpose(w)), b)))
+        return plus(product(x, tf.linalg.matrix_transpose(kernel)), bias)

@@ -78,13 +78,17 @@ def normalised(adjacency: tf.Tensor) -> tf.Tensor:
 class GraphLayer(keras.layers.Layer):
     """Particles (..., B, P, F) and their graph to particles (..., B, P, channels), zero in empty slots.
 
-    Called with x, zero in empty slots, what `graph` makes of the adjacency, and mask (B, P). With members (`lead`) weights
+    Called with x, zero in empty slots, what `graph` makes of the adjacency, and mask (B, P). With members (`member_shape`) weights
     and particles have a leading axis.
     """
 
-    def __init__(self, channels: int, activation: str | None, lead: tuple[int, ...] = (), **kwargs):
+    def __init__(self, channels: int, activation: str | None, member_shape: tuple[int, ...] = (), **kwargs):
         super().__init__(**kwargs)
-        self.channels, self.activation, self.lead = channels, keras.activations.get(activation), tuple(lead)
+        self.channels, self.activation, self.member_shape = (
+            channels,
+            keras.activations.get(activation),
+            tuple(member_shape),
+        )
 
     @staticmethod
     def graph(mask: tf.Tensor, adjacency: tf.Tensor | None):
@@ -112,9 +116,9 @@ class GraphConvolution(GraphLayer):
         return None if adjacency is None else normalised(adjacency)
 
     def build(self, shape):
-        if self.lead:
-            self.kernel = self.add_weight("kernel", (*self.lead, shape[-1], self.channels))
-            self.bias = self.add_weight("bias", (*self.lead, self.channels), initializer="zeros")
+        if self.member_shape:
+            self.kernel = self.add_weight("kernel", (*self.member_shape, shape[-1], self.channels))
+            self.bias = self.add_weight("bias", (*self.member_shape, self.channels), initializer="zeros")
         else:
             from spektral.layers import GCNConv  # here, as Spektral takes seconds to import
 
@@ -128,7 +132,7 @@ class GraphConvolution(GraphLayer):
             x = self.rows(_spread(x, mask), self.kernel) + _over_particles(self.bias)
         elif graph is None:
             x = _spread(self.rows(x, self.kernel), mask) + _over_particles(self.bias)
-        elif self.lead:
+        elif self.member_shape:
             x = graph @ self.rows(x, self.kernel) + _over_particles(self.bias)
         else:
             x = self.layer([x, graph])
@@ -148,9 +152,9 @@ class GraphAttention(GraphLayer):
     """
 
     def build(self, shape):
-        self.kernel = self.add_weight("kernel", (*self.lead, shape[-1], self.channels))
-        self.attention = self.add_weight("attention", (*self.lead, self.channels, 2))
-        self.bias = self.add_weight("bias", (*self.lead, self.channels), initializer="zeros")
+        self.kernel = self.add_weight("kernel", (*self.member_shape, shape[-1], self.channels))
+        self.attention = self.add_weight("attention", (*self.member_shape, self.channels, 2))
+        self.bias = self.add_weight("bias", (*self.member_shape, self.channels), initializer="zeros")
         super().build(shape)
 
     def call(self, x, graph, mask):
@@ -170,8 +174,8 @@ class EdgeConvolution(GraphLayer):
 
     def build(self, shape):
         for name in ("kernel_own", "kernel_other"):
-            setattr(self, name, self.add_weight(name, (*self.lead, shape[-1], self.channels)))
-        self.bias = self.add_weight("bias", (*self.lead, self.channels), initializer="zeros")
+            setattr(self, name, self.add_weight(name, (*self.member_shape, shape[-1], self.channels)))
+        self.bias = self.add_weight("bias", (*self.member_shape, self.channels), initializer="zeros")
         super().build(shape)
 
     def call(self, x, graph, mask):

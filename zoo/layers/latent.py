@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
-from zoo.base import COUNT, Limit
 from zoo.ensemble import leading
+from zoo.hyperparameters import UNITS, Limit
 from zoo.keras import keras
-from zoo.layers.dense import normal
+from zoo.layers.random import normal
 
 # names of `zoo.layers.flows.FLOWS`, told here so that a model without a flow imports no TensorFlow Probability
 FLOW = Limit(choices=(None, "planar", "orthogonal", "householder", "triangular", "iaf", "convolutional"))
+FLOWS_IN_A_ROW = Limit(1, 256, whole=True)
 PAIRS = 16  # of fixed numbers that `divergence` averages over, at least
 
 
@@ -48,10 +51,10 @@ class Latent(keras.layers.Layer):
 
     def __init__(self, latent_dim: int, flow: str | None = None, num_flows: int = 6, *, members: int = 1, **options):
         super().__init__()
-        COUNT.check("latent_dim", latent_dim)
+        UNITS.check("latent_dim", latent_dim)
         FLOW.check("flow", flow)
-        COUNT.check("num_flows", num_flows)
-        self.lead, self.flow = leading(members), None
+        FLOWS_IN_A_ROW.check("num_flows", num_flows)
+        self.member_shape, self.flow = leading(members), None
         if flow is not None:
             from zoo.layers import flows  # here, as TensorFlow Probability takes seconds to import
 
@@ -74,7 +77,7 @@ class Latent(keras.layers.Layer):
         """Return a number zK drawn for every event, and its KL: for training.
 
         Args:
-            seeds, use: of the random numbers, as for `zoo.layers.dense.normal`.
+            seeds, use: of the random numbers, as for `zoo.layers.random.normal`.
         """
         noise = normal(tf.shape(mean)[-2:], seeds, use)
         z0 = mean + tf.exp(log_var / 2.0) * noise
@@ -103,6 +106,14 @@ class Latent(keras.layers.Layer):
         return total / len(self.numbers)
 
 
+def search_flow(hp, names: Sequence[str]) -> dict[str, object]:
+    """Return `flow` and `num_flows` drawn from the KerasTuner object `hp`; nothing, which is no flow, among the choices."""
+    flow = hp.Choice("flow", ["none", *names])  # KerasTuner knows no None
+    with hp.conditional_scope("flow", list(names)):
+        num_flows = hp.Choice("num_flows", [2, 6])  # None if there is no flow, or one that is not searched
+    return ({} if flow == "none" else {"flow": flow}) | ({"num_flows": num_flows} if num_flows else {})
+
+
 def gaussian_kl(mean: tf.Tensor, log_var: tf.Tensor) -> tf.Tensor:
     """Divergence of N(mean, exp(log_var)) from N(0, 1), summed over the last axis (Kingma & Welling 2014, appendix B).
 
@@ -115,7 +126,7 @@ def gaussian_kl(mean: tf.Tensor, log_var: tf.Tensor) -> tf.Tensor:
 def balanced_normal(latent_dim: int) -> np.ndarray:
     """Return fixed numbers (2 pairs, D), as if from N(0, 1), whose mean is exactly 0 and whose covariance exactly 1.
 
-    They are pairs of numbers of opposite sign, as many as `PAIRS` and at least 2 D, made by `zoo.layers.dense.normal` from a
+    They are pairs of numbers of opposite sign, as many as `PAIRS` and at least 2 D, made by `zoo.layers.random.normal` from a
     seed that never changes, and then orthonormal columns of them, so that every polynomial of second degree has its
     exact mean.
 

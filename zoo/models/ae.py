@@ -7,30 +7,32 @@ published with it (github.com/Gadangadang/FYS5555, Project3), called the release
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 from itertools import pairwise
 
 import tensorflow as tf
 
 from pipelines.datasets.atlas import FEATURES
 from pipelines.errors import InputError
-from pipelines.events.layout import match_columns
-from pipelines.events.weighting import MeanOne
-from zoo.base import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, SCALING, AnomalyModel, Limit, Phase
-from zoo.keras import keras
-from zoo.layers.dense import leaky_relu, plus
+from zoo.base import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    UNITS,
+    AnomalyModel,
+    EventHyperparameters,
+    Limit,
+    hyperparameter,
+)
+from zoo.layers.dense import MLP, leaky_relu
 from zoo.losses import mean_squared_error
 from zoo.registry import register
 
 # Table I without what the report dropped, and without the mass that is searched for bumps
 COLUMNS = tuple(name for name in FEATURES["33"] if name != "mll")
 
-ACTIVATIONS = {
-    "relu": lambda x, slope: tf.nn.relu(x),
-    "leaky_relu": leaky_relu,
-    "tanh": lambda x, slope: tf.tanh(x),
-    "linear": lambda x, slope: x,
-}
+ACTIVATIONS = ("relu", "leaky_relu", "tanh", "linear")
 KERNEL_NORMS = {"l1": tf.abs, "l2": tf.square}
 
 # The space of the report's search (sec. III.B), and of the release where the report gives no values
@@ -38,28 +40,6 @@ PENALTIES = [0.5, 0.1, 0.05, 0.01]
 SLOPES = [1.0, 0.5, 0.1, 0.05, 0.01]
 LEARNING_RATES = [9e-2, 9.5e-2, 1e-3, 1.5e-3]
 WIDTHS = ((1, 9), (10, 14), (15, 19), (20, len(COLUMNS) - 1))  # from the latent space outwards; they do not overlap
-
-
-class Autoencoder(keras.layers.Layer):
-    """x -> encoder -> z -> decoder -> x', a dense layer for each of `widths` after the first, biases everywhere."""
-
-    def __init__(self, widths: Sequence[int], activations: Sequence[str], latent: int, lead: tuple[int, ...], **kwargs):
-        super().__init__(**kwargs)
-        self.widths, self.activations, self.latent = tuple(widths), tuple(activations), latent
-        self.lead = tuple(lead)
-
-    def build(self, shape):
-        self.kernels = [self.add_weight(f"kernel{i}", self.lead + s) for i, s in enumerate(pairwise(self.widths))]
-        self.biases = [self.add_weight(f"bias{i}", (*self.lead, n)) for i, n in enumerate(self.widths[1:])]
-        super().build(shape)
-
-    def call(self, x, slope):
-        """Outputs (B, U) of all layers: `latent` is the index of the latent space, the last is the reconstruction."""
-        outputs = []
-        for kernel, bias, activation in zip(self.kernels, self.biases, self.activations):
-            x = ACTIVATIONS[activation](plus(x @ kernel, bias), slope)
-            outputs.append(x)
-        return outputs
 
 
 @register("ae")
@@ -82,27 +62,6 @@ class AE(AnomalyModel):
     Penalties as large as the report's are more than any reconstruction gains: the weights go to zero and the score
     becomes the distance from one constant event. The presets are the report's all the same; the defaults have none.
 
-    Args:
-        columns: names or patterns of the features; the report's 33 without `mll`, which is the mass.
-        scaling: "standard" or "minmax" (the report), or "quantile".
-        encoder_units: widths of the encoder's 1 to 4 layers, each smaller than the one before, the first smaller than the
-            number of features; the last is the latent space.
-        decoder_units: widths of the decoder's hidden layers, at most 3, each larger than the one before, the first larger
-            than the latent space and the last smaller than the number of features; none for the encoder's in reverse. The
-            layer that gives the features back is not counted.
-        activations: of every layer from the first to the output, "relu", "leaky_relu", "tanh" or "linear"; none
-            for leaky_relu in hidden layers and linear in the latent space and the output.
-        negative_slope: of leaky_relu (Keras' alpha), in [0, 1]; 1 makes it linear.
-        kernel_regularisation, activity_regularisation: see above, >= 0.
-        kernel_norm: "l2", or "l1" (the release).
-        regularised: which layers the penalties are for: "all", or "alternate" (the release), every second one going
-            back from the last hidden layer.
-        learning_rate: of Adam.
-        epochs: passes through the events.
-        batch_size: events per step.
-        members: independently seeded copies trained together; their mean error is the score.
-        seed: fixes weights and the order of events.
-
     Raises `InputError` naming a hyperparameter out of range, widths that do not shrink and grow, or another number of
     activations than of layers.
 
@@ -111,6 +70,56 @@ class AE(AnomalyModel):
         >>> zoo.get("ae", preset="big33").get_config()["encoder_units"]
         (15, 10, 2)
     """
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Hyperparameters(EventHyperparameters):
+        columns: Sequence[str] = hyperparameter(
+            COLUMNS, "names or patterns of the features, by default the report's 33 without `mll`, which is the mass"
+        )
+        encoder_units: Sequence[int] = hyperparameter(
+            (24, 18, 12, 6),
+            "widths of the encoder's 1 to 4 layers, each smaller than the one before, the first smaller than the number of "
+            "features; the last is the latent space",
+            UNITS,
+        )
+        decoder_units: Sequence[int] = hyperparameter(
+            (),
+            "widths of the decoder's hidden layers, at most 3, each larger than the one before; none for the encoder's in "
+            "reverse. The layer that gives the features back is not counted",
+            UNITS,
+        )
+        activations: Sequence[str] = hyperparameter(
+            (),
+            f"of every layer from the first to the output, {', '.join(ACTIVATIONS)}; none for leaky_relu in hidden "
+            f"layers and linear in the latent space and the output",
+        )
+        negative_slope: float = hyperparameter(
+            0.3, "of leaky_relu (Keras' alpha); 1 makes it linear", Limit(0, 1), runtime=True
+        )
+        kernel_regularisation: float = hyperparameter(0.0, "see above", NOT_NEGATIVE, runtime=True)
+        activity_regularisation: float = hyperparameter(0.0, "see above", NOT_NEGATIVE, runtime=True)
+        kernel_norm: str = hyperparameter("l2", '"l2", or "l1" (the release)', Limit(choices=tuple(KERNEL_NORMS)))
+        regularised: str = hyperparameter(
+            "all",
+            'which layers the penalties are for: "all", or "alternate" (the release), every second one going back '
+            "from the last hidden layer",
+            Limit(choices=("all", "alternate")),
+        )
+        learning_rate: float = hyperparameter(0.0015, "of Adam", POSITIVE, runtime=True)
+        epochs: int = hyperparameter(15, "passes through the events", COUNT)
+        batch_size: int = hyperparameter(8192)
+
+        def check(self):
+            super().check()
+            _check_layers(self.encoder_units, self.decoder_units, self.activations)
+
+        @property
+        def hidden_units(self) -> tuple[int, ...]:
+            """Widths of all layers between the features and their reconstruction."""
+            encoder = tuple(self.encoder_units)
+            return encoder + (tuple(self.decoder_units) or encoder[-2::-1])
+
+    hp: Hyperparameters
 
     # The networks of figures 7, 13, 17 and 21, which the AUCs of the report are of. Its text lists an activation more
     # for the encoders: of a first layer that is in no figure, as in the release the second takes the features directly.
@@ -167,116 +176,44 @@ class AE(AnomalyModel):
         },
     }
     score_kinds = ("mse",)
-    dials = ("negative_slope", "kernel_regularisation", "activity_regularisation", "learning_rate")
-    limits = {
-        **dict.fromkeys(("encoder_units", "epochs", "batch_size"), COUNT),
-        **dict.fromkeys(("kernel_regularisation", "activity_regularisation"), NOT_NEGATIVE),
-        "negative_slope": Limit(0, 1),
-        "kernel_norm": Limit(choices=tuple(KERNEL_NORMS)),
-        "regularised": Limit(choices=("all", "alternate")),
-        "learning_rate": POSITIVE,
-        "scaling": SCALING,
-        "seed": COUNT_OR_ZERO,
-    }
 
-    def __init__(
-        self,
-        *,
-        columns: Sequence[str] = COLUMNS,
-        scaling: str = "standard",
-        encoder_units: Sequence[int] = (24, 18, 12, 6),
-        decoder_units: Sequence[int] = (),
-        activations: Sequence[str] = (),
-        negative_slope: float = 0.3,
-        kernel_regularisation: float = 0.0,
-        activity_regularisation: float = 0.0,
-        kernel_norm: str = "l2",
-        regularised: str = "all",
-        learning_rate: float = 0.0015,
-        epochs: int = 15,
-        batch_size: int = 8192,
-        members: int = 1,
-        seed: int = 0,
-    ):
-        super().__init__(locals())
-
-    @classmethod
-    def check(cls, hyperparameters: Mapping[str, object]) -> None:
-        """Raise `InputError` as `AnomalyModel.check`, and for widths and activations that make no auto-encoder."""
-        super().check(hyperparameters)
-        names = ("encoder_units", "decoder_units", "activations")
-        if all(name in hyperparameters for name in names):
-            _check_layers(*(hyperparameters[name] for name in names))
-
-    @property
-    def hidden_units(self) -> tuple[int, ...]:
-        """Widths of all layers between the features and their reconstruction."""
-        encoder = tuple(self.hyperparameter("encoder_units"))
-        return encoder + (tuple(self.hyperparameter("decoder_units")) or encoder[-2::-1])
-
-    def adapt(self, events):
-        """As `AnomalyModel.adapt`; raises `InputError` too unless all layers are narrower than the features."""
-        width = len(match_columns(self.hyperparameter("columns"), events.columns, events.name))
-        sides = {"encoder_units": self.hyperparameter("encoder_units"), "decoder_units": self.hidden_units}
-        for name, units in sides.items():
+    def taken_from(self, events):
+        """As `AnomalyModel.taken_from`; raises `InputError` too unless all layers are narrower than the features."""
+        inputs = super().taken_from(events)
+        width = len(inputs.columns)
+        for name, units in (("encoder_units", self.hp.encoder_units), ("decoder_units", self.hp.hidden_units)):
             if max(units) >= width:
                 raise InputError(
-                    f"{name}={tuple(self.hyperparameter(name))!r} is not possible with {width} features: its widest layer "
+                    f"{name}={tuple(getattr(self.hp, name))!r} is not possible with {width} features: its widest layer "
                     f"has {max(units)}, so that nothing is compressed there; expected at most {width - 1}"
                 )
-        super().adapt(events)
+        return inputs
 
     def make(self, width):
-        hp, hidden = self.hyperparameter, self.hidden_units
-        latent = len(hp("encoder_units")) - 1
-        usual = tuple("linear" if layer in (latent, len(hidden)) else "leaky_relu" for layer in range(len(hidden) + 1))
-        self.autoencoder = Autoencoder((width, *hidden, width), hp("activations") or usual, latent, self.lead)
-        self.autoencoder.build((None, width))
-        every = range(len(hidden) + 1)
-        self.penalised = list(every) if hp("regularised") == "all" else list(every[-2::-2])
-        self.ae_optimizer = self.descent(keras.optimizers.Adam, self.autoencoder.trainable_variables)
-        self.measure("loss", "reconstruction", "kernel_penalty", "activity_penalty")
+        hp, widths = self.hp, (*self.hp.hidden_units, width)
+        self.bottleneck = len(hp.encoder_units) - 1
+        linear = (self.bottleneck, len(widths) - 1)
+        usual = ("linear" if layer in linear else "leaky_relu" for layer in range(len(widths)))
+        self.activations = tuple(hp.activations or usual)
+        each = [self._leaky_relu if name == "leaky_relu" else name for name in self.activations]
+        self.autoencoder = MLP(widths, each, member_shape=self.member_shape, inputs=width)
+        every = range(len(widths))
+        self.penalised = list(every) if hp.regularised == "all" else list(every[-2::-2])
+        self.create_metrics("loss", "reconstruction", "kernel_penalty", "activity_penalty")
 
-    @property
-    def optimizers(self):
-        return (self.ae_optimizer,)
+    def _leaky_relu(self, h):
+        return leaky_relu(h, self.runtime.negative_slope)
 
-    def prepare(self):
-        self.set_rate(self.ae_optimizer, "learning_rate")
-
-    def recipe(self):
-        return (Phase("training", self.hyperparameter("epochs")),)
-
-    def weighting(self, events):
-        return MeanOne(events)
-
-    # -- training ------------------------------------------------------------------------------------
-
-    @tf.autograph.experimental.do_not_convert
-    def train_step(self, batch):
-        variables = self.autoencoder.trainable_variables
-        with tf.GradientTape() as tape:
-            terms = self._terms(batch)
-            loss = tf.reduce_sum(terms["loss"])  # over members
-        self.ae_optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
-        self.clock.assign_add(1)
-        return self.record(**terms)
-
-    @tf.autograph.experimental.do_not_convert
-    def test_step(self, batch):
-        return self.record(**self._terms(batch))
-
-    def _terms(self, batch):
+    def losses(self, batch, seed, training):
         """The loss and what it is the sum of, () or (K,) each."""
         x = batch["features"]
-        outputs = self.autoencoder(x, self.value("negative_slope", 2))
-        size = KERNEL_NORMS[self.hyperparameter("kernel_norm")]
+        outputs, size = self.autoencoder.outputs(x), KERNEL_NORMS[self.hp.kernel_norm]
         kernels = [tf.reduce_sum(size(self.autoencoder.kernels[layer]), (-2, -1)) for layer in self.penalised]
         activities = [tf.reduce_mean(tf.reduce_sum(tf.square(outputs[layer]), -1), -1) for layer in self.penalised]
         terms = {
             "reconstruction": tf.reduce_mean(batch["weight"] * mean_squared_error(x, outputs[-1]), -1),
-            "kernel_penalty": self.dial["kernel_regularisation"] * tf.add_n(kernels),
-            "activity_penalty": self.dial["activity_regularisation"] * tf.add_n(activities),
+            "kernel_penalty": self.runtime.kernel_regularisation * tf.add_n(kernels),
+            "activity_penalty": self.runtime.activity_regularisation * tf.add_n(activities),
         }
         return {"loss": tf.add_n(list(terms.values())), **terms}
 
@@ -284,11 +221,11 @@ class AE(AnomalyModel):
 
     def infer(self, features):
         x = self.scaler(features)
-        outputs = self.autoencoder(x, self.value("negative_slope", 2))
+        outputs = self.autoencoder.outputs(x)
         return {
             "mse": mean_squared_error(x, outputs[-1]),
             "reconstructed": self.scaler.inverse(outputs[-1]),
-            "latent": outputs[self.autoencoder.latent],
+            "latent": outputs[self.bottleneck],
         }
 
     @classmethod
@@ -333,7 +270,7 @@ def _check_layers(encoder, decoder, activations) -> None:
         if not isinstance(value, (list, tuple)):
             raise InputError(f"{name}={value!r} is not possible; expected a list")
     if decoder:
-        COUNT.check("decoder_units", decoder)
+        UNITS.check("decoder_units", decoder)
     for name, units, most in (("encoder_units", encoder, len(WIDTHS)), ("decoder_units", decoder, len(WIDTHS) - 1)):
         if len(units) > most:
             counted = "the last of them the latent space" if name == "encoder_units" else "before the output"

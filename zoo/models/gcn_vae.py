@@ -5,26 +5,30 @@ P. Jawahar et al., Front. Big Data 5 (2022) 803685, arXiv:2110.08508, section 4.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 
 import tensorflow as tf
 
-from zoo.base import COUNT, Limit
+from zoo.base import UNITS, Limit, hyperparameter
 from zoo.keras import keras
 from zoo.layers import graphs
+from zoo.layers.latent import search_flow
+from zoo.models.set_vae import FLOWS, MOMENTUM, SetVAE, columns_of, search_rest
 from zoo.registry import register
-from zoo.sets import HIGH_LEVEL, MOMENTUM, SetVAE, columns_of
+
+NEIGHBOURS = Limit(1, 1024, whole=True)
 
 
 class GraphNetwork(keras.layers.Layer):
     """Graph layers of the given widths, ReLU between them, the last one linear."""
 
-    def __init__(self, kind: str, widths: Sequence[int], lead: tuple[int, ...], **kwargs):
+    def __init__(self, kind: str, widths: Sequence[int], member_shape: tuple[int, ...], **kwargs):
         super().__init__(**kwargs)
         activations = ["relu"] * (len(widths) - 2) + [None]
         self.widths = tuple(widths)
-        self.layers = [graphs.LAYERS[kind](n, how, lead) for n, how in zip(widths[1:], activations)]
+        self.layers = [graphs.LAYERS[kind](n, how, member_shape) for n, how in zip(widths[1:], activations)]
 
     def build(self, shape):
         for layer, (width, _) in zip(self.layers, pairwise(self.widths)):
@@ -78,30 +82,6 @@ class GraphVAE(SetVAE):
     Scores: `chamfer`, L_C of what is decoded from mu (the default); `kl`, that of the event; `radius`, sum (mu/sigma)^2
     (eq. 4). Which tail of the last two a signal is in the method does not say.
 
-    Args:
-        columns: the high-level features, if there are any.
-        object_columns, slots: what the objects of the events are; by default as they are found.
-        scaling: "standard" (the paper), "minmax" or "maxabs", of particles by those that are there, and of columns.
-        particle_features: which object columns a particle has in the network and in the Chamfer distance.
-        truncated: keep the four leading jets and three of each other type, of the 39 slots of Dark Machines events.
-        multiplicities: give the number of objects of each type to the encoder, as a second input: those in the 39 slots,
-            before the list is cut.
-        high_level_features: give it `columns` too, and reconstruct them.
-        high_level_weight: of their mean squared error in the loss, >= 0.
-        adjacency: "complete", all particles are neighbours (the paper), or "knn", the nearest in dR.
-        neighbours: how many, with "knn".
-        graph_layer: "gcn" (the paper; Spektral's `GCNConv`), "gat" or "edge" (see `zoo.layers.graphs`).
-        units: features of a particle after every layer of the encoder.
-        latent_dim: dimensions of the latent space.
-        flow, num_flows: a normalizing flow behind it (see `zoo.layers.flows`), None for none, and how many in a row. The paper has
-            6, and 4 of "iaf" and "convolutional".
-        beta: weight of KL in [0, 1]; 1 - beta is that of the Chamfer distance.
-        learning_rate: of Adam.
-        epochs: passes through the events.
-        batch_size: events per step.
-        members: independently seeded copies trained together; their mean score is the score.
-        seed: fixes weights, random numbers, and the order of events.
-
     Raises `InputError` naming a hyperparameter out of range.
 
     Example:
@@ -111,74 +91,54 @@ class GraphVAE(SetVAE):
     """
 
     validated_by_xla = True
-    limits = {
-        **SetVAE.limits,
-        "units": COUNT,
-        "neighbours": COUNT,
-        "adjacency": Limit(choices=("complete", "knn")),
-        "graph_layer": Limit(choices=tuple(graphs.LAYERS)),
-    }
 
-    def __init__(
-        self,
-        *,
-        columns: Sequence[str] = HIGH_LEVEL,
-        object_columns: Sequence[str] = (),
-        slots: int = 0,
-        scaling: str = "standard",
-        particle_features: Sequence[str] = (*MOMENTUM, "type"),
-        truncated: bool = False,
-        multiplicities: bool = False,
-        high_level_features: bool = False,
-        high_level_weight: float = 1.0,
-        adjacency: str = "complete",
-        neighbours: int = 4,
-        graph_layer: str = "gcn",
-        units: Sequence[int] = (32, 16, 2),
-        latent_dim: int = 15,
-        flow: str | None = None,
-        num_flows: int = 6,
-        beta: float = 0.5,
-        learning_rate: float = 0.001,
-        epochs: int = 30,
-        batch_size: int = 256,
-        members: int = 1,
-        seed: int = 0,
-    ):
-        super().__init__(locals())
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Hyperparameters(SetVAE.Hyperparameters):
+        particle_features: Sequence[str] = hyperparameter((*MOMENTUM, "type"))
+        adjacency: str = hyperparameter(
+            "complete",
+            '"complete", all particles are neighbours (the paper), or "knn", the nearest in dR',
+            Limit(choices=("complete", "knn")),
+        )
+        neighbours: int = hyperparameter(4, 'how many, with "knn"', NEIGHBOURS)
+        graph_layer: str = hyperparameter(
+            "gcn",
+            '"gcn" (the paper; Spektral\'s `GCNConv`), "gat" or "edge" (see `zoo.layers.graphs`)',
+            Limit(choices=tuple(graphs.LAYERS)),
+        )
+        units: Sequence[int] = hyperparameter(
+            (32, 16, 2), "features of a particle after every layer of the encoder", UNITS
+        )
+
+    hp: Hyperparameters
 
     def networks(self, slots, width):
-        if self.hyperparameter("adjacency") == "knn":
+        if self.hp.adjacency == "knn":
             self.angles = columns_of(("eta", "phi"), self.inputs.object_columns, "adjacency='knn'")
-        kind, units = self.hyperparameter("graph_layer"), tuple(self.hyperparameter("units"))
-        encoder = Encoder(kind, (width, *units), self.lead)
+        kind, units = self.hp.graph_layer, tuple(self.hp.units)
+        encoder = Encoder(kind, (width, *units), self.member_shape)
         encoder.build((None, slots, width))
-        decoder = Decoder(kind, (*units[::-1], width), self.lead)
+        decoder = Decoder(kind, (*units[::-1], width), self.member_shape)
         decoder.build((None, slots, units[-1]))
         return encoder, decoder
 
     def graph(self, objects, mask):
         adjacency = None
-        if self.hyperparameter("adjacency") == "knn":
+        if self.hp.adjacency == "knn":
             eta, phi = (objects[..., angle] for angle in self.angles)
-            adjacency = graphs.nearest(eta, phi, mask, self.hyperparameter("neighbours"))
-        return graphs.LAYERS[self.hyperparameter("graph_layer")].graph(mask, adjacency)
+            adjacency = graphs.nearest(eta, phi, mask, self.hp.neighbours)
+        return graphs.LAYERS[self.hp.graph_layer].graph(mask, adjacency)
 
     @classmethod
     def search_space(cls, hp):
-        # what changes shapes has few values, each of which is compiled once; beta and the rate are dials. beta stays below 1,
-        # where nothing is reconstructed
+        # what changes shapes has few values, each of which is compiled once
         networks = {"paper": (32, 16, 2), "wide": (64, 32, 4)}
-        flows = ["planar", "householder", "iaf"]  # one of each kind
-        flow = hp.Choice("flow", ["none", *flows])  # KerasTuner knows no None
-        with hp.conditional_scope("flow", flows):
-            num_flows = hp.Choice("num_flows", [2, 6])  # None if there is no flow, or one that is not searched
+        flow = search_flow(hp, FLOWS)
         adjacency = hp.Choice("adjacency", ["complete", "knn"])
         with hp.conditional_scope("adjacency", ["knn"]):
             neighbours = hp.Choice("neighbours", [4, 8])
         return {
-            **({} if flow == "none" else {"flow": flow}),
-            **({"num_flows": num_flows} if num_flows else {}),
+            **flow,
             "adjacency": adjacency,
             **({"neighbours": neighbours} if adjacency == "knn" else {}),
             "graph_layer": hp.Choice("graph_layer", ["gcn", "gat", "edge"]),
@@ -186,6 +146,5 @@ class GraphVAE(SetVAE):
             "latent_dim": hp.Choice("latent_dim", [8, 15]),
             "scaling": hp.Choice("scaling", ["standard", "minmax"]),
             "batch_size": hp.Choice("batch_size", [256, 64, 1024]),
-            "beta": hp.Float("beta", 1e-3, 0.9, sampling="log"),
-            "learning_rate": hp.Float("learning_rate", 1e-4, 1e-2, sampling="log"),
+            **search_rest(hp),
         }

@@ -11,7 +11,7 @@ What the network sees of a spectrum, and how it is built, is in `zoo.models.ddp.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -19,15 +19,18 @@ import tensorflow as tf
 from pipelines.errors import InputError
 from pipelines.histograms import Histograms
 from pipelines.simulation.spectra import BINNINGS, FAMILIES, SIGNAL_SHAPES, Generator, Spectra
-from zoo.base import COUNT, POSITIVE, Limit, Phase
-from zoo.ensemble import MemberMean
+from zoo.detector import Detector
+from zoo.hyperparameters import COUNT, POSITIVE, UNITS, Hyperparameters, Limit, hyperparameter
 from zoo.keras import keras
-from zoo.layers import dense as layers
+from zoo.layers.dense import glorot_uniform
+from zoo.models.ddp.batches import SpectrumBatches
 from zoo.models.ddp.network import SIGNATURE, Network, arrays_of
 from zoo.models.ddp.scan import NoCurve, Scanned, Table, make_table, scan
 from zoo.registry import register
+from zoo.training import Task
 
-HELD_OUT = 2**40  # the first number of the draws that watch the training
+SHARE, BINS = Limit(0, 1), Limit(1, 100_000, whole=True)
+VALIDATION = 8  # batches that watch the training
 BLOCK = 2**22  # numbers of an (N, B, B) array in memory at a time
 BATCH = 128  # spectra that are looked at together
 LENGTH = 32  # XLA: lengths are rounded up to multiples, so that there are few programs to compile
@@ -35,8 +38,52 @@ WORTH = 20_000  # spectra that make up for compiling a program: some 20 s, again
 GENERATOR = tuple(field.name for field in dataclasses.fields(Generator))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DDPHyperparameters(Hyperparameters):
+    """What `ddp` is made of, and what the spectra are that it is trained on (see `pipelines.simulation.spectra`)."""
+
+    channels: int = hyperparameter(32, "of every convolution", UNITS)
+    dilations: Sequence[int] = hyperparameter(
+        (1, 2, 4, 8, 16, 1), "of the convolutions over three bins, one a block, in order", BINS
+    )
+    half_widths: Sequence[int] = hyperparameter(
+        (7, 14, 28, 56), "of the local curves that the network sees deviations from, in bins, rising", BINS
+    )
+    degrees: Sequence[int] = hyperparameter(
+        (3, 5), "of the polynomials, each in the mass and in its logarithm", Limit(1, 64, whole=True)
+    )
+    families: Sequence[str] = hyperparameter(tuple(FAMILIES), "of the backgrounds that it is trained on")
+    bins: Sequence[int] = hyperparameter((30, 120), "fewest and most bins of a spectrum", BINS)
+    binnings: Sequence[str] = hyperparameter(BINNINGS, "of the spectra")
+    yields: Sequence[float] = hyperparameter((30.0, 1e6), "fewest and most events")
+    decades: Sequence[float] = hyperparameter((0.5, 6.0), "powers of ten over which a background falls")
+    turn_on: float = hyperparameter(0.0, "share of spectra that rise first", SHARE)
+    widths: Sequence[float] = hyperparameter((0.8, 4.0), "of the resolution, in bins")
+    signal_share: float = hyperparameter(0.7, "share of spectra with a signal", SHARE)
+    signal_shapes: Sequence[str] = hyperparameter(("gaussian",), "of the signals")
+    signal_widths: Sequence[float] = hyperparameter((0.9, 1.1), "of the signals, in units of the resolution")
+    strengths: Sequence[float] = hyperparameter((1.0, 12.0), "of the signals, in standard deviations")
+    learning_rate: float = hyperparameter(0.002, "of Adam, at the start; it falls to zero as half a cosine", POSITIVE)
+    epochs: int = hyperparameter(20, "of training", COUNT)
+    steps: int = hyperparameter(50, "batches in an epoch", COUNT)
+    batch_size: int = hyperparameter(128, "spectra in a batch, all new", Limit(1, 2**20, whole=True))
+
+    def check(self) -> None:
+        super().check()
+        if min(self.half_widths) < 2 or list(self.half_widths) != sorted(set(self.half_widths)):
+            raise InputError(
+                f"half_widths={self.half_widths!r} is not possible; expected rising numbers of bins, 2 or more"
+            )
+        self.generator()
+
+    def generator(self) -> Generator:
+        """Return what draws the spectra."""
+        chosen = {name: getattr(self, name) for name in GENERATOR}
+        return Generator(**{name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in chosen.items()})
+
+
 @register("ddp")
-class DDP(keras.Model):
+class DDP(Detector):
     """Network of the Data Directed Paradigm: a mass spectrum in, the significance of a bump at every bin out.
 
     It is trained on generated spectra (see `pipelines.simulation.spectra`), and needs no data. The loss is, over the own
@@ -46,17 +93,6 @@ class DDP(keras.Model):
 
     is the significance of a Gaussian g of the resolution's width at bin i if the background b is known, s its best
     number of events. Of real spectra nobody knows b: the network has learnt what can be said without.
-
-    Args:
-        channels: of every convolution.
-        dilations: of the convolutions over three bins, one a block, in order.
-        half_widths: of the local curves that the network sees deviations from, in bins, rising.
-        degrees: of the polynomials, each in the mass and in its logarithm.
-        families, bins, binnings, yields, decades, turn_on, widths, signal_share, signal_shapes, signal_widths,
-            strengths: of the spectra it is trained on, see `pipelines.simulation.spectra.Generator`.
-        learning_rate: of Adam, at the start; it falls to zero as half a cosine.
-        epochs: of training. steps: batches in an epoch. batch_size: spectra in a batch, all new.
-        seed: fixes weights and spectra.
 
     Raises `InputError` naming a hyperparameter out of range.
 
@@ -68,82 +104,21 @@ class DDP(keras.Model):
         (3, 40)
     """
 
+    Hyperparameters = DDPHyperparameters
+    hp: DDPHyperparameters
+
     data_kind = "spectra"
     takes = "spectrum"
-    figures = ()
     presets = {
         "turn_on": {"turn_on": 0.3, "signal_shapes": SIGNAL_SHAPES},
         "small": {"channels": 16, "dilations": (1, 2, 4, 8)},
     }
     score_kinds = ("max_significance",)
-    undirected = ()
-    dials = ()
-    members = 1
-    limits: Mapping[str, Limit] = {
-        **dict.fromkeys(("channels", "dilations", "half_widths", "degrees", "epochs", "steps", "batch_size"), COUNT),
-        "learning_rate": POSITIVE,
-        "seed": Limit(0, 2**31 - 1, whole=True),
-        "turn_on": Limit(0, 1),
-        "signal_share": Limit(0, 1),
-        "bins": COUNT,
-    }
+    longest_execution = 10
 
-    def __init__(
-        self,
-        *,
-        channels: int = 32,
-        dilations: Sequence[int] = (1, 2, 4, 8, 16, 1),
-        half_widths: Sequence[int] = (7, 14, 28, 56),
-        degrees: Sequence[int] = (3, 5),
-        families: Sequence[str] = tuple(FAMILIES),
-        bins: Sequence[int] = (30, 120),
-        binnings: Sequence[str] = BINNINGS,
-        yields: Sequence[float] = (30.0, 1e6),
-        decades: Sequence[float] = (0.5, 6.0),
-        turn_on: float = 0.0,
-        widths: Sequence[float] = (0.8, 4.0),
-        signal_share: float = 0.7,
-        signal_shapes: Sequence[str] = ("gaussian",),
-        signal_widths: Sequence[float] = (0.9, 1.1),
-        strengths: Sequence[float] = (1.0, 12.0),
-        learning_rate: float = 0.002,
-        epochs: int = 20,
-        steps: int = 50,
-        batch_size: int = 128,
-        seed: int = 0,
-    ):
-        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        super().__init__()
-        self.check(given)
-        self._hyperparameters = tuple(given.items())  # pairs: Keras would wrap a dict and track it
-        self.histories, self.member_rows, self.best = {}, [], {}
-        self.clock = tf.Variable(0, dtype=tf.int64, trainable=False, name="clock")  # training steps done
-        self.main_epochs = tf.Variable(0, dtype=tf.int64, trainable=False, name="main_epochs")
+    def __init__(self, given=None, /, **hyperparameters):
+        super().__init__(given, **hyperparameters)
         self.network = None
-
-    @classmethod
-    def check(cls, hyperparameters: Mapping[str, object]) -> None:
-        """Raise `InputError` naming the first hyperparameter that is not possible."""
-        for name, limit in cls.limits.items():
-            if name in hyperparameters:
-                limit.check(name, hyperparameters[name])
-        half_widths = hyperparameters.get("half_widths", (7, 14))
-        if min(half_widths) < 2 or list(half_widths) != sorted(set(half_widths)):
-            raise InputError(f"half_widths={half_widths!r} is not possible; expected rising numbers of bins, 2 or more")
-        _generator(hyperparameters)
-
-    def hyperparameter(self, name: str):
-        """Return the value of one hyperparameter."""
-        return dict(self._hyperparameters)[name]
-
-    def get_config(self) -> dict[str, object]:
-        """Return the hyperparameters; `type(model)(**model.get_config())` is the same model, untrained."""
-        return dict(self._hyperparameters)
-
-    @classmethod
-    def from_config(cls, config):
-        """Return an untrained model with these hyperparameters."""
-        return cls(**config)
 
     @classmethod
     def search_space(cls, hp) -> dict[str, object]:
@@ -160,7 +135,7 @@ class DDP(keras.Model):
     @property
     def generator(self) -> Generator:
         """What draws the spectra of the training."""
-        return _generator(dict(self._hyperparameters))
+        return self.hp.generator()
 
     # -- the kind of data, as in `AnomalyModel` ------------------------------------------------------
 
@@ -204,11 +179,6 @@ class DDP(keras.Model):
     # -- training ------------------------------------------------------------------------------------
 
     @property
-    def epochs(self) -> int:
-        """Keras epochs of the training."""
-        return self.hyperparameter("epochs")
-
-    @property
     def has_met_data(self) -> bool:
         """Whether all variables are there."""
         return self.network is not None
@@ -216,30 +186,7 @@ class DDP(keras.Model):
     @property
     def spectra_seen(self) -> int:
         """How many spectra the latest training has seen."""
-        return int(self.clock) * self.hyperparameter("batch_size")
-
-    @property
-    def main_phase(self) -> int:
-        """The place of the only phase."""
-        return 0
-
-    def recipe(self) -> tuple[Phase, ...]:
-        """Return the phases of training: one."""
-        return (Phase("training", self.epochs),)
-
-    @property
-    def optimizers(self) -> tuple[keras.optimizers.Optimizer, ...]:
-        """The optimizers that training uses."""
-        return (self.adam,)
-
-    @property
-    def saved(self) -> dict[str, Sequence[tf.Variable]]:
-        """All variables that the model is made of, by what they are for."""
-        return {
-            "trainable": self.network.trainable_variables,
-            "training": [self.clock, self.main_epochs],
-            "optimizer0": self.adam.variables,
-        }
+        return int(self.trainer.clock) * self.hp.batch_size
 
     def adapt(self, spectra: Generator | None = None) -> None:
         """Create the weights; there is nothing to adapt to. Raises `InputError` for events."""
@@ -250,35 +197,39 @@ class DDP(keras.Model):
         """Create all variables."""
         if self.network is not None:
             return
-        hp = self.hyperparameter
-        network = Network(hp("channels"), hp("dilations"), hp("half_widths"), hp("degrees"))
+        network = Network(self.hp.channels, self.hp.dilations, self.hp.half_widths, self.hp.degrees)
         network.build(None)
-        self.network, self.adam = network, keras.optimizers.Adam(hp("learning_rate"))
-        self.adam.build(network.trainable_variables)
-        self.means = {name: MemberMean(name) for name in ("loss", "error", "peak_bias", "peak_error")}
+        self.network = network
+        self.create_metrics("loss", "error", "peak_bias", "peak_error")
         several = [*SIGNATURE[:2], tf.TensorSpec((None, None, None), tf.float32, name="resolutions"), SIGNATURE[3]]
         self._plain = tf.function(self._of_widths, autograph=False, input_signature=several)
         self._predict = tf.function(self._of_widths, autograph=False, jit_compile=True)
         self._curve = tf.function(self._widest, autograph=False, input_signature=[SIGNATURE[i] for i in (0, 1, 3)])
+        self.trainer.build()
         self.reset()
         self.built = True
 
-    def reset(self, seed: int | None = None) -> None:
+    def own_state(self):
+        return {"trainable": self.network.trainable_variables}
+
+    def tasks(self):
+        weights = self.network.trainable_variables
+        return {"training": Task(self.losses, self.make_optimizer(keras.optimizers.Adam, weights), weights)}
+
+    def reset(self, seed: int | None = None, **runtime) -> None:
         """Start over with fresh weights from `seed`. Compiles nothing anew."""
-        if seed is not None:
-            self.limits["seed"].check("seed", seed)
-            self._hyperparameters = tuple((dict(self._hyperparameters) | {"seed": seed}).items())
         if self.network is None:
-            return self.build_for()  # which comes back here
+            self.build_for()
+        super().reset(seed, **runtime)
+
+    def reinitialize(self, weights, optimizers):
+        """As `Detector.reinitialize`; the output starts as the mean of the first-order ones."""
+        super().reinitialize(weights, optimizers)
         for place, weight in enumerate(self.network.trainable_variables):
-            if "exit" in weight.name or weight.shape.rank < 2:  # the output starts as the mean of the first-order ones
+            if "exit" in weight.name or weight.shape.rank < 2:
                 weight.assign(tf.zeros_like(weight))
             else:
-                weight.assign(layers.glorot_uniform(tuple(weight.shape), (self.hyperparameter("seed"), place)))
-        for variable in self.adam.variables:
-            if variable is not self.adam.learning_rate:
-                variable.assign(tf.zeros_like(variable))
-        self.clock.assign(0)
+                weight.assign(glorot_uniform(tuple(weight.shape), (self.hp.seed, place)))
 
     def fit(
         self,
@@ -305,26 +256,16 @@ class DDP(keras.Model):
 
         Raises `InputError` for events: these are for other models.
         """
+        spectra = self._spectra(spectra)
+        self.limits["epochs"].check("epochs", self.epochs if epochs is None else epochs)
         self.adapt(spectra)
-        spectra, steps = self._spectra(spectra), self.hyperparameter("steps")
-        epochs = self.epochs if epochs is None else epochs
-        self.limits["epochs"].check("epochs", epochs)
-        self.main_epochs.assign(epochs)
-        self.clock.assign(initial_epoch * steps)  # the learning rate starts anew where training does
-        if not self._is_compiled or self.jit_compile != jit_compile:
-            self.compile(optimizer=self.adam, jit_compile=jit_compile, steps_per_execution=min(steps, 10))
-        history = super().fit(
-            self._batches(spectra, initial_epoch * steps),
-            validation_data=validation and self._batches(self._spectra(validation), HELD_OUT).take(8).cache(),
-            validation_steps=validation and 8,
-            epochs=epochs,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=steps,
-            callbacks=list(callbacks),
-            verbose=verbose,
-        )
-        self.histories = {"training": history}
-        return history
+        self.trainer.clock.assign(initial_epoch * self.hp.steps)  # the learning rate starts anew where training does
+        return self.trainer.fit(spectra, validation, epochs=epochs, initial_epoch=initial_epoch, callbacks=callbacks,
+                                verbose=verbose, jit_compile=jit_compile, memory=memory)  # fmt: skip
+
+    def batches(self, spectra: Generator, weighting=None, smaller: bool = False, **room) -> SpectrumBatches:
+        """Return batches of spectra that a generator draws; with `smaller`, a few others, for validation."""
+        return SpectrumBatches(self._spectra(spectra), self.hp.batch_size, VALIDATION if smaller else self.hp.steps)
 
     def _spectra(self, spectra) -> Generator:
         if not isinstance(spectra, Generator | None):
@@ -334,40 +275,15 @@ class DDP(keras.Model):
             )
         return self.generator if spectra is None else spectra
 
-    def _batches(self, generator: Generator, first: int) -> tf.data.Dataset:
-        """Draws `first`, `first + 1`, ... without end; each depends on the seed and its number alone."""
-        size, longest = self.hyperparameter("batch_size"), generator.bins[1]
-        kinds = {"edges": tf.float64, **dict.fromkeys(("counts", "resolution", "mask", "ideal"), tf.float32)}
-
-        def draw(number):
-            drawn = generator.draw(size, int(number))
-            h = drawn.histograms
-            arrays = (h.edges, h.counts, drawn.resolution, h.mask, drawn.ideal())
-            return [array.astype(kind.as_numpy_dtype) for array, kind in zip(arrays, kinds.values())]
-
-        def batch(number):
-            arrays = tf.numpy_function(draw, [number], list(kinds.values()))
-            return {name: tf.ensure_shape(a, (size, longest + (name == "edges"))) for a, name in zip(arrays, kinds)}
-
-        return tf.data.Dataset.counter(first).map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
-
     @tf.autograph.experimental.do_not_convert
     def train_step(self, batch):
-        rate, variables = self.hyperparameter("learning_rate"), self.network.trainable_variables
-        total = tf.cast(self.main_epochs * self.hyperparameter("steps"), tf.float32)
-        done = tf.minimum(tf.cast(self.clock, tf.float32) / total, 1.0)
-        self.adam.learning_rate = 0.5 * rate * (1.0 + tf.cos(np.pi * done))
-        with tf.GradientTape() as tape:
-            terms = self._terms(batch)
-        self.adam.apply_gradients(zip(tape.gradient(terms["loss"], variables), variables))
-        self.clock.assign_add(1)
-        return self._record(terms)
+        """As `Detector.train_step`, with a learning rate that falls as half a cosine."""
+        total = tf.cast(self.trainer.main_epochs * self.hp.steps, tf.float32)
+        done = tf.minimum(tf.cast(self.trainer.clock, tf.float32) / total, 1.0)
+        self.optimizers[0].learning_rate = 0.5 * self.hp.learning_rate * (1.0 + tf.cos(np.pi * done))
+        return super().train_step(batch)
 
-    @tf.autograph.experimental.do_not_convert
-    def test_step(self, batch):
-        return self._record(self._terms(batch))
-
-    def _terms(self, batch):
+    def losses(self, batch, seed, training):
         """The loss; the root of the mean squared error; bias and error at the bin where the ideal is largest."""
         mask, ideal = batch["mask"], batch["ideal"]
         off = (self.network(batch["counts"], batch["edges"], batch["resolution"], mask)[0] - ideal) * mask
@@ -381,11 +297,6 @@ class DDP(keras.Model):
             "peak_bias": tf.reduce_mean(at_peak),
             "peak_error": tf.sqrt(tf.reduce_mean(tf.square(at_peak))),
         }
-
-    def _record(self, terms):
-        for name, value in terms.items():
-            self.means[name].update_state(value)
-        return {name: self.means[name].result() for name in terms}
 
     # -- use -----------------------------------------------------------------------------------------
 
@@ -466,7 +377,7 @@ class DDP(keras.Model):
 
     def _resolution(self, histograms: Histograms, width) -> np.ndarray:
         """The width at every bin (N, B), in the unit of the edges."""
-        low, high = self.hyperparameter("widths")
+        low, high = self.hp.widths
         width = np.asarray(width, float)
         if width.ndim and width.shape not in (histograms.counts.shape, histograms.counts.shape[1:]):
             raise InputError(
@@ -543,8 +454,3 @@ class DDP(keras.Model):
         served.serve = tf.function(lambda *arrays: self.infer(*arrays), input_signature=SIGNATURE, autograph=False)
         with new_directory(path) as part:
             tf.saved_model.save(served, str(part), signatures={"serving_default": served.serve})
-
-
-def _generator(given: Mapping[str, object]) -> Generator:
-    chosen = {name: given[name] for name in GENERATOR if name in given}
-    return Generator(**{name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in chosen.items()})

@@ -150,7 +150,7 @@ class Table:
 def digest(model) -> str:
     """Return the SHA-256 of a model's weights and hyperparameters, those of its generator among them."""
     found = hashlib.sha256(json.dumps(model.get_config(), sort_keys=True).encode())
-    for weight in model.saved["trainable"]:
+    for weight in model.own_state()["trainable"]:
         found.update(np.ascontiguousarray(weight.numpy(), "<f4").tobytes())
     return found.hexdigest()
 
@@ -189,6 +189,7 @@ def kept_table(model, path: str | os.PathLike, widths: Sequence[float], n: int, 
     """
     if not os.path.lexists(path):
         table = make_table(model, widths, n, seed=seed, **options)
+        Path(path).parent.mkdir(exist_ok=True)  # of a run, the first table makes its folder
         table.write(path)
         return table
     table = Table.read(path)

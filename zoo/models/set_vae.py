@@ -8,28 +8,38 @@ and section numbers are that paper's.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from pipelines.datasets.darkmachines import SLOTS, TRUNCATED_SLOTS
+from pipelines.datasets.darkmachines import SLOTS, check_countable, truncated_places
 from pipelines.errors import InputError
-from pipelines.events.weighting import MeanOne
-from zoo.base import COUNT, COUNT_OR_ZERO, FLAG, NOT_NEGATIVE, POSITIVE, AnomalyModel, Limit, Phase
-from zoo.keras import keras
+from zoo.base import (
+    COUNT,
+    FLAG,
+    NOT_NEGATIVE,
+    POSITIVE,
+    UNITS,
+    AnomalyModel,
+    Limit,
+    ObjectHyperparameters,
+    Phase,
+    hyperparameter,
+)
 from zoo.layers import scalers
-from zoo.layers.dense import plus, product
-from zoo.layers.latent import FLOW, Latent
+from zoo.layers.dense import Dense
+from zoo.layers.latent import FLOW, FLOWS_IN_A_ROW, Latent
 from zoo.losses import chamfer, mean_squared_error
 
 MOMENTUM = ("E", "pt", "eta", "phi")
+FLOWS = ("planar", "householder", "iaf")  # one of each kind, to search
 TYPES = len(SLOTS)  # of objects, 1 to this, in the column "type"
 # latent scores end here: a variance beyond float32 would make them infinite, and with them the mean over members
 HIGHEST = 1e30
 HIGH_LEVEL = ("MET", "HT")  # m_eff, their sum, is the mass of these events, which no model is shown
-PAPER = {"batch_size": 32, "learning_rate": 1e-4}
-PRESETS = {
+PAPER: dict[str, object] = {"batch_size": 32, "learning_rate": 1e-4}
+PRESETS: dict[str, dict[str, object]] = {
     "darkmachines": PAPER,
     "truncated": {**PAPER, "truncated": True, "multiplicities": True},
     "high_level_features": {**PAPER, "high_level_features": True},
@@ -48,22 +58,6 @@ class Event:
     beside: tf.Tensor
 
 
-class Dense(keras.layers.Layer):
-    """x W + b for rows (..., B, F); with members (`lead`) weights have a leading axis."""
-
-    def __init__(self, width: int, lead: tuple[int, ...] = (), **kwargs):
-        super().__init__(**kwargs)
-        self.width, self.lead = width, tuple(lead)
-
-    def build(self, shape):
-        self.kernel = self.add_weight("kernel", (*self.lead, shape[-1], self.width))
-        self.bias = self.add_weight("bias", (*self.lead, self.width), initializer="zeros")
-        super().build(shape)
-
-    def call(self, x):
-        return plus(product(x, self.kernel), self.bias)
-
-
 class SetVAE(AnomalyModel):
     """What a VAE of particles is but for its network: inputs, latent space, loss, scores.
 
@@ -77,50 +71,79 @@ class SetVAE(AnomalyModel):
     score_kinds = ("chamfer", "kl", "radius")
     undirected = ("kl", "radius")
     stochastic = True
-    dials = ("beta", "learning_rate", "high_level_weight")
-    limits = {
-        **dict.fromkeys(("latent_dim", "epochs", "batch_size", "num_flows"), COUNT),
-        **dict.fromkeys(("slots", "seed"), COUNT_OR_ZERO),
-        **dict.fromkeys(("truncated", "multiplicities", "high_level_features"), FLAG),
-        "beta": Limit(0, 1),
-        "learning_rate": POSITIVE,
-        "high_level_weight": NOT_NEGATIVE,
-        "flow": FLOW,
-        "scaling": Limit(choices=("standard", "minmax", "maxabs")),
-    }
 
-    def __init__(self, hyperparameters: Mapping[str, object]):
-        chosen, wanted = hyperparameters["columns"], hyperparameters["high_level_features"]
-        if wanted is True and not chosen:
-            raise InputError(f"high_level_features=True needs columns, such as {', '.join(HIGH_LEVEL)}")
-        if wanted is False and isinstance(chosen, (list, tuple)) and tuple(chosen) not in ((), HIGH_LEVEL):
-            raise InputError(
-                f"columns={list(chosen)}: taken with high_level_features=True only; set it, or leave them out"
-            )
-        super().__init__({**hyperparameters, "columns": chosen if wanted else ()})
-        self.particle_scaler = scalers.make(self.hyperparameter("scaling"))
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Hyperparameters(ObjectHyperparameters):
+        columns: Sequence[str] = hyperparameter(HIGH_LEVEL, "the high-level features, with `high_level_features`")
+        scaling: str = hyperparameter(
+            "standard",
+            'of particles, by those that are there, and of columns: "standard" (the paper), "minmax" or "maxabs"',
+            Limit(choices=("standard", "minmax", "maxabs")),
+        )
+        particle_features: Sequence[str] = hyperparameter(
+            MOMENTUM, "which object columns a particle has in the network and in the Chamfer distance"
+        )
+        truncated: bool = hyperparameter(
+            False,
+            "keep the four leading jets and three of each other type, of the 39 slots of Dark Machines events",
+            FLAG,
+        )
+        multiplicities: bool = hyperparameter(
+            False,
+            "give the encoder the number of objects of each type too: those in the 39 slots, before the list is cut",
+            FLAG,
+        )
+        high_level_features: bool = hyperparameter(False, "give it `columns` too, and reconstruct them", FLAG)
+        high_level_weight: float = hyperparameter(
+            1.0, "weight of their mean squared error in the loss", NOT_NEGATIVE, runtime=True
+        )
+        latent_dim: int = hyperparameter(15, "dimensions of the latent space", UNITS)
+        flow: str | None = hyperparameter(
+            None, "a normalizing flow behind the latent space (see `zoo.layers.flows`), None for none", FLOW
+        )
+        num_flows: int = hyperparameter(
+            6, 'flows in a row. The paper has 6, and 4 of "iaf" and "convolutional"', FLOWS_IN_A_ROW
+        )
+        beta: float = hyperparameter(
+            0.5, "weight of KL; 1 - beta is that of the Chamfer distance", Limit(0, 1), runtime=True
+        )
+        learning_rate: float = hyperparameter(0.001, "of Adam", POSITIVE, runtime=True)
+        epochs: int = hyperparameter(30, "passes through the events", COUNT)
+        batch_size: int = hyperparameter(256)
+
+        def check(self):
+            super().check()
+            if self.high_level_features and not self.columns:
+                raise InputError(f"high_level_features=True needs columns, such as {', '.join(HIGH_LEVEL)}")
+            if not self.high_level_features and tuple(self.columns) not in ((), HIGH_LEVEL):
+                raise InputError(
+                    f"columns={list(self.columns)}: taken with high_level_features=True only; set it, or leave them out"
+                )
+            names = self.particle_features
+            if not isinstance(names, (list, tuple)) or not names or len(set(names)) < len(names):
+                raise InputError(
+                    f"particle_features={names!r} is not possible; expected names of object columns, each once"
+                )
+
+    hp: Hyperparameters
+
+    def __init__(self, given=None, /, **hyperparameters):
+        super().__init__(given, **hyperparameters)
+        if not self.hp.high_level_features:
+            self.hp = self.hp.replaced(columns=())
+        self.particle_scaler = scalers.make(self.hp.scaling)
         self.count_scaler = scalers.make("standard")
-
-    @classmethod
-    def check(cls, hyperparameters):
-        super().check(hyperparameters)
-        names = hyperparameters.get("particle_features", MOMENTUM)
-        if not isinstance(names, (list, tuple)) or not names or len(set(names)) < len(names):
-            raise InputError(
-                f"particle_features={names!r} is not possible; expected names of object columns, each once"
-            )
 
     # -- meeting the data ------------------------------------------------------------------------
 
     def fit_scaling(self, events, inputs):
         """Fit the scaling of real particles, in one pass, and of multiplicities and high-level features, if any, in others."""
         super().fit_scaling(events, inputs)
-        names = self.hyperparameter("particle_features")
-        fields = columns_of(names, inputs.object_columns, "particle_features")
+        fields = columns_of(self.hp.particle_features, inputs.object_columns, "particle_features")
         self.particle_scaler.build((None, len(fields)))
         blocks = events.blocks("objects", "mask")
         self.particle_scaler.adapt(block["objects"][block["mask"]][:, fields] for block in blocks)
-        if self.hyperparameter("multiplicities"):
+        if self.hp.multiplicities:
             kind = type_column(inputs.slots, inputs.object_columns)
             self.count_scaler.build((None, TYPES))
             self.count_scaler.adapt(
@@ -128,25 +151,21 @@ class SetVAE(AnomalyModel):
             )
 
     def make(self, width):
-        hp, lead, columns = self.hyperparameter, self.lead, self.inputs.object_columns
-        self.fields = columns_of(hp("particle_features"), columns, "particle_features")
-        self.places = truncation(self.inputs.slots) if hp("truncated") else tuple(range(self.inputs.slots))
-        self.kind = type_column(self.inputs.slots, columns) if hp("multiplicities") else None
+        hp, members, columns = self.hp, self.member_shape, self.inputs.object_columns
+        self.fields = columns_of(hp.particle_features, columns, "particle_features")
+        self.places = truncated_places(self.inputs.slots) if hp.truncated else tuple(range(self.inputs.slots))
+        self.kind = type_column(self.inputs.slots, columns) if hp.multiplicities else None
         for scaler, size in ((self.particle_scaler, len(self.fields)), (self.count_scaler, TYPES)):
             if not scaler.built:
                 scaler.build((None, size))
         self.encoder, self.decoder = self.networks(len(self.places), len(self.fields))
-        hidden = self.encoder.size + width + (TYPES if hp("multiplicities") else 0)
-        self.to_latent = Dense(2 * hp("latent_dim"), lead)
-        self.to_latent.build((None, hidden))
-        self.from_latent = Dense(int(np.prod(self.decoder.start)) + width, lead)
-        self.from_latent.build((None, hp("latent_dim")))
-        self.latent = Latent(hp("latent_dim"), hp("flow"), hp("num_flows"), members=self.members)
+        hidden = self.encoder.size + width + (TYPES if hp.multiplicities else 0)
+        start = int(np.prod(self.decoder.start))
+        self.to_latent = Dense(2 * hp.latent_dim, member_shape=members, inputs=hidden)
+        self.from_latent = Dense(start + width, member_shape=members, inputs=hp.latent_dim)
+        self.latent = Latent(hp.latent_dim, hp.flow, hp.num_flows, members=self.members)
         self.latent.build((None, hidden))
-        parts = (self.encoder, self.to_latent, self.latent, self.from_latent, self.decoder)
-        self.network = [weight for part in parts for weight in part.trainable_variables]
-        self.adam = self.descent(keras.optimizers.Adam, self.network)
-        self.measure("loss", "chamfer", "kl", *(["high_level"] if width else []))
+        self.create_metrics("loss", "chamfer", "kl", *(["high_level"] if width else []))
 
     def networks(self, slots: int, width: int):
         """Return encoder and decoder of particles (P, C); `encoder.size` and `decoder.start` say what is between them."""
@@ -156,39 +175,16 @@ class SetVAE(AnomalyModel):
         """Return the graph that the networks use, from objects in physical units; None if they use none."""
         return None
 
-    @property
-    def optimizers(self):
-        return (self.adam,)
-
-    def prepare(self):
-        self.set_rate(self.adam, "learning_rate")
-
     def recipe(self):
-        return (Phase("vae", self.hyperparameter("epochs")),)
-
-    def weighting(self, events):
-        return MeanOne(events)
+        return (Phase("vae", self.hp.epochs),)
 
     # -- training --------------------------------------------------------------------------------
 
-    @tf.autograph.experimental.do_not_convert
-    def train_step(self, batch):
-        with tf.GradientTape() as tape:
-            terms = self._terms(batch, self.seeds * 1_000_003 + self.clock)
-            loss = tf.reduce_sum(terms["loss"])  # over members
-        self.adam.apply_gradients(zip(tape.gradient(loss, self.network), self.network))
-        self.clock.assign_add(1)
-        return self.record(**terms)
-
-    @tf.autograph.experimental.do_not_convert
-    def test_step(self, batch):
-        return self.record(**self._terms(batch, self.seeds))  # the same random numbers at every epoch (and batch)
-
-    def _terms(self, batch, seeds):
+    def losses(self, batch, seed, training):
         """Loss (eq. 1 and, of high-level features, section 4.3) and its terms, () or (K,) each."""
-        event, weight, beta = self.event(batch["objects"], batch.get("features")), batch["weight"], self.value("beta")
+        event, weight, beta = self.event(batch["objects"], batch.get("features")), batch["weight"], self.runtime.beta
         mean, log_var, h = self.encode(event)
-        z, kl = self.latent.draw(mean, log_var, h, seeds)
+        z, kl = self.latent.draw(mean, log_var, h, seed)
         particles, high_level = self.decode(z, event)
         terms = {"chamfer": chamfer(event.particles, particles, event.mask, event.mask), "kl": kl}
         if self.inputs.columns:
@@ -196,7 +192,7 @@ class SetVAE(AnomalyModel):
         terms = {name: tf.reduce_mean(weight * term, -1) for name, term in terms.items()}
         loss = (1.0 - beta) * terms["chamfer"] + beta * terms["kl"]
         if self.inputs.columns:
-            loss += self.value("high_level_weight") * terms["high_level"]
+            loss += self.runtime.high_level_weight * terms["high_level"]
         return {"loss": loss, **terms}
 
     def event(self, objects: tf.Tensor, features: tf.Tensor | None) -> Event:
@@ -226,7 +222,7 @@ class SetVAE(AnomalyModel):
         width = len(self.inputs.columns)
         h = self.from_latent(z)
         start, high_level = tf.split(h, [h.shape[-1] - width, width], axis=-1)
-        start = tf.reshape(start, (*self.lead, -1, *self.decoder.start))
+        start = tf.reshape(start, (*self.member_shape, -1, *self.decoder.start))
         return self.decoder(start, event), high_level
 
     # -- use -------------------------------------------------------------------------------------
@@ -249,6 +245,14 @@ class SetVAE(AnomalyModel):
         return found | ({} if features is None else {"reconstructed_features": self.scaler.inverse(high_level)})
 
 
+def search_rest(hp) -> dict[str, object]:
+    """Return beta, below 1 where nothing is reconstructed, and the learning rate, drawn from the KerasTuner object `hp`."""
+    return {
+        "beta": hp.Float("beta", 1e-3, 0.9, sampling="log"),
+        "learning_rate": hp.Float("learning_rate", 1e-4, 1e-2, sampling="log"),
+    }
+
+
 def columns_of(names: Sequence[str], columns: Sequence[str], why: str) -> list[int]:
     """Return where names are among the columns of objects; raises `InputError` for one that is not, saying what needs it.
 
@@ -268,31 +272,8 @@ def type_column(slots: int, columns: Sequence[str]) -> int:
     >>> type_column(39, ("E", "pt", "eta", "phi", "type"))
     4
     """
-    if slots == sum(TRUNCATED_SLOTS):
-        raise InputError(
-            f"multiplicities=True: objects have {slots} slots, a list that has been cut, of which no more than "
-            f"{max(TRUNCATED_SLOTS)} of a type can be counted; expected the {sum(SLOTS)} of Dark Machines events: convert "
-            f"without `truncated`, and let the model cut the list by truncated=True"
-        )
+    check_countable(slots)
     return columns_of(("type",), columns, "multiplicities")[0]
-
-
-def truncation(slots: int) -> tuple[int, ...]:
-    """Return which of so many slots the truncated list has: the four leading jets, three of each other type (section 4.1).
-
-    Raises `InputError` if these are not the slots of Dark Machines events.
-
-    >>> truncation(39)[:7]
-    (0, 1, 2, 3, 15, 16, 17)
-    """
-    if slots == sum(TRUNCATED_SLOTS):
-        return tuple(range(slots))
-    if slots != sum(SLOTS):
-        raise InputError(
-            f"truncated=True: objects have {slots} slots, expected the {sum(SLOTS)} of Dark Machines events"
-        )
-    first = np.cumsum(SLOTS) - SLOTS
-    return tuple(int(start) + i for start, kept in zip(first, TRUNCATED_SLOTS) for i in range(kept))
 
 
 def count_types(kind: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,107 @@
+"""Scores of events by a model, or by the models of several folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.stats import rankdata
+
+from pipelines.errors import InputError
+from pipelines.events.events import Events
+
+
+class Model(Protocol):
+    """What can be searched with: anything that scores events, higher is more anomalous.
+
+    If it has `loaded_from`, a mapping as `zoo.run.origin` gives, that goes into the configuration as `run`: so a search
+    knows whether labels chose the model's hyperparameters.
+    """
+
+    def score(self, events: Events) -> np.ndarray:
+        """Return the score of every event, (N,)."""
+        ...
+
+
+def scores_of(model: Any, events: Events, kind: str | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return scores (N,), and their standard deviation over the members of a model that has several.
+
+    Raises `InputError` if the model cannot score, or a score is not finite.
+    """
+    if not callable(getattr(model, "score", None)):
+        raise InputError(f"model {type(model).__name__} has no score(events); with folds, give a function that trains")
+    options = {} if kind is None else {"kind": kind}
+    if getattr(model, "members", 1) > 1:
+        each = np.asarray(model.score(events, per_member=True, **options), np.float64)
+        scores, spread = each.mean(axis=0), each.std(axis=0)
+    else:
+        scores, spread = np.asarray(model.score(events, **options), np.float64), None
+    if scores.shape != (len(events),):
+        raise InputError(f"model gives scores of shape {scores.shape}, expected ({len(events)},), one an event")
+    if bad := np.count_nonzero(~np.isfinite(scores)):
+        raise InputError(
+            f"{bad} of {len(scores)} scores are NaN or infinite; has the training diverged? train with a lower learning_rate"
+        )
+    return scores, spread
+
+
+def fold_of(events: int, folds: int, seed: int = 0) -> np.ndarray:
+    """Return the fold of every event (N,), drawn at random, sizes as equal as can be.
+
+    >>> np.bincount(fold_of(10, 3)).tolist()
+    [4, 3, 3]
+    """
+    if not isinstance(folds, (int, np.integer)) or not 2 <= folds <= events:
+        raise InputError(f"folds {folds} of {events} events, expected at least 2, and an event in each")
+    return np.random.default_rng([seed, 1]).permutation(np.arange(events) % folds)
+
+
+def scores_by_fold(
+    train: Callable[[int, Events], Model], events: Events, fold: np.ndarray, kind: str | None = None
+) -> np.ndarray:
+    """Return the rank (r - 1/2) / n of every event within its fold, scored by a model trained on the other folds.
+
+    Equal scores share the mean of their ranks. Training sees no labels. If `train` has a `beforehand`, it is first given
+    what all folds train on, by their numbers: it may train several at once.
+    """
+    ranks, numbers = np.empty(len(events)), range(int(fold.max()) + 1)
+    if hasattr(train, "beforehand"):
+        train.beforehand({k: events.take(fold != k).without_labels() for k in numbers})
+    for k in numbers:
+        mine = fold == k
+        scores, _ = scores_of(trained(train, k, events.take(~mine)), events.take(mine), kind)
+        ranks[mine] = (rankdata(scores) - 0.5) / len(scores)
+    return ranks
+
+
+def trained(train: Callable[[int, Events], Model], fold: int, events: Events) -> Model:
+    """Return the model that a function trains on events, whose labels it does not get."""
+    is_model = not isinstance(train, type) and callable(getattr(train, "score", None))
+    if is_model or not callable(train):  # a Keras model is both
+        raise InputError("folds need a function (fold, events) that returns a trained model, not a trained model")
+    return train(fold, events.without_labels())
+
+
+def natural_tails(model: object, kind: str | None = None) -> str:
+    """Return which tails of a score to look at: "both" of a kind that the model calls undirected, else "upper".
+
+    >>> class Latent:
+    ...     score_kinds, undirected = ("kl", "error"), ("kl",)
+    >>> natural_tails(Latent), natural_tails(Latent, "error"), natural_tails(object())
+    ('both', 'upper', 'upper')
+    """
+    kind = kind or next(iter(getattr(model, "score_kinds", ())), None)
+    return "both" if kind in getattr(model, "undirected", ()) else "upper"
+
+
+def check_kind(model: object, kind: str | None) -> None:
+    """Raise `InputError` for a score kind that a model, or what trains it, says that it does not have."""
+    kinds = getattr(model, "score_kinds", ())
+    if kind is not None and kinds and kind not in kinds:
+        raise InputError(f"score kind {kind!r} is not known; {name_of(model)} has {', '.join(kinds)}")
+
+
+def name_of(model: object) -> str:
+    """Return the name of a model, or of what trains it."""
+    return getattr(model, "zoo_name", getattr(model, "__name__", type(model).__name__))

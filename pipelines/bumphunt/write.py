@@ -1,0 +1,62 @@
+"""A search on disk: its numbers, scores and spectra, and its report."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.bumphunt.result import Search
+from pipelines.outputs import new_directory, new_disk, write_json
+from pipelines.report import write_report
+
+
+def write(search: Search, out: str | os.PathLike[str], runs: Path | None = None) -> Path:
+    """Write a search to a new folder, whole or not at all.
+
+    search.json   every number but those of single events; what was done
+    scores.h5     score, row and masses of every event hunted, and its fold
+    spectra.h5    a group for every selection: spectra, tomography, test statistics of all pseudo-experiments
+    runs/         what was trained for it, copied from the folder `runs`
+    report.html   all of it to read, with figures
+
+    Raises `InputError` if `out` exists or cannot be written.
+    """
+    with new_directory(out) as part:
+        write_json(part / "search.json", search.to_dict())
+        _write_scores(search, part / "scores.h5")
+        _write_spectra(search, part / "spectra.h5")
+        if runs is not None:
+            shutil.copytree(runs, part / "runs")
+        write_report(part, search)
+    return Path(out)
+
+
+def _write_scores(search: Search, path: Path) -> None:
+    import h5py
+
+    with new_disk(path) as disk, h5py.File(disk, "w") as file:
+        file["score"], file["row"] = search.scores, search.rows
+        for name, values in {"score_std": search.score_std, "fold": search.fold, "weight": search.weight}.items():
+            if values is not None:
+                file[name] = values
+        for name, mass in search.masses.items():
+            file[f"masses/{name}"] = mass
+        file.attrs["model"] = str(search.configuration["model"])
+
+
+def _write_spectra(search: Search, path: Path) -> None:
+    import h5py
+
+    arrays = {name: name for name in ("edges", "before", "observed", "reference", "tomography")}
+    arrays["toys"] = "pseudo_statistics"
+    with new_disk(path) as disk, h5py.File(disk, "w", track_order=True) as file:
+        for bump in search.hunt.bumps:
+            group = file.create_group(f"{bump.spectrum} {bump.percentile:g} {bump.tail}")
+            for name, attribute in arrays.items():
+                group[name] = np.asarray(getattr(bump, attribute))
+            group.attrs["columns of tomography"] = "low GeV, high GeV, p-value"
+            for name in ("spectrum", "percentile", "tail", "threshold", "test_statistic", "normalisation"):
+                group.attrs[name] = getattr(bump, name)

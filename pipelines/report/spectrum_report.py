@@ -1,0 +1,269 @@
+"""The folder and the page of a bump hunt in a spectrum: one figure, one sentence, one number, then all else."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from pipelines import provenance
+from pipelines.bumphunt.result import z_text
+from pipelines.bumphunt.spectrum_hunt import BackgroundResult, SpectrumHunt
+from pipelines.outputs import new_directory, write_json
+from pipelines.plots.hunt import p_value_text, plot_test_statistic, plot_tomography
+from pipelines.plots.spectrum_fit import plot_spectrum_fit
+from pipelines.report.page import Cell, Page
+
+EVIDENCE, OBSERVATION = 3.0, 5.0  # sigma
+WORTH_A_LOOK = 2.0
+
+
+def write(found: SpectrumHunt, folder: str | os.PathLike[str], *, xlabel: str = "mass [GeV]") -> Path:
+    """Write a hunt into a new folder, and return it.
+
+    report.html     all there is to read and to see, in one file
+    bumphunt.json   every number, with versions and the command
+    plots/          the figures as PNG, and beside each its numbers as JSON
+
+    Raises `InputError` if the folder exists, or cannot be written to.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from pipelines.bumphunt.spectrum_hunt import bumphunt
+        >>> found = bumphunt(np.full(12, 90), "exp1", edges=np.arange(100, 113), pseudo_experiments=50)
+        >>> sorted(path.name for path in write(found, Path(tempfile.mkdtemp()) / "out").iterdir())
+        ['bumphunt.json', 'plots', 'report.html']
+    """
+    folder = Path(folder)
+    with new_directory(folder) as part:
+        plots = part / "plots"
+        plots.mkdir()
+        _draw(found, plots, xlabel)
+        numbers = {**found.to_dict(), "sentence": verdict(found), "versions": provenance.versions(),
+                   "command": provenance.command()}  # fmt: skip
+        write_json(part / "bumphunt.json", numbers)
+        (part / "report.html").write_text(_page(found, plots, numbers).to_html(), encoding="utf-8")
+    return folder
+
+
+def _draw(found: SpectrumHunt, plots: Path, xlabel: str) -> None:
+    shown = found.refit or found.background
+    plot_spectrum_fit(
+        found.edges,
+        found.counts,
+        found.expected,
+        plots / "spectrum.png",
+        interval=found.interval,
+        excluded=None if found.refit is None and found.background.excluded is None else shown.excluded,
+        background=background_name(shown),
+        said=_said_in_figure(found),
+        xlabel=xlabel,
+    )
+    plot_tomography(found.tomography, plots / "tomography.png", xlabel=xlabel)
+    about = (found.toys, found.test_statistic, found.global_p_value, found.global_p_value_is_bound)
+    plot_test_statistic({"all windows": about}, plots / "pseudo_experiments.png")
+
+
+def _said_in_figure(found: SpectrumHunt) -> str:
+    p = p_value_text(found.global_p_value, found.global_p_value_is_bound, found.pseudo_experiments)
+    return f"global {p}\n{z_text(found.global_significance, found.global_p_value_is_bound)} sigma"
+
+
+def background_name(background: BackgroundResult) -> str:
+    """Return what a background is called in a figure.
+
+    >>> from pipelines.bumphunt.spectrum_hunt import bumphunt
+    >>> background_name(bumphunt([90] * 12, "exp1", edges=range(100, 113), pseudo_experiments=20).background)
+    'fit of exp1, $p_0\\\\ e^{p_1 x}$'
+    """
+    if not background.fitted:
+        return f"background: {background.kind}"
+    formula = {
+        "exp1": r"$p_0\ e^{p_1 x}$",
+        "power": "$p_0\\ x^{p_1}$",
+        "dijet3": r"$p_0 (1-x)^{p_1} x^{p_2}$",
+        "dijet4": r"$p_0 (1-x)^{p_1} x^{p_2 + p_3 \ln x}$",
+        "dijet5": r"$p_0 (1-x)^{p_1} x^{p_2 + p_3 \ln x + p_4 \ln^2 x}$",
+    }.get(background.kind, str(background.formula))
+    sliding = f", in {background.sliding_window} bins that slide" if background.sliding_window else ""
+    return f"fit of {background.kind}, {formula}{sliding}"
+
+
+# -- words -----------------------------------------------------------------------------------------------
+
+
+def verdict(found: SpectrumHunt) -> str:
+    """Say in one paragraph what was found, what it means, and whether the background can be believed.
+
+    >>> from pipelines.bumphunt.spectrum_hunt import bumphunt
+    >>> verdict(bumphunt([90] * 12, "exp1", edges=range(100, 113), pseudo_experiments=20)).split(":")[0]
+    'No window has an excess of events'
+    """
+    return " ".join(filter(None, [_result(found), goodness(found)]))
+
+
+def _result(found: SpectrumHunt) -> str:
+    what = "an excess" if found.mode == "excess" else "a deficit"
+    if found.interval is None:
+        return f"No window has {what} of events: nothing was found."
+    low, high = found.interval
+    p = p_value_text(found.global_p_value, found.global_p_value_is_bound, found.pseudo_experiments)
+    z = z_text(found.global_significance, found.global_p_value_is_bound)
+    trusted = believed(found)
+    head = (
+        _head(found)
+        if trusted
+        else "The background does not describe the spectrum, and the p-value of a bump assumes that it does"
+    )
+    return (
+        f"{head}: the most significant window is {low:g} to {high:g}, with {found.observed_events:,.0f} events where "
+        f"{found.expected_events:,.1f} are expected. Of spectra of background alone, "
+        f"{_share(found)} {'have' if found.global_p_value > 0 else 'has'} a window as extreme (global {p}, {z} sigma)."
+    )
+
+
+def _head(found: SpectrumHunt) -> str:
+    what = "bump" if found.mode == "excess" else "deficit"
+    z, bound = found.global_significance, found.global_p_value_is_bound
+    if z >= OBSERVATION:
+        return f"A {what} that background alone does not make"
+    if z >= EVIDENCE:
+        return f"A {what} that background alone hardly ever makes"
+    if bound:
+        return f"A {what} that none of the pseudo-experiments has; more of them would tell how rare it is"
+    if z >= WORTH_A_LOOK:
+        return f"A {what} worth a look, and no evidence"
+    return f"No evidence of a {what}"
+
+
+def _share(found: SpectrumHunt) -> str:
+    share = 100 * found.global_p_value
+    return f"less than {share:.2g} %" if found.global_p_value_is_bound else f"{share:.3g} %"
+
+
+def believed(found: SpectrumHunt) -> bool:
+    """Return whether the background describes the spectrum, or does without the window that was left out."""
+    return (found.refit or found.background).describes and (found.refit or found.background).converged
+
+
+def goodness(found: SpectrumHunt) -> str:
+    """Say how well the background describes the spectrum."""
+    first = _fit_text(found.background, "the spectrum")
+    if found.refit is None:
+        return first
+    if found.refit.describes:  # that it does not with the bump says nothing
+        return _fit_text(found.refit, "the spectrum outside of the bump")
+    return f"{first} {_fit_text(found.refit, 'it outside of the bump')}"
+
+
+def _fit_text(background: BackgroundResult, what: str) -> str:
+    does = "describes" if background.describes else "does not describe"
+    degrees = background.degrees_of_freedom
+    of = "" if degrees is None else f" for {degrees} degrees of freedom"
+    sign = "< " if background.p_value_is_bound else ""
+    failed = "" if background.converged else " The fit did not converge."
+    return (
+        f"The background {background.kind} {does} {what} (chi2 {background.chi2:.1f}{of}, p {sign}"
+        f"{background.p_value:.2g}).{failed}"
+    )
+
+
+# -- the page --------------------------------------------------------------------------------------------
+
+
+def _page(found: SpectrumHunt, plots: Path, numbers: dict[str, object]) -> Page:
+    page = Page("Bump hunt in a spectrum", f"{found.source}, events of {found.observed!r}")
+    (page.lead if believed(found) else page.warning)(verdict(found))
+    page.figure(
+        plots / "spectrum.png",
+        "Observed events (points), the background (line), and the most significant window (shaded). Below, the significance "
+        "of every bin by itself, the signed root of its Poisson deviance. Worrying: the same sign over many bins.",
+    )
+    _results(page, found)
+    _backgrounds(page, found)
+    page.section("Windows and pseudo-experiments")
+    page.figure(
+        plots / "tomography.png",
+        f"All {found.windows:,} windows of {found.widths[0]} to {found.widths[1]} bins that were scanned, and the local "
+        "significance of each.",
+    )
+    page.figure(
+        plots / "pseudo_experiments.png",
+        f"The test statistic, -ln of the smallest local p-value, of {found.pseudo_experiments:,} pseudo-experiments and of "
+        "the data.",
+    )
+    page.section("What was done")
+    page.details("The command", str(numbers["command"]))
+    page.details("Versions", json.dumps(numbers["versions"], indent=2))
+    page.details("All numbers", json.dumps(numbers, indent=1))
+    return page
+
+
+def _results(page: Page, found: SpectrumHunt) -> None:
+    says = found.assumptions
+    local = "< 1e-300" if found.local_p_value <= 1e-300 else f"{found.local_p_value:.3g}"
+    p = p_value_text(found.global_p_value, found.global_p_value_is_bound, found.pseudo_experiments).removeprefix("p ")
+    z = z_text(found.global_significance, found.global_p_value_is_bound)
+    rows: list[list[Cell]] = [
+        ["global p-value", p.removeprefix("= "), z, says["global_p_value"]],
+        ["local p-value", local, z_text(found.local_significance), says["local_p_value"]],
+        ["background p-value", f"{found.background.p_value:.3g}", None, says["background_p_value"]],
+    ]
+    page.section("Results")
+    page.table(["", "p-value", "sigma", "what it assumes"], rows, "Every p-value beside what it assumes.")
+    window = "none" if found.interval is None else f"{found.interval[0]:g} to {found.interval[1]:g}"
+    where = (
+        "" if found.refit is None or found.refit.excluded is None else " in {:g} to {:g}".format(*found.refit.excluded)
+    )
+    values: list[list[Cell]] = [
+        ["window", window],
+        ["observed events", found.observed_events],
+        ["expected events", found.expected_events],
+        [f"signal estimate{where}", found.signal_estimate],
+        [f"mass estimate{where}", found.mass_estimate],
+        ["test statistic", found.test_statistic],
+    ]
+    if found.refit_local_significance is not None:
+        values.append(["sigma, local, with the fit without the bump", found.refit_local_significance])
+    page.table(["", "value"], values, "The most significant window.")
+
+
+def _backgrounds(page: Page, found: SpectrumHunt) -> None:
+    page.section("Background")
+    page.text(goodness(found))
+    for background in filter(None, (found.background, found.refit)):
+        if background.formula is not None:
+            where = (
+                "of the whole spectrum"
+                if background.excluded is None
+                else "without {:g} to {:g}".format(*background.excluded)
+            )
+            page.text(f"Fit {where}: f = {background.formula}, x = m / sqrt(s), sqrt(s) = {found.sqrt_s:g}.")
+        if background.parameters:
+            rows: list[list[Cell]] = [
+                [name, value, background.errors[name]] for name, value in background.parameters.items()
+            ]
+            page.table(["parameter", "value", "error"], rows, f"Parameters of {background.kind}.")
+
+
+def table(found: SpectrumHunt) -> str:
+    """Return a hunt as lines for a terminal."""
+    p = p_value_text(found.global_p_value, found.global_p_value_is_bound, found.pseudo_experiments)
+    z = z_text(found.global_significance, found.global_p_value_is_bound)
+    mass = "-" if found.mass_estimate is None else f"{found.mass_estimate:.6g}"
+    lines = [
+        verdict(found),
+        "",
+        f"global        {p}, {z} sigma ({found.pseudo_experiments:,} pseudo-experiments)",
+        f"local         {found.local_significance:.1f} sigma, -ln p = {found.test_statistic:.3f}",
+        f"window        {'none' if found.interval is None else '{:g} to {:g}'.format(*found.interval)} "
+        f"({found.windows:,} windows of {found.widths[0]} to {found.widths[1]} bins)",
+        f"mass, signal  {mass}, {found.signal_estimate:,.1f} events"
+        + (
+            ""
+            if found.refit is None or found.refit.excluded is None
+            else " in {:g} to {:g}".format(*found.refit.excluded)
+        ),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,57 @@
+"""The oracle of a search: the protocol that the engine asks, and what all our oracles share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from tuning.brackets import Bracket
+
+Order = Callable[[Sequence[str]], list[int]]  # from ids of trials to their places, best first
+
+
+class Oracle(Protocol):
+    """What decides which trial comes next, as `tuning.engine` uses it.
+
+    `plan` lays out its trials, `trials` are those that were started, by id. `exhausted` says that the space has no
+    other configuration. An oracle that `promotes` continues the best trials of a round to more epochs; with `order` it
+    compares a round by this function instead of by its scores.
+    """
+
+    plan: Sequence[Bracket]
+    max_trials: int
+    trials: Mapping[str, object]
+    promotes: bool
+    order: Order | None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every configuration of the space was tried."""
+
+    def create_trial(self, tuner_id: str) -> object:
+        """Return a KerasTuner trial; its status is "RUNNING" if it can be started now."""
+
+    def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int) -> object:
+        """Report the metrics of a trial."""
+
+    def end_trial(self, trial: object) -> None:
+        """Report the end of a trial."""
+
+    def position_of(self, trial_id: str) -> tuple[int, int]:
+        """Return the position of a trial in the plan: (index of its bracket, index of its round)."""
+
+    def restore_trial(self, trial_id: str, values: Mapping[str, object], position: int, index: int) -> object:
+        """Add a promoted trial that an earlier process started; raises `ValueError` if the plan has no room for it."""
+
+
+class InMemoryOracle:
+    """A mixin for KerasTuner's oracles that writes nothing: a search is restored from the records of its trials."""
+
+    promotes = False
+    order: Order | None = None
+
+    def save(self) -> None:
+        """Write nothing."""
+
+    def _save_trial(self, trial: object) -> None:
+        """Write nothing."""

@@ -1,0 +1,99 @@
+"""The page of a search in one file of HTML, and its trials for TensorBoard."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipelines.outputs import new_directory
+from tuning.results import Results
+
+CAPTIONS = {
+    "history": "The objective of every trial in the order in which they were started, and the best until then; of several "
+    "figures of merit the hypervolume that their front has reached. Larger signs are trials trained to more epochs; of "
+    "failed trials there are crosses at the bottom.",
+    "pareto": "Figures of merit against each other, all to be small. Trials on the front are beaten by no other in "
+    "everything; the knee is where a little of one begins to cost much of another.",
+    "parallel": "Every line is a trial and passes its hyperparameters; dark is good. Axes of logarithms are marked.",
+    "importance": "How much the R² of a random forest falls when one hyperparameter's values are shuffled, on trials that it "
+    "has not seen, with the spread over shuffles. Where R² is near 0 or below, these lengths mean nothing.",
+    "learning": "The loss by epoch of the best trials, the best one in front. Losses with other weights or scalings are other "
+    "quantities: what trials are compared by is the objective.",
+}
+
+
+def to_html(results: Results, folder: Path, missing: Mapping[str, str]) -> str:
+    from pipelines.report.page import Page
+
+    best, asked = results.best, results.asked
+    failed = len(results.trials) - len(results.completed)
+    page_ = Page(f"Tuning of {asked.get('model', 'a model')}", f"{len(results.trials)} trials by {results.objective}")
+    if results.truth_used:
+        page_.warning(f"{results.parsed.notice}.")
+    told = f"Best is trial {best['trial']}" + (", the knee of the Pareto front" if results.parsed.pareto else "")
+    state = "" if results.complete else f" The search is not finished: {asked.get('trials')} trials were asked for."
+    page_.lead(f"{told}. {len(results.completed)} trials completed, {failed} failed; {results.parsed.notice}.{state}")
+    page_.section("Best trials")
+    terms, varied = list(results.parsed.weights), results.varied()
+    listed = results.front if results.parsed.pareto else results.completed[:20]
+    rows = [
+        _row(trial, terms, varied, " (knee)" if results.parsed.pareto and trial is best else "") for trial in listed
+    ]
+    caption = "The Pareto front." if results.parsed.pareto else f"The best {len(rows)}, the best first."
+    page_.table(["trial", "epochs", *terms, *varied], rows, caption)
+    for name, caption in CAPTIONS.items():
+        if (folder / f"{name}.png").exists():
+            page_.section(name.capitalize()).figure(folder / f"{name}.png", caption)
+        elif name in missing:
+            page_.section(name.capitalize()).text(f"Not drawn: {missing[name]}.")
+    if failed:
+        page_.section("Failed trials")
+        rows = [[t["trial"], t["epochs"], t.get("message")] for t in results.trials if t["status"] != "COMPLETED"]
+        page_.table(["trial", "epochs", "reason"], rows, "What ended them.")
+    return page_.to_html()
+
+
+def _row(trial: Mapping, terms: Sequence[str], varied: Sequence[str], note: str) -> list[object]:
+    found = [trial["metrics"].get(name) for name in terms]
+    return [trial["trial"] + note, trial["epochs"], *found, *(_plain(trial["hyperparameters"].get(n)) for n in varied)]
+
+
+def _plain(value: object):
+    return value if isinstance(value, (int, float, str)) else value_text(value)
+
+
+def write_hparams(results: Results, folder: str | os.PathLike) -> int:
+    """Write the trials for TensorBoard's HParams page into a new folder, a run for each; returns how many there are.
+
+    Hyperparameters are those that vary, with their names; metrics are the objective and its terms. Learning curves are
+    scalars of the same runs.
+    """
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api
+
+    varied, terms = results.varied(), ["objective", *results.parsed.weights]
+    told = " (TRUTH USED)" if results.truth_used else ""
+    with new_directory(folder) as part:
+        with tf.summary.create_file_writer(str(part)).as_default():
+            api.hparams_config(
+                hparams=[api.HParam(name) for name in varied],
+                metrics=[api.Metric(name, display_name=f"{name}{told}") for name in terms],
+            )
+        for trial in results.completed:
+            writer = tf.summary.create_file_writer(str(part / trial["trial"]))
+            with writer.as_default():
+                values = {name: _plain(trial["hyperparameters"].get(name)) for name in varied}
+                api.hparams(values, trial_id=trial["trial"])
+                for name in terms:
+                    tf.summary.scalar(name, trial["metrics"][name], step=trial["epochs"])
+                for row in results.history(trial):
+                    for term in ("loss", "val_loss"):
+                        if row.get(term) is not None:
+                            tf.summary.scalar(f"epoch/{term}", row[term], step=int(row["epoch"]) + 1)
+            writer.close()
+    return len(results.completed)
+
+
+def value_text(value: object) -> str:
+    return "-".join(map(str, value)) if isinstance(value, (list, tuple)) else "-" if value is None else str(value)

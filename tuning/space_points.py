@@ -1,0 +1,91 @@
+"""Points of a search space: random ones, its corners, and which name makes which hyperparameter."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Mapping
+
+from pipelines.errors import InputError
+from tuning.kerastuner import keras_tuner
+
+PROBES = 6  # random points of a space from which it is found out which name makes which hyperparameter
+
+
+def sample(space: keras_tuner.HyperParameters, seed: int) -> keras_tuner.HyperParameters:
+    """Return a copy of a space with random values for what is active, as KerasTuner's oracles draw them."""
+    rng, drawn = random.Random(seed), space.copy()
+    drawn.values = {}
+    for one in space.space:
+        if drawn.is_active(one):
+            drawn.values[one.name] = one.random_sample(rng.getrandbits(30))
+    return drawn
+
+
+def settle(point: keras_tuner.HyperParameters, given: Mapping[str, object]) -> keras_tuner.HyperParameters:
+    """Give a space the given values where they are active, and the defaults of all else that is."""
+    point.values, point.active_scopes, point.inactive_scopes = {}, [], []
+    for one in point.space:
+        if point.is_active(one):
+            value = given.get(one.name, one.default)
+            point.values[one.name] = value if is_possible(one, value) else one.default
+    return point
+
+
+def is_possible(one, value: object) -> bool:
+    """Return whether a hyperparameter of KerasTuner may have a value."""
+    return one.min_value <= value <= one.max_value if hasattr(one, "min_value") else value in one.values
+
+
+def parents(space: keras_tuner.HyperParameters, one) -> dict[str, object]:
+    """Return the values of others that make a hyperparameter active, where they can have such values."""
+    wanted, found = {condition.name: condition.values for condition in one.conditions}, {}
+    for other in space.space:
+        for value in wanted.get(other.name, ()):
+            if is_possible(other, value):
+                found = {other.name: value, **parents(space, other), **found}
+                break
+    return found
+
+
+def complete(draw: Callable) -> keras_tuner.HyperParameters:
+    """Return every hyperparameter that a function of `hp` may ask for, found by drawing until nothing new comes."""
+    space = keras_tuner.HyperParameters()
+    draw(space)
+    for seed in range(1000):
+        drawn = sample(space, seed)
+        before = len(drawn.space)
+        draw(drawn)
+        for one in drawn.space[before:]:
+            space._register(one)
+        if len(drawn.space) == before and seed >= PROBES:
+            return space
+    raise InputError("this search space asks for new hyperparameters at every draw; expected a finite number")
+
+
+@functools.lru_cache(maxsize=64)
+def definitions(search_space: Callable) -> Mapping[str, object]:
+    """Return what a model's space says of every name."""
+    return {one.name: one for one in reversed(complete(search_space).space)}  # of equal names the first
+
+
+@functools.lru_cache(maxsize=64)
+def feeds(search_space: Callable) -> Mapping[str, set[str]]:
+    """Return for every name of a space the hyperparameters that depend on it, by changing one name at a time."""
+    space = complete(search_space)
+    point, made_by = space.copy(), {one.name: set() for one in space.space}
+    for seed in range(PROBES):
+        drawn = sample(space, seed).values
+        for one in space.space:
+            active = {**drawn, **parents(space, one)}
+            made = [search_space(settle(point, active | {one.name: value})) for value in ends(one)]
+            names = {name for each in made for name in each}
+            made_by[one.name] |= {name for name in names if any(each.get(name) != made[0].get(name) for each in made)}
+    return made_by
+
+
+def ends(one) -> list[object]:
+    """Return the values of a hyperparameter that its corners have."""
+    if hasattr(one, "min_value"):
+        return list(dict.fromkeys([one.min_value, one.prob_to_value(0.5), one.prob_to_value(1.0 - 1e-12)]))
+    return list(one.values)

@@ -1,0 +1,52 @@
+"""A search space as rows for JSON, as a table, and as YAML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from tuning.ranges import Step
+
+USUAL = {"min": None, "max": None, "step": 1, "sampling": "linear"}  # of a range, what need not be said
+
+
+def row_of(one, makes: Sequence[str]) -> dict[str, object]:
+    """Return a hyperparameter of KerasTuner as a row of `Space.rows`; `makes` are the hyperparameters it makes."""
+    kind = type(one).__name__.lower()
+    when = {condition.name: list(condition.values) for condition in one.conditions}
+    row = {"name": one.name, "kind": kind, "default": one.default, "when": when, "makes": makes}
+    if kind in ("int", "float"):
+        return row | {"min": one.min_value, "max": one.max_value, "step": one.step, "sampling": one.sampling}
+    return row | {"values": list(one.values)}
+
+
+def range_text(row: Mapping[str, object]) -> str:
+    """Return what is searched of a row, in words."""
+    if "min" not in row:
+        return ", ".join(map(str, row["values"])) + (" (fixed)" if row["kind"] == "fixed" else "")
+    step = f", step {_step(row)}" if "multiplies" in row else ""
+    log = "" if row["sampling"] == "linear" else f", {row['sampling']}"
+    whole = " whole" if row["kind"] == "int" else ""
+    return f"{row['min']:g} to {row['max']:g}{whole}{log}{step}"
+
+
+def yaml_line(row: Mapping[str, object], extra: bool, sampling: str) -> str:
+    """Return a row as YAML; `extra`: the model's own space does not have it. `sampling`: of the model's own space."""
+    if row["kind"] == "fixed":
+        return json.dumps(row["values"][0])
+    if "min" not in row:
+        options = {"values": row["values"], "default": row["default"]}
+        if not extra and row["default"] == row["values"][0]:
+            return json.dumps(row["values"])
+    else:
+        options = {key: row[key] for key, usual in USUAL.items() if row[key] not in (None, usual)}
+        options |= {"step": _step(row)} if "multiplies" in row else {}
+        options |= {"sampling": row["sampling"]} if row["sampling"] != sampling else {}
+        options |= {"default": row["default"]} if row["default"] != row["min"] else {}
+        options |= {"type": row["kind"]} if extra else {}
+    options |= {"when": row["when"]} if extra and row["when"] else {}
+    return "{" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in options.items()) + "}"
+
+
+def _step(row: Mapping[str, object]) -> str:
+    return str(Step(row["step"], row["multiplies"]))
