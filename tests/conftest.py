@@ -2,9 +2,11 @@
 
 import base64
 import os
+import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 # Tests run beside each other; threads of one that wait for those of another take longer than the work that they share.
@@ -48,6 +50,15 @@ def pytest_runtest_protocol(item, nextitem):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **options: file.write(PIXEL))
         return (yield)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_every_run():
+    """What a test leaves without a seed (a layer's first weights) is the same in every run, whatever ran before it."""
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002 (the global state itself is what has to be set)
+    if "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].random.set_seed(1)
 
 
 @pytest.fixture(scope="session")

@@ -368,3 +368,15 @@ def test_a_second_training_to_the_same_folder_is_refused(linear, events, tmp_pat
     model.on_phase_begin = second
     run.train(model, events, out, epochs=1, verbose=0, jit_compile=False)
     assert seen and json.loads((out / "config.json").read_text())["hyperparameters"]["seed"] == 1
+
+
+def test_documents_of_a_run_that_are_nested_without_end_are_damaged(copy):
+    deep = "[" * 100_000
+    (copy / "config.json").write_text(deep)
+    with pytest.raises(InputError, match=r"config.json: damaged \(RecursionError"):
+        zoo.load(copy)
+    with h5py.File(copy / "model" / "state.h5", "a") as file:
+        del file["layout"]
+        file["layout"] = deep
+    with pytest.raises(InputError, match=r"not the state of a model, or damaged \(RecursionError"):
+        run.read_state(copy / "model" / "state.h5")

@@ -221,7 +221,7 @@ def test_gcn_is_a_layer_of_spektral():
 def test_every_weight_is_trainable_and_known_to_keras_once():
     for model in (built("conv_vae", flow="planar"), built("gcn_vae", flow="triangular", adjacency="knn")):
         ours, theirs = (
-            [id(w) for w in model.trainer.tasks["training"].weights],
+            [id(w) for w in model.trainer.tasks["vae"].weights],
             [id(w) for w in model.trainable_variables],
         )
         assert len(ours) == len(set(ours)) and sorted(ours) == sorted(theirs)
@@ -473,3 +473,14 @@ def test_batches_of_4096_events_train(name):
     many = particles(8192)
     history = zoo.get(name, batch_size=4096, epochs=3).fit(many, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_optimizer_knows_the_weights_in_the_order_of_saved_runs(name):
+    """From the encoder to the decoder: the states of runs are arrays in this order."""
+    model = built(name)
+    parts = (model.encoder, model.to_latent, model.latent, model.from_latent, model.decoder)
+    expected = [id(weight) for part in parts for weight in part.trainable_variables]
+    assert [id(weight) for weight in model.trainer.tasks["vae"].weights] == expected
+    moments = [tuple(v.shape) for v in model.optimizers[0].variables if tuple(v.shape)]
+    assert moments[: 2 * len(expected) : 2] == [tuple(w.shape) for w in model.trainer.tasks["vae"].weights]

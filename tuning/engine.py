@@ -113,7 +113,7 @@ class Engine:
             found = json.loads(path.read_text())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             return self._set_aside(path, f"{type(error).__name__}: {' '.join(str(error).split())}")
         missing = [name for name in names if name not in found] if isinstance(found, dict) else list(names)
         return self._set_aside(path, f"no {missing[0]} in it") if missing else found

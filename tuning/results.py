@@ -198,7 +198,7 @@ def _exhausted(out: Path) -> bool:
 def _read(path: Path):
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # RecursionError: nested without end
         raise InputError(f"{path}: damaged ({type(error).__name__}: {error})") from None
 
 

@@ -265,7 +265,7 @@ def read_json(path: Path) -> dict[str, object] | None:
     """Return what a file holds; None if it is not there or damaged."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -90,7 +90,7 @@ def read_state(path: str | os.PathLike) -> dict[str, np.ndarray]:
             for name, (kind, *shape) in layout.items():
                 start, ends[kind] = ends[kind], ends[kind] + math.prod(shape)
                 found[name] = values[kind][start : ends[kind]].reshape(shape)
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise InputError(f"{path}: not the state of a model, or damaged ({reason}); train again") from None
     return found
@@ -142,7 +142,7 @@ def read_config(run: str | os.PathLike) -> dict[str, object]:
         config = json.loads(path.read_text())
         takes = TAKES[config.get("takes", "features")]
         name, columns = config["model"], config["hyperparameters"]["columns"] if takes else []
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); train again") from None
     named = isinstance(columns, list) and (columns or not takes or config["hyperparameters"].get("object_columns"))
     if not isinstance(name, str) or not named:

@@ -434,7 +434,7 @@ def _records(folder: Path) -> dict[str, dict]:
         good = all({"sha256", "size", "mtime_ns"} <= set(record) for record in found.values())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         good = False
     if not good:
         raise InputError(f"{path}: not the checksums of downloads; remove it, and the files whose sums are in it")

@@ -214,7 +214,7 @@ def read_names(attributes: Mapping[str, object], name: str, path: Path) -> dict[
     text = as_text(attributes.get(name, "")) or "{}"
     try:
         return {int(k): str(v) for k, v in json.loads(text).items()}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         example = '{"0": "background"}'
         raise InputError(f"{path}: attribute {name} is {text[:60]!r}, expected JSON like {example}") from None
 

@@ -252,7 +252,7 @@ def _same_job(folder: Path, job: Mapping[str, object]) -> bool:
     try:
         found = json.loads(path.read_text())
         before, now = ({**j["options"], "sources": j["sources"]} for j in (found, job))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise InputError(f"{path}: damaged; remove {folder} and begin anew") from None
     if found != job:
         names = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))

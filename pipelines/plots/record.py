@@ -74,7 +74,7 @@ def read_numbers(path: str | os.PathLike) -> dict[str, object]:
             return json.loads(path.read_text())
         with h5py.File(path, "r") as file:
             return _from_group(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "no JSON or HDF5"
         raise InputError(f"{path}: {reason}, expected the .json or .h5 file beside a figure") from None
 

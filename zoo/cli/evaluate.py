@@ -92,27 +92,14 @@ def _write_table(path, each, events, name, channel, other_direction, errors) -> 
 
 
 def _judged(each, events, seed):
-    """What `metrics.evaluate` says of the mean of scores (K, N), its best S/sqrt(B), and how the members' AUCs spread."""
+    """What `metrics.evaluate` says of the mean of scores (K, N), and how the members' AUCs spread."""
     from pipelines import metrics
 
     score = each.mean(axis=0)
     found = metrics.evaluate(score, events, seed)
-    if events.has_labels:
-        found["improvement"] = _improvements(score, events)
     if len(each) > 1 and found["auc"]:
         found["auc_members"] = _of_members(each, events)
     return found
-
-
-def _improvements(score, events):
-    """The best S/sqrt(B) of each signal, by its label."""
-    from pipelines import metrics
-
-    background = score[events.label == 0]
-    if len(background) < metrics.LEAST:
-        return {}
-    labels = sorted(set(events.label.tolist()) - {0})
-    return {str(k): metrics.significance_improvement(background, score[events.label == k]) for k in labels}
 
 
 def _of_members(each, events):

@@ -25,8 +25,10 @@ from zoo.base import (
     Limit,
     ObjectHyperparameters,
     Phase,
+    Task,
     hyperparameter,
 )
+from zoo.keras import keras
 from zoo.layers import scalers
 from zoo.layers.dense import Dense
 from zoo.layers.latent import FLOW, FLOWS_IN_A_ROW, Latent
@@ -179,6 +181,12 @@ class SetVAE(AnomalyModel):
         return (Phase("vae", self.hp.epochs),)
 
     # -- training --------------------------------------------------------------------------------
+
+    def tasks(self):
+        # in this order saved runs have the optimizer's state
+        parts = (self.encoder, self.to_latent, self.latent, self.from_latent, self.decoder)
+        weights = [weight for part in parts for weight in part.trainable_variables]
+        return {"vae": Task(self.losses, self.make_optimizer(keras.optimizers.Adam, weights), weights)}
 
     def losses(self, batch, seed, training):
         """Loss (eq. 1 and, of high-level features, section 4.3) and its terms, () or (K,) each."""
