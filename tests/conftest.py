@@ -56,7 +56,7 @@ def pytest_runtest_protocol(item, nextitem):
 def same_numbers_in_every_run():
     """What a test leaves without a seed (a layer's first weights) is the same in every run, whatever ran before it."""
     random.seed(1)
-    np.random.seed(1)  # noqa: NPY002 (the global state itself is what has to be set)
+    np.random.seed(1)
     if "tensorflow" in sys.modules:
         sys.modules["tensorflow"].random.set_seed(1)
 

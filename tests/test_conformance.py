@@ -57,29 +57,44 @@ def test_events(test_events, name):
 
 @pytest.fixture(scope="module")
 def kept():
+    """The one model of every name that these tests train, the state that its training left, and its traces."""
     return {}
 
 
 @pytest.fixture
-def trained(kept, train_events):
-    """Every model trained once, without XLA, which the tests of numbers do not need."""
+def one(kept, name, train_events):
+    """Give that model, trained once without XLA, in whatever state: tracing takes nearly all of a training's time."""
+    if name not in kept:
+        model, traces = small(name), []
+        step = type(model).train_step
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(type(model), "train_step", lambda self, batch: traces.append(1) or step(self, batch))
+            model.fit(train_events, train_events.sample(300), verbose=0, jit_compile=False)
+            model.reset(seed=3)
+            model.fit(train_events, train_events.sample(300), verbose=0, jit_compile=False)
+        kept[name] = model, {key: value.numpy() for key, value in run.state_of(model).items()}, traces
+    return kept[name]
+
+
+@pytest.fixture
+def trained(one):
+    """Give the model as its training left it, whatever another test did with it."""
 
     def give(name):
-        if name not in kept:
-            model = small(name)
-            model.fit(train_events, train_events.sample(300), verbose=0, jit_compile=False)
-            kept[name] = model
-        return kept[name]
+        model, state, _ = one
+        for key, variable in run.state_of(model).items():
+            variable.assign(state[key])
+        return model
 
     return give
 
 
 @pytest.fixture
-def again(kept, name, train_events):
-    """Train one and the same model anew, which takes no second tracing: that `reset` forgets everything is a test below."""
+def again(one, train_events):
+    """Train the same model anew: that `reset` forgets everything is a test below."""
 
     def train(events=None, validation=None, seed=3, **options):
-        model = kept.setdefault(("again", name), small(name))
+        model, *_ = one
         model.adapt(train_events)
         model.reset(seed=seed)
         validation = train_events.sample(300) if validation is None else validation
@@ -87,6 +102,14 @@ def again(kept, name, train_events):
         return model
 
     return train
+
+
+@pytest.fixture
+def eagerly():
+    """Do without tracing, where every step is done a few times only and nothing is asked of the traced program."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 def arrays(model, events):
@@ -119,7 +142,7 @@ def test_training_records_every_epoch_of_every_phase(name, trained):
     assert {key for key in last if key.startswith("val_")} == {f"val_{k}" for k in last if not k.startswith("val_")}
 
 
-def test_validation_and_training_loss_agree_on_the_same_events(name, train_events):
+def test_validation_and_training_loss_agree_on_the_same_events(name, train_events, eagerly):
     own = zoo.describe(name)["hyperparameters"]
     still = {k: 0.0 for k in ("dropout_rate",) if k in own} | {"learning_rate": 1e-12}
     batch = len(train_events)
@@ -136,7 +159,7 @@ def test_training_is_bit_by_bit_the_same_from_memory_from_disk_and_from_the_file
     train_events.write(tmp_path / "events.h5")
     events, found = pipelines.open(tmp_path / "events.h5"), []
     for room in ({"memory": 2**30}, {"memory": 0, "cache": tmp_path}, {"memory": 0, "cache": ""}):
-        model = again(events, events.sample(600), epochs=1, **room)
+        model = again(events, events.sample(300), epochs=1, **room)
         history = model.histories[model.recipe()[model.main_phase].name].history
         assert np.isfinite(history["val_loss"]).all()
         found.append((history, model.score(events)))
@@ -179,12 +202,21 @@ def moved(array):
     return np.where(there[..., None], array + 5.0 * array[there].std(axis=0), 0.0)
 
 
-def test_reset_starts_over_exactly_and_the_same_seed_gives_the_same_model(name, again, trained, train_events):
-    score = trained(name).score(train_events)
-    np.testing.assert_array_equal(again().score(train_events), score)
+def test_reset_starts_over_exactly_and_the_same_seed_gives_the_same_model(name, again, train_events):
+    score = again().score(train_events)
     other = again(seed=4).score(train_events)
     assert np.abs(other - score).max() > 1e-3 * score.std()
     np.testing.assert_array_equal(again().score(train_events), score)
+
+
+def test_two_models_of_one_seed_are_the_same_whatever_was_trained_before(name, train_events, eagerly):
+    scores = []
+    for seed in (3, 4, 3):
+        model = small(name, seed=seed, batch_size=len(train_events))
+        model.fit(train_events, epochs=1, verbose=0)
+        scores.append(model.score(train_events))
+    np.testing.assert_array_equal(scores[0], scores[2])
+    assert np.abs(scores[0] - scores[1]).max() > 1e-3 * scores[0].std()
 
 
 def test_xla_and_plain_training_agree(name, again, train_events):
@@ -193,17 +225,15 @@ def test_xla_and_plain_training_agree(name, again, train_events):
     np.testing.assert_allclose(again(epochs=1).score(train_events), model.score(train_events), rtol=1e-3)
 
 
-def test_training_step_is_traced_once_whatever_the_epochs_and_phases(name, train_events, monkeypatch):
-    model, traces = small(name), []
+def test_training_step_is_traced_once_whatever_the_epochs_and_phases(name, one, train_events):
+    model, _, traces = one
     step = type(model).train_step
-    monkeypatch.setattr(type(model), "train_step", lambda self, batch: traces.append(1) or step(self, batch))
-    model.fit(train_events, verbose=0, jit_compile=False)
-    once = len(traces)
-    model.fit(train_events, epochs=5, initial_epoch=2, verbose=0, jit_compile=False)
-    model.reset(**{one: getattr(model.hp, one) for one in model.runtime_hyperparameters})
-    model.fit(train_events, epochs=1, verbose=0, jit_compile=False)
-    programs = {phase.program for phase in model.recipe()}
-    assert len(traces) == once == len(programs)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(model), "train_step", lambda self, batch: traces.append(1) or step(self, batch))
+        model.fit(train_events, epochs=5, initial_epoch=2, verbose=0, jit_compile=False)
+        model.reset(**{dial: model.hyperparameter(dial) for dial in model.dials})
+        model.fit(train_events, epochs=1, verbose=0, jit_compile=False)
+    assert len(traces) == len({phase.program for phase in model.recipe()})
 
 
 def test_config_round_trip(name, trained):
@@ -215,10 +245,9 @@ def test_run_directory_round_trip_keeps_the_scores(name, trained, test_events, t
     model = trained(name)
     with pipelines.outputs.new_directory(tmp_path / "run") as folder:
         run.write(model, folder, run.configuration(model, train_events), [{"phase": "x", "epoch": 0, "loss": 1.0}])
+    loaded = zoo.load(tmp_path / "run")
     for kind in model.score_kinds:
-        np.testing.assert_array_equal(
-            zoo.load(tmp_path / "run").score(test_events, kind), model.score(test_events, kind)
-        )
+        np.testing.assert_array_equal(loaded.score(test_events, kind), model.score(test_events, kind))
 
 
 def test_training_goes_on_from_a_run_as_if_it_had_not_stopped(name, again, trained, train_events, tmp_path):
@@ -319,7 +348,7 @@ def test_search_space_gives_hyperparameters_that_the_model_takes(name):
         zoo.get(name, **model.search_space(drawn))
 
 
-def test_every_preset_and_default_can_be_built(name):
+def test_every_preset_and_default_can_be_built(name, eagerly):
     about = zoo.describe(name)
     assert about["summary"] and about["score_kinds"]
     for preset in (None, *about["presets"]):

@@ -194,13 +194,18 @@ class Objective:
             return "TRUTH USED: labels judged these trials; no result without labels could be chosen like this"
         return "no labels used"
 
-    def check(self, validation: Events, members: int) -> None:
-        """Raise `InputError` where a term cannot be had of these events, or of so many members."""
+    def check(self, validation: Events, model) -> None:
+        """Raise `InputError` where a term cannot be had of these events, or of this model."""
+        if "reconstruction" in self.weights and not model.reconstructs:
+            raise InputError(
+                f"objective {self.text!r} is not possible: {model.zoo_name} does not reconstruct events; give another, as "
+                f"--objective sculpting, or sculpting+stability with --set members=4"
+            )
         for name in self.weights:
             if name.startswith(TRUTH):
                 _label(validation, name.removeprefix(TRUTH))
         if "stability" in self.weights:
-            _check_members(members)
+            _check_members(model.members)
 
     def __call__(self, model, validation: Events, history: Mapping[str, list[float]]) -> dict[str, float]:
         """Return every term and `objective`, their weighted sum.

@@ -240,7 +240,7 @@ class _Session:
             _check_alike(plain, events, validation)
         self.space.check(events=len(self.training))
         check_enough(self.training, plain.hp.batch_size)
-        objective.check(self.validation, plain.members)
+        objective.check(self.validation, plain)
         self.training = self.training.without_labels()
         if not objective.uses_truth:
             self.validation = self.validation.without_labels()

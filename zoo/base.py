@@ -80,7 +80,7 @@ class AnomalyModel(Detector):
     - `losses(batch, seed, training)`: the terms of the loss, in the network's units. That is all for a model that Adam trains
       by one phase of `epochs` passes. Others state `tasks()`, which losses train which weights, and `recipe()`, the phases;
     - `infer(features)`, or `infer(objects, features=None)`: from physical units to a dict with every score kind, and
-      `reconstructed` and `latent` if the model has them;
+      `reconstructed` and `latent` if the model has them. A model without the former says `reconstructs = False`;
     - `search_space(hp)`: its KerasTuner space.
 
     Where they are needed: `weighting(events)`; `on_phase_begin(phase)` and `on_phase_end(phase, events)`; `prepare()`, what
@@ -112,6 +112,7 @@ class AnomalyModel(Detector):
     data_kind: ClassVar[str] = "events"
     takes: ClassVar[str] = "features"
     figures: ClassVar[tuple[str, ...]] = ("errors", "observables", "roc", "scan")
+    reconstructs: ClassVar[bool] = True  # whether `infer` gives "reconstructed"
 
     def __init__(self, given: Mapping[str, object] | None = None, /, **hyperparameters: object):
         super().__init__(given, **hyperparameters)
@@ -361,7 +362,11 @@ def _refuse_the_mass(events: Events, columns: Sequence[str]) -> None:
     first = next(iter(events.blocks("features", "mass", columns=columns)), None)
     copies = [] if first is None else np.flatnonzero((first["features"] == first["mass"][:, None]).all(axis=0))
     if len(copies):
-        raise InputError(f"column {columns[copies[0]]!r} is the mass that is searched for bumps; leave it out")
+        name = columns[copies[0]]
+        raise InputError(
+            f"column {name!r} is the mass that is searched for bumps: a score that sees it shapes its spectrum; leave it "
+            f"out, as by columns=*,!{name}"
+        )
 
 
 def Watch(  # noqa: N802  (the name of the class that it was)

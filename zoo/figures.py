@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -55,15 +55,10 @@ def draw(
     with new_directory(out) as part:
         _draw_training(run, model, part)
         if classes:
-            drawn = [_draw_errors]
-            drawn += [_draw_observables] if model.takes == "features" else []
-            drawn += [_draw_roc] if "background" in classes and _signals(classes) else []
-            drawn += [_draw_scan] if _decodes_mass(model) and model.hp.latent_dim == 1 else []
-            for figure in drawn:
+            for name in model.figures:
                 try:
-                    figure(model, classes, part, kind)
+                    OF_EVENTS[name](model, classes, part, kind)
                 except InputError as error:
-                    name = figure.__name__.removeprefix("_draw_")
                     warnings.warn(f"{given[0].name}: no figure {name!r}: {error}", stacklevel=2)
         return sorted(path.name for path in part.iterdir())
 
@@ -158,6 +153,9 @@ def _draw_observables(model, classes: Mapping[str, Events], part: Path, kind: st
 
 
 def _draw_roc(model, classes: Mapping[str, Events], part: Path, kind: str | None) -> None:
+    """Draw ROC curves, if there is a background and a signal."""
+    if "background" not in classes or not _signals(classes):
+        return
     kind = kind or model.score_kinds[0]
     judged = {name: classes[name] for name in ("background", *_signals(classes))}
     scores = {name: model.score(events, kind, per_member=bool(model.member_shape)) for name, events in judged.items()}
@@ -167,6 +165,9 @@ def _draw_roc(model, classes: Mapping[str, Events], part: Path, kind: str | None
 
 
 def _draw_scan(model, classes: Mapping[str, Events], part: Path, kind: str | None) -> None:
+    """Draw the latent space against the mass, of a model whose decoder takes the mass and one latent number."""
+    if not _decodes_mass(model) or model.hp.latent_dim != 1:
+        return
     signals = _signals(classes)
     scan = model.scan(next(iter(classes.values())))
     latent = {name: model.results(events, ["latent"])["latent"] for name, events in classes.items()}
@@ -189,3 +190,11 @@ def _weighted(classes: Mapping[str, Events]) -> bool:
 
 def _decodes_mass(model) -> bool:
     return hasattr(model, "regenerate") and model.hp.decoder_epochs > 0
+
+
+OF_EVENTS: dict[str, Callable[..., None]] = {  # by the names that a model has them under in `figures`
+    "errors": _draw_errors,
+    "observables": _draw_observables,
+    "roc": _draw_roc,
+    "scan": _draw_scan,
+}

@@ -106,13 +106,17 @@ def resolve(
 ) -> Inputs:
     """Return what is taken of events, by names or patterns of columns, and of objects unless `object_columns` is None.
 
-    No `object_columns` and 0 `slots` are those that the events have. Raises `InputError` for what the events lack.
+    A pattern never means the mass that is searched for bumps. No `object_columns` and 0 `slots` are those that the events
+    have. Raises `InputError` for what the events lack.
 
-    >>> events = Events.from_arrays(np.zeros((1, 2)), np.zeros(1), ["MET", "HT"])
-    >>> resolve(events, ["H*"])
-    Inputs(columns=('HT',), object_columns=(), slots=0)
+    >>> events = Events.from_arrays(np.zeros((1, 3)), np.zeros(1), ["MET", "HT", "mass"], mass_column="mass")
+    >>> resolve(events, ["*"])
+    Inputs(columns=('MET', 'HT'), object_columns=(), slots=0)
     """
     named = match_columns(columns, events.columns, events.name) if columns else ()
+    mass = events.about.mass_column
+    if mass in named and mass not in columns and len(named) > 1:
+        named = tuple(name for name in named if name != mass)
     if object_columns is None:
         return Inputs(named)
     found = Inputs(named, tuple(object_columns) or objects_of(events)[1], slots or objects_of(events)[0])
