@@ -8,6 +8,8 @@
 Nothing heavy is imported until a model is asked for.
 """
 
+import importlib
+
 from pipelines.moved import alias
 from zoo.registry import describe, get, names, register
 
@@ -30,20 +32,36 @@ alias(
     }
 )
 
-__all__ = ["AnomalyModel", "bumphunt", "describe", "get", "load", "names", "register"]
+_WHERE = {  # names whose modules take TensorFlow or SciPy: imported when they are asked for
+    "AnomalyModel": "zoo.base",
+    "bumphunt": "pipelines.bumphunt.spectrum_hunt",
+    "evaluate": "zoo.evaluation",
+    "hunt": "zoo.hunting",
+    "load": "zoo.run",
+    "score": "zoo.evaluation",
+    "train": "zoo.training_run",
+}
+
+__all__ = [
+    "AnomalyModel",
+    "bumphunt",
+    "describe",
+    "evaluate",
+    "get",
+    "hunt",
+    "load",
+    "names",
+    "register",
+    "score",
+    "train",
+]
 
 
-def __getattr__(name):
-    if name == "AnomalyModel":
-        from zoo.base import AnomalyModel
-
-        return AnomalyModel
-    if name == "load":
-        from zoo.run import load
-
-        return load
-    if name == "bumphunt":
-        from pipelines.bumphunt.spectrum_hunt import bumphunt
-
-        return bumphunt
+def __getattr__(name: str) -> object:
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

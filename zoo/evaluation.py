@@ -76,7 +76,9 @@ class Scores:
 
     def __str__(self) -> str:
         finite = self.mean[~self.not_finite]
-        return f"{len(self)} scores, median {np.median(finite):.4g}" if len(finite) else f"{len(self)} scores, none finite"
+        return (
+            f"{len(self)} scores, median {np.median(finite):.4g}" if len(finite) else f"{len(self)} scores, none finite"
+        )
 
     def _repr_html_(self) -> str:
         return as_html(str(self))
@@ -148,9 +150,7 @@ class Evaluation(Printed):
     scores: Scores
     events: Events
 
-    def write_table(
-        self, path: str | os.PathLike, channel: str, name: str | None = None, errors: bool = False
-    ) -> None:
+    def write_table(self, path: str | os.PathLike, channel: str, name: str | None = None, errors: bool = False) -> None:
         """Write the rows of this run for `zoo leaderboard`; a score without direction is two models, one of each.
 
         Raises `InputError` if there are no labels, or `path` exists. Events count alike in the leaderboard.

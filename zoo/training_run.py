@@ -143,7 +143,9 @@ def _model(model, preset, hyperparameters, seed):
     if isinstance(model, str):
         return registry.get(model, preset, **{"seed": seed, **(hyperparameters or {})})
     if preset or hyperparameters:
-        raise InputError("preset, hyperparameters: the model is made already; give them to zoo.get, or give its name here")
+        raise InputError(
+            "preset, hyperparameters: the model is made already; give them to zoo.get, or give its name here"
+        )
     return model
 
 

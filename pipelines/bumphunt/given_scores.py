@@ -40,7 +40,7 @@ class GivenScores:
         self.zoo_name = name
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike) -> GivenScores:
+    def from_file(cls, path: str | os.PathLike[str]) -> GivenScores:
         """Read the dataset `score` that `zoo score` writes, or the numbers of a NumPy or text file, one an event."""
         path = Path(path)
         if not path.is_file():
@@ -75,8 +75,11 @@ class GivenScores:
         return GivenScores(self.scores[rows], self.zoo_name)
 
     def score(self, events: Events) -> np.ndarray:
-        """Return the scores, which are those of these events."""
-        return self.check(events).scores
+        """Return the scores, which are those of these events; raises `InputError` for NaN or infinite ones."""
+        bad = np.count_nonzero(~np.isfinite(self.check(events).scores))
+        if bad:
+            raise InputError(f"{self.zoo_name}: {bad} of {len(events)} scores are NaN or infinite, expected numbers")
+        return self.scores
 
 
 def _is_number(text: str) -> bool:

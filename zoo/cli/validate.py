@@ -14,12 +14,11 @@ from zoo.cli.hunt import (
     TRAINING,
     WINDOWS,
     percentile_option,
-    plain_table,
-    recipe_of,
-    scores_events,
     with_options,
 )
-from zoo.cli.terminal import JSON, SEED, Finite, open_events, quiet_zoo, say, stdout_to_stderr
+from zoo.cli.terminal import JSON, SEED, Finite, open_events, quiet_zoo, say, setting, stdout_to_stderr
+from zoo.printed import number as _number
+from zoo.printed import plain_table
 
 DATA = [
     click.option(
@@ -156,15 +155,18 @@ def injection(
 
     RUN is a run directory; with --train or --folds also the name of a model.
     """
-    zoo = quiet_zoo()
+    quiet_zoo()
     from pipelines.bumphunt import validation
+    from zoo.hunting import InMemory, recipe_of
+    from zoo.trained import trained_model
 
     check(out)
     if trained and folds:
         raise InputError("--train and --folds: give one")
     background, signal = (open_events(files, None) for files in (background, signal))
-    recipe = recipe_of(run, seed, preset=preset, settings=settings, epochs=epochs) if trained or folds else None
-    model = trains(recipe, xla) if recipe else scores_events(zoo.load(run), run)
+    training = {"preset": preset, "hyperparameters": dict(map(setting, settings)), "epochs": epochs}
+    recipe = recipe_of(run, seed, **training) if trained or folds else None
+    model = InMemory(recipe, xla, _say) if recipe else trained_model(run)
     settings = cuts(options, run)
     validation.check_ratios(background, signal, ratios, settings["mass_range"])
     rows = []
@@ -209,12 +211,15 @@ def contamination(
     """Train MODEL at every S/B and judge it on other events: does it learn the signal away?"""
     quiet_zoo()
     from pipelines.bumphunt import validation
+    from zoo.hunting import InMemory, recipe_of
 
     check(out)
-    recipe = recipe_of(run, seed, preset=preset, settings=settings, epochs=epochs)
+    recipe = recipe_of(run, seed, preset=preset, hyperparameters=dict(map(setting, settings)), epochs=epochs)
     parts = [open_events(files, mass_range or _trained_in(run)) for files in (background, signal, test)]
     with stdout_to_stderr():
-        rows = validation.contamination(trains(recipe, xla), *parts, ratios, kind=score_kind, seeds=seeds, seed=seed)
+        rows = validation.contamination(
+            InMemory(recipe, xla, _say), *parts, ratios, kind=score_kind, seeds=seeds, seed=seed
+        )
     each = [(tail, k) for tail, by_label in rows[0]["auc"].items() for k in by_label]
     names = {k: parts[2].about.label_names.get(int(k), k) for _, k in each}
     heads = ["S/B", *(f"AUC {names[k]}, {tail} tail" for tail, k in each), "sculpting at 99"]
@@ -240,13 +245,14 @@ def stability(runs, data, tails, score_kind, out, seed, as_json, **options):
     """Compare what the members of RUNS, or runs of several seeds, say of the same events."""
     import numpy as np
 
-    zoo = quiet_zoo()
+    quiet_zoo()
     from pipelines.bumphunt import validation
+    from zoo.trained import trained_model
 
     check(out)
     events, each = open_events(data, options["mass_range"] or _trained_in(runs[0])), []
     for run in runs:
-        model = scores_events(zoo.load(run), run)
+        model = trained_model(run)
         each.append(model.score(events, score_kind, per_member=True))
     settings = cuts(options, runs[0])
     found = validation.stability(
@@ -280,6 +286,10 @@ def supervised(data, columns, folds, mass_range, out, seed, as_json):
     _told(found, out, as_json, ["signal (labels used)", "AUC", "of each fold"], rows)
 
 
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
 # -- what they share --------------------------------------------------------------------------------
 
 
@@ -293,13 +303,14 @@ def check(*paths) -> None:
 
 def _background(run, data, ignore_labels, kind, mass_range):
     """Scores of the background by a run, the events, the tails that suit the score, and what labels were used for."""
-    zoo = quiet_zoo()
+    quiet_zoo()
     from pipelines.bumphunt.scores import scores_of
+    from zoo.trained import trained_model
 
     events = open_events(data, mass_range or _trained_in(run))
     labels = "to leave out signal" if events.has_labels and not ignore_labels else False
     events = events.select(label=0) if labels else events
-    model = scores_events(zoo.load(run), run)
+    model = trained_model(run)
     return scores_of(model, events, kind)[0], events, _tails(model, kind), labels
 
 
@@ -321,23 +332,6 @@ def cuts(options, run) -> dict[str, object]:
     if options.pop("no_merge"):
         options["relative_error"] = None
     return options
-
-
-def trains(recipe, xla):
-    """Return a function of a fold and events that trains in memory."""
-
-    def train(fold, events):
-        click.echo(f"training {recipe.name} on {len(events)} events", err=True)
-        model = recipe.model(fold)
-        model.fit(events, epochs=recipe.epochs, verbose=0, jit_compile=xla)
-        return model
-
-    train.score_kinds, train.undirected = recipe.score_kinds, recipe.undirected  # which tails to look at
-    return train
-
-
-def _number(value, form: str) -> str:
-    return "-" if value is None else format(value, form)
 
 
 def _told(found, out, as_json, heads, rows, *runs, said=()) -> None:
