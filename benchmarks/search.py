@@ -50,7 +50,7 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
     quiet_zoo()
     from zoo.hunting import InMemory, recipe_of
 
-    options = cuts({**options, "mass_range": options["mass_range"] or RANGE}, model)
+    options = cuts({**options, "mass_range": options["mass_range"] or RANGE})
     settings = (*settings, f"members={members}")
     recipe = recipe_of(model, seed, preset=preset, hyperparameters=dict(map(parse_setting, settings)), epochs=epochs)
     qcd = open_events(background, None)

@@ -28,6 +28,7 @@ alias(
             "terminal": "cli.terminal",
             "sets": "models.set_vae",
             "origin": "run",
+            "export": "saved_model",
         }.items()
     }
 )
@@ -36,8 +37,11 @@ _WHERE = {  # names whose modules take TensorFlow or SciPy: imported when they a
     "AnomalyModel": "zoo.base",
     "bumphunt": "pipelines.bumphunt.spectrum_hunt",
     "evaluate": "zoo.evaluation",
+    "export": "zoo.saved_model",
     "hunt": "zoo.hunting",
     "load": "zoo.run",
+    "plot": "zoo.figures",
+    "scan": "zoo.spectra_scan",
     "score": "zoo.evaluation",
     "train": "zoo.training_run",
 }
@@ -47,17 +51,23 @@ __all__ = [
     "bumphunt",
     "describe",
     "evaluate",
+    "export",
     "get",
     "hunt",
     "load",
     "names",
+    "plot",
     "register",
+    "scan",
     "score",
     "train",
+    "validate",
 ]
 
 
 def __getattr__(name: str) -> object:
+    if name == "validate":  # a module of studies
+        return importlib.import_module("zoo.validate")
     if name in _WHERE:
         return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")

@@ -149,6 +149,7 @@ class Evaluation(Printed):
 
     scores: Scores
     events: Events
+    warning: str | None = None  # which events have no finite score, and are left out
 
     def write_table(self, path: str | os.PathLike, channel: str, name: str | None = None, errors: bool = False) -> None:
         """Write the rows of this run for `zoo leaderboard`; a score without direction is two models, one of each.
@@ -201,6 +202,7 @@ def evaluate(
     if scores.kind in model.undirected:
         numbers["minus"] = {"kind": f"minus {scores.kind}"} | _judged(-each, judged, seed, ignore_weights)
     found = Evaluation(numbers, _in_words(numbers))
+    found.warning = scores.warning()
     found.scores, found.events = dataclasses.replace(scores, per_member=each, mass=judged.mass), judged
     return found
 

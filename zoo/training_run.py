@@ -109,7 +109,8 @@ def train(
     made = _model(model, preset, hyperparameters, seed)
     (runs.Checkpoint.check if resume else runs.Checkpoint.refuse)(out)
     if data is None or made.data_kind != "events":
-        given = {"data": data, "conversion": conversion, "mass_range": mass_range, "score": score, "memory": memory}
+        given = {"data": data, "conversion": conversion, "validation": validation or None, "mass_range": mass_range,
+                 "score": score, "memory": memory}  # fmt: skip
         _refuse_options(made, given)
         events = None
     else:
