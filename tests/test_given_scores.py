@@ -53,6 +53,7 @@ def test_command_reads_scores_of_every_kind_of_file(tmp_path, ending):
     printed = json.loads(done.stdout)
     in_python = pipelines.search(HEAVY, EVENTS, **OPTIONS).summary()
     assert {name: printed[name] for name in in_python} == json.loads(json.dumps(in_python))
+    assert set(printed) - set(in_python) == {"out", "warnings"}
     assert json.loads((tmp_path / "out/search.json").read_text())["configuration"]["model"] == str(path)
 
 
@@ -100,3 +101,41 @@ def test_nothing_to_score_with_is_said():
         zoo.hunt(events=EVENTS)
     with pytest.raises(TypeError, match="needs events"):
         zoo.hunt("run")
+
+
+def test_terminal_and_json_warn_of_a_score_that_shapes_the_mass_as_the_report_does(tmp_path):
+    rng = np.random.default_rng(0)
+    line = [
+        "--data",
+        "lhco_sim_test",
+        "--percentile",
+        "80",
+        "--toys",
+        "50",
+        "--bins",
+        "20",
+        "--mass-range",
+        "2700",
+        "5000",
+        "--widths",
+        "1",
+        "4",
+    ]
+    said = {}
+    for name, scores in {
+        "mass": EVENTS.mass + 800 * rng.normal(size=len(HEAVY)),
+        "chance": rng.random(len(HEAVY)),
+    }.items():
+        np.save(tmp_path / f"{name}.npy", scores)
+        for form in ("text", "--json"):
+            words = ["hunt", "--scores", tmp_path / f"{name}.npy", "--out", tmp_path / f"{name}{form}", *line]
+            words = [str(word) for word in words] + ["--json"] * (form == "--json")
+            done = CliRunner().invoke(zoo.cli.main.main, words)
+            assert done.exit_code == 0, done.output
+            said[name, form] = done.stdout
+        assert (tmp_path / f"{name}text/report.html").exists()
+    warnings = json.loads(said["mass", "--json"])["warnings"]
+    assert len(warnings) == 1 and "more than statistics can explain" in warnings[0]
+    assert f"Warning: {warnings[0]}" in said["mass", "text"]
+    assert "more than statistics can explain" in (tmp_path / "masstext/report.html").read_text()
+    assert json.loads(said["chance", "--json"])["warnings"] == [] and "Warning" not in said["chance", "text"]

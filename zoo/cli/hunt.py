@@ -100,6 +100,9 @@ def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, a
     RUN is a run directory; with --train or --folds also the name of a model, which is trained on the data. Without RUN, the
     scores are those of --scores.
     """
+    from pipelines.outputs import check_new
+
+    check_new(out)  # before TensorFlow is imported
     trains = trained or options["folds"]
     by_name = {name: mass_range for name in options["spectra"] if mass_range}
     by_name |= {name: (low, high) for name, low, high in ranges}
@@ -112,7 +115,18 @@ def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, a
                 mass_range=by_name, verbose=1 if sys.stderr.isatty() else 2,
                 said=lambda text: click.echo(text, err=True), **options,
             )  # fmt: skip
-    say({"out": str(out), **found.summary()}, as_json, lambda: f"{table(found)}\n\n{out}: report.html, search.json")
+    warnings = _warnings(found)
+    below = "".join(f"\n\nWarning: {text}" for text in warnings)
+    said = {"out": str(out), **found.summary(), "warnings": warnings}
+    say(said, as_json, lambda: f"{table(found)}{below}\n\n{out}: report.html, search.json")
+
+
+def _warnings(found) -> list[str]:
+    """Return what the report warns of at its top: that the cut on the score shapes the mass spectrum."""
+    from pipelines.report.text import caveat
+
+    text, alarming = caveat(found)
+    return [text.removeprefix("Caveat. ")] if alarming else []
 
 
 @contextlib.contextmanager

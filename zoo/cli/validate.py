@@ -15,7 +15,7 @@ from zoo.cli.hunt import (
     percentile_option,
     with_options,
 )
-from zoo.cli.terminal import JSON, SEED, Finite, quiet_zoo, say, setting, stdout_to_stderr
+from zoo.cli.terminal import JSON, SEED, Commands, Finite, quiet_zoo, say, setting, stdout_to_stderr
 from zoo.printed import number as _number
 from zoo.printed import plain_table
 
@@ -39,7 +39,7 @@ MIXTURE = [
 ]  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Commands)
 def validate():
     """Tell whether a search is to be believed, on simulated events."""
 
