@@ -20,9 +20,11 @@ import click
 from pipelines import provenance
 from pipelines.bumphunt import validation
 from pipelines.outputs import write_json
-from zoo.cli.hunt import CUTS, TAILS, plain_table, recipe_of, with_options
+from zoo.cli.hunt import CUTS, TAILS, with_options
 from zoo.cli.terminal import SEED, Command, open_events, quiet_zoo
-from zoo.cli.validate import cuts, paper_table, trains
+from zoo.cli.validate import cuts, paper_table
+from zoo.printed import plain_table
+from zoo.settings import parse_setting
 
 PAPER = """GAN-AE in Black Box 1 of the LHC Olympics 2020 (doi 10.1140/epjc/s10052-023-12169-4): S/B 0.08 %, cut at the 99th percentile: local 2.9,
 global 1.2 sigma, mass bias below 200 GeV, signal efficiency above 15 %, S/B gain 20; nothing in Black Box 2."""
@@ -46,9 +48,11 @@ RANGE = (2700, 5000)  # GeV, unless --mass-range says otherwise
 def main(model, background, signals, out, s_over_b, preset, settings, epochs, members, seed, **options):
     """Search for every signal at every S/B with a model trained on the mixture, and print the table."""
     quiet_zoo()
-    options = cuts({**options, "mass_range": options["mass_range"] or RANGE}, model)
+    from zoo.hunting import InMemory, recipe_of
+
+    options = cuts({**options, "mass_range": options["mass_range"] or RANGE})
     settings = (*settings, f"members={members}")
-    recipe = recipe_of(model, seed, preset=preset, settings=settings, epochs=epochs)
+    recipe = recipe_of(model, seed, preset=preset, hyperparameters=dict(map(parse_setting, settings)), epochs=epochs)
     qcd = open_events(background, None)
     asked = {"model": model, "hyperparameters": recipe.model().get_config(), "epochs": epochs, "seed": seed,
              "background": list(background), **options}  # fmt: skip
@@ -66,7 +70,7 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
             if name in kept["results"]:
                 continue
             started = time.monotonic()
-            found = validation.injected(trains(recipe, xla=True), qcd, signal, ratio, seed=seed, **options)
+            found = validation.injected(InMemory(recipe), qcd, signal, ratio, seed=seed, **options)
             each = {
                 "ratio": ratio, "signal": path if ratio else None, **validation.paper_numbers(found),
                 "truth": found.truth, "sculpting": found.sculpting,

@@ -90,6 +90,17 @@ def test_show_tells_hyperparameters_presets_and_scores(name, output):
     assert text.endswith(f"Scores: {', '.join(about['score_kinds'])}\n") and about["summary"] in text
 
 
+@pytest.mark.parametrize("line", ["zoo", "zoo data", "zoo validate"])
+def test_a_group_alone_prints_its_help(line, command):
+    code, out, err = command(line)
+    assert (code, err) == (0, "") and out.startswith("Usage: zoo") and "Commands:" in out
+
+
+def test_python_runs_the_package_as_the_command(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "zoo", "--version"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("zoo, version")
+
+
 @pytest.mark.parametrize("line", ["zoo --help", "zoo train -h", "zoo data --help", "tune --help"])
 def test_help_is_there_for_every_level(line, output):
     program = line.rpartition(" ")[0]

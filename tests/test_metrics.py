@@ -245,7 +245,7 @@ def test_scores_of_other_events_are_refused(shape, judged):
 def weighted(rng):
     """Scores and whole weights of background and signal."""
     background, signal = rng.normal(size=400), rng.normal(1, size=300)
-    return background, signal, (rng.integers(0, 4, 400), rng.integers(1, 4, 300))
+    return background, signal, (rng.integers(1, 4, 400), rng.integers(1, 4, 300))
 
 
 def test_weighted_auc_is_scikit_learns(weighted):

@@ -22,7 +22,7 @@ from pipelines.bumphunt.result import truth_in_tuning, z_text
 from pipelines.bumphunt.scores import fold_of, natural_tails
 from pipelines.bumphunt.search import search
 from pipelines.bumphunt.write import write
-from zoo.origin import origin
+from zoo.run import origin
 
 RANGE = (2700, 5000)
 OPTIONS = {"percentiles": [90], "mass_range": RANGE, "bins": 20, "widths": (1, 4), "pseudo_experiments": 100}
@@ -643,7 +643,7 @@ def test_interrupted_search_that_trains_nothing_has_nothing_to_resume(folder, zo
     def interrupted(*given, **options):
         raise KeyboardInterrupt
 
-    for what in ("zoo.load", "pipelines.bumphunt.search.search"):
+    for what in ("zoo.run.load", "zoo.hunting.search"):
         with monkeypatch.context() as patch:
             patch.setattr(what, interrupted)
             code, _, errors = zoo_run(f"hunt {folder[0]}/runs/fold-0 --data lhco_sim_test --out {tmp_path}/out {LINE}")
@@ -720,9 +720,12 @@ def test_command_refuses_in_one_line(folder, zoo_run, tmp_path, line, message):
 
 
 def test_model_of_spectra_is_sent_elsewhere(linear, zoo_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(linear, "takes", "spectrum")
+    from zoo.models.ddp.model import DDP
+
+    monkeypatch.setattr(linear, "data_kind", "spectra")
+    monkeypatch.setattr(linear, "require", classmethod(DDP.require.__func__))
     code, _, errors = zoo_run(f"hunt linear --train --data lhco_sim_test --out {tmp_path}/out")
-    assert code == 2 and "linear scores spectra, not events; use `zoo scan`" in errors and not list(tmp_path.iterdir())
+    assert code == 2 and "linear reads spectra, not events; use `zoo scan`" in errors and not list(tmp_path.iterdir())
 
 
 def test_command_refuses_a_folder_that_exists_and_events_of_other_columns(folder, zoo_run, tmp_path):

@@ -217,10 +217,7 @@ class _Session:
         self.asked, self.out, self.jit_compile, self.extra, self.listener = asked, out, jit_compile, extra, listener
         objective = Objective.parse(asked.objective)
         self.space = Space(asked.model, {"seed": asked.seed, **asked.fixed}, asked.preset, space)
-        if registry.model_class(asked.model).takes == "spectrum":
-            raise InputError(
-                f"{asked.model} learns from spectra that it generates, not from events; tune another model"
-            )
+        registry.model_class(asked.model).require("events", "tune")
         self.searched = self.space.hyperparameters()
         plain = registry.get(asked.model, **{"seed": asked.seed, **self.space.draw(self.space.hyperparameters())})
         self.oracle = algorithms.make(

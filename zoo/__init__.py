@@ -8,6 +8,8 @@
 Nothing heavy is imported until a model is asked for.
 """
 
+import importlib
+
 from pipelines.moved import alias
 from zoo.registry import describe, get, names, register
 
@@ -25,28 +27,53 @@ alias(
             "scanning": "models.ddp.scan",
             "terminal": "cli.terminal",
             "sets": "models.set_vae",
+            "origin": "run",
+            "export": "saved_model",
         }.items()
     }
 )
 
-__all__ = ["AnomalyModel", "bumphunt", "check", "describe", "get", "load", "names", "register"]
+_WHERE = {  # names whose modules take TensorFlow or SciPy: imported when they are asked for
+    "AnomalyModel": "zoo.base",
+    "check": "zoo.conformance",
+    "bumphunt": "pipelines.bumphunt.spectrum_hunt",
+    "evaluate": "zoo.evaluation",
+    "export": "zoo.saved_model",
+    "hunt": "zoo.hunting",
+    "load": "zoo.run",
+    "plot": "zoo.figures",
+    "scan": "zoo.spectra_scan",
+    "score": "zoo.evaluation",
+    "train": "zoo.training_run",
+}
+
+__all__ = [
+    "AnomalyModel",
+    "bumphunt",
+    "check",
+    "describe",
+    "evaluate",
+    "export",
+    "get",
+    "hunt",
+    "load",
+    "names",
+    "plot",
+    "register",
+    "scan",
+    "score",
+    "train",
+    "validate",
+]
 
 
-def __getattr__(name):
-    if name == "AnomalyModel":
-        from zoo.base import AnomalyModel
-
-        return AnomalyModel
-    if name == "check":
-        from zoo.conformance import check
-
-        return check
-    if name == "load":
-        from zoo.run import load
-
-        return load
-    if name == "bumphunt":
-        from pipelines.bumphunt.spectrum_hunt import bumphunt
-
-        return bumphunt
+def __getattr__(name: str) -> object:
+    if name == "validate":  # a module of studies
+        return importlib.import_module("zoo.validate")
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -347,7 +347,7 @@ class AnomalyModel(Detector):
 
     def export(self, path: str | os.PathLike) -> None:
         """Write a SavedModel that takes raw physical features and needs TensorFlow alone (see `zoo.export`)."""
-        from zoo.export import export
+        from zoo.saved_model import export
 
         export(self, path)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipelines import plots
 from pipelines.errors import InputError
 from pipelines.events.events import Events
-from pipelines.outputs import new_directory
+from pipelines.outputs import check_new, new_directory
 from zoo import run as runs
+from zoo.trained import mass_range_of, open_for
 
 MOST = 100_000  # events of a class that are drawn, at most
 ERRORS = ("reconstruction", "distance", "mse", "chamfer")  # score kinds that are reconstruction errors
@@ -45,8 +48,8 @@ def draw(
     """
     run, model = Path(run), runs.load(run)
     given = [*([] if events is None else [events]), *(samples or {}).values()]
-    if model.takes == "spectrum" and given:
-        raise InputError(f"{run}: {model.zoo_name} reads spectra, not events; leave out the events, or use `zoo scan`")
+    if given:
+        model.require("events", run)
     if kind is not None and kind not in model.score_kinds:
         raise InputError(f"score kind {kind!r} is not known; {type(model).__name__} has {', '.join(model.score_kinds)}")
     for one in given:
@@ -61,6 +64,37 @@ def draw(
                 except InputError as error:
                     warnings.warn(f"{given[0].name}: no figure {name!r}: {error}", stacklevel=2)
         return sorted(path.name for path in part.iterdir())
+
+
+def plot(
+    run: str | os.PathLike,
+    out: str | os.PathLike,
+    events: Any = None,
+    *,
+    samples: Mapping[str, Any] | None = None,
+    kind: str | None = None,
+    mass_range: tuple[float, float] | None = None,
+    seed: int = 0,
+) -> list[str]:
+    """Draw the figures of a run directory into a new folder: its training, and how it sees events (see `draw`).
+
+    Args:
+        run: a run directory. out: the new folder.
+        events: what `pipelines.open` takes, or None. samples: the same by the name of its class, whatever its labels.
+        kind: score kind of the ROC curve; the model's default otherwise.
+        mass_range: GeV; by default that of the events of the run's training.
+        seed: chooses the events that are drawn where there are many.
+
+    Returns the names of the files. Raises `InputError` as `draw` and `pipelines.open`.
+
+    Example:
+        `zoo.plot("run", "figures", "labelled.h5", samples={"background": "mc.h5"})`
+    """
+    check_new(out)
+    within = mass_range or mass_range_of(run)
+    opened = None if events is None else open_for(run, events, within)
+    named = {name: open_for(run, sample, within) for name, sample in (samples or {}).items()}
+    return draw(Path(run), Path(out), opened, kind, seed, samples=named)
 
 
 def _draw_training(run: Path, model, part: Path) -> None:

@@ -18,6 +18,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import h5py
 import numpy as np
@@ -31,6 +32,8 @@ from pipelines.outputs import check_new, hold, new_directory, new_disk, write_js
 from zoo import registry
 from zoo.inputs import TAKES
 from zoo.keras import keras
+
+KEPT = ("hyperparameters", "data", "epochs", "tuning", "mass_range", "conversion")  # of the configuration, by `origin`
 
 # -- state of a model ------------------------------------------------------------------------------
 
@@ -97,12 +100,10 @@ def read_state(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def load(run: str | os.PathLike):
-    """Return the trained model of a run directory, which knows what it was `loaded_from` (see `zoo.origin`).
+    """Return the trained model of a run directory, which knows what it was `loaded_from` (see `origin`).
 
     Raises `InputError` if it is not one, or if its model is not registered here.
     """
-    from zoo.origin import origin  # which reads configurations by this module
-
     run = Path(run)
     config = read_config(run)
     try:
@@ -113,6 +114,22 @@ def load(run: str | os.PathLike):
     load_state(model, run / "model" / "state.h5")
     model.loaded_from = origin(run)
     return model
+
+
+def origin(run: str | os.PathLike) -> Mapping[str, object]:
+    """Return what a run directory says of itself: its `folder`, and what it was trained with and on.
+
+    `tuning` is what `tune` wrote there: whether labels chose the hyperparameters (see
+    `pipelines.bumphunt.search.truth_in_tuning`). Of the name of a model, which is no directory, nothing.
+    A model that was loaded has it as `loaded_from`, where `pipelines.bumphunt.search` looks for it.
+
+    >>> origin("gan_ae")
+    mappingproxy({})
+    """
+    if not Path(run).is_dir():
+        return MappingProxyType({})
+    config = read_config(run)
+    return MappingProxyType({"folder": str(run), **{name: config.get(name) for name in KEPT}})
 
 
 def read_config(run: str | os.PathLike) -> dict[str, object]:

@@ -15,7 +15,7 @@ from pipelines.events.events import Events
 class Model(Protocol):
     """What can be searched with: anything that scores events, higher is more anomalous.
 
-    If it has `loaded_from`, a mapping as `zoo.origin.origin` gives, that goes into the configuration as `run`: so a search
+    If it has `loaded_from`, a mapping as `zoo.run.origin` gives, that goes into the configuration as `run`: so a search
     knows whether labels chose the model's hyperparameters.
     """
 

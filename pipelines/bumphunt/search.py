@@ -23,6 +23,7 @@ import numpy as np
 
 from pipelines import provenance
 from pipelines.bumphunt.bump_hunt import bump_hunt
+from pipelines.bumphunt.given_scores import GivenScores, as_scores
 from pipelines.bumphunt.options import TAILS, Range, SearchOptions, with_changes
 from pipelines.bumphunt.result import SHORT, Search
 from pipelines.bumphunt.scores import (
@@ -53,7 +54,7 @@ __getattr__ = moved_names(
 
 
 def search(
-    model: Model | Callable[[int, Events], Model],
+    model: Model | Callable[[int, Events], Model] | np.ndarray | Sequence[float],
     events: Events,
     options: SearchOptions | None = None,
     *,
@@ -65,7 +66,8 @@ def search(
     Args:
         model: any object whose `score(events)` is (N,), higher more anomalous, of whatever it was trained on. With
             `folds`, a function of a fold's number and of events to train on, without labels, that returns such a model;
-            it is called when all options have been checked, and that every selection leaves enough to hunt in.
+            it is called when all options have been checked, and that every selection leaves enough to hunt in. Or
+            scores that are there already, (N,) one for each event.
         events: the data. Only those within the range of one spectrum at least are scored; labels, if there are some,
             only judge what was found.
         options: the `SearchOptions`. changed: options by name, in place of those.
@@ -81,11 +83,15 @@ def search(
     options = with_changes(options or SearchOptions(), changed)
     options = dataclasses.replace(options, tails=options.tails or natural_tails(model, options.score_kind))
     check_kind(model, options.score_kind)
+    given = as_scores(model)
+    if isinstance(given, GivenScores):
+        given.check(events)
     events = events.without_labels() if options.ignore_labels and events.has_labels else events
     rows, masses, ranges, edges = _events_to_search(events, options)
     events = events if len(rows) == len(events) else events.take(rows)
     weight = None if options.ignore_weights or not events.has("weight") else events.weight
     check_events(masses, edges, weight, options)
+    model = given.of(rows) if isinstance(given, GivenScores) else model
     scores, spread, fold = _scored(model, events, options)
     result = Search(
         hunt=bump_hunt(scores, masses, weight, options.for_hunt(mass_range=ranges)),

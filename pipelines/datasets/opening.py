@@ -25,6 +25,7 @@ def open_events(
     workers: int = 1,
     progress: Progress | None = None,
     said: Callable[[str], object] | None = None,
+    defaults: Mapping[str, object] | None = None,
     **options: object,
 ) -> Events:
     """Open events of any kind as one, whatever they are in.
@@ -38,6 +39,7 @@ def open_events(
             options. By default a temporary file, which is removed when the process ends.
         workers, progress: who converts, and a function that is told (done, total), as in `pipelines.datasets.convert`.
         said: is told in one line what was converted.
+        defaults: options of the conversion, where there is one, unless `options` has them.
         options: of `zoo data convert`, for what has to be converted, such as `mass="mjj"`.
 
     Raises:
@@ -50,11 +52,11 @@ def open_events(
         >>> open_events(table, mass="mjj", features=["tau*"]).columns
         ('tau21_1',)
     """
-    events = _open_all(data, kept, workers, progress, said, options)
+    events = _open_all(data, kept, workers, progress, said, options, defaults)
     return events.select(mass_range=mass_range) if mass_range else events
 
 
-def _open_all(data, kept, workers, progress, said, options) -> Events:
+def _open_all(data, kept, workers, progress, said, options, defaults) -> Events:
     from pipelines.events.mixing import join
 
     if isinstance(data, Events):
@@ -62,11 +64,11 @@ def _open_all(data, kept, workers, progress, said, options) -> Events:
             raise InputError(f"{next(iter(options))}: there is nothing to convert, {data.name} are events already")
         return data
     if _is_frame(data):
-        return _of_frame(data, options)
+        return _of_frame(data, {**(defaults or {}), **options})
     sources = [data] if isinstance(data, (str, os.PathLike)) else list(_sequence(data))
     if sources and all(isinstance(one, Events) for one in sources):
         return sources[0] if len(sources) == 1 else join(sources)
-    parts = [Events.from_file(path) for path in events_files(sources, kept, workers, progress, said, options)]
+    parts = [Events.from_file(path) for path in events_files(sources, kept, workers, progress, said, options, defaults)]
     return parts[0] if len(parts) == 1 else join(parts)
 
 
@@ -86,6 +88,7 @@ def events_files(
     progress: Progress | None = None,
     said: Callable[[str], object] | None = None,
     options: Mapping[str, object] | None = None,
+    defaults: Mapping[str, object] | None = None,
 ) -> list[Path]:
     """Return the events files behind files and names, after converting those that are none (see `open_events`).
 
@@ -103,6 +106,7 @@ def events_files(
         if options:
             raise InputError(f"{next(iter(options))}: there is nothing to convert, {paths[0]} is an events file")
         return paths
+    options = {**(defaults or {}), **options}
     if kept is None:
         _converted.append(tempfile.TemporaryDirectory(prefix="hep-anomaly-zoo-"))
         made = Path(_converted[-1].name) / "events.h5"

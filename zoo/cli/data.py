@@ -155,9 +155,18 @@ def converted(sources, out, format_, workers, scheduler, options):
     check_new(out)
     paths = [find(source) for source in sources]
     name = format_ or datasets.recognise(paths[0])
-    options = {k: v for k, v in options.items() if v not in (None, ())}
+    options = prepared(name, options)
     if "license" in datasets.options_of(name):
         options |= credit(sources[0])
+    with progress("converting") as advance:
+        return datasets.convert(
+            paths, out, format=name, workers=workers, scheduler=scheduler, progress=advance, **options
+        )
+
+
+def prepared(name, options) -> dict[str, object]:
+    """Return options of the command line as a format's conversion takes them."""
+    options = {k: v for k, v in options.items() if v not in (None, ())}
     if "columns" in options:
         options["columns"] = options["columns"].split(",")
     if "units" in options:
@@ -166,10 +175,7 @@ def converted(sources, out, format_, workers, scheduler, options):
         options["features"] = ",".join(options["features"])
     if "label" in options and name == "lhco_features":
         options["label"] = _whole(options["label"], "--label")
-    with progress("converting") as advance:
-        return datasets.convert(
-            paths, out, format=name, workers=workers, scheduler=scheduler, progress=advance, **options
-        )
+    return options
 
 
 def conversion(words) -> dict[str, object]:

@@ -7,28 +7,7 @@ from pathlib import Path
 import click
 
 from pipelines.errors import InputError
-from zoo.cli.terminal import JSON, MASS_RANGE, SEED, open_events, quiet_zoo, say
-
-
-def scores(run, events, kind):
-    """Return the model of a run and its members' scores (K, N) of events; raises `InputError` if any is not a number."""
-    import numpy as np
-
-    import zoo
-
-    model = zoo.load(run)
-    if model.takes == "spectrum":
-        raise InputError(f"{run}: {model.zoo_name} reads spectra, not events; use `zoo scan`")
-    found = model.score(events, kind, per_member=True)
-    bad = int(np.sum(~np.isfinite(found).all(axis=0)))
-    if bad:
-        whose = [str(k) for k, one in enumerate(found) if not np.isfinite(one).all()]
-        which = f" (of members {', '.join(whose)})" if len(found) > 1 else ""
-        raise InputError(
-            f"{run}: {bad} of {found.shape[1]} scores are NaN or infinite{which}; "
-            f"see {run}/history.csv whether its training diverged, and train with a lower learning_rate"
-        )
-    return model, found
+from zoo.cli.terminal import JSON, MASS_RANGE, SEED, quiet_zoo, say
 
 
 @click.command()
@@ -43,17 +22,16 @@ def scores(run, events, kind):
 @click.option("--channel", help="Channel of these events in that table, as 2b.")
 @click.option("--name", help="Model's name in that table; the folder's otherwise.")
 @click.option("--errors", is_flag=True, help="Add standard errors to that table, in columns after the challenge's.")
+@click.option("--ignore-weights", is_flag=True, help="Count all events alike.")
 @MASS_RANGE
 @SEED
 @JSON
-def evaluate(run, data, kind, table, channel, name, errors, mass_range, seed, as_json):
+def evaluate(run, data, kind, table, channel, name, errors, ignore_weights, mass_range, seed, as_json):
     """Judge a trained RUN with truth: AUC, signal efficiencies, mass sculpting.
 
     Events outside the mass range of the run's training are left out, unless --mass-range says otherwise.
     """
-    quiet_zoo()
     from pipelines.outputs import check_new
-    from zoo.run import read_config
 
     if bool(table) != bool(channel) or ((name or errors) and not table):
         raise InputError(
@@ -61,104 +39,27 @@ def evaluate(run, data, kind, table, channel, name, errors, mass_range, seed, as
         )
     if table:
         check_new(table)
-    trained_in = read_config(run).get("mass_range")
-    events = open_events([data], mass_range or trained_in)
-    model, each = scores(run, events, kind)
-    _warn_of_duplicates(run, events)
-    kind = kind or model.score_kinds[0]
-    found = {"kind": kind, "members": model.members, **_judged(each, events, seed)}
-    if kind in model.undirected:
-        found["minus"] = {"kind": f"minus {kind}"} | _judged(-each, events, seed)
-    if table:
-        other_direction = f"-{kind}" if "minus" in found else None
-        _write_table(table, each, events, name or run.resolve().name, channel, other_direction, errors)
-    say(found, as_json, lambda: _evaluation(found))
+    zoo = quiet_zoo()
+    from zoo.evaluation import duplicates
 
-
-def _write_table(path, each, events, name, channel, other_direction, errors) -> None:
-    """Write the rows of a run for the leaderboard, both directions of a score that has none as two models."""
-    import numpy as np
-
-    from pipelines import leaderboard as board
-
-    score = each.mean(axis=0)
-    tables = [board.judge(score, events, model=name, channel=channel)]
-    if other_direction:
-        tables.append(board.judge(-score, events, model=f"{name} {other_direction}", channel=channel))
-    columns = (
-        [getattr(one, column) for one in tables] for column in ("signal", "model", "channel", "values", "errors")
-    )
-    board.write(board.Table(*map(np.concatenate, columns)), path, errors=errors)
-
-
-def _judged(each, events, seed):
-    """What `metrics.evaluate` says of the mean of scores (K, N), and how the members' AUCs spread."""
-    from pipelines import metrics
-
-    score = each.mean(axis=0)
-    found = metrics.evaluate(score, events, seed)
-    if len(each) > 1 and found["auc"]:
-        found["auc_members"] = _of_members(each, events)
-    return found
-
-
-def _of_members(each, events):
-    """Mean and standard deviation over members of each signal's AUC."""
-    import numpy as np
-
-    from pipelines import metrics
-
-    found = {}
-    for k in sorted(set(events.label.tolist()) - {0}):
-        areas = [metrics.auc(one[events.label == 0], one[events.label == k]) for one in each]
-        found[str(k)] = {"mean": float(np.mean(areas)), "std": float(np.std(areas))}
-    return found
-
-
-def _warn_of_duplicates(run, events) -> None:
-    """Say how many of these events the run was trained on, if its training file is still there."""
-    from pipelines.events.overlap import overlap
-    from zoo.run import read_config
-
-    files = read_config(run).get("data", {}).get("files", [])
-    try:
-        again = overlap(open_events(files, None), events) if files else 0
-    except InputError:  # moved, changed or of another kind since: then nothing can be said
-        return
+    found = zoo.evaluate(run, data, kind, mass_range=mass_range, ignore_weights=ignore_weights, seed=seed)
+    again, files = duplicates(run, found.events)
     if again:
         click.echo(
-            f"Warning: {again} of {len(events)} events are also in {' + '.join(files)}, which the run was trained on: "
-            f"they say nothing about new data",
+            f"Warning: {again} of {len(found.events)} events are also in {' + '.join(files)}, which the run was trained "
+            f"on: they say nothing about new data",
             err=True,
         )
+    warn(found.warning)
+    if table:
+        found.write_table(table, channel, name, errors)
+    say(found, as_json, lambda: str(found))
 
 
-def _evaluation(found) -> str:
-    names = found.get("label_names", {})
-    lines = []
-    for label, area in found["auc"].items():
-        efficiencies = ", ".join(
-            f"{e:.3g} at {eps}" if e is not None else f"too few events at {eps}"
-            for eps, e in found["signal_efficiency"][label].items()
-        )
-        members = found.get("auc_members", {}).get(label)
-        band = f" (members {members['mean']:.3f} +- {members['std']:.3f})" if members else ""
-        lines += [
-            f"{names.get(label, label)}: AUC {area:.3f}{band}; signal efficiency {efficiencies} background efficiency"
-        ]
-        if gain := found["improvement"].get(label):
-            lines += [f"    S/sqrt(B) x {gain['improvement']:.2f} +- {gain['error']:.2f}"]
-    whose = "the background's mass spectrum" if found["auc"] else "the mass spectrum of all events"
-    lines += [f"Jensen-Shannon distance of {whose} (what statistics alone makes):"]
-    for percentile, at in found["sculpting"].items():
-        lines += [f"  {percentile:>4}th percentile  {at['distance']:.3f}  ({at['floor']:.3f} +- {at['floor_std']:.3f})"]
-    if "minus" in found:
-        lines += [
-            "",
-            f"The method gives {found['kind']} no direction: without truth a search looks at both of its tails.",
-        ]
-        lines = [f"By {found['kind']}:", *lines, f"By {found['minus']['kind']}:", _evaluation(found["minus"])]
-    return "\n".join(lines)
+def warn(message: str | None) -> None:
+    """Say something on stderr that the user should know, if there is something."""
+    if message:
+        click.echo(f"Warning: {message}", err=True)
 
 
 @click.command()
@@ -186,22 +87,19 @@ def plot(run, data, samples, out, kind, mass_range, seed, as_json):
 
     Ratios are to the background, if there is one.
     """
-    quiet_zoo()
     from pipelines.outputs import check_new
-    from zoo import figures
-    from zoo.run import read_config
 
     check_new(out)
-    within = mass_range or read_config(run).get("mass_range")
-    events = open_events(data, within) if data else None
     named = {}
     for text in samples:
         name, found, file = text.partition("=")
         if not (name and file) or name in named:
             problem = "comes twice" if name in named else "has no NAME or no FILE"
             raise InputError(f"--sample {text}: {problem}; expected names that differ, as in --sample background=mc.h5")
-        named[name] = open_events([file], within)
-    found = {"out": str(out), "files": figures.draw(run, out, events, kind, seed, samples=named)}
+        named[name] = file
+    zoo = quiet_zoo()
+    files = zoo.plot(run, out, data or None, samples=named, kind=kind, mass_range=mass_range, seed=seed)
+    found = {"out": str(out), "files": files}
     say(found, as_json, lambda: f"{out}: " + ", ".join(file for file in found["files"] if file.endswith(".png")))
 
 

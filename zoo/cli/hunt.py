@@ -8,19 +8,18 @@ from pathlib import Path
 
 import click
 
-from pipelines.errors import InputError
 from zoo.cli.terminal import (
     JSON,
     SCHEDULER,
     SEED,
     Finite,
-    open_events,
     progress,
     quiet_zoo,
     say,
     setting,
     stdout_to_stderr,
 )
+from zoo.printed import plain_table
 
 TRAINING = [
     click.option("--train", "trained", is_flag=True, help="Train on these very data, without labels, then score them."),
@@ -84,8 +83,10 @@ def with_options(options):
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="[RUN]", required=False)
 @click.option("--data", required=True, multiple=True, help="Events file or sample; may be repeated.")
+@click.option("--scores", type=click.Path(path_type=Path), metavar="FILE",
+              help="Instead of RUN: scores that you have, one for each event of --data; HDF5 (dataset score), .npy, or text.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for results and report.")
 @with_options([*CUTS, *SEARCHING, *TRAINING])
 @click.option("--resume", is_flag=True, help="Go on with what an interrupted search has trained.")
@@ -93,39 +94,39 @@ def with_options(options):
 @SCHEDULER
 @SEED
 @JSON
-def hunt(run, data, out, trained, folds, preset, settings, epochs, xla, resume, workers, scheduler, as_json, **options):
+def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, as_json, **options):
     """Search for a bump in the mass of the most anomalous events.
 
-    RUN is a run directory; with --train or --folds also the name of a model, which is trained on the data.
+    RUN is a run directory; with --train or --folds also the name of a model, which is trained on the data. Without RUN, the
+    scores are those of --scores.
     """
-    with contextlib.nullcontext() if trained or folds else _keeping_nothing():
-        quiet_zoo()
-        from pipelines.bumphunt.write import write
-        from pipelines.outputs import check_new
+    from pipelines.outputs import check_new
 
-        check_new(out)
-        training = {"preset": preset, "settings": settings, "epochs": epochs}
-        if not folds and (workers > 1 or scheduler is not None):
-            raise InputError(
-                "--workers, --scheduler and --cluster train the models of several folds at once; add --folds"
-            )
-        if trained and folds:
-            raise InputError(
-                "--train and --folds: one model that scores what it was trained on, or K that do not; give one"
-            )
-        events = open_events(data, None)
-        if trained or folds:
-            place = {"workers": workers, "scheduler": scheduler}
-            model = trainer(run, out, resume, xla, options["seed"], place, **training)
-        else:
-            model = _loaded(run, resume, training)
-        waiting = contextlib.nullcontext() if trained or folds else progress("scoring and hunting")
-        with stdout_to_stderr(), waiting:
-            found = searched(model, events, run, folds or (1 if trained else None), **options)
-            write(found, out, model.folder if trained or folds else None)
-        if trained or folds:
-            model.done()
-        say({"out": str(out), **found.summary()}, as_json, lambda: f"{table(found)}\n\n{out}: report.html, search.json")
+    check_new(out)  # before TensorFlow is imported
+    trains = trained or options["folds"]
+    by_name = {name: mass_range for name in options["spectra"] if mass_range}
+    by_name |= {name: (low, high) for name, low, high in ranges}
+    options["relative_error"] = None if no_merge else options["relative_error"]
+    with contextlib.nullcontext() if trains else _keeping_nothing():
+        zoo = quiet_zoo()
+        with stdout_to_stderr(), contextlib.nullcontext() if trains else progress("scoring and hunting"):
+            found = zoo.hunt(
+                run, data, out, train=trained, hyperparameters=dict(map(setting, settings)), jit_compile=xla,
+                mass_range=by_name, verbose=1 if sys.stderr.isatty() else 2,
+                said=lambda text: click.echo(text, err=True), **options,
+            )  # fmt: skip
+    warnings = _warnings(found)
+    below = "".join(f"\n\nWarning: {text}" for text in warnings)
+    said = {"out": str(out), **found.summary(), "warnings": warnings}
+    say(said, as_json, lambda: f"{table(found)}{below}\n\n{out}: report.html, search.json")
+
+
+def _warnings(found) -> list[str]:
+    """Return what the report warns of at its top: that the cut on the score shapes the mass spectrum."""
+    from pipelines.report.text import caveat
+
+    text, alarming = caveat(found)
+    return [text.removeprefix("Caveat. ")] if alarming else []
 
 
 @contextlib.contextmanager
@@ -136,86 +137,6 @@ def _keeping_nothing():
     except KeyboardInterrupt:
         click.echo("\nInterrupted. Nothing is kept; start the same command again.", err=True)
         click.get_current_context().exit(130)
-
-
-def trainer(run, out, resume, xla, seed, place, **training):
-    """Return what trains the models of a search, each into a run directory."""
-    from zoo import folds
-    from zoo.origin import origin
-
-    recipe = recipe_of(run, seed, **training)
-    tuning = origin(run).get("tuning")
-    options = {"verbose": 1 if sys.stderr.isatty() else 2, "jit_compile": xla, **place}
-    if tuning:  # what is trained with its hyperparameters says so as well
-        options["extra"] = {"tuning": tuning}
-    return folds.Trainer(
-        recipe, folds.work_folder(out), resume=resume, said=lambda text: click.echo(text, err=True), **options
-    )
-
-
-def recipe_of(run, seed, *, preset, settings, epochs):
-    """Return what to train: a model by its name, or again as a run was; raises `InputError` if there is no such."""
-    from zoo import folds
-    from zoo.run import read_config
-
-    given = dict(map(setting, settings))
-    if Path(run).is_dir():
-        config = read_config(run)
-        if preset:
-            raise InputError(f"--preset {preset}: {run} is a run directory, whose hyperparameters are taken; use --set")
-        name, kept = config["model"], config["hyperparameters"]
-        recipe = folds.Recipe(name, None, {**kept, "seed": seed, **given}, epochs or config.get("epochs"))
-    else:
-        recipe = folds.Recipe(run, preset, {"seed": seed, **given}, epochs)
-    scores_events(recipe.model(), run)  # before anything is read: is there such a model?
-    return recipe
-
-
-def scores_events(model, run):
-    """Return the model; raises `InputError` if what it scores are spectra."""
-    if model.takes == "spectrum":
-        raise InputError(f"{run}: {model.zoo_name} scores spectra, not events; use `zoo scan`")
-    return model
-
-
-def _loaded(run, resume, training):
-    import zoo
-
-    given = [f"--{'set' if name == 'settings' else name}" for name, value in training.items() if value]
-    given += ["--resume"] if resume else []
-    if given:
-        raise InputError(f"{given[0]}: {run} is trained already; add --train or --folds to train on the data")
-    if not Path(run).exists() and run in zoo.names():
-        raise InputError(f"{run} is a model, not a run directory; add --train or --folds to train it on the data")
-    return scores_events(zoo.load(run), run)
-
-
-def searched(model, events, run, folds, *, spectra, mass_range, ranges, relative_error, no_merge, **options):
-    """Search as the command line says it, and say in the configuration what was loaded or trained."""
-    from pipelines.bumphunt.search import is_the_mass, search
-    from zoo.folds import Trainer
-    from zoo.origin import origin
-
-    about, loaded = {}, dict(origin(run))
-    if loaded:  # also of what is trained again with its hyperparameters
-        about["run"] = loaded
-    if isinstance(model, Trainer):
-        recipe = model.recipe
-        about["training"] = {"preset": recipe.preset, "epochs": recipe.epochs, "on": "these data, without labels",
-                             "hyperparameters": recipe.model().get_config()}  # fmt: skip
-    by_name = {name: tuple(mass_range) for name in spectra if mass_range} | {n: (low, high) for n, low, high in ranges}
-    given = any(is_the_mass(events, name) for name in by_name)  # over what the model was trained on
-    return search(
-        model,
-        events,
-        spectra=spectra,
-        mass_range=by_name,
-        within=None if given else loaded.get("mass_range"),
-        relative_error=None if no_merge else relative_error,
-        folds=folds,
-        about=about,
-        **options,
-    )
 
 
 def table(found) -> str:
@@ -252,9 +173,3 @@ def table(found) -> str:
             *(["", tuned] if tuned else []),
         ]
     )
-
-
-def plain_table(heads, rows) -> str:
-    """Return columns of text, aligned to the right."""
-    widths = [max(map(len, column)) for column in zip(heads, *rows)]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in [heads, *rows])

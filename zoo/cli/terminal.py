@@ -122,12 +122,19 @@ def workplace(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
 
 
+# what Click raises for a group without arguments; its older versions print the help themselves
+NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
+
 class OneLine:
     """What answers bad input with one line on stderr and exit code 2, and Ctrl-C with a line and exit code 130."""
 
     def parse_args(self, context, arguments):
         try:  # a group reads its own options before it is invoked
             return super().parse_args(context, arguments)
+        except NO_ARGUMENTS as error:  # a group alone
+            click.echo(error.ctx.get_help())
+            context.exit(0)
         except (InputError, click.UsageError) as error:
             _refuse(context, error)
 

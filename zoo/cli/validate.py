@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from pipelines.errors import InputError
 from zoo.cli.hunt import (
     CUTS,
     SCORE_KIND,
@@ -14,12 +13,11 @@ from zoo.cli.hunt import (
     TRAINING,
     WINDOWS,
     percentile_option,
-    plain_table,
-    recipe_of,
-    scores_events,
     with_options,
 )
-from zoo.cli.terminal import JSON, SEED, Finite, open_events, quiet_zoo, say, stdout_to_stderr
+from zoo.cli.terminal import JSON, SEED, Commands, Finite, quiet_zoo, say, setting, stdout_to_stderr
+from zoo.printed import number as _number
+from zoo.printed import plain_table
 
 DATA = [
     click.option(
@@ -41,7 +39,7 @@ MIXTURE = [
 ]  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Commands)
 def validate():
     """Tell whether a search is to be believed, on simulated events."""
 
@@ -53,21 +51,20 @@ def validate():
 @TAILS
 @click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH", help="GeV; by default that of the training.")
 @with_options([PLOT, *ENDING])
-def sculpting(run, data, ignore_labels, score_kind, tails, mass_range, out, figure, seed, as_json):
+def sculpting(run, data, tails, out, figure, seed, as_json, **options):
     """Show how much cuts on the score of a RUN shape the background's mass spectrum."""
-    from pipelines.bumphunt import validation
+    check(out, figure)
+    found = quiet_zoo().validate.sculpting(run, data, tails=tails, seed=seed, **options)
     from pipelines.plots.hunt import plot_sculpting
     from pipelines.report.figures import sculpting_series
 
-    check(out, figure)
-    score, events, natural, labels = _background(run, data, ignore_labels, score_kind, mass_range)
-    curve = validation.sculpting_curve(score, events.mass, tails=tails or natural, seed=seed)
+    curve = found["curve"]
     if figure:
         plot_sculpting({f"{tail} tail": sculpting_series(one) for tail, one in curve.items()}, figure)
     rows = [[tail, p, f"{c['distance']:.4f}", f"{c['floor']:.4f}", _number(c["pull"], ".1f"), f"{c['events']:,}"]
             for tail, one in curve.items() for p, c in one.items()]  # fmt: skip
     heads = ["tail", "percentile", "distance", "by chance", "pull", "selected"]
-    _told({"curve": curve, "events": len(events), "uses_labels": labels}, out, as_json, heads, rows, run)
+    _told(found, out, as_json, heads, rows, run)
 
 
 @validate.command()
@@ -79,25 +76,18 @@ def sculpting(run, data, ignore_labels, score_kind, tails, mass_range, out, figu
 @SCORE_KIND
 @TAILS
 @with_options([percentile_option(80.0), *WINDOWS, TOYS, PLOT, *ENDING])
-def coverage(
-    run, data, ignore_labels, data_sets, events, shuffle, score_kind, tails, out, figure, seed, as_json, **options
-):
+def coverage(run, data, shuffle, out, figure, seed, as_json, **options):
     """Search in many background-only data sets: are global p-values uniform?"""
-    from pipelines.bumphunt import validation
+    check(out, figure)
+    found = quiet_zoo().validate.coverage(run, data, shuffle=shuffle, seed=seed, **cuts(options))
     from pipelines.plots.validation import plot_coverage
 
-    check(out, figure)
-    score, background, natural, labels = _background(run, data, ignore_labels, score_kind, options["mass_range"])
-    found = validation.coverage(
-        score, background.mass, data_sets=data_sets, events=events, shuffle=shuffle, seed=seed,
-        tails=tails or natural, **cuts(options, run),
-    )  # fmt: skip
     if figure:
         plot_coverage(found, figure)
     names = ("data_sets", "events", "mean", "below_0.05", "below_0.05_error", "ks_statistic", "ks_p_value")
     rows = [[name.replace("_", " "), f"{found[name]:.3g}"] for name in names]
     void = [] if found["disjoint"] or shuffle else ["Data sets share events: the KS p-value means nothing."]
-    _told({**found, "uses_labels": labels}, out, as_json, ["", ""], rows, run, said=void)
+    _told(found, out, as_json, ["", ""], rows, run, said=void)
 
 
 @validate.command()
@@ -112,24 +102,13 @@ def coverage(
 @click.option("--pybumphunter", is_flag=True, help="Beside it pyBumpHunter's own signal_inject, up to the target.")
 @SCORE_KIND
 @with_options([*CUTS, TOYS, PLOT, *ENDING])
-def spectrum(
-    run, data, ignore_labels, at, width, yields, repeats, target, pybumphunter, score_kind, out, figure, seed, as_json,
-    **options,
-):  # fmt: skip
+def spectrum(run, data, target, out, figure, seed, as_json, **options):
     """Add signal to the selected spectrum: what significance has how many events?"""
-    from pipelines.bumphunt import validation
+    check(out, figure)
+    found = quiet_zoo().validate.spectrum(run, data, target=target, seed=seed, **cuts(options))
     from pipelines.plots.validation import plot_injection
 
-    check(out, figure)
-    score, background, _, labels = _background(run, data, ignore_labels, score_kind, options["mass_range"])
-    signal = {"at": at, "width": width, "seed": seed, **cuts(options, run)}
-    ways = {}
-    if pybumphunter:  # first, as it is quick to refuse
-        ways["pybumphunter"] = validation.pybumphunter_injection(score, background.mass, target=target, **signal)
-    rows = validation.spectrum_injection(score, background.mass, yields=yields, repeats=repeats, **signal)
-    ways = {"injected": rows, **ways}
-    needed = {way: {kind: validation.needed_yield(found, kind, target) for kind in ("local", "global")}
-              for way, found in ways.items()}  # fmt: skip
+    rows, needed = found["injected"], found["needed"]
     if figure:
         plot_injection(rows, figure)
     heads = ["events", "local Z (68 %)", "global Z (68 %)", "bounds", "mass bias [GeV]", "found"]
@@ -138,8 +117,7 @@ def spectrum(
     names = {"injected": "of the table", "pybumphunter": "pyBumpHunter's signal_inject"}
     said = [f"events for {target:g} sigma, {names[way]}: local {_number(one['local'], '.0f')}, "
             f"global {_number(one['global'], '.0f')}" for way, one in needed.items()]  # fmt: skip
-    found = {"at": at, "width": width, "repeats": repeats, **ways, "target": target, "needed": needed}
-    _told({**found, "uses_labels": labels}, out, as_json, heads, lines, run, said=said)
+    _told(found, out, as_json, heads, lines, run, said=said)
 
 
 @validate.command()
@@ -149,32 +127,19 @@ def spectrum(
 @SCORE_KIND
 @TOYS
 @with_options(ENDING)
-def injection(
-    run, background, signal, ratios, trained, folds, preset, settings, epochs, xla, out, seed, as_json, **options
-):
+def injection(run, background, signal, ratios, trained, settings, xla, out, seed, as_json, **options):
     """Mix signal into background, search end to end, and judge with truth; with --train or --folds train on each mixture.
 
     RUN is a run directory; with --train or --folds also the name of a model.
     """
-    zoo = quiet_zoo()
-    from pipelines.bumphunt import validation
-
     check(out)
-    if trained and folds:
-        raise InputError("--train and --folds: give one")
-    background, signal = (open_events(files, None) for files in (background, signal))
-    recipe = recipe_of(run, seed, preset=preset, settings=settings, epochs=epochs) if trained or folds else None
-    model = trains(recipe, xla) if recipe else scores_events(zoo.load(run), run)
-    settings = cuts(options, run)
-    validation.check_ratios(background, signal, ratios, settings["mass_range"])
-    rows = []
-    for ratio in ratios:
-        with stdout_to_stderr():
-            found = validation.injected(model, background, signal, ratio, folds=folds or (1 if trained else None),
-                                        seed=seed, **settings)  # fmt: skip
-        rows.append({"ratio": ratio, **validation.paper_numbers(found)})
-        click.echo(f"S/B {ratio:g} done", err=True)
-    _told({"model": str(run), "injected": rows, "uses_labels": "to judge only"}, out, as_json, *paper_table(rows), run)
+    training = {"train": trained, "hyperparameters": dict(map(setting, settings)), "jit_compile": xla}
+    zoo = quiet_zoo()
+    with stdout_to_stderr():
+        found = zoo.validate.injection(
+            run, background, signal, ratios, seed=seed, said=_say, **training, **cuts(options)
+        )
+    _told(found, out, as_json, *paper_table(found["injected"]), run)
 
 
 def paper_table(rows) -> tuple[list[str], list[list[str]]]:
@@ -202,25 +167,20 @@ def paper_table(rows) -> tuple[list[str], list[list[str]]]:
 @click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH", help="GeV.")
 @SCORE_KIND
 @with_options(ENDING)
-def contamination(
-    run, background, signal, ratios, test, seeds, mass_range, preset, settings, epochs, xla, score_kind, out, seed,
-    as_json,
-):  # fmt: skip
+def contamination(run, background, signal, test, ratios, settings, xla, out, as_json, **options):
     """Train MODEL at every S/B and judge it on other events: does it learn the signal away?"""
-    quiet_zoo()
-    from pipelines.bumphunt import validation
-
     check(out)
-    recipe = recipe_of(run, seed, preset=preset, settings=settings, epochs=epochs)
-    parts = [open_events(files, mass_range or _trained_in(run)) for files in (background, signal, test)]
+    training = {"hyperparameters": dict(map(setting, settings)), "jit_compile": xla, "said": _say}
+    zoo = quiet_zoo()
     with stdout_to_stderr():
-        rows = validation.contamination(trains(recipe, xla), *parts, ratios, kind=score_kind, seeds=seeds, seed=seed)
+        found = zoo.validate.contamination(run, background, signal, test, ratios, **training, **options)
+    rows = found["trained"]
     each = [(tail, k) for tail, by_label in rows[0]["auc"].items() for k in by_label]
-    names = {k: parts[2].about.label_names.get(int(k), k) for _, k in each}
+    names = {k: found["label_names"].get(k, k) for _, k in each}
     heads = ["S/B", *(f"AUC {names[k]}, {tail} tail" for tail, k in each), "sculpting at 99"]
     lines = [[f"{r['s_over_b']:.2%}", *(_auc(r, tail, k) for tail, k in each),
               _number(r["runs"][0]["sculpting"][each[0][0]].get("99", {}).get("distance"), ".3f")] for r in rows]  # fmt: skip
-    _told({"model": run, "trained": rows, "uses_labels": "to judge only"}, out, as_json, heads, lines, run)
+    _told(found, out, as_json, heads, lines, run)
 
 
 def _auc(row, tail, label) -> str:
@@ -236,22 +196,10 @@ def _auc(row, tail, label) -> str:
 @SCORE_KIND
 @TOYS
 @with_options(ENDING)
-def stability(runs, data, tails, score_kind, out, seed, as_json, **options):
+def stability(runs, data, out, seed, as_json, **options):
     """Compare what the members of RUNS, or runs of several seeds, say of the same events."""
-    import numpy as np
-
-    zoo = quiet_zoo()
-    from pipelines.bumphunt import validation
-
     check(out)
-    events, each = open_events(data, options["mass_range"] or _trained_in(runs[0])), []
-    for run in runs:
-        model = scores_events(zoo.load(run), run)
-        each.append(model.score(events, score_kind, per_member=True))
-    settings = cuts(options, runs[0])
-    found = validation.stability(
-        np.concatenate(each), events.mass, seed=seed, tails=tails or _tails(model, score_kind), **settings
-    )
+    found = quiet_zoo().validate.stability(runs, data, seed=seed, **cuts(options))
     correlation = found["rank_correlation"]
     rows = [["rank correlation", f"{correlation['mean']:.3f} (least {correlation['min']:.3f})"]]
     rows += [[f"overlap at percentile {p}, {tail} tail", f"{share:.1%}"]
@@ -269,15 +217,16 @@ def stability(runs, data, tails, score_kind, out, seed, as_json, **options):
 @with_options(ENDING)
 def supervised(data, columns, folds, mass_range, out, seed, as_json):
     """USES LABELS: boosted trees, cross-validated, as a yardstick of what could be had at most."""
-    from pipelines.bumphunt import validation
-
     check(out)
-    events = open_events(data, mass_range)
-    _, found = validation.supervised(events, columns, folds=folds, seed=seed)
-    names = events.about.label_names
-    rows = [[names.get(int(k), k), f"{auc:.4f}", ", ".join(f"{one[k]:.3f}" for one in found["auc_folds"] if k in one)]
+    found = quiet_zoo().validate.supervised(data, columns, folds=folds, mass_range=mass_range, seed=seed)
+    names = found["label_names"]
+    rows = [[names.get(k, k), f"{auc:.4f}", ", ".join(f"{one[k]:.3f}" for one in found["auc_folds"] if k in one)]
             for k, auc in found["auc"].items()]  # fmt: skip
     _told(found, out, as_json, ["signal (labels used)", "AUC", "of each fold"], rows)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 # -- what they share --------------------------------------------------------------------------------
@@ -291,68 +240,23 @@ def check(*paths) -> None:
         check_new(path)
 
 
-def _background(run, data, ignore_labels, kind, mass_range):
-    """Scores of the background by a run, the events, the tails that suit the score, and what labels were used for."""
-    zoo = quiet_zoo()
-    from pipelines.bumphunt.scores import scores_of
-
-    events = open_events(data, mass_range or _trained_in(run))
-    labels = "to leave out signal" if events.has_labels and not ignore_labels else False
-    events = events.select(label=0) if labels else events
-    model = scores_events(zoo.load(run), run)
-    return scores_of(model, events, kind)[0], events, _tails(model, kind), labels
-
-
-def _tails(model, kind) -> str:
-    from pipelines.bumphunt.scores import natural_tails
-
-    return natural_tails(model, kind)
-
-
-def _trained_in(run):
-    from zoo.origin import origin
-
-    return origin(run).get("mass_range")
-
-
-def cuts(options, run) -> dict[str, object]:
-    """Options of a hunt, as its functions take them; the range of the run's training, if there is one, by default."""
-    options = {**options, "mass_range": options["mass_range"] or _trained_in(run)}
+def cuts(options) -> dict[str, object]:
+    """Return options of the command line as `zoo.validate` takes them."""
+    options = dict(options)
     if options.pop("no_merge"):
         options["relative_error"] = None
     return options
 
 
-def trains(recipe, xla):
-    """Return a function of a fold and events that trains in memory."""
-
-    def train(fold, events):
-        click.echo(f"training {recipe.name} on {len(events)} events", err=True)
-        model = recipe.model(fold)
-        model.fit(events, epochs=recipe.epochs, verbose=0, jit_compile=xla)
-        return model
-
-    train.score_kinds, train.undirected = recipe.score_kinds, recipe.undirected  # which tails to look at
-    return train
-
-
-def _number(value, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
 def _told(found, out, as_json, heads, rows, *runs, said=()) -> None:
     """Write and print what was found, what labels were used for, and of which runs they chose the hyperparameters."""
-    from pipelines.bumphunt.result import truth_in_tuning
-    from zoo.origin import origin
+    from zoo.validate import notices
 
-    notices = {run: truth_in_tuning({"run": origin(run)}) for run in runs}
-    notices = [f"{run}: {notice}" for run, notice in notices.items() if notice]
-    found = {**found, "truth_used": bool(notices)} if runs else found
     if found.get("uses_labels") == "to leave out signal":
         said = [*said, "Labels were used to leave out signal; --ignore-labels takes all events."]
     if out:
         from pipelines.outputs import write_json
 
         write_json(out, found)
-    below = [line for lines in (said, notices) if lines for line in ("", *lines)]
+    below = [line for lines in (said, notices(*runs)) if lines for line in ("", *lines)]
     say(found, as_json, lambda: "\n".join([plain_table(heads, rows), *below]))

@@ -1,19 +1,21 @@
-"""Models as SavedModels that need TensorFlow alone."""
+"""Models as SavedModels that need TensorFlow alone: `zoo.export`."""
 
 from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import tensorflow as tf
 
 from pipelines import provenance
 from pipelines.errors import InputError
-from pipelines.outputs import new_directory
+from pipelines.outputs import check_new, new_directory
+from zoo.run import load
 
 
-def export(model, path: str | os.PathLike) -> None:
-    """Write a trained model as a SavedModel; it takes raw physical inputs and holds scaling, score and columns.
+def export(model: Any, path: str | os.PathLike) -> None:
+    """Write a trained model, or that of a run directory, as a SavedModel that holds scaling, score and columns.
 
     Signatures:
 
@@ -29,10 +31,16 @@ def export(model, path: str | os.PathLike) -> None:
 
     Raises `InputError` if the model has not met any data, or if `path` exists or cannot be written.
 
-    Example, in a Python that has TensorFlow and not this package:
+    It takes raw physical inputs.
+
+    Example: `zoo.export("run", "served")`, and then, in a Python that has TensorFlow and not this package:
         `served = tf.saved_model.load(path).signatures["serving_default"]`
         `score = served(features=tf.constant(x))["score"]`
     """
+    if isinstance(model, (str, os.PathLike)):
+        check_new(path)
+        load(model).export(path)
+        return
     if not model.has_met_data:
         raise InputError("the model has not met any data; fit it, or load a trained run with zoo.load")
     served = tf.Module()

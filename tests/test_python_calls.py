@@ -1,0 +1,151 @@
+"""Every command of `zoo` is one Python call: `dir(zoo)` shows them, and they find what the commands find."""
+
+import ast
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from linear_model import Linear, registered
+
+import zoo
+import zoo.cli.main
+from pipelines import InputError, histograms
+from pipelines.histograms import Histograms
+
+RANGE = ["--mass-range", "2700", "5000"]
+CALLS = ["bumphunt", "evaluate", "export", "hunt", "load", "plot", "scan", "score", "train", "validate"]
+
+
+def output(*words):
+    done = CliRunner().invoke(zoo.cli.main.main, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_every_command_is_a_call_that_is_seen():
+    commands = set(zoo.cli.main.main.commands) - {"list", "show", "data", "leaderboard"}
+    assert commands <= set(dir(zoo)) and set(CALLS) <= set(zoo.__all__)
+    for name in CALLS:
+        assert getattr(zoo, name).__doc__, name
+
+
+def test_commands_neither_train_nor_score_by_themselves():
+    """A command parses, calls and prints: what takes models and events is imported by what it calls."""
+    for path in (Path(zoo.cli.__file__).parent).glob("*.py"):
+        names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        assert not names & {"fit", "infer", "adapt"}, path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with registered():
+        out = tmp_path_factory.mktemp("calls") / "run"
+        found = zoo.train(
+            "linear", "lhco_sim_train", out, epochs=1, mass_range=(2700, 5000), seed=3, score=True, jit_compile=False,
+            verbose=0,
+        )  # fmt: skip
+        yield found
+
+
+def test_train_gives_what_the_command_gives(run, tmp_path):
+    line = ["train", "linear", "--data", "lhco_sim_train", "--out", tmp_path / "run", *RANGE, "--seed", 3]
+    printed = json.loads(output(*line, "--epochs", 1, "--score", "--no-xla", "--json"))
+    assert printed["events"] == run.amount and printed["last_epoch"] == dict(run.last_epoch)
+    ours, theirs = (json.loads((path / "config.json").read_text()) for path in (run.path, tmp_path / "run"))
+    for name in ("model", "hyperparameters", "data", "epochs", "mass_range", "validation"):
+        assert ours[name] == theirs[name]
+    with h5py.File(run.scores) as one, h5py.File(tmp_path / "run/scores.h5") as other:
+        np.testing.assert_array_equal(one["score"], other["score"])
+    assert str(run).startswith(f"{run.path}: trained on {run.amount} events")
+
+
+def test_score_of_a_run_and_of_its_model_are_those_of_the_command(run, tmp_path):
+    output("score", run.path, "--data", "lhco_sim_test", "--out", tmp_path / "scores.h5")
+    for trained in (run.path, str(run.path), zoo.load(run.path)):
+        found = zoo.score(trained, "lhco_sim_test")
+        with h5py.File(tmp_path / "scores.h5") as file:
+            np.testing.assert_array_equal(file["score"], found.mean)
+            assert file.attrs["kind"] == found.kind and len(found) == len(file["mass"])
+
+
+def test_evaluate_takes_the_mass_range_of_the_run_as_the_command_does(run):
+    printed = json.loads(output("evaluate", run.path, "--data", "lhco_sim_test", "--json"))
+    found = zoo.evaluate(run.path, "lhco_sim_test")
+    assert printed == json.loads(json.dumps(found)) and str(found) in output(
+        "evaluate", run.path, "--data", "lhco_sim_test"
+    )
+    assert found.events.mass.min() >= 2700 and found.events.mass.max() < 5000
+
+
+def test_hunt_takes_the_mass_range_of_the_run_as_the_command_does(run, tmp_path):
+    line = ["hunt", run.path, "--data", "lhco_sim_test", "--out", tmp_path / "out", "--percentile", 80, "--toys", 50]
+    printed = json.loads(output(*line, "--bins", 20, "--widths", 1, 4, "--json"))
+    options = {"percentiles": 80, "pseudo_experiments": 50, "bins": 20, "widths": (1, 4)}
+    for trained in (run.path, zoo.load(run.path)):
+        found = zoo.hunt(trained, "lhco_sim_test", **options)
+        summary = json.loads(json.dumps(found.summary()))
+        assert {name: printed[name] for name in summary} == summary
+        assert found.ranges["mass"] == (2700, 5000)
+
+
+def test_training_for_a_hunt_in_memory_gives_what_the_command_writes(run, tmp_path):
+    line = [
+        "hunt",
+        "linear",
+        "--train",
+        "--epochs",
+        1,
+        "--no-xla",
+        "--data",
+        "lhco_sim_test",
+        "--out",
+        tmp_path / "out",
+    ]
+    line += [*RANGE, "--percentile", 80, "--toys", 50, "--bins", 20, "--widths", 1, 4]
+    printed = json.loads(output(*line, "--json"))
+    found = zoo.hunt(
+        "linear", "lhco_sim_test", train=True, epochs=1, jit_compile=False, mass_range=(2700, 5000), percentiles=80,
+        pseudo_experiments=50, bins=20, widths=(1, 4),
+    )  # fmt: skip
+    assert printed["selected_events"] == found.hunt.best.selected_events
+    assert printed["local_p_value"] == pytest.approx(found.hunt.best.local_p_value)
+
+
+def test_validate_is_a_call_for_every_study(run):
+    for name in zoo.cli.main.main.commands["validate"].commands:
+        assert callable(getattr(zoo.validate, name)), name
+    line = ["validate", "sculpting", run.path, "--data", "lhco_sim_test", "--json"]
+    assert json.loads(output(*line)) == json.loads(json.dumps(zoo.validate.sculpting(run.path, "lhco_sim_test")))
+
+
+def test_single_events_without_a_score_are_told_and_left_out(run, tmp_path, monkeypatch):
+    real = Linear.score
+
+    def score(self, events, kind=None, **options):
+        found = np.array(real(self, events, kind, **options))
+        found[..., [5, 7]] = np.nan
+        return found
+
+    monkeypatch.setattr(Linear, "score", score)
+    done = CliRunner().invoke(
+        zoo.cli.main.main, ["score", str(run.path), "--data", "lhco_sim_test", "--out", str(tmp_path / "scores.h5")]
+    )
+    assert done.exit_code == 0 and "rows 5, 7 (from 0)" in done.stderr
+    with h5py.File(tmp_path / "scores.h5") as file:
+        assert np.flatnonzero(np.isnan(file["score"][()])).tolist() == [5, 7]
+    assert zoo.evaluate(run.path, "lhco_sim_test")["left_out"] == 2
+
+
+def test_calls_name_what_is_wrong(run, tmp_path):
+    with pytest.raises(InputError, match="exists already"):
+        zoo.train("linear", "lhco_sim_train", run.path)
+    histograms.write(Histograms.from_arrays(np.ones((1, 20)), np.arange(21)), tmp_path / "spectra.h5")
+    with pytest.raises(InputError, match="takes events, not histograms"):
+        zoo.scan(tmp_path / "spectra.h5", run.path)
+    with pytest.raises(InputError, match="no such folder"):
+        zoo.score(tmp_path / "nothing", "lhco_sim_test")
+    with pytest.raises(InputError, match="is no model of the zoo"):
+        zoo.score(object(), "lhco_sim_test")

@@ -1,0 +1,209 @@
+"""Search for a bump with a run, or with models that are trained on the data: `zoo.hunt`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.bumphunt.given_scores import GivenScores
+from pipelines.bumphunt.result import Search
+from pipelines.bumphunt.search import is_the_mass
+from pipelines.bumphunt.search import search as search_with
+from pipelines.errors import InputError
+from pipelines.events.events import Events
+from zoo import registry
+from zoo.folds import Recipe, Trainer, work_folder
+from zoo.run import origin, read_config
+from zoo.trained import about_run, open_for, trained_model
+
+Range = tuple[float, float]
+
+
+def hunt(
+    run: Any = None,
+    events: Any = None,
+    out: str | os.PathLike | None = None,
+    *,
+    scores: Any = None,
+    train: bool = False,
+    folds: int | None = None,
+    preset: str | None = None,
+    hyperparameters: Mapping[str, object] | None = None,
+    epochs: int | None = None,
+    jit_compile: bool = True,
+    resume: bool = False,
+    workers: int = 1,
+    scheduler: Any = None,
+    verbose: int | str = 0,
+    said: Callable[[str], object] | None = None,
+    conversion: Mapping[str, Any] | None = None,
+    mass_range: Range | Mapping[str, Range] | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Search:
+    """Score events, select the most anomalous, and hunt a bump in their mass; with `out` write results and report.
+
+    Args:
+        run: a run directory, or a trained model. With `train` or `folds` a run directory or the name of a model, which is
+            trained on the data. None with `scores`.
+        events: what `pipelines.open` takes. Files that have to be converted are so with the options of the run's training,
+            unless `conversion` has others.
+        out: new folder for results, report, and what was trained. Without, nothing is written.
+        scores: instead of `run`: (N,) one for each event, in their order, higher is more anomalous; or a file of them (see
+            `pipelines.bumphunt.given_scores.GivenScores.from_file`).
+        train: train one model on these very data, without labels, then score them.
+        folds: train K models; each scores what it has not seen.
+        preset, hyperparameters, epochs, jit_compile: of the training.
+        resume: go on with an interrupted search, which `out` names.
+        workers, scheduler: who trains the folds. verbose, said: Keras' progress bar; is told what is being trained.
+        mass_range: GeV, of all spectra or by name. By default only events in the range of the run's training are
+            searched, if there is one.
+        seed: of the training, the folds and the pseudo-experiments.
+        options: as for `pipelines.search`, such as `percentiles`, `tails`, `spectra`.
+
+    Raises `InputError` for options that do not go together, and as `pipelines.search` and `zoo.train`.
+
+    Example:
+        >>> import pipelines
+        >>> events = pipelines.open("lhco_sim_test")
+        >>> heavy = events.read("features", ["mass_1", "mass_2"]).sum(axis=1)  # scores that one already has
+        >>> options = {"mass_range": (2700, 5000), "widths": (2, 4), "pseudo_experiments": 200, "percentiles": 90}
+        >>> hunt(scores=heavy, events=events, **options).hunt.best.selected_events
+        466
+    """
+    if events is None:
+        raise TypeError("hunt() needs events, in whose mass a bump is searched for")
+    if train and folds:
+        raise InputError(
+            "--train and --folds: one model that scores what it was trained on, or K that do not; give one"
+        )
+    if not folds and (workers > 1 or scheduler is not None):
+        raise InputError("--workers, --scheduler and --cluster train the models of several folds at once; add --folds")
+    if out is not None:
+        from pipelines.outputs import check_new
+
+        out = check_new(out)
+    given = {"--preset": preset, "--set": hyperparameters, "--epochs": epochs, "--resume": resume}
+    if scores is not None:
+        given = {"RUN": run, "--train": train, "--folds": folds, "--score-kind": options.get("score_kind"), **given}
+        model: Any = _given_scores(scores, [name for name, value in given.items() if value])
+    elif train or folds:
+        recipe = recipe_of(run, seed, preset=preset, hyperparameters=hyperparameters, epochs=epochs)
+        model = _trainer(run, recipe, out, resume, said, verbose=verbose, jit_compile=jit_compile, workers=workers,
+                         scheduler=scheduler)  # fmt: skip
+    else:
+        model = _trained_already(run, [name for name, value in given.items() if value])
+    data = open_for(run, events, **(conversion or {}))
+    found = search(run, model, data, mass_range=mass_range, folds=folds or (1 if train else None), seed=seed, **options)
+    if out is not None:
+        from pipelines.bumphunt.write import write
+
+        write(found, out, model.folder if isinstance(model, Trainer) else None)
+    if isinstance(model, Trainer):
+        model.done()
+    return found
+
+
+def search(
+    run: Any, model: Any, events: Events, *, mass_range=None, folds: int | None = None, **options: Any
+) -> Search:  # fmt: skip
+    """Search with what was loaded or trained for a run, whose mass range is the default, and say so in the configuration."""
+    about: dict[str, object] = {}
+    loaded = dict(about_run(run))
+    if loaded:  # also of what is trained again with its hyperparameters
+        about["run"] = loaded
+    recipe = getattr(model, "recipe", None)
+    if isinstance(recipe, Recipe):
+        about["training"] = {"preset": recipe.preset, "epochs": recipe.epochs, "on": "these data, without labels",
+                             "hyperparameters": recipe.model().get_config()}  # fmt: skip
+    spectra = options.get("spectra", ("mass",))
+    names = [spectra] if isinstance(spectra, str) else list(spectra)
+    by_name = dict(mass_range) if isinstance(mass_range, Mapping) else {}
+    if mass_range is not None and not isinstance(mass_range, Mapping):
+        by_name = {name: tuple(mass_range) for name in names}
+    given = any(is_the_mass(events, name) for name in by_name)  # over what the model was trained on
+    within = None if given else loaded.get("mass_range")
+    options.setdefault("within", within)
+    return search_with(model, events, mass_range=by_name, folds=folds, about=about, **options)
+
+
+def recipe_of(
+    run: Any,
+    seed: int = 0,
+    *,
+    preset: str | None = None,
+    hyperparameters: Mapping[str, object] | None = None,
+    epochs: int | None = None,
+) -> Recipe:
+    """Return what to train: a model by its name, or again as a run was.
+
+    Raises `InputError` if there is no such model, and if what it scores are spectra.
+    """
+    if run is None:
+        raise InputError("there is nothing to train: give the name of a model, or a run directory")
+    given = dict(hyperparameters or {})
+    if Path(run).is_dir():
+        config: Mapping[str, Any] = read_config(run)
+        if preset:
+            raise InputError(f"--preset {preset}: {run} is a run directory, whose hyperparameters are taken; use --set")
+        name, kept = config["model"], config["hyperparameters"]
+        recipe = Recipe(name, None, {**kept, "seed": seed, **given}, epochs or config.get("epochs"))
+    else:
+        recipe = Recipe(str(run), preset, {"seed": seed, **given}, epochs)
+    model: Any = registry.model_class(recipe.name)
+    model.require("events", run)
+    recipe.model()  # before anything is read: are its hyperparameters possible?
+    return recipe
+
+
+class InMemory:
+    """Trains the models of a search in memory, as `pipelines.search` takes with `folds`; what it is told says so."""
+
+    def __init__(self, recipe: Recipe, jit_compile: bool = True, said: Callable[[str], object] | None = None):
+        self.recipe, self.jit_compile, self._said = recipe, jit_compile, said or _silent
+        self.score_kinds, self.undirected, self.zoo_name = recipe.score_kinds, recipe.undirected, recipe.name
+
+    def __call__(self, fold: int, events: Events) -> Any:
+        """Return a model of a fold, trained on events."""
+        self._said(f"training {self.recipe.name} on {len(events)} events")
+        model = self.recipe.model(fold)
+        model.fit(events, epochs=self.recipe.epochs, verbose=0, jit_compile=self.jit_compile)
+        return model
+
+
+def _trainer(run: Any, recipe: Recipe, out, resume: bool, said, **options: Any) -> Trainer | InMemory:
+    """Return what trains the models of a search: into run directories beside `out`, or in memory if there is none."""
+    if out is None:
+        if resume:
+            raise InputError("resume: nothing is kept without out, so there is nothing to go on with")
+        if options["workers"] != 1 or options["scheduler"] is not None:
+            raise InputError("workers, scheduler: they hand over what they train by files; give out, a new folder")
+        return InMemory(recipe, options["jit_compile"], said)
+    tuning = origin(run).get("tuning")
+    if tuning:  # what is trained with its hyperparameters says so as well
+        options["extra"] = {"tuning": tuning}
+    return Trainer(recipe, work_folder(Path(out)), resume=resume, said=said or _silent, **options)
+
+
+def _silent(text: str) -> None:
+    pass
+
+
+def _given_scores(scores: Any, given: Sequence[str]) -> GivenScores:
+    """Return the scores that are given instead of a model, by themselves or as a file."""
+    if given:
+        raise InputError(f"{given[0]}: there is nothing to load or to train with --scores; leave one of them out")
+    return GivenScores.from_file(scores) if isinstance(scores, (str, os.PathLike)) else GivenScores(scores)
+
+
+def _trained_already(run: Any, given: Sequence[str]) -> Any:
+    """Return the model of a run."""
+    if run is None:
+        raise InputError("there is nothing to score the events: give RUN, a run directory, or --scores FILE")
+    if given:
+        raise InputError(f"{given[0]}: {run} is trained already; add --train or --folds to train on the data")
+    if isinstance(run, (str, os.PathLike)) and not Path(run).exists() and str(run) in registry.names():
+        raise InputError(f"{run} is a model, not a run directory; add --train or --folds to train it on the data")
+    return trained_model(run)

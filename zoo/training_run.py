@@ -1,0 +1,194 @@
+"""Train a model on files or events into a run directory: `zoo.train`, which is what the command of that name does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pipelines.errors import InputError
+from zoo.printed import as_html
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run directory that was just written, and what its training came to.
+
+    Attributes:
+        path: the run directory. model: the trained model. scores: the file of scores of its own events, or None.
+        amount, noun: how many of what it was trained on, as 20000 "events".
+        last_epoch: the training terms of the last epoch of the main phase; None for what is not a number.
+        best_epoch: by watched phase each member's best epoch, see `AnomalyModel.best_epochs`.
+    """
+
+    path: Path
+    model: object
+    amount: int
+    noun: str
+    last_epoch: Mapping[str, float | None]
+    best_epoch: Mapping[str, Mapping[str, object]]
+    scores: Path | None = None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss of the last epoch is not a number."""
+        return None in self.last_epoch.values()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the result ready for JSON."""
+        found = {"run": str(self.path), self.noun.split()[-1]: self.amount, "last_epoch": dict(self.last_epoch)}
+        found |= {"scores": str(self.scores)} if self.scores else {}
+        return found | ({"best_epoch": dict(self.best_epoch)} if self.best_epoch else {})
+
+    def __str__(self) -> str:
+        terms = ", ".join(f"{k} {v:.4g}" for k, v in self.last_epoch.items() if isinstance(v, float))
+        peaks = _peaks(self.best_epoch, self.last_epoch)
+        return "\n".join([f"{self.path}: trained on {self.amount} {self.noun}; {terms}", *peaks])
+
+    def _repr_html_(self) -> str:
+        return as_html(str(self))
+
+
+def train(
+    model,
+    data=None,
+    out: str | os.PathLike | None = None,
+    *,
+    preset: str | None = None,
+    hyperparameters: Mapping[str, object] | None = None,
+    epochs: int | None = None,
+    validation: float = 0.0,
+    mass_range: tuple[float, float] | None = None,
+    seed: int = 0,
+    score: bool = False,
+    memory: float | None = None,
+    resume: bool = False,
+    jit_compile: bool = True,
+    conversion: Mapping[str, object] | None = None,
+    workers: int = 1,
+    verbose: int | str = "auto",
+    said: Callable[[str], object] | None = None,
+    progress=None,
+) -> TrainedRun:
+    """Train a model, without labels, and write a run directory; spectra models need no data.
+
+    Args:
+        model: a name of `zoo.names()`, or an untrained model, whose own hyperparameters and seed are taken then.
+        data: what `pipelines.open` takes; None for a model that generates its spectra. Published files and tables are
+            converted into OUT.events.h5, which the same call uses again.
+        out: the new run directory.
+        preset, hyperparameters: of the model, by name. seed: fixes everything random.
+        epochs: of the main phase; the model's own number otherwise.
+        validation: share of the events held out, whose losses are recorded.
+        mass_range: train on events with low <= mass < high, GeV.
+        score: score all these events too, into OUT/scores.h5.
+        memory: gigabytes of events held in memory while training; more are read from disk.
+        resume: go on with an interrupted training.
+        jit_compile: compile the training step with XLA.
+        conversion: options of `zoo data convert`, for data that need it, as {"mass": "mjj"}.
+        workers: processes that convert. verbose: Keras' progress bar. said, progress: as for `pipelines.datasets.opening`.
+
+    Raises:
+        InputError: before anything is read for a model, hyperparameter or output that cannot be; and as
+            `zoo.run.train`.
+
+    Example:
+        `zoo.train("gan_ae", "lhco_sim_train", "run", preset="lhco2020", mass_range=(2700, 5000))`
+    """
+    from pipelines.datasets.opening import open_events
+    from pipelines.outputs import check_new
+    from zoo import run as runs
+
+    if out is None:
+        raise TypeError("train() needs out, the new run directory")
+    out = Path(check_new(out))
+    _check_numbers(validation, memory)
+    made = _model(model, preset, hyperparameters, seed)
+    (runs.Checkpoint.check if resume else runs.Checkpoint.refuse)(out)
+    if data is None or made.data_kind != "events":
+        given = {"data": data, "conversion": conversion, "validation": validation or None, "mass_range": mass_range,
+                 "score": score, "memory": memory}  # fmt: skip
+        _refuse_options(made, given)
+        events = None
+    else:
+        kept = out.with_name(f"{out.name}.events.h5")
+        options = {"kept": kept, "workers": workers, "said": said, "progress": progress, **(conversion or {})}
+        events = open_events(data, mass_range, **options)
+    training, held_out = made.training_data(events, validation, seed)
+    extra = {"mass_range": mass_range, "validation": validation}
+    runs.train(
+        made, training, out, validation=held_out, epochs=epochs, resume=resume, verbose=verbose, jit_compile=jit_compile,
+        extra=extra | ({"conversion": dict(conversion)} if conversion else {}),
+        memory=None if memory is None else int(memory * 1e9),
+    )  # fmt: skip
+    return _result(out, made, training, events if score else None)
+
+
+def _result(out: Path, model, training, to_score) -> TrainedRun:
+    written = json.loads((out / "metrics.json").read_text())
+    if to_score is not None:
+        from zoo.evaluation import score as score_events
+
+        score_events(out, to_score).write(out / "scores.h5")
+    amount, noun = model.amount_trained(training)
+    kept = None if to_score is None else out / "scores.h5"
+    return TrainedRun(out, model, amount, noun, written["last_epoch"], written.get("best_epoch", {}), kept)
+
+
+def _model(model, preset, hyperparameters, seed):
+    from zoo import registry
+
+    if isinstance(model, str):
+        return registry.get(model, preset, **{"seed": seed, **(hyperparameters or {})})
+    if preset or hyperparameters:
+        raise InputError(
+            "preset, hyperparameters: the model is made already; give them to zoo.get, or give its name here"
+        )
+    return model
+
+
+def _check_numbers(validation: float, memory: float | None) -> None:
+    if not 0 <= validation < 1:
+        raise InputError(f"--validation {validation:g} is not possible; expected a share >= 0 and < 1")
+    if memory is not None and not 0 <= memory < math.inf:
+        raise InputError(f"--memory {memory:g} is not possible; expected gigabytes >= 0")
+
+
+def _refuse_options(model, given: Mapping[str, object]) -> None:
+    """Refuse what is about events for a model that reads none; a model of events without any says so itself."""
+    for name, value in given.items():
+        given_nothing = value is None or value is False or value in ((), [], {})  # 0 is something
+        if model.data_kind != "events" and not given_nothing:
+            raise InputError(
+                f"--{name.replace('_', '-').replace('conversion', 'convert')} is for models of events: {model.zoo_name} "
+                f"is trained on spectra that it generates"
+            )
+
+
+def _peaks(best: Mapping[str, Mapping], last: Mapping) -> list[str]:
+    """Say where the watched terms were largest, and which trainings ended before they were."""
+    lines = []
+    for phase, one in best.items():
+        if one["best"] != "max":
+            continue
+        epochs = [epoch + 1 for epoch in one["epoch"] if epoch is not None]
+        members, ended = len(one["epoch"]), last["epoch"] + 1
+        if len(epochs) < members:
+            lines.append(
+                f"{phase}: {members - len(epochs)} of {members} never had a number as {one['quantity']}: diverged"
+            )
+        if not epochs:
+            continue
+        span = (
+            f"epochs {min(epochs)} to {max(epochs)} of {len(epochs)} members" if members > 1 else f"epoch {epochs[0]}"
+        )
+        line = f"{phase}: {one['quantity']} was largest at {span}; those weights are kept"
+        if first := epochs.count(1):
+            line += f"; of {first} in the very first epoch, when nothing is learnt yet: train longer"
+        if ended > 1 and (rising := epochs.count(ended)):
+            line += f"; {rising} still rising at the last epoch: the peak was not reached, train longer"
+        lines.append(line)
+    return lines
