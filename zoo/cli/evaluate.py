@@ -10,24 +10,34 @@ from pipelines.errors import InputError
 from zoo.cli.terminal import JSON, MASS_RANGE, SEED, open_events, quiet_zoo, say
 
 
-def scores(run, events, kind):
-    """Return the model of a run and its members' scores (K, N) of events; raises `InputError` if any is not a number."""
+def scores(run, events, kind, write_all=False):
+    """Return the model of a run and its members' scores (K, N) of events; raises `InputError` if any is not a number.
+
+    With `write_all` only if most are none: those of single events far off are NaN, and their rows are told.
+    """
     import numpy as np
 
     import zoo
+    from pipelines.bumphunt.scores import are_few_bad, bad_scores
 
     model = zoo.load(run)
     if model.takes == "spectrum":
         raise InputError(f"{run}: {model.zoo_name} reads spectra, not events; use `zoo scan`")
     found = model.score(events, kind, per_member=True)
-    bad = int(np.sum(~np.isfinite(found).all(axis=0)))
-    if bad:
-        whose = [str(k) for k, one in enumerate(found) if not np.isfinite(one).all()]
-        which = f" (of members {', '.join(whose)})" if len(found) > 1 else ""
-        raise InputError(
-            f"{run}: {bad} of {found.shape[1]} scores are NaN or infinite{which}; "
-            f"see {run}/history.csv whether its training diverged, and train with a lower learning_rate"
-        )
+    finite = np.isfinite(found)
+    worst = np.where(finite.all(axis=0), 0.0, np.nan)
+    if np.isnan(worst).any():
+        diverged = [str(k) for k, one in enumerate(finite) if 2 * one.sum() <= one.size]
+        if diverged or not are_few_bad(worst):
+            which = f" (of members {', '.join(diverged)})" if len(found) > 1 else ""
+            raise InputError(
+                f"{run}: {np.isnan(worst).sum()} of {len(worst)} scores are NaN or infinite{which}; "
+                f"see {run}/history.csv whether its training diverged, and train with a lower learning_rate"
+            )
+        if not write_all:
+            raise InputError(f"{run}: {bad_scores(worst)}; leave these events out")
+        click.echo(f"Warning: {bad_scores(worst)}; theirs are written as NaN", err=True)
+        found = np.where(finite, found, np.nan)
     return model, found
 
 

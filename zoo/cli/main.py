@@ -148,7 +148,13 @@ def train(name, data, conversion, out, preset, settings, mass_range, seed, score
         )
     if scored:
         everything = open_events(files, mass_range)
-        _write_scores(out / "scores.h5", *scores(out, everything, None), everything, out, " + ".join(map(str, files)))
+        _write_scores(
+            out / "scores.h5",
+            *scores(out, everything, None, write_all=True),
+            everything,
+            out,
+            " + ".join(map(str, files)),
+        )
     written = json.loads((out / "metrics.json").read_text())
     last, best = written["last_epoch"], written.get("best_epoch", {})
     if None in last.values():
@@ -215,9 +221,9 @@ def score(run, data, out, kind):
 
     check_new(out)
     events = open_events([data], None)
-    model, each = scores(run, events, kind)
+    model, each = scores(run, events, kind, write_all=True)
     _write_scores(out, model, each, events, run, data, kind)
-    click.echo(f"{out}: {len(events)} scores, median {np.median(each.mean(axis=0)):.4g}")
+    click.echo(f"{out}: {len(events)} scores, median {np.nanmedian(each.mean(axis=0)):.4g}")
 
 
 def _write_scores(out, model, each, events, run, data, kind=None) -> None:
