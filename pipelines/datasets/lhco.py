@@ -39,7 +39,7 @@ RawBlock = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | No
 def recognises(path: str | os.PathLike) -> bool:
     """Tell whether a file has the layout of LHC Olympics raw events (False for anything else, or no file).
 
-    >>> from pipelines.datasets.catalog import find
+    >>> from pipelines.datasets.find import find
     >>> recognises(find("lhco_rnd_real")), recognises(find("lhco_sim_test"))
     (True, False)
     """
@@ -68,7 +68,7 @@ def read_raw(path: str | os.PathLike, key: str | os.PathLike | None = None, bloc
             finite, a negative pt, a label that is not a whole number from 0 to 127, or unreadable rows.
 
     Example:
-        >>> from pipelines.datasets.catalog import find
+        >>> from pipelines.datasets.find import find
         >>> pt, eta, phi, counts, label = next(read_raw(find("lhco_rnd_real"), block=100))
         >>> int(counts.sum()) == len(pt), label.shape
         (True, (100,))
@@ -123,7 +123,7 @@ def convert(
 
     Example:
         >>> import pathlib, tempfile
-        >>> from pipelines.datasets.catalog import find
+        >>> from pipelines.datasets.find import find
         >>> convert([find("lhco_rnd_real")], pathlib.Path(tempfile.mkdtemp()) / "events.h5").events
         1000
     """
@@ -214,7 +214,7 @@ def _cluster(path, start, stop, jets, images, mass, truth) -> tuple[dict[str, np
 def describe(path: str | os.PathLike) -> dict[str, object]:
     """Return what a raw file is: its number of events and whether it has labels; raises `InputError` as `read_raw`.
 
-    >>> from pipelines.datasets.catalog import find
+    >>> from pipelines.datasets.find import find
     >>> describe(find("lhco_rnd_real"))["events"]
     1000
     """

@@ -117,24 +117,26 @@ def _check_links(file: h5py.File, path: Path) -> None:
     """Look through all groups; raise `InputError` for links out of the file, data outside of it, and circles."""
     count = 0
     above = [_address(file)]  # the groups that are being looked through, each within the one before
-    finished: set[int] = set()
+    finished, unfinished = set[int](), set(above)
     waiting = [_members(file, path)]
     while waiting:
         found = next(waiting[-1], None)
         if found is None:
             waiting.pop()
+            unfinished.discard(above[-1])
             finished.add(above.pop())
             continue
         count += 1
         if count > MOST_OBJECTS:
             raise InputError(f"{path}: has more than {MOST_OBJECTS} objects, expected a file of events or of a table")
         address = _address(found)
-        if address in above:
+        if address in unfinished:
             raise InputError(f"{path}: group {_shown(found.name)} contains itself; damaged, or made to do harm")
         if address in finished:
             continue
         if isinstance(found, h5py.Group):
             above.append(address)
+            unfinished.add(address)
             waiting.append(_members(found, path))
         else:
             finished.add(address)

@@ -178,7 +178,7 @@ def _events_files(data, out, words, workers) -> list:
     These become OUT.events.h5, and what that was made of is in OUT.events.json: the same again uses it as it is.
     """
     from pipelines import datasets
-    from pipelines.datasets.catalog import find
+    from pipelines.datasets.find import find
     from pipelines.events.layout import source_files
     from pipelines.jobs.chunks import identity
     from pipelines.outputs import write_json
