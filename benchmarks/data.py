@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.datasets import lhco
-from pipelines.datasets.catalog import find
+from pipelines.datasets.find import find
 from pipelines.jobs.executors import cores
 
 HERE = Path(__file__).parent

@@ -22,7 +22,7 @@ from scipy.stats import ks_2samp, kstwobign
 
 import pipelines
 from pipelines.datasets import lhco
-from pipelines.datasets.catalog import find
+from pipelines.datasets.find import find
 from pipelines.outputs import new_file
 
 SHOWN = {

@@ -225,7 +225,7 @@ def from_hist(histograms: object | Iterable[object], names: Sequence[str] | None
     Those of uproot do too.
 
     Raises `InputError` for objects that are none, that have several axes, that average instead of count, whose
-    variances are not their counts (weighted events), and for all that `Histograms.from_arrays` raises.
+    variances are known and not their counts (weighted events), whose bins have names, and for all that `Histograms.from_arrays` raises.
 
     >>> import boost_histogram
     >>> one = boost_histogram.Histogram(boost_histogram.axis.Regular(20, 100, 200))
@@ -275,13 +275,24 @@ def _contents(histogram, source: str) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"{source} has {len(axes)} axes, expected one, of mass; project the others out")
     if str(getattr(kind, "value", kind)) != "COUNT":
         raise InputError(f"{source} averages something, expected one that counts events")
+    if _is_labelled(axes[0]):
+        raise InputError(f"{source} has bins with names, expected bins of mass: a cutflow is no spectrum; leave it out")
     values = np.asarray(values, np.float64)
-    if variances is None or not np.allclose(variances, values, rtol=1e-6, atol=1e-9, equal_nan=True):
+    # A sum of two unweighted histograms knows no variances: whether its counts are whole is looked at later.
+    if variances is not None and not np.allclose(variances, values, rtol=1e-6, atol=1e-9, equal_nan=True):
         raise InputError(
             f"{source} is of weighted events: its variances are not its counts, and such bins do not fluctuate as "
             f"Poisson's; fill it without weights"
         )
     return values, edges[0]
+
+
+def _is_labelled(axis) -> bool:
+    """Whether the bins of an axis are categories: names, or whole numbers in no order."""
+    if not getattr(getattr(axis, "traits", None), "ordered", True):
+        return True
+    labels = getattr(axis, "labels", None)  # of an axis in a ROOT file
+    return bool(callable(labels) and labels())
 
 
 # -- files -----------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import h5py
 import pytest
 
 from pipelines.datasets import catalog, download
-from pipelines.datasets.catalog import PUBLISHED, SAMPLES, credit, find, published
+from pipelines.datasets.catalog import PUBLISHED, SAMPLES, credit, published
+from pipelines.datasets.find import find
 from pipelines.errors import InputError
 
 

@@ -380,3 +380,31 @@ def _rest(terminal):
         if not more:
             return shown
         shown += more
+
+
+class _Broken:
+    """A model whose scores of some rows are not finite."""
+
+    takes, members, zoo_name, score_kinds = "features", 1, "broken", ("loss",)
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def score(self, events, kind=None, per_member=False):
+        found = np.arange(len(events), dtype=np.float32)
+        found[self.rows] = np.nan
+        return found[None]
+
+
+def test_scores_of_single_events_far_off_are_told_and_the_others_written(command, monkeypatch):
+    monkeypatch.setattr(zoo, "load", lambda run: _Broken([5, 7]))
+    code, _, err = command("zoo score run --data lhco_sim_test --out scores.h5")
+    assert code == 0 and "2 of 6000 scores are NaN or infinite, rows 5, 7 (from 0)" in err and "training" not in err
+    with h5py.File("scores.h5") as file:
+        np.testing.assert_array_equal(np.flatnonzero(np.isnan(file["score"][:])), [5, 7])
+
+
+def test_a_model_without_scores_is_blamed_itself(command, monkeypatch):
+    monkeypatch.setattr(zoo, "load", lambda run: _Broken(slice(0, 5000)))
+    code, _, err = command("zoo score run --data lhco_sim_test --out scores.h5")
+    assert code == 2 and "training diverged" in err and not os.path.exists("scores.h5")

@@ -703,3 +703,21 @@ def test_output_says_what_it_is_and_whom_to_credit(write, tmp_path):
 def test_module_is_light_to_import(fresh_python):
     code = "import sys, pipelines.datasets.darkmachines; print([m for m in ('numba', 'pandas', 'distributed') if m in sys.modules])"
     assert fresh_python(code).strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [["Processing to_csv.cc(1)...", "mine/run_01/events.root"], [PAPER.replace("331927", "inf")], ["a;b;c;d;e"]],
+    ids=["what a program printed", "a broken event", "names of columns"],
+)
+def test_a_file_is_known_by_its_events_also_after_other_lines(before, write, tmp_path):
+    path = write(*before, PAPER, PAPER)
+    assert recognise(path) == "darkmachines"
+    with pytest.raises(InputError, match=r"events.csv: line 1: "):
+        darkmachines.convert(path, tmp_path / "all.h5")
+    outcome = darkmachines.convert(path, tmp_path / "some.h5", on_error="skip")
+    assert outcome.events == 2 and outcome.counts["broken lines"] == len(before)
+
+
+def test_a_table_with_semicolons_is_not_taken_for_events(write):
+    assert recognise(write("run;lumi;mjj;tau21;tau32", "1;5;3100;0.4;0.2", "1;6;2950;0.7;0.3")) == "table"

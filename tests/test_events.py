@@ -290,7 +290,7 @@ def test_sample_of_more_than_there_is_is_refused(events, path):
     says(error, path, events, SIZE)
 
 
-@pytest.mark.parametrize("rows", [[SIZE], [-1], np.ones(SIZE + 1, bool), np.ones(3, bool)])
+@pytest.mark.parametrize("rows", [[SIZE], [-1], [2**31], [2**32 + 5], np.ones(SIZE + 1, bool), np.ones(3, bool)])
 def test_rows_that_are_not_there_are_refused(rows, path):
     with pytest.raises(InputError) as error:
         Events.from_file(path).take(rows)

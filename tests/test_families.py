@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import pipelines
 from pipelines.datasets import FORMATS, convert, options_of, recognise
-from pipelines.datasets.catalog import find
+from pipelines.datasets.find import find
 from pipelines.errors import InputError
 from pipelines.provenance import checksum
 from pipelines.simulation import simulate
@@ -139,7 +139,7 @@ def test_truth_in_a_table_is_no_feature_whatever_is_named_the_label(tmp_path):
     convert([tmp_path / "t.csv"], tmp_path / "t.h5", mass="mjj", label="is_signal", weight="w2", features=["*", "!mjj"])
     events = pipelines.open(tmp_path / "t.h5")
     assert events.columns == ("tau1",) and events.label.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0]
-    with pytest.raises(InputError, match="truth or a weight, never a feature"):
+    with pytest.raises(InputError, match="truth or a weight by its name, never a feature"):
         convert([tmp_path / "t.csv"], tmp_path / "u.h5", mass="mjj", features=["label"])
 
 

@@ -302,3 +302,30 @@ def test_a_damaged_root_file_is_one_clear_line(tmp_path):
         (tmp_path / "torn.root").write_bytes(whole[:length])
         with pytest.raises(InputError, match=r"torn.root: cannot be read as ROOT"):
             histograms.read(tmp_path / "torn.root")
+
+
+def test_a_sum_that_knows_no_variances_is_read_by_its_whole_counts():
+    both = filled(20)[0] + filled(20)[0]
+    unknown = boost_histogram.Histogram(both.axes[0], storage=boost_histogram.storage.Double())
+    unknown.fill(both.axes[0].centers, weight=both.values())
+    assert unknown.variances() is None
+    np.testing.assert_array_equal(from_hist([both, unknown]).counts, 2 * from_hist([filled(20)[0]] * 2).counts)
+    unknown.fill([unknown.axes[0].centers[0]], weight=0.5)
+    with pytest.raises(InputError, match="counts that are not whole numbers: weighted events"):
+        from_hist(unknown)
+
+
+def test_a_cutflow_is_no_spectrum(tmp_path):
+    import hist
+
+    steps = [f"step {i}" for i in range(12)]
+    cutflow = hist.Hist(hist.axis.StrCategory(steps)).fill(np.repeat(steps, np.arange(24, 0, -2)))
+    numbers = hist.Hist(hist.axis.IntCategory(list(range(12)))).fill(np.arange(12))
+    for axis in (cutflow, numbers):
+        with pytest.raises(InputError, match="bins with names"):
+            from_hist(axis)
+    with uproot.recreate(tmp_path / "spectra.root") as file:
+        file["m_jj"], file["cutflow"] = filled(20)[0], cutflow
+    told = {}
+    assert histograms.read(tmp_path / "spectra.root", skip=told.__setitem__).names == ("m_jj",)
+    assert told["cutflow"].startswith("has bins with names")

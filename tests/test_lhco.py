@@ -339,3 +339,35 @@ def test_existing_output_is_kept(table, write_raw, tmp_path):
     with pytest.raises(InputError, match="exists"):
         lhco.convert([write_raw(table)], out)
     assert out.read_text() == "precious"
+
+
+def write_frame(path, table, dtype, key="df", label_first=False):
+    """Write raw events as pandas does whose label is of another type than the hadrons: two blocks, in either order."""
+    blocks = [(np.arange(2100), table[:, :2100]), (np.array([2100]), table[:, 2100:].astype(dtype))]
+    with h5py.File(path, "w") as file:
+        group = file.create_group(key)
+        group.attrs.update(pandas_type="frame", nblocks=2)
+        group["axis0"], group["axis1"] = np.arange(2101), np.arange(len(table))
+        for i, (items, values) in enumerate(blocks[::-1] if label_first else blocks):
+            group[f"block{i}_items"], group[f"block{i}_values"] = items, values
+    return path
+
+
+@pytest.mark.parametrize("label_first", [False, True])
+@pytest.mark.parametrize(("dtype", "key"), [("i8", "df"), ("u1", "events"), ("f4", "data/raw")])
+def test_a_label_in_a_block_of_its_own_is_still_the_truth(dtype, key, label_first, table, tmp_path):
+    path = write_frame(tmp_path / "raw.h5", table, dtype, key, label_first)
+    *hadrons, labels = read_all(path)
+    expected = next(lhco.read_raw(REAL, block=len(table)))
+    assert lhco.recognises(path) and lhco.describe(path)["events"] == len(table)
+    assert all(np.array_equal(found, right) for found, right in zip(hadrons, expected))
+    np.testing.assert_array_equal(labels, table[:, 2100])
+    assert 0 < np.count_nonzero(labels) < len(labels)
+
+
+def test_a_block_that_nothing_names_is_not_left_out_without_a_word(table, write_raw):
+    path = write_raw(table[:5, :2100])
+    with h5py.File(path, "a") as file:
+        file["df/block1_values"] = table[:5, 2100:]
+    with pytest.raises(InputError, match="block1_values beside df/block0_values has no items"):
+        read_all(path)

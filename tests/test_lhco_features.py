@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.datasets import lhco, lhco_features
-from pipelines.datasets.catalog import find
+from pipelines.datasets.find import find
 from pipelines.datasets.lhco_features import COLUMNS, PUBLISHED_COLUMNS, read_chunk
 from pipelines.errors import InputError
 from pipelines.events.events import Events

@@ -724,7 +724,7 @@ def test_table_that_lacks_names_is_recognised_so_that_they_can_be_given(tmp_path
 
 
 def test_raw_hadrons_are_sent_to_clustering(tmp_path):
-    from pipelines.datasets.catalog import find
+    from pipelines.datasets.find import find
 
     refused(find("lhco_rnd_real"), tmp_path / "x", "zoo data cluster", mass="0")
 

@@ -317,7 +317,8 @@ class AnomalyModel(Detector):
 
         Args:
             events: `Events`; or, in physical units, an array (N, F) with columns as `resolved_columns`, of a model that
-                takes objects (N, P, C) with columns as `inputs.object_columns`; or a batch, a dict of such arrays.
+                takes objects (N, P, C) with columns as `inputs.object_columns`; or a batch, a dict of such arrays; or a
+                DataFrame, Arrow table or array of records, whose columns go by their names and may be more.
             kind: one of `score_kinds`, by default the first.
             per_member: return each member's, (K, N), also if K = 1.
 

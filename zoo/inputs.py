@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from pipelines.errors import InputError
 from pipelines.events.events import Events
-from pipelines.events.layout import match_columns
+from pipelines.events.layout import match_columns, some_of
 
 # The hyperparameters that say what a model takes; meeting the data makes names of patterns, and numbers of "as it is".
 TAKES = {"features": ("columns",), "objects": ("columns", "object_columns", "slots"), "spectrum": ()}
@@ -45,7 +46,9 @@ class Inputs:
         return [tf.zeros((size, *shape)) for shape in self.shapes.values()]
 
     def blocks(self, events: Events | np.ndarray | Mapping[str, np.ndarray]) -> Iterator[list[np.ndarray]]:
-        """Yield the arrays block by block: of `Events`, of a batch, or of the one array that is all there is.
+        """Yield the arrays block by block: of `Events`, of a batch, of a frame, or of the one array that is all there is.
+
+        Columns of a frame go by their names, those of an array by their order.
 
         Raises `InputError` for a missing array or column, a wrong shape, values that are not finite, or no events.
         """
@@ -79,6 +82,8 @@ class Inputs:
         return None if columns == self.object_columns else [columns.index(name) for name in self.object_columns]
 
     def _wrapped(self, arrays: np.ndarray | Mapping[str, np.ndarray]) -> Events:
+        if (names := column_names(arrays)) is not None:
+            arrays = self._of_frame(arrays, names)
         if not isinstance(arrays, Mapping):
             arrays = {next(iter(self.shapes)): arrays}
         if missing := [name for name in self.shapes if name not in arrays]:
@@ -99,6 +104,39 @@ class Inputs:
         features = given.get("features")
         about = {"objects": given.get("objects"), "object_columns": self.object_columns}
         return Events.from_arrays(features, np.zeros(size), () if features is None else self.columns, **about)
+
+    def _of_frame(self, frame: Any, names: Sequence[str]) -> np.ndarray:
+        """Return the features (N, F) of a frame, whose columns go by their names; it may have others."""
+        if self.object_columns:
+            raise InputError("a frame has no objects, which this model takes; expected Events, or a dict of arrays")
+        if missing := [name for name in self.columns if name not in names]:
+            raise InputError(
+                f"the frame has no column {', '.join(map(repr, missing[:10]))}; it has {some_of([*map(str, names)], 20)}"
+            )
+        if twice := [name for name in self.columns if names.count(name) > 1]:
+            raise InputError(f"the frame has several columns {twice[0]!r}, expected one of each name")
+        try:
+            return np.stack([np.asarray(frame[name], np.float32) for name in self.columns], axis=1)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"the columns of the frame are no numbers ({error}); expected one number an event"
+            ) from None
+
+
+def column_names(arrays: object) -> list[str] | None:
+    """Return the names of the columns of a DataFrame, an Arrow table or an array of records; None for other things.
+
+    >>> column_names(np.zeros(2, [("MET", "f4"), ("HT", "f4")])), column_names(np.zeros((2, 2)))
+    (['MET', 'HT'], None)
+    """
+    if isinstance(arrays, np.ndarray):
+        return None if arrays.dtype.names is None else list(arrays.dtype.names)
+    if isinstance(arrays, Mapping):
+        return None
+    names = getattr(arrays, "column_names", None)  # of Arrow
+    if names is None:
+        names = getattr(arrays, "columns", None)
+    return None if names is None or not hasattr(arrays, "__getitem__") else list(names)
 
 
 def resolve(

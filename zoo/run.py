@@ -27,6 +27,7 @@ import tensorflow as tf
 from pipelines import provenance
 from pipelines.errors import InputError
 from pipelines.events.events import Events
+from pipelines.events.files import check_utf8
 from pipelines.events.layout import open_hdf5
 from pipelines.outputs import check_new, hold, new_directory, new_disk, write_json
 from zoo import registry
@@ -134,6 +135,7 @@ def origin(run: str | os.PathLike) -> Mapping[str, object]:
 
 def read_config(run: str | os.PathLike) -> dict[str, object]:
     """Return the configuration of a run directory; raises `InputError` if it is not one."""
+    check_utf8(run)
     path = Path(run) / "config.json"
     if not path.is_file():
         found = "no such folder" if not Path(run).exists() else "no config.json in it"

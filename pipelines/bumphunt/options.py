@@ -14,6 +14,7 @@ from pipelines.errors import InputError
 
 BINS = 40  # before merging, GAN-AE sec. 4.3
 PSEUDO_EXPERIMENTS = 40_000  # GAN-AE sec. 4.3
+MOST = {"bins": 100_000, "pseudo_experiments": 10**8}
 NULLS = ("shuffled", "poisson")
 CUTS = ("global", "mass")
 TAILS = {"upper": ("upper",), "lower": ("lower",), "both": ("upper", "lower")}
@@ -94,6 +95,8 @@ class BumpHuntOptions:
         for name, value, least in whole:
             if not isinstance(value, (int, np.integer)) or value < least:
                 raise InputError(f"{name} {value}, expected a whole number of at least {least:g}")
+            if value > MOST.get(name, value):
+                raise InputError(f"{name} {value}, expected at most {MOST[name]:,}; more would not fit into memory")
         object.__setattr__(self, "widths", (int(self.widths[0]), int(self.widths[1])))
 
     @property

@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 from pipelines.errors import InputError
 from pipelines.events.events import Events
+from pipelines.events.layout import some_of
 
 
 class Model(Protocol):
@@ -39,11 +40,31 @@ def scores_of(model: Any, events: Events, kind: str | None = None) -> tuple[np.n
         scores, spread = np.asarray(model.score(events, **options), np.float64), None
     if scores.shape != (len(events),):
         raise InputError(f"model gives scores of shape {scores.shape}, expected ({len(events)},), one an event")
-    if bad := np.count_nonzero(~np.isfinite(scores)):
-        raise InputError(
-            f"{bad} of {len(scores)} scores are NaN or infinite; has the training diverged? train with a lower learning_rate"
-        )
+    if not np.isfinite(scores).all():
+        advice = "; leave these events out" if are_few_bad(scores) else ""
+        raise InputError(bad_scores(scores) + advice)
     return scores, spread
+
+
+def bad_scores(scores: np.ndarray) -> str:
+    """Say which of scores (N,) are no numbers, by their rows from 0, or that the training is to blame if most are.
+
+    >>> bad_scores(np.array([1.0, np.nan, 2.0, 3.0, np.inf]))
+    '2 of 5 scores are NaN or infinite, rows 1, 4 (from 0): the values of these events are far off'
+    """
+    rows = np.flatnonzero(~np.isfinite(scores))
+    found = f"{len(rows)} of {len(scores)} scores are NaN or infinite"
+    if not are_few_bad(scores):
+        return f"{found}; has the training diverged? train with a lower learning_rate"
+    which = "row" if len(rows) == 1 else "rows"
+    return (
+        f"{found}, {which} {some_of([*map(str, rows.tolist())], 10)} (from 0): the values of these events are far off"
+    )
+
+
+def are_few_bad(scores: np.ndarray) -> bool:
+    """Tell whether most of scores (N,) are numbers: then the events that have none are to blame, not the model."""
+    return 2 * np.count_nonzero(~np.isfinite(scores)) < len(scores)
 
 
 def fold_of(events: int, folds: int, seed: int = 0) -> np.ndarray:

@@ -104,7 +104,10 @@ def check_events(
     window with side bands of the spectrum before the cut. The message names a percentile that does.
     """
     if weight is not None and (weight.min() < 0 or not weight.any()):
-        raise InputError(f"weight: {weight.min():g} to {weight.max():g}, expected numbers >= 0, and some above")
+        raise InputError(
+            f"weight: {weight.min():g} to {weight.max():g}, expected numbers >= 0, and some above; to count all "
+            f"events alike hunt with ignore_weights=True (--ignore-weights)"
+        )
     if options.statistic == "fisher":
         _check_unweighted(masses, edges, weight)
     for name, mass in masses.items():

@@ -30,7 +30,7 @@ COMMON = {"sources", "out", "workers", "scheduler", "progress"}
 def recognise(path: str | os.PathLike) -> str:
     """Return the name of the family a file belongs to; raises `InputError` if there is no such file, or none takes it.
 
-    >>> from pipelines.datasets.catalog import find
+    >>> from pipelines.datasets.find import find
     >>> recognise(find("lhco_rnd_real"))
     'lhco'
     """
@@ -51,7 +51,7 @@ def recognise(path: str | os.PathLike) -> str:
 def is_events(path: str | os.PathLike) -> bool:
     """Tell whether a file is one of the project's own events files, or says that it is.
 
-    >>> from pipelines.datasets.catalog import find
+    >>> from pipelines.datasets.find import find
     >>> is_events(find("lhco_sim_test")), is_events(find("lhco_rnd_real"))
     (True, False)
     """

@@ -19,6 +19,7 @@ import os
 from pathlib import Path
 
 from pipelines.errors import InputError
+from pipelines.moved import moved_names
 
 FOLDER = Path(__file__).parent.parent / "samples"
 
@@ -176,30 +177,4 @@ def credit(path_or_name: str | os.PathLike) -> dict[str, str]:
     return {field: getattr(entry, field) if entry else "" for field in ("license", "citation")}
 
 
-def find(path_or_name: str | os.PathLike) -> Path:
-    """Return the file behind a path, or behind the name of an embedded sample or of a downloaded data set.
-
-    Downloaded files are looked for in `pipelines.datasets.download.data_folder()` and are checked against their
-    checksum, which is quick as long as they have not been touched. A name goes before a file of that name, which is
-    `./NAME`.
-
-    Raises `InputError` if there is neither, naming the nearest name; if a published file is not downloaded yet or
-    has been altered since.
-
-    >>> find("lhco_sim_test").name
-    'lhco_sim_test.h5'
-    """
-    name = str(path_or_name)
-    if name in SAMPLES:
-        return FOLDER / f"{name}.h5"
-    if name in PUBLISHED:
-        from pipelines.datasets.download import verified
-
-        return verified(name)
-    path = Path(path_or_name)
-    if not os.path.exists(path):  # Path.exists would raise for a name that is too long
-        near = difflib.get_close_matches(name, [*SAMPLES, *PUBLISHED], n=1)
-        kind = "sample" if near and near[0] in SAMPLES else "published data set"
-        hint = f"did you mean the {kind} {near[0]!r}?" if near else f"embedded samples are {', '.join(SAMPLES)}"
-        raise InputError(f"{path}: no such file; {hint}")
-    return path
+__getattr__ = moved_names(__name__, {"find": "pipelines.datasets.find.find"})

@@ -82,6 +82,7 @@ SIGNALS = (
 )
 LONGEST_LINE = 2**20
 OPENING = 2**16
+LOOKED_AT = 100  # lines of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,14 +104,23 @@ class _Settings:
 def recognises(path: str | os.PathLike) -> bool:
     """Tell whether the first line of a file, or of what it holds compressed by gzip, is a Dark Machines event.
 
+    A line with objects among the first 100 will do as well: the first may be broken, or what a program printed.
+
     >>> recognises("surely-not-there.csv")
     False
     """
     try:
-        read_line(next(_lines(_opening(path))))
-    except (InputError, ValueError, StopIteration):
+        opening = _opening(path)
+    except InputError:
         return False
-    return True
+    for number, line in enumerate(itertools.islice(_lines(opening), LOOKED_AT)):
+        try:
+            _, _, objects = read_line(line)
+        except ValueError:
+            continue
+        if objects or number == 0:  # numbers between semicolons may be any table's
+            return True
+    return False
 
 
 def describe(path: str | os.PathLike) -> dict[str, object]:
@@ -555,7 +565,7 @@ def _sound_lines(path: str | os.PathLike, opening: bytes, *units: str) -> list[L
         if opening[place : place + len(magic)] == magic:
             raise InputError(f"{path}: is {kind}, then convert the .csv files in it")
     found, reasons = [], []
-    for line, unit in itertools.product(itertools.islice(_lines(opening), 100), units):
+    for line, unit in itertools.product(itertools.islice(_lines(opening), LOOKED_AT), units):
         try:
             found.append(sound_line(line, unit))
         except ValueError as error:

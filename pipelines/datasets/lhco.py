@@ -2,7 +2,8 @@
 
 The published files (R&D: doi 10.5281/zenodo.6466204) hold one table `df/block0_values`, float64, a row for
 each event: 2100 columns pt, eta, phi, pt, ... padded with zeros, then, in the R&D files only, the label. The
-black boxes' truth is in separate master keys, one number a line.
+black boxes' truth is in separate master keys, one number a line. Written again by pandas, the same events may be in
+several blocks of different types, such as a label of whole numbers, in any order and under any key.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 
+from pipelines.datasets.frames import frame_groups, frame_of
 from pipelines.errors import InputError
+from pipelines.events.column_kinds import TRUTH, kind_of_column
+from pipelines.events.files import reason_of
+from pipelines.events.hdf5_files import check_stored
 from pipelines.events.layout import open_hdf5, read_names, source_files
 from pipelines.features.images import ImageOptions
 from pipelines.features.jets import JetOptions, find_jets
@@ -33,15 +39,16 @@ RawBlock = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | No
 def recognises(path: str | os.PathLike) -> bool:
     """Tell whether a file has the layout of LHC Olympics raw events (False for anything else, or no file).
 
-    >>> from pipelines.datasets.catalog import find
+    >>> from pipelines.datasets.find import find
     >>> recognises(find("lhco_rnd_real")), recognises(find("lhco_sim_test"))
     (True, False)
     """
     try:
         with open_hdf5(path) as file:
-            return _layout_problem(file) is None
+            _raw_table(file, path)
     except InputError:
         return False
+    return True
 
 
 def read_raw(path: str | os.PathLike, key: str | os.PathLike | None = None, block: int = 20_000) -> Iterator[RawBlock]:
@@ -61,7 +68,7 @@ def read_raw(path: str | os.PathLike, key: str | os.PathLike | None = None, bloc
             finite, a negative pt, a label that is not a whole number from 0 to 127, or unreadable rows.
 
     Example:
-        >>> from pipelines.datasets.catalog import find
+        >>> from pipelines.datasets.find import find
         >>> pt, eta, phi, counts, label = next(read_raw(find("lhco_rnd_real"), block=100))
         >>> int(counts.sum()) == len(pt), label.shape
         (True, (100,))
@@ -116,7 +123,7 @@ def convert(
 
     Example:
         >>> import pathlib, tempfile
-        >>> from pipelines.datasets.catalog import find
+        >>> from pipelines.datasets.find import find
         >>> convert([find("lhco_rnd_real")], pathlib.Path(tempfile.mkdtemp()) / "events.h5").events
         1000
     """
@@ -207,7 +214,7 @@ def _cluster(path, start, stop, jets, images, mass, truth) -> tuple[dict[str, np
 def describe(path: str | os.PathLike) -> dict[str, object]:
     """Return what a raw file is: its number of events and whether it has labels; raises `InputError` as `read_raw`.
 
-    >>> from pipelines.datasets.catalog import find
+    >>> from pipelines.datasets.find import find
     >>> describe(find("lhco_rnd_real"))["events"]
     1000
     """
@@ -221,40 +228,85 @@ def describe(path: str | os.PathLike) -> dict[str, object]:
     }
 
 
-def _layout_problem(file: h5py.File) -> str | None:
-    """Say what keeps an open file from being raw events, or None."""
+class _RawTable(NamedTuple):
+    """Where the numbers of a raw file are: datasets, and the columns of each (None: all, in order), the label last."""
+
+    rows: int
+    width: int
+    parts: tuple[tuple[str, np.ndarray | None], ...]
+
+    def read(self, file: h5py.File, start: int, stop: int) -> np.ndarray:
+        """Return rows start <= i < stop, (n, width), as they are, or in float64 if they are of several types."""
+        if len(self.parts) == 1 and self.parts[0][1] is None:
+            return np.asarray(file[self.parts[0][0]][start:stop])
+        found = np.empty((stop - start, self.width), np.float64)
+        for name, places in self.parts:
+            found[:, places] = file[name][start:stop]
+        return found
+
+
+def _raw_table(file: h5py.File, path: str | os.PathLike) -> _RawTable:
+    """Find the hadrons and the label of an open file; raises `InputError` if it is no raw file."""
+    frames = frame_groups(file)
+    group = frames[0] if len(frames) == 1 else None
+    if group is not None and "block0_items" in group:
+        return _of_frame(group, path)
     table = file.get(TABLE)
     if not isinstance(table, h5py.Dataset):
-        return f"no dataset {TABLE!r}, found {sorted(file)}; expected a raw LHC Olympics file"
+        raise InputError(f"{path}: no dataset {TABLE!r}, found {sorted(file)}; expected a raw LHC Olympics file")
     if table.ndim != 2 or table.shape[1] not in (WIDTH, WIDTH + 1) or table.dtype.kind not in "fiu":
-        return (
-            f"{TABLE} has shape {table.shape} of {table.dtype}, expected numbers in {WIDTH} columns "
+        raise InputError(
+            f"{path}: {TABLE} has shape {table.shape} of {table.dtype}, expected numbers in {WIDTH} columns "
             f"({HADRONS} hadrons x pt, eta, phi) or {WIDTH + 1} (label last); is it the raw file?"
         )
-    return None
+    others = [name for name in table.parent if name != "block0_values" and name.endswith("_values")]
+    if others:
+        raise InputError(
+            f"{path}: {others[0]} beside {TABLE} has no items that say which columns it holds; write the frame again"
+        )
+    check_stored(table, path)
+    return _RawTable(table.shape[0], table.shape[1], ((TABLE, None),))
+
+
+def _of_frame(group: h5py.Group, path: str | os.PathLike) -> _RawTable:
+    frame = frame_of(group, Path(path))
+    wrong = next((str(c.dtype) for c in frame.columns.values() if c.dtype.kind not in "fiub"), None)
+    if len(frame.columns) not in (WIDTH, WIDTH + 1) or wrong:
+        raise InputError(
+            f"{path}: {group.name} has shape {(frame.rows, len(frame.columns))}{f' of {wrong}' if wrong else ''}, expected "
+            f"numbers in {WIDTH} columns ({HADRONS} hadrons x pt, eta, phi) or {WIDTH + 1} (with the label), as in {TABLE}; "
+            f"is it the raw file?"
+        )
+    order = list(frame.columns)
+    if len(order) > WIDTH:  # the label is last, unless a column says that it is the label
+        label = next((name for name in order if kind_of_column(name) == TRUTH), order[-1])
+        order = [*(name for name in order if name != label), label]
+    place = {name: i for i, name in enumerate(order)}
+    parts: dict[str, list[int]] = {}
+    for name, column in sorted(frame.columns.items(), key=lambda one: (one[1].dataset, one[1].place)):
+        parts.setdefault(column.dataset, []).append(place[name])
+    straight = list(range(len(order)))
+    kept = ((name, None if at == straight else np.array(at)) for name, at in parts.items())
+    return _RawTable(frame.rows, len(order), tuple(kept))
 
 
 def _describe(path: str | os.PathLike) -> tuple[int, bool]:
     """Return the number of events and whether they have labels."""
     with open_hdf5(path) as file:
-        problem = _layout_problem(file)
-        if problem:
-            raise InputError(f"{path}: {problem}")
-        rows, columns = file[TABLE].shape
-        return rows, columns > WIDTH
+        table = _raw_table(file, path)
+    return table.rows, table.width > WIDTH
 
 
 def _blocks(path: Path, truth: np.ndarray | None, block: int, first: int = 0) -> Iterator[RawBlock]:
     with open_hdf5(path) as file:
-        table = file[TABLE]
-        for start in range(first, len(table), block):
-            stop = min(start + block, len(table))
+        table = _raw_table(file, path)
+        for start in range(first, table.rows, block):
+            stop = min(start + block, table.rows)
             try:
-                rows = table[start:stop]
+                rows = table.read(file, start, stop)
             except OSError as error:
-                reason = str(error).splitlines()[0]
                 raise InputError(
-                    f"{path}: rows {start} to {stop - 1} cannot be read ({reason}); is the download complete?"
+                    f"{path}: rows {start} to {stop - 1} cannot be read ({reason_of(error)}); is the download complete?"
                 ) from None
             hadrons = _hadrons(rows, path, start)
             if rows.shape[1] > WIDTH:

@@ -53,7 +53,7 @@ class _Layout(NamedTuple):
 def recognises(path: str | os.PathLike) -> bool:
     """Tell whether a file is a table of high-level features (False for anything else, or no file).
 
-    >>> from pipelines.datasets.catalog import find
+    >>> from pipelines.datasets.find import find
     >>> recognises(find("lhco_rnd_real"))
     False
     """

@@ -96,7 +96,7 @@ def events_files(
     'lhco_sim_test.h5'
     """
     from pipelines import datasets
-    from pipelines.datasets.catalog import find
+    from pipelines.datasets.find import find
     from pipelines.events.layout import source_files
 
     options = dict(options or {})
@@ -119,7 +119,7 @@ def events_files(
 
 def _convert_once(sources, made: Path, workers, progress, said, options) -> None:
     """Convert files to `made`; what it was made of is in a JSON file beside it, and the same again is used as it is."""
-    from pipelines.datasets.catalog import find
+    from pipelines.datasets.find import find
     from pipelines.jobs.chunks import identity
     from pipelines.outputs import write_json
 
@@ -155,7 +155,8 @@ def convert_files(
     Raises `InputError` as `pipelines.datasets.convert`, and if `out` exists.
     """
     from pipelines import datasets
-    from pipelines.datasets.catalog import credit, find
+    from pipelines.datasets.catalog import credit
+    from pipelines.datasets.find import find
     from pipelines.outputs import check_new
 
     check_new(out)

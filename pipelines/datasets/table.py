@@ -162,7 +162,7 @@ def recognises(path: str | os.PathLike) -> bool:
 
     What is wrong with it otherwise `convert` can tell better, which knows what is asked for.
 
-    >>> from pipelines.datasets.catalog import find
+    >>> from pipelines.datasets.find import find
     >>> recognises(find("lhco_rnd_real")), recognises("no-such-file.csv")
     (False, False)
     """

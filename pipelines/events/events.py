@@ -298,9 +298,10 @@ class Events:
         if rows.dtype == bool and rows.shape != (len(self),):
             raise InputError(f"{self.name}: mask has shape {rows.shape}, expected {(len(self),)}, one for each event")
         kind = np.int32 if self._size < 2**31 else np.int64  # there may be 10^8 of them
-        rows = _true(rows, kind) if rows.dtype == bool else np.sort(rows).astype(kind, copy=False)
+        rows = _true(rows, kind) if rows.dtype == bool else np.sort(rows)
         if len(rows) and not 0 <= rows[0] <= rows[-1] < len(self):
             raise InputError(f"{self.name}: no rows {rows[0]} to {rows[-1]}, expected 0 to {len(self) - 1}")
+        rows = rows.astype(kind, copy=False)  # after the check: a cast would make other rows of those beyond 2^31
         chosen = object.__new__(type(self))
         chosen.__dict__.update(self.__dict__)
         chosen._rows = rows if self._rows is None else self._rows[rows]

@@ -36,6 +36,7 @@ def regular_file(path: str | os.PathLike[str], expected: str) -> Path:
     Traceback (most recent call last):
     pipelines.errors.InputError: surely-not-there.h5: no such file
     """
+    check_utf8(path)
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
@@ -47,6 +48,18 @@ def regular_file(path: str | os.PathLike[str], expected: str) -> Path:
         kind = "a folder" if stat.S_ISDIR(mode) else "no file"
         raise InputError(f"{path}: is {kind}, expected {expected}")
     return Path(path)
+
+
+def check_utf8(path: str | os.PathLike[str]) -> None:
+    """Raise `InputError` for a name that is not UTF-8: no JSON or HDF5 file could say which file it was.
+
+    >>> check_utf8("events.h5")
+    """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise InputError(f"{shown}: its name is not UTF-8, which results could not name; rename it") from None
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import errno
 import math
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -115,33 +116,45 @@ def _has_signature(path: Path) -> bool:
 def _check_links(file: h5py.File, path: Path) -> None:
     """Look through all groups; raise `InputError` for links out of the file, data outside of it, and circles."""
     count = 0
-    stack: list[tuple[h5py.Group, frozenset[int]]] = [(file, frozenset([_address(file)]))]
-    seen: set[int] = {_address(file)}
-    while stack:
-        group, above = stack.pop()
-        count += len(group)
+    above = [_address(file)]  # the groups that are being looked through, each within the one before
+    finished, unfinished = set[int](), set(above)
+    waiting = [_members(file, path)]
+    while waiting:
+        found = next(waiting[-1], None)
+        if found is None:
+            waiting.pop()
+            unfinished.discard(above[-1])
+            finished.add(above.pop())
+            continue
+        count += 1
         if count > MOST_OBJECTS:
             raise InputError(f"{path}: has more than {MOST_OBJECTS} objects, expected a file of events or of a table")
-        for name in group:
-            link = group.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                raise InputError(
-                    f"{path}: {_shown(name)} is a link to another file ({_shown(link.filename)}), which is not followed; "
-                    f"copy the data into this one"
-                )
-            if not isinstance(link, h5py.HardLink):
-                continue
-            found = group[name]
-            address = _address(found)
-            if address in above:
-                raise InputError(f"{path}: group {_shown(found.name)} contains itself; damaged, or made to do harm")
-            if address in seen:
-                continue
-            seen.add(address)
-            if isinstance(found, h5py.Group):
-                stack.append((found, above | {address}))
-            elif isinstance(found, h5py.Dataset):
+        address = _address(found)
+        if address in unfinished:
+            raise InputError(f"{path}: group {_shown(found.name)} contains itself; damaged, or made to do harm")
+        if address in finished:
+            continue
+        if isinstance(found, h5py.Group):
+            above.append(address)
+            unfinished.add(address)
+            waiting.append(_members(found, path))
+        else:
+            finished.add(address)
+            if isinstance(found, h5py.Dataset):
                 _check_place(found, path)
+
+
+def _members(group: h5py.Group, path: Path) -> Iterator[h5py.HLObject]:
+    """Yield what a group links to; raises `InputError` for a link out of the file."""
+    for name in group:
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            raise InputError(
+                f"{path}: {_shown(name)} is a link to another file ({_shown(link.filename)}), which is not followed; "
+                f"copy the data into this one"
+            )
+        if isinstance(link, h5py.HardLink):
+            yield group[name]
 
 
 def _address(found: h5py.HLObject) -> int:
@@ -194,8 +207,14 @@ def _check_source(file: h5py.File, source: h5py.VDSmap, name: str) -> None:
     found = file.get(source.dset_name)
     if not isinstance(found, h5py.Dataset):
         raise InputError(f"no {name}")
-    if found.shape != source.src_space.shape:
-        raise InputError(f"{name} has shape {found.shape}, expected {source.src_space.shape}")
+    chosen, taken = source.src_space, source.vspace.get_select_npoints()
+    if chosen.get_select_type() == h5py.h5s.SEL_ALL:  # HDF5 does not write down of what shape "all" is
+        fits = found.size == taken
+    else:  # the shape that it gives is the corner of what is chosen
+        _, last = chosen.get_select_bounds()
+        fits = len(last) == found.ndim and all(end < length for end, length in zip(last, found.shape))
+    if not fits:
+        raise InputError(f"{name} has shape {found.shape}, which does not hold the {taken} values that are taken of it")
     if found.external or found.is_virtual:
         raise InputError(f"{name} has its own data in other files")
     check_stored(found, Path(file.filename))

@@ -71,7 +71,7 @@ def info(source, as_json):
     """Say what a file of events holds: the project's own, an embedded sample, or a published one."""
     import pipelines
     from pipelines import datasets
-    from pipelines.datasets.catalog import find
+    from pipelines.datasets.find import find
 
     path = find(source)
     if not datasets.is_events(path):
@@ -149,7 +149,8 @@ def convert(sources, out, format_, workers, scheduler, **options):
 def converted(sources, out, format_, workers, scheduler, options):
     """Convert files with what the command line says, and return the outcome."""
     from pipelines import datasets
-    from pipelines.datasets.catalog import credit, find
+    from pipelines.datasets.catalog import credit
+    from pipelines.datasets.find import find
     from pipelines.outputs import check_new
 
     check_new(out)
@@ -242,7 +243,8 @@ def cluster(
     Killed and started again, it goes on where it was.
     """
     from pipelines.datasets import lhco
-    from pipelines.datasets.catalog import credit, find
+    from pipelines.datasets.catalog import credit
+    from pipelines.datasets.find import find
     from pipelines.features.images import ImageOptions
     from pipelines.features.jets import JetOptions
     from pipelines.outputs import check_new

@@ -191,7 +191,7 @@ def open_events(files, mass_range):
 def each_of(files, mass_range) -> list:
     """Open files or samples, each within a mass range if one is given; raises `InputError` if one comes twice."""
     import pipelines
-    from pipelines.datasets.catalog import find
+    from pipelines.datasets.find import find
     from pipelines.events.layout import source_files
 
     parts = [pipelines.open(file) for file in source_files([find(file) for file in files])]
