@@ -62,6 +62,15 @@ def deviance(counts: Array, expected: Array) -> Array:
     return np.asarray(2 * (expected - counts + xlogy(counts, counts / expected)))
 
 
+def bin_significance(counts: Array, expected: Array) -> Array:
+    """Return the signed root of the deviance of every bin, (B,): the significance of its excess, or minus its deficit's.
+
+    >>> bin_significance(np.array([120.0, 80.0]), np.array([100.0, 100.0])).round(2).tolist()
+    [1.94, -2.07]
+    """
+    return np.asarray(np.sign(counts - expected) * np.sqrt(np.maximum(deviance(counts, expected), 0)))
+
+
 class SpectrumFitter:
     """Fits one function to spectra of given bins.
 

@@ -52,7 +52,7 @@ def plot_spectrum_fit(
         >>> [round(value, 2) for value in found["significance"]]
         [1.94, -2.07]
     """
-    from pipelines.bumphunt.spectrum_hunt import bin_significance
+    from pipelines.bumphunt.batched_fit import bin_significance
 
     png, borders = target(path), increasing("edges", np.asarray(edges, np.float64))
     given = {"observed": np.asarray(observed, np.float64), "expected": np.asarray(expected, np.float64)}

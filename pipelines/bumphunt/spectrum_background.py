@@ -1,0 +1,119 @@
+"""The spectrum and the background that a bump hunt is given: from files, columns, arrays, or by a fit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pipelines.bumphunt.background_fit import Background, FittedBackground, GivenBackground, SlidingWindow
+from pipelines.bumphunt.fit_functions import FAMILIES, FUNCTIONS, Array
+from pipelines.bumphunt.spectrum_options import SpectrumOptions
+from pipelines.errors import InputError
+from pipelines.spectrum_files import MassSpectrum
+from pipelines.spectrum_files import read as read_spectrum
+
+EVENTS_PER_PARAMETER = 10  # at least, of a fit
+
+
+def opened(spectrum: object, edges: ArrayLike | None, column: str | None) -> MassSpectrum:
+    """Return the spectrum of a file, a `hist` object, or an array with edges; raises `InputError` if it is none."""
+    if isinstance(spectrum, MassSpectrum):
+        return spectrum
+    if isinstance(spectrum, (str, os.PathLike)):
+        return read_spectrum(spectrum, column)
+    if edges is None:
+        from pipelines.histograms import from_hist
+
+        one = from_hist(spectrum)
+        if len(one) != 1:
+            raise InputError(f"{len(one)} histograms, expected one")
+        bins = int(one.bins[0])
+        return MassSpectrum("histogram", "counts", one.edges[0, : bins + 1], one.counts[0, :bins], {})
+    counts, borders = np.asarray(spectrum, np.float64), np.asarray(edges, np.float64)
+    if counts.ndim != 1 or borders.shape != (len(counts) + 1,) or not (np.diff(borders) > 0).all():
+        raise InputError(
+            f"spectrum of shape {counts.shape} with edges of shape {borders.shape}, expected (B,) and (B + 1,), rising"
+        )
+    return MassSpectrum("spectrum", "counts", borders, counts, {})
+
+
+def background_of(spectrum: MassSpectrum, options: SpectrumOptions) -> tuple[Background, str]:
+    """Return the background that the options ask for, and what they call it."""
+    asked = options.background
+    if isinstance(asked, str) and asked in {*FAMILIES, *FUNCTIONS}:
+        if options.normalise:
+            raise InputError(f"normalise is for a background that is given; {asked} is fitted")
+        return _fitted(spectrum, asked, options), asked
+    if options.sliding_window is not None or options.exclude is not None:
+        what = "sliding window" if options.sliding_window is not None else "excluded range"
+        raise InputError(f"a {what} is for a fitted background, not for {_called(asked)}")
+    events, name = _given(spectrum, asked)
+    unexpected = (events == 0) & (spectrum.counts > 0)
+    if unexpected.any():
+        bad = int(np.flatnonzero(unexpected)[0])
+        raise InputError(
+            f"background {name!r}: 0 in the bin {spectrum.edges[bad]:g} to {spectrum.edges[bad + 1]:g}, where "
+            f"{spectrum.counts[bad]:g} events are observed; take another range (--mass-range), or wider bins"
+        )
+    return GivenBackground(events, name), name
+
+
+def _fitted(spectrum: MassSpectrum, kind: str, options: SpectrumOptions) -> Background:
+    if options.sliding_window is not None:
+        if options.exclude is not None:
+            raise InputError("a sliding window with an excluded range is not offered; give one of both")
+        return SlidingWindow(spectrum.edges, kind, options.sliding_window, sqrt_s=options.sqrt_s)
+    used = np.ones(len(spectrum.counts), bool)
+    if options.exclude is not None:
+        low, high = options.exclude
+        used = (spectrum.edges[1:] <= low) | (spectrum.edges[:-1] >= high)
+        if used.all():
+            raise InputError(
+                f"exclude {low:g} to {high:g}: no bin there; the spectrum is from {spectrum.edges[0]:g} to "
+                f"{spectrum.edges[-1]:g}"
+            )
+    background = FittedBackground(spectrum.edges, kind, sqrt_s=options.sqrt_s, used=used)
+    events, least = spectrum.counts[used].sum(), EVENTS_PER_PARAMETER * background.functions[0].parameters
+    if events < least:
+        raise InputError(
+            f"{spectrum.source}: {events:g} events to fit {background.functions[0].name} to, expected at least {least}; "
+            f"give a background (--background COLUMN or FILE), or a function with fewer parameters"
+        )
+    return background
+
+
+def _called(asked: object) -> str:
+    return repr(str(asked)) if isinstance(asked, (str, os.PathLike)) else "an array"
+
+
+def _given(spectrum: MassSpectrum, asked: object) -> tuple[Array, str]:
+    """Events of a background that is a column, a file, or an array."""
+    if not isinstance(asked, (str, os.PathLike)):
+        events = np.asarray(asked, np.float64)
+        if events.shape != spectrum.counts.shape:
+            raise InputError(
+                f"background of shape {events.shape}, expected one number for each of the {len(spectrum.counts)} bins"
+            )
+        return events, "given"
+    name = str(asked)
+    if name in spectrum.columns:
+        return spectrum.columns[name], name
+    if os.path.isfile(name):
+        return _of_file(spectrum, name), Path(name).name
+    there = ", ".join([*spectrum.columns]) or "none"
+    raise InputError(
+        f"background {name!r}: no function, no column of {spectrum.source}, no file; functions are "
+        f"{', '.join([*FAMILIES, *FUNCTIONS])}; columns {there}"
+    )
+
+
+def _of_file(spectrum: MassSpectrum, path: str) -> Array:
+    other = read_spectrum(path)
+    first = int(np.searchsorted(other.edges, spectrum.edges[0] - 1e-6 * (spectrum.edges[1] - spectrum.edges[0])))
+    same = other.edges[first : first + len(spectrum.edges)]
+    if len(same) != len(spectrum.edges) or not np.allclose(same, spectrum.edges, rtol=1e-6):
+        raise InputError(f"{path}: its bins are not those of {spectrum.source}; give the background in the same bins")
+    return other.counts[first : first + len(spectrum.counts)]

@@ -1,0 +1,61 @@
+"""What a bump hunt in a spectrum alone is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from numpy.typing import ArrayLike
+
+from pipelines.bumphunt.fit_functions import SQRT_S
+from pipelines.errors import InputError
+
+PSEUDO_EXPERIMENTS = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class SpectrumOptions:
+    """What a bump hunt in a spectrum is told.
+
+    Attributes:
+        background: `auto` (an F-test among dijet3, dijet4, dijet5), `auto-exp`, a function of
+            `pipelines.bumphunt.fit_functions`, a column of the spectrum, a file, or an array (B,).
+        column: of the observed events. mass_range: bins within, in the unit of the edges.
+        sqrt_s: collision energy in the unit of the edges.
+        sliding_window: bins of the window of a sliding fit; None fits the whole range.
+        exclude: (low, high), left out of the fit from the beginning.
+        widths: narrowest and widest window in bins; 2 to half of the bins by default.
+        pseudo_experiments: how many. seed: of these.
+        deficit: look for too few events. normalise: scale a given background by the events outside each window.
+    """
+
+    background: str | os.PathLike[str] | ArrayLike = "auto"
+    column: str | None = None
+    mass_range: tuple[float, float] | None = None
+    sqrt_s: float = SQRT_S
+    sliding_window: int | None = None
+    exclude: tuple[float, float] | None = None
+    widths: tuple[int, int] | None = None
+    pseudo_experiments: int = PSEUDO_EXPERIMENTS
+    seed: int = 0
+    deficit: bool = False
+    normalise: bool = False
+
+    def check(self) -> None:
+        """Raise `InputError` for options that cannot be."""
+        if not (isinstance(self.pseudo_experiments, int) and self.pseudo_experiments >= 1):
+            raise InputError(f"{self.pseudo_experiments} pseudo-experiments, expected a whole number above 0")
+        if self.widths is not None and not 1 <= self.widths[0] <= self.widths[1]:
+            raise InputError(
+                f"widths {self.widths[0]} to {self.widths[1]} bins, expected the narrowest window first, at least 1 bin"
+            )
+        if self.exclude is not None and not self.exclude[0] < self.exclude[1]:
+            raise InputError(f"exclude {self.exclude[0]:g} to {self.exclude[1]:g}, expected the low end first")
+
+    def widths_in(self, bins: int) -> tuple[int, int]:
+        """Return the widths of the windows in a spectrum of so many bins; raises `InputError` if they do not fit."""
+        if self.widths is None:
+            return min(2, bins), max(2, bins // 2) if bins > 1 else 1
+        if self.widths[1] > bins:
+            raise InputError(f"widths {self.widths[0]} to {self.widths[1]} bins, but the spectrum has {bins} bins")
+        return self.widths

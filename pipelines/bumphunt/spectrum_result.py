@@ -1,0 +1,153 @@
+"""What a bump hunt in a spectrum alone finds, and what its p-values assume."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+
+from pipelines.bumphunt.background_fit import Background
+from pipelines.bumphunt.fit_functions import FAMILIES, Array
+
+
+@dataclasses.dataclass(frozen=True)
+class BackgroundResult:
+    """The background of one spectrum, and how well it describes it.
+
+    Attributes:
+        kind: function that was fitted, "given", or a column. asked: what was asked for, such as `auto`.
+        fitted: whether it was. formula: of the function. parameters: by name. errors: their standard deviations, None
+            where not known. sliding_window: its bins, or None.
+        excluded: range that was not fitted, or None.
+        chi2: Poisson deviance of Baker and Cousins (1984) in the fitted bins. degrees_of_freedom: None for a sliding
+            window.
+        p_value: share of pseudo-experiments, fitted alike, of as large a chi2. p_value_is_bound: none was as large.
+        describes: whether the p-value is above 0.01. converged: whether the fit did.
+        not_converged: share of the pseudo-experiments whose fit did not.
+    """
+
+    kind: str
+    asked: str
+    fitted: bool
+    formula: str | None
+    parameters: dict[str, float]
+    errors: dict[str, float | None]
+    sliding_window: int | None
+    excluded: tuple[float, float] | None
+    chi2: float
+    degrees_of_freedom: int | None
+    p_value: float
+    p_value_is_bound: bool
+    describes: bool
+    converged: bool
+    not_converged: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SpectrumHunt:
+    """What a bump hunt in a spectrum found.
+
+    Attributes:
+        source, observed: of the spectrum. mode: excess or deficit.
+        local_p_value: of the window, the background taken as exact; at least 1e-300. local_significance: also beyond.
+        global_p_value, global_p_value_is_bound, global_significance: over all windows, the fit included.
+        test_statistic: -ln of the smallest local p-value.
+        interval: edges of the window, None if no window has an excess.
+        mass_estimate: mean mass of the excess, from the centres of the bins. signal_estimate: observed minus expected.
+            Both in the window; with a `refit` in the range that it leaves out, which may be wider.
+        observed_events, expected_events: in the window.
+        background: of the whole spectrum. refit: of the fit without the bump, if the global p-value asked for it:
+            estimates, `expected_events` and `expected` are then of this one.
+        refit_local_significance: of the window with that background, without trials factor; else None.
+        windows, widths: how many were scanned, and the bins of the narrowest and widest.
+        pseudo_experiments, seed: of the global p-value.
+        edges (B + 1,), counts, expected (B,): the spectrum; `expected` is of the last fit. first_expected (B,): of the fit
+            to all bins, which the p-values are of.
+        tomography: (W, 3), ends and local p-value of every window.
+        toys: test statistic of every pseudo-experiment, (n,).
+    """
+
+    source: str
+    observed: str
+    mode: str
+    local_p_value: float
+    local_significance: float
+    global_p_value: float
+    global_p_value_is_bound: bool
+    global_significance: float
+    test_statistic: float
+    interval: tuple[float, float] | None
+    mass_estimate: float | None
+    signal_estimate: float
+    observed_events: float
+    expected_events: float
+    background: BackgroundResult
+    refit: BackgroundResult | None
+    refit_local_significance: float | None
+    windows: int
+    widths: tuple[int, int]
+    pseudo_experiments: int
+    seed: int
+    sqrt_s: float
+    edges: Array = dataclasses.field(repr=False, compare=False)
+    counts: Array = dataclasses.field(repr=False, compare=False)
+    expected: Array = dataclasses.field(repr=False, compare=False)
+    first_expected: Array = dataclasses.field(repr=False, compare=False)
+    tomography: Array = dataclasses.field(repr=False, compare=False)
+    toys: Array = dataclasses.field(repr=False, compare=False)
+    fit: Background = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def window(self) -> slice | None:
+        """Bins of the most significant window."""
+        if self.interval is None:
+            return None
+        first, last = np.searchsorted(self.edges, self.interval)
+        return slice(int(first), int(last))
+
+    @property
+    def assumptions(self) -> dict[str, str]:
+        """What each p-value assumes, in words."""
+        return assumptions(self)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return everything but single pseudo-experiments and windows, for JSON."""
+        left_out = {"edges", "counts", "expected", "first_expected", "tomography", "toys", "fit", "background", "refit"}
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
+        return {
+            **found,
+            "background": dataclasses.asdict(self.background),
+            "refit": None if self.refit is None else dataclasses.asdict(self.refit),
+            "assumptions": self.assumptions,
+            "spectrum": {
+                "edges": self.edges.tolist(),
+                "observed": self.counts.tolist(),
+                "expected": self.expected.tolist(),
+            },
+        }
+
+    def to_json(self) -> str:
+        """Return what `to_dict` gives as JSON text; NaN and infinities do not occur."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+
+def assumptions(found: SpectrumHunt) -> dict[str, str]:
+    """Say what each p-value of a hunt assumes."""
+    if found.background.fitted:
+        window = found.background.sliding_window
+        where = "" if window is None else f" in a sliding window of {window} bins"
+        known = f"{found.background.kind}{where}, fitted again to each"
+        if found.background.asked in FAMILIES:
+            known = (
+                f"one of {', '.join(FAMILIES[found.background.asked])} by an F-test, chosen and fitted again in each"
+            )
+        holds = "that the function describes the background"
+    else:
+        known, holds = f"the background {found.background.kind!r}", "that this background is exact"
+    return {
+        "local_p_value": "Poisson probability of one window, chosen after the fact; the background taken as exact.",
+        "global_p_value": f"{found.pseudo_experiments:,} Poisson pseudo-experiments around {known}; over "
+        f"{found.windows:,} windows. It assumes {holds}.",
+        "background_p_value": "Share of pseudo-experiments around this background, treated alike, with as large a chi2.",
+    }
