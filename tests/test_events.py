@@ -642,3 +642,34 @@ def test_a_selection_in_memory_is_the_same_events(tmp_path):
         np.testing.assert_array_equal(held.read(field), whole.read(field)[rows])
     hidden = whole.without_labels().in_memory()
     assert not hidden.has_labels and len(whole.take(np.arange(0)).in_memory()) == 0
+
+
+def test_lost_blocks_of_an_events_file_are_noticed(tmp_path, arrays):
+    path = tmp_path / "events.h5"
+    Events.from_arrays(**arrays, columns=COLUMNS).write(path)
+    whole, there = path.read_bytes(), Events.from_file(path)
+    good = {name: there.read(name) for name in ("features", "mass")}
+    for start in range(0, len(whole), 128):
+        path.write_bytes(whole[:start] + bytes(len(whole[start : start + 128])) + whole[start + 128 :])
+        try:
+            found = Events.from_file(path)
+            now = {name: found.read(name) for name in good}
+        except InputError:
+            continue
+        assert found.about == there.about
+        for name, values in good.items():
+            np.testing.assert_array_equal(now[name], values)
+
+
+def test_attributes_that_were_changed_are_told(path):
+    with h5py.File(path, "r+") as file:
+        file.attrs["columns"] = [f"other_{name}" for name in file.attrs["columns"]]
+    with pytest.raises(InputError, match="attributes are not as they were written"):
+        Events.from_file(path)
+
+
+def test_events_of_an_older_version_open(path):
+    before = Events.from_file(path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["description_sha256"]
+    assert Events.from_file(path).about == before.about

@@ -16,6 +16,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from pipelines.checksums import create
 from pipelines.errors import InputError
 from pipelines.events.derived import Reading
 from pipelines.events.layout import (
@@ -412,9 +413,7 @@ class EventsWriter:
     def __enter__(self) -> EventsWriter:
         with contextlib.ExitStack() as stack:
             self._disk = stack.enter_context(new_disk(self._path))
-            self._file = stack.enter_context(
-                h5py.File(self._disk, "w", rdcc_nbytes=2**25)
-            )  # whole chunks: small appends
+            self._file = stack.enter_context(create(self._disk, cache=2**25))  # whole chunks: small appends
             self._output = stack.pop_all()
         return self
 
@@ -446,6 +445,7 @@ class EventsWriter:
             dtype=DTYPES[name],
             chunks=(_chunk_rows(width), *width),
             shuffle=True,
+            fletcher32=True,
             **COMPRESSION,
         )
 

@@ -221,15 +221,16 @@ def score(run, data, out, kind):
 
 
 def _write_scores(out, model, each, events, run, data, kind=None) -> None:
-    import h5py
 
+    from pipelines.checksums import create, store
     from pipelines.outputs import new_disk
 
     about = {"model": model.zoo_name, "run": str(run), "data": str(data), "kind": kind or model.score_kinds[0]}
-    with new_disk(out) as disk, h5py.File(disk, "w") as file:
-        file["score"], file["mass"] = each.mean(axis=0), events.mass
+    with new_disk(out) as disk, create(disk) as file:
+        store(file, "score", each.mean(axis=0))
+        store(file, "mass", events.mass)
         if len(each) > 1:
-            file["score_std"] = each.std(axis=0)
+            store(file, "score_std", each.std(axis=0))
         file.attrs.update(about)
 
 
