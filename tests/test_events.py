@@ -644,21 +644,16 @@ def test_a_selection_in_memory_is_the_same_events(tmp_path):
     assert not hidden.has_labels and len(whole.take(np.arange(0)).in_memory()) == 0
 
 
-def test_lost_blocks_of_an_events_file_are_noticed(tmp_path, arrays):
-    path = tmp_path / "events.h5"
-    Events.from_arrays(**arrays, columns=COLUMNS).write(path)
-    whole, there = path.read_bytes(), Events.from_file(path)
-    good = {name: there.read(name) for name in ("features", "mass")}
-    for start in range(0, len(whole), 128):
-        path.write_bytes(whole[:start] + bytes(len(whole[start : start + 128])) + whole[start + 128 :])
-        try:
-            found = Events.from_file(path)
-            now = {name: found.read(name) for name in good}
-        except InputError:
-            continue
-        assert found.about == there.about
-        for name, values in good.items():
-            np.testing.assert_array_equal(now[name], values)
+@pytest.mark.parametrize("name", ["features", "mass"])
+def test_lost_blocks_of_the_numbers_are_noticed(name, path):
+    with h5py.File(path, "r") as file:
+        chunks = [file[name].id.get_chunk_info(i) for i in range(file[name].id.get_num_chunks())]
+    whole = path.read_bytes()
+    for chunk in chunks:
+        for start in range(chunk.byte_offset, chunk.byte_offset + chunk.size - 64, 256):
+            path.write_bytes(whole[:start] + bytes(64) + whole[start + 64 :])
+            with pytest.raises(InputError, match=r"cannot be read .*damaged"):
+                Events.from_file(path).read(name)
 
 
 def test_attributes_that_were_changed_are_told(path):

@@ -69,6 +69,16 @@ class Events:
         Raises `InputError` if it is missing, is not HDF5, or lacks a dataset or attribute of the format.
         """
         path = Path(path)
+        try:
+            size, about = cls._looked_at(path)
+        except (RuntimeError, OSError) as error:  # of h5py, where metadata are damaged
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: damaged or truncated ({reason}); convert the events again") from None
+        return cls(None, path, size, about)
+
+    @staticmethod
+    def _looked_at(path: Path) -> tuple[int, Description]:
+        """Return the number of events of a file and its description, after a look at what else is there."""
         with open_hdf5(path) as file:
             there = [name for name in DTYPES if isinstance(file.get(name), h5py.Dataset)]
             missing = [] if {"features", "objects"} & set(there) else ["features"]
@@ -82,7 +92,7 @@ class Events:
             check_datasets(file, DTYPES, path)
             _check_shapes({name: file[name].shape for name in there}, about, str(path))
             size = len(file["mass"])
-        return cls(None, path, size, about)
+        return size, about
 
     @classmethod
     def from_arrays(
