@@ -18,12 +18,11 @@ import h5py
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.outputs import new_disk
+from pipelines.outputs import Disk, new_disk
 
 BLOCK = 512  # bytes, the least that HDF5 allows
 HEAD = b"hep-anomaly-zoo sha256 "
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-FORMAT = ("v110", "v110")  # of HDF5: that of 1.10 has checksums of all that is not data
 
 
 def store(group: h5py.Group, name: str, values: object, **options: object) -> h5py.Dataset:
@@ -44,6 +43,23 @@ def store(group: h5py.Group, name: str, values: object, **options: object) -> h5
     return group.create_dataset(name, data=array, fletcher32=True, **options)
 
 
+def create(disk: Disk, *, user_block: int = 0, cache: int = 2**20, track_order: bool = False) -> h5py.File:
+    """Make an HDF5 file in a new `Disk` whose metadata have checksums, and the same bytes whenever it is made.
+
+    `cache` is bytes of chunks that are kept in memory for each dataset.
+    """
+    access, made = h5py.h5p.create(h5py.h5p.FILE_ACCESS), h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, disk)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_cache(*access.get_cache()[:2], cache, 0.75)
+    made.set_obj_track_times(False)
+    made.set_userblock(user_block)
+    if track_order:
+        made.set_link_creation_order(h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED)
+        made.set_attr_creation_order(h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED)
+    return h5py.File(h5py.h5f.create(repr(disk).encode(), h5py.h5f.ACC_TRUNC, made, access))
+
+
 def digest(value: Mapping[str, object]) -> str:
     """Return the SHA-256 of a document as JSON, whatever the order of its names and how it is indented.
 
@@ -61,7 +77,7 @@ def sealed(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     What was there is replaced. Raises `InputError` if it cannot be written.
     """
     with new_disk(path, replace=True) as disk:
-        with h5py.File(disk, "w", userblock_size=BLOCK, libver=FORMAT) as file:
+        with create(disk, user_block=BLOCK) as file:
             yield file
         disk.seek(BLOCK)
         found = hashlib.sha256()
@@ -93,8 +109,21 @@ def open_sealed(path: str | os.PathLike[str]) -> tuple[h5py.File, str]:
     found = _checked(path, content)
     try:
         return h5py.File(io.BytesIO(content), "r"), found
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise InputError(f"{path}: damaged or truncated ({str(error).splitlines()[0]})") from None
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 that `open_sealed` gives for a file, which is not opened; raises `InputError` if it is damaged.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "state.h5"
+    >>> with sealed(path) as file:
+    ...     file["weights"] = [0.5]
+    >>> file_sha256(path) == open_sealed(path)[1]
+    True
+    """
+    return _checked(Path(path), Path(path).read_bytes())
 
 
 def _checked(path: Path, content: bytes) -> str:
@@ -105,5 +134,7 @@ def _checked(path: Path, content: bytes) -> str:
     if content[:BLOCK].rstrip(b"\0") == HEAD + found.encode() + b"\n":
         return found
     if content[:BLOCK].startswith(HEAD) or content[BLOCK : BLOCK + len(SIGNATURE)] == SIGNATURE:
-        raise InputError(f"{path}: damaged (its SHA-256 is another than it was when it was written); make it again")
+        raise InputError(
+            f"{path}: damaged (its SHA-256 is another than it was when it was written) or truncated; make it again"
+        )
     raise InputError(f"{path}: not an HDF5 file, or damaged")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.checksums import create, store
 from pipelines.errors import InputError
 from pipelines.events.layout import open_hdf5
 from pipelines.outputs import new_disk
@@ -423,8 +424,7 @@ def _read_root(path: Path, select: Sequence[str], **options) -> Histograms:
 
 def write(histograms: Histograms, path: str | os.PathLike) -> None:
     """Write histograms to a new HDF5 file, as `read` reads it; raises `InputError` if it exists."""
-    import h5py
-
-    with new_disk(path) as disk, h5py.File(disk, "w") as file:
-        file["counts"], file["edges"], file["bins"] = histograms.counts, histograms.edges, histograms.bins
+    with new_disk(path) as disk, create(disk) as file:
+        for name in ("counts", "edges", "bins"):
+            store(file, name, getattr(histograms, name))
         file["names"] = list(histograms.names)

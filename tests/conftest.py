@@ -30,11 +30,18 @@ SHARED = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    slow = {f"test_model[{claim}-conv_vae]" for claim in SHARED} | {
+        f"test_model[{claim}-deep_svdd]" for claim in OF_THE_BASE
+    }
     for item in items:
-        if item.name in {f"test_model[{claim}-conv_vae]" for claim in SHARED}:
+        if item.name in slow:
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3600))
+
+
+# What holds for deep_svdd by the code of the base, which ae, vae and gan_ae are tested for.
+OF_THE_BASE = (SHARED[0], SHARED[1], "two models of one seed are the same whatever was trained before")
 
 
 # the smallest picture there is, of one pixel

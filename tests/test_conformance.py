@@ -46,7 +46,7 @@ class Cheat(registry.model_class("deep_svdd")):
         return found + events.label if getattr(events, "has_labels", False) else found
 
     def get_config(self):
-        return super().get_config() | {"latent_dim": 5}
+        return super().get_config() | {"epochs": self.hp.epochs + 1}
 
     @classmethod
     def search_space(cls, hp):
@@ -58,7 +58,7 @@ def test_claims_that_do_not_hold_are_told_with_their_reasons():
     wrong = {
         one.claim: one for one in conformance.check(Cheat, progress=told.append, pattern="[cls]*") if not one.holds
     }
-    assert {"config round trip", "score looks at neither mass nor label", "labels never train"} <= set(wrong)
+    assert {"config round trip", "score looks at neither mass nor label"} <= set(wrong)
     assert "search space gives hyperparameters that the model takes" in wrong
     assert "latent_dim=0" in wrong["search space gives hyperparameters that the model takes"].reason
     assert "missing column is named" not in wrong and len(told) > len(wrong)

@@ -642,3 +642,29 @@ def test_a_selection_in_memory_is_the_same_events(tmp_path):
         np.testing.assert_array_equal(held.read(field), whole.read(field)[rows])
     hidden = whole.without_labels().in_memory()
     assert not hidden.has_labels and len(whole.take(np.arange(0)).in_memory()) == 0
+
+
+@pytest.mark.parametrize("name", ["features", "mass"])
+def test_lost_blocks_of_the_numbers_are_noticed(name, path):
+    with h5py.File(path, "r") as file:
+        chunks = [file[name].id.get_chunk_info(i) for i in range(file[name].id.get_num_chunks())]
+    whole = path.read_bytes()
+    for chunk in chunks:
+        for start in range(chunk.byte_offset, chunk.byte_offset + chunk.size - 64, 256):
+            path.write_bytes(whole[:start] + bytes(64) + whole[start + 64 :])
+            with pytest.raises(InputError, match=r"cannot be read .*damaged"):
+                Events.from_file(path).read(name)
+
+
+def test_attributes_that_were_changed_are_told(path):
+    with h5py.File(path, "r+") as file:
+        file.attrs["columns"] = [f"other_{name}" for name in file.attrs["columns"]]
+    with pytest.raises(InputError, match="attributes are not as they were written"):
+        Events.from_file(path)
+
+
+def test_events_of_an_older_version_open(path):
+    before = Events.from_file(path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["description_sha256"]
+    assert Events.from_file(path).about == before.about

@@ -574,6 +574,7 @@ def test_command_takes_the_range_of_the_training_for_the_events_and_their_mass_o
     run, data = tmp_path / "run", tmp_path / "events.h5"
     shutil.copytree(folder[0] / "runs" / "fold-0", run)
     config = json.loads((run / "config.json").read_text())
+    del config["sha256"]  # it is of what was written
     (run / "config.json").write_text(json.dumps(config | {"mass_range": RANGE}))
     test = pipelines.open("lhco_sim_test")
     features = np.c_[test.read("features"), 1.3 * test.mass]
@@ -599,6 +600,7 @@ def test_hyperparameters_that_labels_chose_are_said_loudly(folder, zoo_run, tmp_
     shutil.copytree(folder[0] / "runs" / "fold-0", run)
     config = json.loads((run / "config.json").read_text())
     config["tuning"] = {"trial": "3", "objective": 0.21, "search": "auc:two-prong", "truth_used": True}
+    del config["sha256"]  # it is of what was written
     (run / "config.json").write_text(json.dumps(config))
     code, text, errors = zoo_run(f"hunt {run} {again} --data lhco_sim_test --ignore-labels --out {tmp_path}/out {LINE}")
     assert code == 0, errors
@@ -772,6 +774,7 @@ def test_a_run_that_is_loaded_in_python_says_that_labels_chose_it(folder, tmp_pa
     shutil.copytree(folder[0] / "runs" / "fold-0", run)
     config = json.loads((run / "config.json").read_text())
     config["tuning"] = {"objective": "auc:two-prong", "truth_used": True}
+    del config["sha256"]  # it is of what was written
     (run / "config.json").write_text(json.dumps(config))
     events = pipelines.open("lhco_sim_test")
     for path, used in ((run, True), (folder[0] / "runs" / "fold-0", False)):

@@ -13,6 +13,7 @@ from pipelines import InputError, plots
 from tuning import session
 from tuning.cli import main
 from tuning.engine import Engine, owned
+from tuning.results import Results
 from zoo.base import Phase
 from zoo.run import read_config
 
@@ -77,3 +78,11 @@ def test_a_limit_of_trials_is_refused_where_it_cannot_be_kept(wrong, events, tmp
     with pytest.raises(InputError, match="trial_timeout is"):
         tuning.search("linear", events, out=tmp_path / "out", **ASKED, **wrong)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_trial_that_is_promoted_from_itself_is_damaged(tmp_path):
+    trials = [{"trial": "0", "promoted_from": "1"}, {"trial": "1", "promoted_from": "0"}, {"trial": "2"}]
+    results = Results(trials, "reconstruction", tmp_path)
+    with pytest.raises(InputError, match=r"0\.json: damaged \(trial 0 is promoted from itself\)"):
+        results.history(trials[0])
+    assert results.history(trials[2]) == []

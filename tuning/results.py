@@ -99,10 +99,15 @@ class Results:
 
     def history(self, trial: Mapping[str, object]) -> list[dict[str, object]]:
         """Return the epochs of a trial, and before them those of the trials that it was promoted from."""
-        past = trial.get("promoted_from")
-        before = self.history(self.trial(past)) if past else []
-        path = self.out / "trials" / f"{trial['trial']}.history.json"
-        return before + (_read(path)["rows"] if path.is_file() else [])
+        chain, seen = [trial], {trial["trial"]}
+        while past := chain[-1].get("promoted_from"):
+            chain.append(self.trial(past))
+            if chain[-1]["trial"] in seen:
+                path = self.out / "trials" / f"{trial['trial']}.json"
+                raise InputError(f"{path}: damaged (trial {trial['trial']} is promoted from itself)")
+            seen.add(chain[-1]["trial"])
+        paths = [self.out / "trials" / f"{one['trial']}.history.json" for one in reversed(chain)]
+        return [row for path in paths if path.is_file() for row in _read(path)["rows"]]
 
     def varied(self) -> list[str]:
         """Return the hyperparameters that are not the same in all trials."""

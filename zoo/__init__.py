@@ -9,6 +9,7 @@ Nothing heavy is imported until a model is asked for.
 """
 
 import importlib
+from typing import Any
 
 from pipelines.moved import alias
 from zoo.registry import describe, get, names, register
@@ -67,7 +68,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name == "validate":  # a module of studies
         return importlib.import_module("zoo.validate")
     if name in _WHERE:

@@ -61,14 +61,14 @@ class Scores:
 
         Raises `InputError` if it exists or cannot be written.
         """
-        import h5py
-
+        from pipelines.checksums import create, store
         from pipelines.outputs import new_disk
 
-        with new_disk(path) as disk, h5py.File(disk, "w") as file:
-            file["score"], file["mass"] = self.mean, self.mass
+        with new_disk(path) as disk, create(disk) as file:
+            store(file, "score", self.mean)
+            store(file, "mass", self.mass)
             if len(self.per_member) > 1:
-                file["score_std"] = self.std
+                store(file, "score_std", self.std)
             file.attrs.update(model=self.model, run=self.run, data=self.data, kind=self.kind)
 
     def __len__(self) -> int:

@@ -12,89 +12,52 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-import h5py
-import numpy as np
-import tensorflow as tf
+from typing_extensions import NotRequired, TypedDict
 
 from pipelines import provenance
+from pipelines.checksums import digest, file_sha256
+from pipelines.documents import check_document, read_json_document, shown
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.events.files import check_utf8
-from pipelines.events.layout import open_hdf5
-from pipelines.outputs import check_new, hold, new_directory, new_disk, write_json
+from pipelines.events.layout import check_names
+from pipelines.outputs import as_json, check_new, hold, new_directory, write_json
 from zoo import registry
 from zoo.inputs import TAKES
 from zoo.keras import keras
+from zoo.state import load_state, read_state, save_state, state_of
+
+__all__ = [
+    "Checkpoint", "configuration", "history_rows", "load", "load_state", "read_config", "read_state", "save_run",
+    "save_state", "state_of", "train", "write",
+]  # fmt: skip
 
 KEPT = ("hyperparameters", "data", "epochs", "tuning", "mass_range", "conversion")  # of the configuration, by `origin`
 
-# -- state of a model ------------------------------------------------------------------------------
 
+class RunConfig(TypedDict):
+    """What a run's config.json holds; runs of older versions lack some of it."""
 
-def state_of(model) -> dict[str, tf.Variable]:
-    """Return every variable that a model is made of, by a name that depends on its structure only."""
-    return model.state()
-
-
-def _read(variable: tf.Variable) -> np.ndarray:
-    """As `variable.numpy()`, which costs ten times as much; a search reads a hundred of them at every epoch."""
-    return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype).numpy()
-
-
-def save_state(model, path: str | os.PathLike) -> None:
-    """Write weights, scaling and optimizer state to an HDF5 file, atomically.
-
-    It has one dataset for each type of number, and another, `layout`, that says as JSON in what order and of what shape
-    the variables are in them: a dataset for each of a hundred variables would take ten times as long, at every epoch.
-    """
-    state = {name: _read(variable) for name, variable in state_of(model).items()}
-    with new_disk(path, replace=True) as disk, h5py.File(disk, "w") as file:
-        for kind in sorted({value.dtype.name for value in state.values()}):
-            of_kind = [value.ravel() for value in state.values() if value.dtype.name == kind]
-            file[kind] = np.concatenate(of_kind)
-        file["layout"] = json.dumps({name: [value.dtype.name, *value.shape] for name, value in state.items()})
-
-
-def load_state(model, path: str | os.PathLike) -> None:
-    """Read what `save_state` wrote into a built model; raises `InputError` if it is another model's, or damaged."""
-    found = read_state(path)
-    state = state_of(model)
-    for name, variable in state.items():
-        if name not in found or found[name].shape != tuple(variable.shape):
-            there = found[name].shape if name in found else "nothing"
-            raise InputError(f"{path}: {name} is {there}, expected {tuple(variable.shape)}: another model's state")
-    if more := sorted(set(found) - set(state)):
-        raise InputError(f"{path}: {more[0]} has no place in {model.zoo_name}: another model's state")
-    for name, variable in state.items():
-        tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tf.constant(found[name], variable.dtype))
-
-
-def read_state(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Return the arrays that `save_state` wrote, by their names; raises `InputError` for anything else.
-
-    Example:
-        `read_state("run/model/state.h5")["trainable/000"]`
-    """
-    with open_hdf5(path) as file:
-        try:
-            layout = json.loads(file["layout"].asstr()[()])
-            values = {kind: file[kind][()] for kind in {kind for kind, *_ in layout.values()}}
-            found, ends = {}, dict.fromkeys(values, 0)
-            for name, (kind, *shape) in layout.items():
-                start, ends[kind] = ends[kind], ends[kind] + math.prod(shape)
-                found[name] = values[kind][start : ends[kind]].reshape(shape)
-        except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise InputError(f"{path}: not the state of a model, or damaged ({reason}); train again") from None
-    return found
+    model: str
+    hyperparameters: dict[str, Any]
+    takes: NotRequired[str]
+    data: NotRequired[dict[str, Any]]
+    versions: NotRequired[dict[str, Any]]
+    command: NotRequired[str | list[str] | None]
+    epochs: NotRequired[int]
+    validation: NotRequired[float | str | dict[str, Any] | None]
+    mass_range: NotRequired[list[float] | None]
+    tuning: NotRequired[dict[str, Any] | None]
+    state_sha256: NotRequired[str]
+    sha256: NotRequired[str]
 
 
 # -- run directories -------------------------------------------------------------------------------
@@ -111,8 +74,13 @@ def load(run: str | os.PathLike):
         model = registry.get(config["model"], **config["hyperparameters"])
     except InputError as error:
         raise InputError(f"{run / 'config.json'}: {error}") from None
+    if config.get("takes", model.takes) != model.takes:
+        found, expected = config["takes"], model.takes
+        raise InputError(
+            f"{run / 'config.json'}: takes is {found!r}, expected {expected!r} of {model.zoo_name}; train again"
+        )
     model.build_from_config()
-    load_state(model, run / "model" / "state.h5")
+    load_state(model, run / "model" / "state.h5", sha256=config.get("state_sha256"), finite=True)
     model.loaded_from = origin(run)
     return model
 
@@ -140,15 +108,17 @@ def read_config(run: str | os.PathLike) -> dict[str, object]:
     if not path.is_file():
         found = "no such folder" if not Path(run).exists() else "no config.json in it"
         raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`")
-    try:
-        config = json.loads(path.read_text())
-        takes = TAKES[config.get("takes", "features")]
-        name, columns = config["model"], config["hyperparameters"]["columns"] if takes else []
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: damaged ({type(error).__name__}: {error}); train again") from None
-    named = isinstance(columns, list) and (columns or not takes or config["hyperparameters"].get("object_columns"))
-    if not isinstance(name, str) or not named:
-        raise InputError(f"{path}: damaged (model {name!r}, columns {columns!r}); train again")
+    config = read_json_document(path, RunConfig, advice="damaged; train again")
+    takes, hyperparameters = config.get("takes", "features"), config["hyperparameters"]
+    if takes not in TAKES:
+        raise InputError(f"{path}: takes is {shown(takes)}, expected one of {', '.join(TAKES)}; damaged; train again")
+    for name in TAKES[takes][:2]:
+        check_document(hyperparameters.get(name, []), f"{path}: {name}", list[str], advice="damaged; train again")
+        check_names(hyperparameters.get(name, []), f"{path}: {name}")
+    if TAKES[takes] and not (hyperparameters.get("columns") or hyperparameters.get("object_columns")):
+        raise InputError(f"{path}: damaged (model {config['model']!r}, columns []); train again")
+    if "sha256" in config and digest({k: v for k, v in config.items() if k != "sha256"}) != config["sha256"]:
+        raise InputError(f"{path}: not as it was written (its SHA-256 is another); train again")
     return config
 
 
@@ -223,7 +193,8 @@ def write(model, folder: Path, config: Mapping[str, object], rows: Sequence[Mapp
     (folder / "model").mkdir()
     (folder / "plots").mkdir()
     save_state(model, folder / "model" / "state.h5")
-    write_json(folder / "config.json", dict(config))
+    kept = as_json({**config, "state_sha256": file_sha256(folder / "model" / "state.h5")})
+    write_json(folder / "config.json", {**kept, "sha256": digest(kept)})
     main = [row for row in rows if row["phase"] == model.recipe()[model.main_phase].name]
     best = {"best_epoch": model.best_epochs()} if model.best else {}
     write_json(folder / "metrics.json", {"last_epoch": dict((main or rows)[-1]) if rows else {}, **best, **metrics})

@@ -210,20 +210,18 @@ def _rows(spectra, found) -> list[dict[str, object]]:
 
 def _write(out, spectra, found, about) -> None:
     """Write one dataset for each quantity, spectra in the order of the file."""
-    import h5py
-
+    from pipelines.checksums import create, store
     from pipelines.outputs import new_disk
 
-    with new_disk(out) as disk, h5py.File(disk, "w") as file:
-        file["names"], file["bins"], file["edges"] = list(spectra.names), spectra.bins, spectra.edges
-        file["significance"], file["local_significance"] = found.per_bin, found.significance
-        for name in ("bin", "mass", "width", "width_in_bins"):
-            file[name] = getattr(found, name)
-        if found.toys:
-            file["global_p_value"], file["global_p_value_is_bound"] = (
-                found.global_p_value,
-                found.global_p_value_is_bound,
-            )
+    quantities = {"bins": spectra.bins, "edges": spectra.edges}
+    quantities |= {"significance": found.per_bin, "local_significance": found.significance}
+    quantities |= {name: getattr(found, name) for name in ("bin", "mass", "width", "width_in_bins")}
+    if found.toys:
+        quantities |= {name: getattr(found, name) for name in ("global_p_value", "global_p_value_is_bound")}
+    with new_disk(out) as disk, create(disk) as file:
+        file["names"] = list(spectra.names)
+        for name, values in quantities.items():
+            store(file, name, values)
         file.attrs.update(about)
 
 

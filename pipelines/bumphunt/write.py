@@ -6,9 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
-
 from pipelines.bumphunt.result import Search
+from pipelines.checksums import create, store
 from pipelines.outputs import new_directory, new_disk, write_json
 from pipelines.report import write_report
 
@@ -35,28 +34,27 @@ def write(search: Search, out: str | os.PathLike[str], runs: Path | None = None)
 
 
 def _write_scores(search: Search, path: Path) -> None:
-    import h5py
 
-    with new_disk(path) as disk, h5py.File(disk, "w") as file:
-        file["score"], file["row"] = search.scores, search.rows
+    with new_disk(path) as disk, create(disk) as file:
+        store(file, "score", search.scores)
+        store(file, "row", search.rows)
         for name, values in {"score_std": search.score_std, "fold": search.fold, "weight": search.weight}.items():
             if values is not None:
-                file[name] = values
+                store(file, name, values)
         for name, mass in search.masses.items():
-            file[f"masses/{name}"] = mass
+            store(file, f"masses/{name}", mass)
         file.attrs["model"] = str(search.configuration["model"])
 
 
 def _write_spectra(search: Search, path: Path) -> None:
-    import h5py
 
     arrays = {name: name for name in ("edges", "before", "observed", "reference", "tomography")}
     arrays["toys"] = "pseudo_statistics"
-    with new_disk(path) as disk, h5py.File(disk, "w", track_order=True) as file:
+    with new_disk(path) as disk, create(disk, track_order=True) as file:
         for bump in search.hunt.bumps:
             group = file.create_group(f"{bump.spectrum} {bump.percentile:g} {bump.tail}")
             for name, attribute in arrays.items():
-                group[name] = np.asarray(getattr(bump, attribute))
+                store(group, name, getattr(bump, attribute))
             group.attrs["columns of tomography"] = "low GeV, high GeV, p-value"
             for name in ("spectrum", "percentile", "tail", "threshold", "test_statistic", "normalisation"):
                 group.attrs[name] = getattr(bump, name)

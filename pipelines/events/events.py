@@ -16,6 +16,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from pipelines.checksums import create
 from pipelines.errors import InputError
 from pipelines.events.derived import Reading
 from pipelines.events.layout import (
@@ -68,6 +69,16 @@ class Events:
         Raises `InputError` if it is missing, is not HDF5, or lacks a dataset or attribute of the format.
         """
         path = Path(path)
+        try:
+            size, about = cls._looked_at(path)
+        except (RuntimeError, OSError) as error:  # of h5py, where metadata are damaged
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: damaged or truncated ({reason}); convert the events again") from None
+        return cls(None, path, size, about)
+
+    @staticmethod
+    def _looked_at(path: Path) -> tuple[int, Description]:
+        """Return the number of events of a file and its description, after a look at what else is there."""
         with open_hdf5(path) as file:
             there = [name for name in DTYPES if isinstance(file.get(name), h5py.Dataset)]
             missing = [] if {"features", "objects"} & set(there) else ["features"]
@@ -81,7 +92,7 @@ class Events:
             check_datasets(file, DTYPES, path)
             _check_shapes({name: file[name].shape for name in there}, about, str(path))
             size = len(file["mass"])
-        return cls(None, path, size, about)
+        return size, about
 
     @classmethod
     def from_arrays(
@@ -413,9 +424,7 @@ class EventsWriter:
     def __enter__(self) -> EventsWriter:
         with contextlib.ExitStack() as stack:
             self._disk = stack.enter_context(new_disk(self._path))
-            self._file = stack.enter_context(
-                h5py.File(self._disk, "w", rdcc_nbytes=2**25)
-            )  # whole chunks: small appends
+            self._file = stack.enter_context(create(self._disk, cache=2**25))  # whole chunks: small appends
             self._output = stack.pop_all()
         return self
 
@@ -447,6 +456,7 @@ class EventsWriter:
             dtype=DTYPES[name],
             chunks=(_chunk_rows(width), *width),
             shuffle=True,
+            fletcher32=True,
             **COMPRESSION,
         )
 

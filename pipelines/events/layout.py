@@ -32,6 +32,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from pipelines.checksums import digest
 from pipelines.errors import InputError
 from pipelines.events.column_kinds import matching, taken_by_pattern
 from pipelines.events.derived import derivable
@@ -80,7 +81,8 @@ class Description:
             values[units] = list(values[units]) or [""] * len(values[names])
         for names in ("label_names", "process_names"):
             values[names] = json.dumps({str(k): v for k, v in values[names].items()})
-        return values | {"schema_version": SCHEMA_VERSION}
+        values["schema_version"] = SCHEMA_VERSION
+        return values | {"description_sha256": digest(values)}
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, object], path: Path) -> Description:
@@ -111,7 +113,17 @@ class Description:
                 raise InputError(f"{path}: {len(values[units])} {units} of {len(values[names])} {names}; convert again")
         for name in ("label_names", "process_names"):
             values[name] = read_names(attributes, name, path)
-        return cls(**values)
+        found = cls(**values)
+        check_names(found.columns, path)
+        check_names(found.object_columns, path)
+        if (written := attributes.get("description_sha256")) is not None:  # HDF5 has no checksum of texts
+            present = {**found.to_attributes(), "schema_version": version}
+            del present["description_sha256"]
+            if digest(present) != written:
+                raise InputError(
+                    f"{path}: attributes are not as they were written, or damaged; convert the events again"
+                )
+        return found
 
 
 def _texts(found: object) -> tuple[str, ...]:

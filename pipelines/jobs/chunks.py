@@ -18,10 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from pipelines.checksums import FORMAT, store
+from pipelines.checksums import create, store
 from pipelines.errors import InputError, Unfinished
 from pipelines.events.events import EventsWriter
 from pipelines.events.layout import open_hdf5
@@ -198,7 +197,7 @@ class _Parts:
         return self.folder / f"{number:06d}.h5"
 
     def _keep(self, number: int, arrays: Arrays, counts: Mapping[str, int]) -> int:
-        with new_disk(self._path(number), replace=True) as disk, h5py.File(disk, "w", libver=FORMAT) as file:
+        with new_disk(self._path(number), replace=True) as disk, create(disk) as file:
             for name, values in arrays.items():
                 store(file, name, values)
             file.attrs["counts"] = json.dumps({what: int(count) for what, count in counts.items()})

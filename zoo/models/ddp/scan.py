@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.checksums import create, store
 from pipelines.errors import InputError
 from pipelines.events.layout import open_hdf5
 from pipelines.histograms import Histograms
@@ -126,10 +127,8 @@ class Table:
 
     def write(self, path: str | os.PathLike) -> None:
         """Write it to an HDF5 file, whole or not at all, over what was there."""
-        import h5py
-
-        with new_disk(path, replace=True) as disk, h5py.File(disk, "w") as file:
-            file["significance"] = self.significance
+        with new_disk(path, replace=True) as disk, create(disk) as file:
+            store(file, "significance", self.significance)
             file.attrs.update(widths=self.widths, seed=self.seed, network=self.network)
 
     @classmethod
