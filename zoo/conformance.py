@@ -26,7 +26,7 @@ from pipelines.datasets.darkmachines import OBJECT_COLUMNS, SLOTS
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from zoo import registry, run
-from zoo.base import AnomalyModel
+from zoo.base import AnomalyModel, ObjectHyperparameters
 from zoo.models.gan_ae import COLUMNS
 from zoo.models.set_vae import HIGH_LEVEL
 
@@ -49,13 +49,13 @@ SMALL = {
 OBJECTS = {"columns": HIGH_LEVEL, "high_level_features": True, "multiplicities": True}
 
 
-def example_events(takes: str, size: int, seed: int = 0, name: str = "lhco_sim_train") -> Events:
-    """Return events such as a model takes, with labels that mean nothing: of an embedded sample, or made of particles.
+def example_events(objects: bool, size: int, seed: int = 0, name: str = "lhco_sim_train") -> Events:
+    """Return events with labels that mean nothing: features of an embedded sample, or objects, made-up particles.
 
-    >>> example_events("objects", 10).shape_of("objects")
+    >>> example_events(True, 10).shape_of("objects")
     (39, 5)
     """
-    if takes == "objects":
+    if objects:
         return _particles(size, seed)
     events = pipelines.open(name).select(mass_range=(2700, 5000)).sample(size, seed=seed)
     features = events.read("features")
@@ -75,7 +75,7 @@ def _particles(size: int, seed: int) -> Events:
         objects[:, start : start + slots] = np.where((np.arange(slots) < found[:, None])[..., None], block, 0)
     met, ht = 50 + rng.exponential(100.0, size), objects[:, : SLOTS[0] + SLOTS[1], 1].sum(axis=1)
     features, label = np.stack([met, ht, rng.normal(size=size)], axis=1), (met > 200).astype("int8")
-    about = {"objects": objects, "object_columns": OBJECT_COLUMNS, "mass_column": "meff"}
+    about: dict[str, Any] = {"objects": objects, "object_columns": OBJECT_COLUMNS, "mass_column": "meff"}
     return Events.from_arrays(features, met + ht, ["MET", "HT", "noise"], label=label, **about)
 
 
@@ -92,24 +92,25 @@ class Subject:
     """
 
     def __init__(self, model: str | type[AnomalyModel], hyperparameters: Mapping[str, object] | None = None):
-        self.kind: Any = registry.model_class(model) if isinstance(model, str) else model
-        if self.kind.data_kind != "events":
-            raise InputError(f"{model}: a model of {self.kind.data_kind}; the contract is that of models of events")
+        kind: Any = registry.model_class(model) if isinstance(model, str) else model
+        self.kind: Any = kind
+        if kind.data_kind != "events":
+            raise InputError(f"{model}: a model of {kind.data_kind}; the contract is that of models of events")
         self.given = dict(hyperparameters or {})
         self.train, self.test = (
-            example_events(self.takes, 1500, 1),
-            example_events(self.takes, 1000, 2, "lhco_sim_test"),
+            example_events(self.takes_objects, 1500, 1),
+            example_events(self.takes_objects, 1000, 2, "lhco_sim_test"),
         )
         self.traces: list[int] = []
 
     @property
-    def takes(self) -> str:
-        """What the model takes: "features" or "objects"."""
-        return self.kind.takes
+    def takes_objects(self) -> bool:
+        """Whether the model takes objects, such as particles."""
+        return issubclass(self.kind.Hyperparameters, ObjectHyperparameters)
 
     def make(self, **hyperparameters: object) -> AnomalyModel:
         """Return a small model, untrained, of seed 3 unless it is given."""
-        own, objects = self.kind.Hyperparameters.defaults(), OBJECTS if self.takes == "objects" else {}
+        own, objects = self.kind.Hyperparameters.defaults(), OBJECTS if self.takes_objects else {}
         small = {name: value for name, value in {**SMALL, **objects}.items() if name in own}
         return self.kind(**{**small, "seed": 3, **self.given, **hyperparameters})
 
@@ -588,7 +589,7 @@ def every_preset_and_the_defaults_can_be_built(subject: Subject, folder: Path) -
     with eagerly():
         for preset in ({}, *subject.kind.presets.values()):
             model = subject.kind(**preset)
-            if subject.takes == "objects":
+            if subject.takes_objects:
                 model.build_for(model.hp.columns, OBJECT_COLUMNS, sum(SLOTS))
             else:
                 model.build_for([f"x{i}" for i in range(5)])

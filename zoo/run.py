@@ -74,8 +74,8 @@ def load(run: str | os.PathLike):
         model = registry.get(config["model"], **config["hyperparameters"])
     except InputError as error:
         raise InputError(f"{run / 'config.json'}: {error}") from None
-    if config.get("takes", model.takes) != model.takes:
-        found, expected = config["takes"], model.takes
+    found, expected = config.get("takes", model.takes), model.takes
+    if found != expected:
         raise InputError(
             f"{run / 'config.json'}: takes is {found!r}, expected {expected!r} of {model.zoo_name}; train again"
         )
@@ -109,13 +109,13 @@ def read_config(run: str | os.PathLike) -> dict[str, object]:
         found = "no such folder" if not Path(run).exists() else "no config.json in it"
         raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`")
     config = read_json_document(path, RunConfig, advice="damaged; train again")
-    takes, hyperparameters = config.get("takes", "features"), config["hyperparameters"]
-    if takes not in TAKES:
-        raise InputError(f"{path}: takes is {shown(takes)}, expected one of {', '.join(TAKES)}; damaged; train again")
-    for name in TAKES[takes][:2]:
+    kind, hyperparameters = config.get("takes", "features"), config["hyperparameters"]
+    if kind not in TAKES:
+        raise InputError(f"{path}: takes is {shown(kind)}, expected one of {', '.join(TAKES)}; damaged; train again")
+    for name in TAKES[kind][:2]:
         check_document(hyperparameters.get(name, []), f"{path}: {name}", list[str], advice="damaged; train again")
         check_names(hyperparameters.get(name, []), f"{path}: {name}")
-    if TAKES[takes] and not (hyperparameters.get("columns") or hyperparameters.get("object_columns")):
+    if TAKES[kind] and not (hyperparameters.get("columns") or hyperparameters.get("object_columns")):
         raise InputError(f"{path}: damaged (model {config['model']!r}, columns []); train again")
     if "sha256" in config and digest({k: v for k, v in config.items() if k != "sha256"}) != config["sha256"]:
         raise InputError(f"{path}: not as it was written (its SHA-256 is another); train again")

@@ -131,7 +131,7 @@ def _conversion(words, data) -> dict[str, object]:
     if not words:
         return {}
     from pipelines import datasets
-    from pipelines.datasets.catalog import find
+    from pipelines.datasets.find import find
     from pipelines.events.layout import source_files
 
     options = conversion(words)
