@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import importlib
 import inspect
 import pkgutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
 
@@ -35,6 +36,21 @@ def register(name: str) -> Callable[[type], type]:
         return model
 
     return add
+
+
+@contextlib.contextmanager
+def registered(model: type) -> Iterator[None]:
+    """Have a class that is in no register be there, under its own name, while the block runs."""
+    before, name = model.zoo_name, model.zoo_name or model.__name__
+    if name in names():
+        yield
+        return
+    _models[name], model.zoo_name = model, name
+    try:
+        yield
+    finally:
+        del _models[name]
+        model.zoo_name = before
 
 
 def _origin(model: type) -> tuple[str, str]:

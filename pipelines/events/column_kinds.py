@@ -109,8 +109,6 @@ def kind_of_column(name: str) -> str | None:
     compact = "".join(word for word in words if not word.isdigit())
     if not compact:
         return None
-    if name.lower() == "y":  # y_1 is a rapidity
-        return TRUTH
     parts = {word for word in words if not word.isdigit()}
     if _is_weight(words, compact):
         return WEIGHT
@@ -140,7 +138,8 @@ def _is_truth(words: Sequence[str], parts: set[str], compact: str) -> bool:
         return True
     if re.match(r"is(signal|background)", compact) or re.search(r"^(label|truth)|(label|labels|truth)$", compact):
         return True
-    return bool(parts & _TRUTH_NAMES) and parts <= _TRUTH_NAMES | _BESIDE_TRUTH
+    names = _TRUTH_NAMES - {"y"} if len(parts) < len(words) else _TRUTH_NAMES  # y_1 is a rapidity
+    return bool(parts & names) and parts <= names | _BESIDE_TRUTH
 
 
 def matching(pattern: str, names: Iterable[str]) -> list[str]:

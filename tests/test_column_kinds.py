@@ -1,0 +1,31 @@
+"""What columns are by their names, as public tables write them."""
+
+import pytest
+
+from pipelines.events.column_kinds import kind_of_column, matching, taken_by_pattern
+
+TRUTH = "label Label LABELS isSignal is_signal is_signal_new label_Tbqq truth y_true target class Class_ID process dsid y isAnomaly"
+WEIGHT = "weight Weight KaggleWeight mcWeight event_weight weights w xsec genWeight scaleFactor_PILEUP"
+BOOKKEEPING = "eventNumber event run runNumber lumi luminosityBlock isSR isTrain fold index entry"
+VARIABLES = (
+    "pt_1 tau21_1 mj1j2 y_1 eta phi nc_1 met HT weighted_pt_asymmetry class_pt signalness runner_pt e_1 m_jj "
+    "mass_1 Jet_pt[0] dEta eventShape sr_pt lepton_charge"
+)
+
+
+@pytest.mark.parametrize(
+    "kind, names", [("truth", TRUTH), ("weight", WEIGHT), ("bookkeeping", BOOKKEEPING), (None, VARIABLES)]
+)
+def test_kinds_of_names(kind, names):
+    assert {name: kind_of_column(name) for name in names.split()} == dict.fromkeys(names.split(), kind)
+
+
+def test_a_name_with_brackets_is_that_name_before_it_is_a_pattern():
+    assert matching("tau[1]", ["tau1", "tau[1]"]) == ["tau[1]"]
+    assert matching("tau[12]", ["tau1", "tau2", "tau3"]) == ["tau1", "tau2"]
+
+
+def test_patterns_take_variables_alone_and_names_take_anything():
+    names = ["pt_1", "isSignal", "weight", "eventNumber"]
+    assert taken_by_pattern("*", names) == ["pt_1"]
+    assert taken_by_pattern("eventNumber", names) == ["eventNumber"]
