@@ -280,7 +280,7 @@ def test_many_files_come_one_after_the_other_with_their_truth(several, tmp_path)
     assert start == len(events)
 
 
-@pytest.mark.parametrize("step", [5, pytest.param(37, marks=pytest.mark.slow), 130, 10_000])
+@pytest.mark.parametrize("step", [5, *(pytest.param(n, marks=pytest.mark.slow) for n in (37, 130)), 10_000])
 def test_step_changes_nothing(step, several, write, tmp_path):
     sources = [write(DATA, 25, seed=9)] if step == 5 else several
     atlas.convert(sources, tmp_path / "whole.h5", step=10**6)
@@ -533,10 +533,11 @@ def test_truncated_file_is_refused_wherever_it_ends(write, tmp_path):
         refused(tmp_path / "data_B.2lep.root", tmp_path, f"truncated, {size} bytes of")
 
 
-def test_overwritten_bytes_never_end_in_a_stack_trace(write, tmp_path):
+@pytest.mark.parametrize("tries", [8, pytest.param(100, marks=pytest.mark.slow)])
+def test_overwritten_bytes_never_end_in_a_stack_trace(tries, write, tmp_path):
     raw, rng = write(ZEE, 100).read_bytes(), np.random.default_rng(3)
     broken, refusals = tmp_path / TTBAR.replace("410000", "361106"), 0
-    for number in range(25):
+    for number in range(tries):
         damaged = bytearray(raw)
         place = rng.integers(64, len(raw) - 64)
         damaged[place : place + 64] = rng.bytes(64)
@@ -547,7 +548,7 @@ def test_overwritten_bytes_never_end_in_a_stack_trace(write, tmp_path):
             refusals += 1
             assert str(broken) in str(error) and "\n" not in str(error)
             assert not (tmp_path / f"{number}.h5").exists()
-    assert refusals > 8  # the rest hit branches that are not read, or what ROOT keeps twice
+    assert refusals > 0.3 * tries  # the rest hit branches that are not read, or what ROOT keeps twice
 
 
 @pytest.mark.parametrize(

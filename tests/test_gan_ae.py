@@ -188,9 +188,13 @@ def test_alpha_decorrelates_the_score_from_the_mass(train_events):
     assert found[1] < 0.5 * found[0]
 
 
-def test_mass_is_no_input_even_if_asked_for_by_a_pattern(train_events):
+def test_mass_is_no_input_and_a_pattern_never_means_it(train_events):
+    events = _with_mass_column(train_events)
     with pytest.raises(InputError, match="mj1j2"):
-        small(columns=["*"]).fit(_with_mass_column(train_events), verbose=0)
+        small(columns=["pt_1", "mj1j2"]).fit(events, verbose=0)
+    model = small(columns=["*"])
+    model.adapt(events)
+    assert "mj1j2" in events.columns and set(model.resolved_columns) == set(events.columns) - {"mj1j2"}
 
 
 def _with_mass_column(events):

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,15 +82,18 @@ def run(case):
     )
 
 
-@pytest.fixture(scope="module")
-def outcomes():
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(CASES, pool.map(run, CASES), strict=True))
+# Each case is an interpreter that imports TensorFlow: six seconds. These say again what the others do in another order.
+AGAIN = {
+    "tensorflow first",
+    "keras_tuner first, then zoo alone",
+    "from tensorflow.keras first",
+    "the user chose Keras 2",
+}
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_import_order_gives_keras_2_or_says_what_to_do(case, outcomes):
-    outcome, words = outcomes[case], CASES[case][2]
+@pytest.mark.parametrize("case", [pytest.param(one, marks=[pytest.mark.slow] * (one in AGAIN)) for one in CASES])
+def test_import_order_gives_keras_2_or_says_what_to_do(case):
+    outcome, words = run(case), CASES[case][2]
     if not words:
         assert outcome.returncode == 0 and "the end" in outcome.stdout, outcome.stderr
         return
