@@ -641,8 +641,8 @@ def test_figures_of_scans_have_their_numbers_beside(tmp_path):
 @pytest.fixture
 def command(tmp_path, monkeypatch, model, trained):
     monkeypatch.chdir(tmp_path)
-    load = zoo.load  # that of the run comes with its programs
-    monkeypatch.setattr(zoo, "load", lambda path: model if str(path) == str(trained) else load(path))
+    load = zoo.run.load  # that of the run comes with its programs
+    monkeypatch.setattr(zoo.run, "load", lambda path: model if str(path) == str(trained) else load(path))
 
     def call(*words):
         return CliRunner().invoke(zoo.cli.main.main, [str(word) for word in words])
