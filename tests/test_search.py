@@ -484,7 +484,10 @@ class Broken:
             lambda s: np.where(s < 7, np.nan, s),
             r"7 of .* scores are NaN or infinite, rows 0, 1, .* leave these events out",
         ),
-        (lambda s: np.where(s < 0.9 * len(s), np.nan, s), r"\d+ of .* scores are NaN or infinite; has the training diverged"),
+        (
+            lambda s: np.where(s < 0.9 * len(s), np.nan, s),
+            r"\d+ of .* scores are NaN or infinite; has the training diverged",
+        ),
         (lambda s: np.where(s < 2, np.inf, s), "2 of .* scores are NaN or infinite"),
         (lambda s: s[:5], r"scores of shape \(5,\), expected \(\d+,\)"),
         (lambda s: s[:, None], r"scores of shape \(\d+, 1\)"),

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import metrics
+from pipelines.bumphunt.scores import are_few_bad, bad_scores
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from zoo.printed import Printed, as_html
 from zoo.trained import about_run, mass_range_of, open_for, trained_model
-
-SHOWN = 8  # rows of events that a message names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +50,9 @@ class Scores:
 
     def warning(self) -> str | None:
         """Say which rows have no finite score; None if all have one."""
-        rows = np.flatnonzero(self.not_finite)
-        if not len(rows):
+        if not self.not_finite.any():
             return None
-        return f"{self.data}: {rows_without_score(rows, len(self.mass))}"
+        return f"{self.data}: {bad_scores(np.where(self.not_finite, np.nan, 0.0))}"
 
     def write(self, path: str | os.PathLike) -> None:
         """Write an HDF5 file with `score` and `mass` (N,), `score_std` of several members, and attributes.
@@ -82,20 +80,6 @@ class Scores:
 
     def _repr_html_(self) -> str:
         return as_html(str(self))
-
-
-def rows_without_score(rows: np.ndarray, events: int) -> str:
-    """Say which rows of so many events have a score that is NaN or infinite, and what to look for.
-
-    >>> rows_without_score(np.array([5, 7]), 6000)
-    '2 of 6000 scores are NaN or infinite, those of rows 5, 7 (from 0): look for values far from the training events'
-    """
-    named = ", ".join(map(str, rows[:SHOWN])) + (f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
-    whose = "rows" if len(rows) > 1 else "row"
-    return (
-        f"{len(rows)} of {events} scores are NaN or infinite, those of {whose} {named} (from 0): look for values far from "
-        f"the training events"
-    )
 
 
 def score(run, events, kind: str | None = None, *, mass_range=None, **conversion: object) -> Scores:
@@ -127,13 +111,14 @@ def _scored(model, events: Events, kind: str | None, run) -> Scores:
 
 
 def _refuse_diverged(each: np.ndarray, model, run) -> None:
-    """Raise `InputError` if a member scores no event at all, or several members none in common."""
+    """Raise `InputError` if most scores of a member, or of all members together, are no numbers: its training is to blame."""
     finite = np.isfinite(each)
-    dead = np.flatnonzero(~finite.any(axis=1))
-    if not len(dead):
+    dead = np.flatnonzero(2 * finite.sum(axis=1) <= each.shape[1])
+    together = np.where(finite.all(axis=0), 0.0, np.nan)
+    if not len(dead) and (are_few_bad(together) or not each.shape[1]):
         return
     bad = int(np.sum(~finite.all(axis=0)))
-    whose = f" (of members {', '.join(map(str, dead))})" if len(each) > 1 else ""
+    whose = f" (of members {', '.join(map(str, dead))})" if len(each) > 1 and len(dead) else ""
     where = f"{run}: " if isinstance(run, (str, os.PathLike)) else ""
     raise InputError(
         f"{where}{bad} of {each.shape[1]} scores are NaN or infinite{whose}; see history.csv of the run whether its training "
