@@ -25,7 +25,7 @@ def check(model, settings, pattern, as_json):
     """Check that MODEL keeps the contract of all models: seeds, columns, labels, runs, export and what else it says.
 
     MODEL is a name of the zoo, or a class of yours as my_package.my_module.MyModel. It is trained a few times on a small
-    sample, for about a minute. The exit code is 1 if a claim does not hold.
+    sample, which takes minutes. The exit code is 1 if a claim does not hold.
     """
     zoo = quiet_zoo()
     from zoo import conformance
