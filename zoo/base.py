@@ -206,7 +206,8 @@ class AnomalyModel(Detector):
         self.make(len(columns))
         if not self.means:
             self.create_metrics("loss")
-        self.infer(*self.inputs.zeros(1))
+        if not all(layer.built for layer in self.submodules if isinstance(layer, keras.layers.Layer) and layer is not self):
+            self.infer(*self.inputs.zeros(1))  # which creates the weights of layers that wait for their input
         self.trainer.build()
         self.reset()
         self.built = True

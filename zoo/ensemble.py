@@ -120,6 +120,13 @@ def memberwise(optimizer: type[keras.optimizers.Optimizer]) -> type[keras.optimi
             finally:
                 self._rate = None
 
+        def slots(self, weight: tf.Variable) -> list[tf.Variable]:
+            """Return what the optimizer remembers of a weight, such as its momenta."""
+            place, count = self._index_dict[self._var_key(weight)], len(self._index_dict)
+            kept = [vars(self)[name] for name in sorted(vars(self)) if name not in ("_variables", "_shares")]
+            lists = [one for one in kept if isinstance(one, (list, tuple)) and len(one) == count]
+            return [one[place] for one in lists if isinstance(one[place], tf.Variable)]
+
     Memberwise.__name__ = Memberwise.__qualname__ = optimizer.__name__
     return Memberwise
 
@@ -145,6 +152,10 @@ class BestEpoch:
     def variables(self) -> list[tf.Variable]:
         """All that a checkpoint has to keep."""
         return [self.value, self.epoch, self.settled, *self._kept]
+
+    def kept(self, weight: tf.Variable) -> tf.Variable | None:
+        """Return where the best value of a weight is, if it is kept."""
+        return next((kept for one, kept in zip(self._weights, self._kept) if one is weight), None)
 
     def reset(self) -> None:
         """Forget every epoch."""

@@ -99,12 +99,14 @@ class Declaration:
         runtime: whether it changes no shape, so that another value compiles nothing anew. Each of several members
             may then have its own.
         shared: whether all members have the same value of it all the same.
+        resizable: whether it is a size, such that a network with a larger one can hold this one (see `zoo.larger`).
     """
 
     text: str
     limit: Limit | None = None
     runtime: bool = False
     shared: bool = False
+    resizable: bool = False
 
 
 def hyperparameter(
@@ -114,12 +116,13 @@ def hyperparameter(
     *,
     runtime: bool = False,
     shared: bool = False,
+    resizable: bool = False,
 ) -> Any:
     """Return a field of a `Hyperparameters` dataclass, see `Declaration` for what it takes.
 
     Without a text it keeps the declaration of the class that it inherits from, and gives another default.
     """
-    declared = None if text is None else Declaration(text, limit, runtime, shared)
+    declared = None if text is None else Declaration(text, limit, runtime, shared, resizable)
     return dataclasses.field(default=default, metadata={"declaration": declared})
 
 
@@ -213,6 +216,11 @@ class Hyperparameters:
     def shared(cls) -> tuple[str, ...]:
         """Return the names of those that change no shape and are the same for all members."""
         return tuple(name for name, one in cls.declarations().items() if one.runtime and one.shared)
+
+    @classmethod
+    def resizable(cls) -> tuple[str, ...]:
+        """Return the names of sizes that a network with larger ones can hold."""
+        return tuple(name for name, one in cls.declarations().items() if one.resizable)
 
     @classmethod
     def table(cls) -> str:

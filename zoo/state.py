@@ -30,7 +30,7 @@ def state_of(model: Any) -> dict[str, tf.Variable]:
     return model.state()
 
 
-def _read(variable: tf.Variable) -> np.ndarray:
+def read_variable(variable: tf.Variable) -> np.ndarray:
     """As `variable.numpy()`, which costs ten times as much; a search reads a hundred of them at every epoch."""
     return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype).numpy()
 
@@ -48,7 +48,7 @@ def save_state(model: Any, path: str | os.PathLike[str]) -> None:
     It has one dataset for each type of number, and another, `layout`, that says as JSON in what order and of what shape
     the variables are in them: a dataset for each of a hundred variables would take ten times as long, at every epoch.
     """
-    state = {name: _read(variable) for name, variable in state_of(model).items()}
+    state = {name: read_variable(variable) for name, variable in state_of(model).items()}
     about = {"format": FORMAT, "version": metadata.version("hep-anomaly-zoo"), **belonging(model)}
     with sealed(path) as file:
         for kind in sorted({value.dtype.name for value in state.values()}):

@@ -152,6 +152,7 @@ class Dense(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.units, self.activation = units, activation_of(activation)
+        self.units_in_use: tf.Variable | None = None  # by a smaller layer that this one holds
         self.member_shape, self.use_bias = tuple(member_shape), use_bias
         if inputs is not None:
             self.build((None, inputs))
@@ -165,6 +166,12 @@ class Dense(keras.layers.Layer):
     def call(self, x):
         h = product(x, self.kernel)
         return self.activation(plus(h, self.bias) if self.use_bias else h)
+
+    def hold(self, smaller: Dense) -> None:
+        """Do what a layer of fewer units does: its weights are in the corner of this one's, beside zeros (see `zoo.larger`)."""
+        if self.units_in_use is None:
+            self.units_in_use = tf.Variable(self.units, trainable=False, dtype=tf.int64)
+        self.units_in_use.assign(smaller.units)
 
 
 class MLP(keras.layers.Layer):
@@ -199,6 +206,7 @@ class MLP(keras.layers.Layer):
         else:
             each = [activation] * (len(widths) - 1) + [output_activation]
         self.layers = [Dense(n, how, member_shape, use_bias=use_bias) for n, how in zip(widths, each, strict=True)]
+        self.layers_in_use: tf.Variable | None = None  # by a smaller network that this one holds
         if inputs is not None:
             self.build((None, inputs))
 
@@ -226,8 +234,14 @@ class MLP(keras.layers.Layer):
 
     def hidden(self, x: tf.Tensor, drop: Callable[[tf.Tensor], tf.Tensor] = tf.identity) -> tf.Tensor:
         """Return the last hidden layer (..., B, H)."""
-        for layer in self.layers[:-1]:
-            x = drop(layer(x))
+        for place, layer in enumerate(self.layers[:-1]):
+            h = layer(x)
+            if self.layers_in_use is None:
+                x = drop(h)
+                continue
+            used = self.layers_in_use[place]
+            h = h if drop is tf.identity else drop(h, layer.units_in_use, used)
+            x = tf.where(used, h, _fit(x, h)) if place else h
         return x
 
     def output_of(self, h: tf.Tensor) -> tf.Tensor:
@@ -245,6 +259,34 @@ class MLP(keras.layers.Layer):
     def call(self, x, drop=tf.identity):
         return self.output_of(self.hidden(x, drop))
 
+    def places(self, smaller: MLP) -> list[int] | None:
+        """Return which layer of this one each layer of a smaller network is, or None if it does not fit.
+
+        The first is the first, all others are counted from the last: what is between them is passed by.
+
+        >>> MLP([8, 8, 8, 1]).places(MLP([4, 2, 1]))
+        [0, 2, 3]
+        """
+        own, other = ([layer.units for layer in one.layers] for one in (self, smaller))
+        passed = len(own) - len(other)
+        if passed < 0 or (passed and len(other) < 2) or any(own[1 + i] < other[0] for i in range(passed)):
+            return None
+        places = [0, *range(1 + passed, len(own))]
+        return places if all(own[place] >= units for place, units in zip(places, other)) else None
+
+    def hold(self, smaller: MLP) -> None:
+        """Do what a smaller network does, whose layers are some of this one's (see `places` and `Dense.hold`)."""
+        places = self.places(smaller) or []
+        if self.layers_in_use is None:
+            self.layers_in_use = tf.Variable([True] * len(self.layers), trainable=False)
+        self.layers_in_use.assign([place in places for place in range(len(self.layers))])
+
+
+def _fit(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Return x (..., B, F) with as many columns as `like`, by zeros behind or without the last."""
+    more = like.shape[-1] - x.shape[-1]
+    return tf.pad(x, [*[(0, 0)] * (x.shape.rank - 1), (0, more)]) if more > 0 else x[..., : like.shape[-1]]
+
 
 class MirroredMLP(keras.layers.Layer):
     """An MLP from back to front: the transposed kernels of another, with biases of its own (tied weights).
@@ -261,7 +303,8 @@ class MirroredMLP(keras.layers.Layer):
     def __init__(self, mirrored: MLP, activation: Activation = "relu", *, frozen: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.activation, self.frozen = activation_of(activation), frozen
-        self._kernels = lambda: mirrored.kernels  # no attribute: Keras would count the weights as this layer's
+        # no attributes: Keras would count the weights as this layer's
+        self._kernels, self._widths = lambda: mirrored.kernels, lambda: [one.units_in_use for one in mirrored.layers]
         kernels = mirrored.kernels
         shapes = [(*kernel.shape[:-2], kernel.shape[-2]) for kernel in reversed(kernels)]
         self.biases = [self.add_weight(f"bias{i}", shape, initializer="zeros") for i, shape in enumerate(shapes)]
@@ -278,6 +321,7 @@ class MirroredMLP(keras.layers.Layer):
     def call(self, x, drop=tf.identity):
         kernels = self.initial_kernels if self.frozen else self._kernels()
         *hidden, (kernel, bias) = zip(reversed(list(kernels)), self.biases)
-        for w, b in hidden:
-            x = drop(self.activation(plus(product(x, tf.linalg.matrix_transpose(w)), b)))
+        for (w, b), width in zip(hidden, self._widths()[-2::-1]):
+            x = self.activation(plus(product(x, tf.linalg.matrix_transpose(w)), b))
+            x = drop(x) if width is None or drop is tf.identity else drop(x, width)
         return plus(product(x, tf.linalg.matrix_transpose(kernel)), bias)

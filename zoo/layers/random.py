@@ -24,12 +24,18 @@ class Dropout:
     """
 
     def __init__(self, rate: tf.Tensor | float, seed: tf.Tensor, first_use: int = 0):
-        self.rate, self.seed, self.use = rate, seed, first_use
+        self.rate, self.seed = rate, seed
+        self.use: int | tf.Tensor = first_use
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """Return x (..., B, F) with elements set to zero by the next mask."""
-        self.use += 1
-        return dropout(x, self.rate, self.seed, self.use - 1)
+    def __call__(self, x: tf.Tensor, width: tf.Tensor | None = None, used: tf.Tensor | None = None) -> tf.Tensor:
+        """Return x (..., B, F) with elements set to zero by the next mask.
+
+        Of a layer that holds a smaller one (see `zoo.larger`), `width` is how many columns that has, and `used` whether it
+        has such a layer at all, a boolean scalar: if not, its mask is left for the next.
+        """
+        use = self.use
+        self.use = use + (1 if used is None else tf.cast(used, tf.int32))
+        return dropout(x, self.rate, self.seed, use, width)
 
 
 def normal(shape: tuple[int, ...], seed: tf.Tensor, use: int) -> tf.Tensor:
@@ -51,7 +57,9 @@ def normal(shape: tuple[int, ...], seed: tf.Tensor, use: int) -> tf.Tensor:
     return tf.sqrt(-2.0 * tf.math.log(u + 2.0**-24)) * tf.cos(2.0 * math.pi * v)
 
 
-def dropout(x: tf.Tensor, rate: tf.Tensor | float, seed: tf.Tensor, use: int) -> tf.Tensor:
+def dropout(
+    x: tf.Tensor, rate: tf.Tensor | float, seed: tf.Tensor, use: int | tf.Tensor, width: tf.Tensor | None = None
+) -> tf.Tensor:
     """Inverted dropout: zero each element with probability `rate`, scale the others by 1 / (1 - rate).
 
     The mask is an integer hash of (element index, `seed`, `use`), so XLA fuses it with its neighbours instead
@@ -64,13 +72,18 @@ def dropout(x: tf.Tensor, rate: tf.Tensor | float, seed: tf.Tensor, use: int) ->
         seed: integer scalar that changes at every step; or (K,), one for each member: its mask is that of its seed.
         use: which dropout of the network this is; different uses have independent masks (but for a few pairs
             of steps and uses in 10^4, whose masks share a shifted stretch).
+        width: W, an integer scalar: the first W columns get the mask of an x with W columns. By default F.
 
     >>> y = dropout(tf.ones((1000, 100)), rate=0.2, seed=tf.constant(1), use=0)
     >>> abs(float(tf.reduce_mean(y)) - 1) < 0.01
     True
     """
-    rows, width = tf.unstack(tf.shape(x)[-2:])
-    index = tf.cast(tf.reshape(tf.range(rows * width), (rows, width)), tf.uint32)
+    rows, columns = tf.unstack(tf.shape(x)[-2:])
+    if width is None:
+        index = tf.reshape(tf.range(rows * columns), (rows, columns))
+    else:
+        index = tf.range(rows)[:, None] * tf.cast(width, tf.int32) + tf.range(columns)
+    index = tf.cast(index, tf.uint32)
     rate = before(tf.convert_to_tensor(rate, x.dtype), 2)
     # 24 bits are what a float32 holds exactly, so the threshold is exact for any rate
     return tf.where(_uniform(index, seed, use) >= rate, x / (1.0 - rate), tf.zeros_like(x))
@@ -78,7 +91,8 @@ def dropout(x: tf.Tensor, rate: tf.Tensor | float, seed: tf.Tensor, use: int) ->
 
 def _uniform(index, seed, use):
     """Numbers k / 2^24, 0 <= k < 2^24, for every index and, if there are several seeds, each of them."""
-    start = _mix(tf.cast(seed, tf.uint32) * _u32(0x9E3779B1) + _u32(0x85EBCA77 * (use + 1)))
+    place = _u32(0x85EBCA77 * (use + 1)) if isinstance(use, int) else _u32(0x85EBCA77) * tf.cast(use + 1, tf.uint32)
+    start = _mix(tf.cast(seed, tf.uint32) * _u32(0x9E3779B1) + place)
     word = _mix(index + before(start, index.shape.rank))
     return tf.cast(tf.bitwise.right_shift(word, _u32(8)), tf.float32) * 2.0**-24
 

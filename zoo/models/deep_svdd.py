@@ -42,7 +42,7 @@ class DeepSVDD(AnomalyModel):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Hyperparameters(EventHyperparameters):
-        units: Sequence[int] = hyperparameter((64, 32), "widths of the hidden layers", UNITS)
+        units: Sequence[int] = hyperparameter((64, 32), "widths of the hidden layers", UNITS, resizable=True)
         latent_dim: int = hyperparameter(8, "dimensions of the points phi(x)", UNITS)
         weight_decay: float = hyperparameter(1e-6, "see above", NOT_NEGATIVE, runtime=True)
         learning_rate: float = hyperparameter(1e-3, "of Adam", POSITIVE, runtime=True)

@@ -86,8 +86,8 @@ class GANAE(AnomalyModel):
     class Hyperparameters(EventHyperparameters):
         columns: Sequence[str] = hyperparameter(COLUMNS, "names or patterns of the features, by default the paper's 42")
         scaling: str = hyperparameter("minmax")
-        latent_dim: int = hyperparameter(14, "size of the latent space", UNITS)
-        ae_units: int = hyperparameter(84, "size of the hidden layers of the auto-encoder", UNITS)
+        latent_dim: int = hyperparameter(14, "size of the latent space", UNITS, resizable=True)
+        ae_units: int = hyperparameter(84, "size of the hidden layers of the auto-encoder", UNITS, resizable=True)
         d_units: Sequence[int] = hyperparameter(
             D_SHAPES["start"], "sizes of the hidden layers of the discriminator", UNITS
         )

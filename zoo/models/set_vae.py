@@ -104,7 +104,7 @@ class SetVAE(AnomalyModel):
             None, "a normalizing flow behind the latent space (see `zoo.layers.flows`), None for none", FLOW
         )
         num_flows: int = hyperparameter(
-            6, 'flows in a row. The paper has 6, and 4 of "iaf" and "convolutional"', FLOWS_IN_A_ROW
+            6, 'flows in a row. The paper has 6, and 4 of "iaf" and "convolutional"', FLOWS_IN_A_ROW, resizable=True
         )
         beta: float = hyperparameter(
             0.5, "weight of KL; 1 - beta is that of the Chamfer distance", Limit(0, 1), runtime=True

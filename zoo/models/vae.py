@@ -88,12 +88,13 @@ class BumpHuntingVAE(AnomalyModel):
         scaling: str = hyperparameter("maxabs")
         latent_dim: int = hyperparameter(1, "dimensions of the latent space", UNITS)
         units: Sequence[int] = hyperparameter(
-            (64, 64, 64), "widths of the encoder's hidden layers; the decoders have the same in reverse", UNITS
+            (64, 64, 64), "widths of the encoder's hidden layers; the decoders have the same in reverse", UNITS,
+            resizable=True,
         )
         flow: str | None = hyperparameter(
             None, "a normalizing flow behind the latent space (see `zoo.layers.flows`); None is the paper's", FLOW
         )
-        num_flows: int = hyperparameter(6, "flows in a row, if there is a flow", FLOWS_IN_A_ROW)
+        num_flows: int = hyperparameter(6, "flows in a row, if there is a flow", FLOWS_IN_A_ROW, resizable=True)
         alpha: float = hyperparameter(5000.0, "weight of the reconstruction", POSITIVE, runtime=True)
         optimizer: str = hyperparameter(
             "adadelta", 'of step one, "adadelta" (the paper) or "adam"', Limit(choices=tuple(OPTIMIZERS))

@@ -54,6 +54,7 @@ class FlowLayer(keras.layers.Layer):
         for name, value in {"num_flows": num_flows, "latent_dim": latent_dim, "members": members}.items():
             COUNT.check(name, value)
         self.num_flows, self.latent_dim, self.members, self.seed = num_flows, latent_dim, members, seed
+        self.flows_in_use: tf.Variable | None = None  # by a smaller stack that this one holds
 
     def get_config(self):
         names = ("num_flows", "latent_dim", "members", "seed")
@@ -74,14 +75,23 @@ class FlowLayer(keras.layers.Layer):
             )
         return self.through(self.bijectors(h), z0)
 
-    @staticmethod
-    def through(bijectors: Sequence[Flow], z0: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def through(self, bijectors: Sequence[Flow], z0: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return zK and the sum of log |det| of z0 sent through bijectors, one after the other."""
-        z, log_det = z0, tf.zeros_like(z0[..., 0])
-        for flow in bijectors:
-            z, step = flow.forward_with_log_det(z)
-            log_det += step
+        z, log_det, each = z0, tf.zeros_like(z0[..., 0]), len(bijectors) // self.num_flows
+        for place, flow in enumerate(bijectors):
+            there, step = flow.forward_with_log_det(z)
+            if self.flows_in_use is None:
+                z, log_det = there, log_det + step
+            else:
+                used = place // each < self.flows_in_use
+                z, log_det = tf.where(used, there, z), log_det + tf.where(used, step, tf.zeros_like(step))
         return z, log_det
+
+    def hold(self, smaller: FlowLayer) -> None:
+        """Do what a stack of fewer flows does: its flows are the first of these (see `zoo.larger`)."""
+        if self.flows_in_use is None:
+            self.flows_in_use = tf.Variable(self.num_flows, trainable=False, dtype=tf.int64)
+        self.flows_in_use.assign(smaller.num_flows)
 
     def add(self, name: str, *shape: int) -> tf.Variable:
         """Create a weight, for every member."""
