@@ -21,7 +21,7 @@ import tuning
 import zoo
 from pipelines import Events, InputError, outputs, plots, provenance
 from pipelines.events import batches
-from tuning import algorithms, engine, figures, objectives, session
+from tuning import algorithms, engine, figures, objectives, programs, session
 from tuning import trial as worker
 from tuning.engine import Engine
 from tuning.hyperband import plan
@@ -60,7 +60,7 @@ def shared_programs():
 
     def begin_with_what_is_there(runner, job):
         begin(runner, job)
-        runner.models = compiled.setdefault((job.model, job.jit_compile, provenance.checksum(job.training)), {})
+        runner.programs.kept = compiled.setdefault((job.model, job.jit_compile, provenance.checksum(job.training)), {})
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(worker.TrialRunner, "__init__", begin_with_what_is_there)
@@ -698,12 +698,14 @@ def test_events_are_scaled_once_for_all_that_see_them_alike(search, alone, monke
 
 
 def test_only_so_many_programs_are_kept(events, tmp_path, monkeypatch):
-    monkeypatch.setattr(worker, "KEPT_PROGRAMS", 4)
+    monkeypatch.setattr(programs, "LEAST_BYTES", 2**40)  # whatever was measured
+    monkeypatch.setattr(programs, "KEPT_BYTES", 4.5 * 2**40)
     runner = worker.TrialRunner(worker.Job("", "linear", "reconstruction", False, str(tmp_path), *events.split(0.8)))
     for units in (1, 2, 3, 4, 1, 5):
-        latest, _ = runner.model({"units": units})
-    assert runner.model({"units": 5}) == (latest, False)
-    kept = [json.loads(key)["units"] for key in runner.models]
+        latest = runner.programs.model({"units": units})
+    again = runner.programs.model({"units": 5})
+    assert again.trained is latest.trained and latest.fresh and not again.fresh
+    kept = [json.loads(key)["units"] for key in runner.programs.kept]
     assert kept == [3, 4, 1, 5]  # the one longest unused went
 
 

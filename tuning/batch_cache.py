@@ -29,11 +29,12 @@ def load_into_memory(events: Events) -> Events:
 class BatchCache:
     """The batches of training and validation events, made once for all models that see them alike.
 
-    That is those with the same columns, batch size, seed, fitted scaling and weights of events.
+    That is those with the same columns, batch size, seed, fitted scaling and weights of events. `static` is whether
+    TensorFlow is told the batch size.
     """
 
-    def __init__(self, *events: Events):
-        self._events = events
+    def __init__(self, *events: Events, static: bool = True):
+        self._events, self._static = events, static
         self._masses = [each.take(np.arange(min(len(each), PROBE))).mass for each in events]
         self._made: dict[tuple, object] = {}
 
@@ -43,7 +44,7 @@ class BatchCache:
 
     def _batches(self, model, events: Events, weighting, smaller: bool = False, **room):
         place = next((i for i, each in enumerate(self._events) if each is events), None)
-        make = functools.partial(model.batches, events, weighting, smaller, **room)
+        make = functools.partial(model.batches, events, weighting, smaller, static=self._static, **room)
         if place is None:
             return make()
         weights = None if weighting is None else _digest([np.asarray(weighting(self._masses[place]))])

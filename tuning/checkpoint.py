@@ -12,6 +12,7 @@ import numpy as np
 from pipelines.errors import InputError
 from pipelines.jobs.executors import tell
 from pipelines.outputs import json_number, write_json
+from tuning.programs import Trainee
 from zoo import run
 from zoo.keras import keras
 
@@ -22,21 +23,21 @@ class TrialCheckpoint(keras.callbacks.Callback):
     _supports_tf_logs = True  # else Keras waits for numbers that nobody reads
 
     def __init__(
-        self, file: Callable[[str], Path], is_wanted: Callable[[], bool], model, spec, begun: Mapping[str, object],
-        until: float | None, fresh: bool,
+        self, file: Callable[[str], Path], is_wanted: Callable[[], bool], trainee: Trainee, spec, begun: Mapping[str, object],
+        until: float | None,
     ):  # fmt: skip
         """Take the trial.
 
         Args:
             file: from a suffix to the path of one of the trial's files. is_wanted: whether the search still goes on.
-            model, spec: what is trained. begun: what an earlier process left (see `TrialRunner`).
+            trainee, spec: what is trained. begun: what an earlier process left (see `TrialRunner`).
             until: `time.time()` after which it stops at the end of its epoch, or None.
-            fresh: whether the model was built for this trial, so that its first step compiles.
         """
         super().__init__()
         self.file, self.is_wanted = file, is_wanted
-        self.spec, self.begun, self.until, self.fresh = spec, begun, until, fresh
-        self.of, self.stopped, self.rows = model, False, []
+        self.spec, self.begun, self.until = spec, begun, until
+        self.trainee, self.of, self.fresh = trainee, trainee.trained, trainee.fresh
+        self.stopped, self.rows = False, []
         self.started, self.steps, self.judging, self.before = time.monotonic(), [], 0.0, 0.0
         self.diverged: str | None = None
 
@@ -64,7 +65,7 @@ class TrialCheckpoint(keras.callbacks.Callback):
     def _keep(self, epochs: int) -> None:
         # two states in turn: partial.json, renamed into place last, always names one that is whole
         state = self.file(f"partial{epochs % 2}.h5")
-        run.save_state(self.of, state)
+        self.trainee.save(state)
         kept = {
             "spec": self.spec.record,
             "epochs": epochs,

@@ -61,6 +61,11 @@ SPACE = click.option(
 )
 PRESET = click.option("--preset", help="Preset for the hyperparameters that are not searched.")
 XLA = click.option("--xla/--no-xla", default=True, help="Compile training steps with XLA.")
+TRIALS_XLA = click.option(
+    "--xla/--no-xla",
+    default=None,
+    help="Compile the training steps of trials with XLA; by default where there is a GPU.",
+)
 SEARCH = click.argument("search", type=click.Path(path_type=Path), metavar="DIR")
 
 
@@ -98,7 +103,7 @@ SEARCH = click.argument("search", type=click.Path(path_type=Path), metavar="DIR"
 @MASS_RANGE
 @SEED
 @click.option("--resume", is_flag=True, help="Go on with an interrupted search.")
-@XLA
+@TRIALS_XLA
 @JSON
 @click.pass_context
 def main(context, **options):

@@ -1,7 +1,7 @@
 """The engine of a search: an oracle decides, workers do trials, and what is on disk is all that is needed to go on.
 
 The oracle is in the process that the user started. Trials that can be begun wait here; whoever has nothing to do is
-given one, if possible one whose architecture it has compiled. A trial that was promoted, and so depends on results, is
+given one, if possible one whose program it has traced. A trial that was promoted, and so depends on results, is
 written down before it is begun; everything else follows from the seed. So a search is taken up again from the records
 of its trials alone: there is no other state that could be damaged.
 """
@@ -25,7 +25,7 @@ from tuning import algorithms
 from tuning.listener import SearchListener
 from tuning.objectives import Objective
 from tuning.oracle import Oracle
-from tuning.trial import Job, Spec, architecture, is_wanted, run_trial
+from tuning.trial import Job, Spec, is_wanted, run_trial
 
 WINDOW = 256  # trials, in the order of the plan, among which one is chosen for a worker
 NEEDED = ("trial", "status", "objective", "metrics", "hyperparameters", "initial_epoch", "epochs", "message")
@@ -52,8 +52,8 @@ class Engine:
         self.waiting: dict[str, Spec] = {}
         self._begun: dict[str, Spec] = {}
         self.under_way: dict[str, str] = {}  # who has it
-        self.programs: dict[str, str] = {}  # by trial, its architecture
-        self.warm: dict[str, list[str]] = {}  # by worker, the architectures that it has compiled
+        self.programs: dict[str, str] = {}  # by trial, what it is trained by
+        self.warm: dict[str, list[str]] = {}  # by worker, the programs that it has traced
         self.faulty: dict[str, str] = {}  # by worker, why it can do none
         self.deaths: dict[str, int] = {}  # by trial, epochs that were done when its workers died last
         if self.objective.pareto and oracle.promotes:
@@ -181,7 +181,7 @@ class Engine:
             kept = {"values": dict(values), "place": position, "round": index}
             write_json(self.trials / f"{trial.trial_id}.planned.json", kept)
         self.waiting[trial.trial_id] = spec
-        self.programs[trial.trial_id] = architecture(self.job.model, spec.hyperparameters)
+        self.programs[trial.trial_id] = self.job.program(spec.hyperparameters)
 
     def _pick(self, worker: str):
         """Return the trial to begin on a worker, as `pipelines.jobs.executors` wants it; None if there is none now."""

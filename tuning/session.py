@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import os
 import shutil
@@ -34,9 +33,11 @@ from tuning import algorithms
 from tuning.engine import Engine, owned
 from tuning.listener import Plan, SearchListener
 from tuning.objectives import Objective
+from tuning.programs import POINTS, sizes
 from tuning.results import Results, load_results, ranked
 from tuning.space import Space
-from tuning.trial import Job, TrialRunner, architecture, read_json
+from tuning.space_points import sample
+from tuning.trial import Job, TrialRunner, read_json
 from zoo import registry, run
 from zoo.cli.terminal import workplace
 from zoo.inputs import TAKES, resolve
@@ -71,7 +72,7 @@ def search(
     cluster_config: str | os.PathLike | None = None,
     seed: int = 0,
     resume: bool = False,
-    jit_compile: bool = True,
+    jit_compile: bool | None = None,
     extra: Mapping[str, object] | None = None,
     listener: SearchListener | None = None,
     watcher: SearchListener | None = None,
@@ -108,7 +109,7 @@ def search(
         cluster, jobs, cluster_config: "slurm" or "htcondor", the number of jobs that are submitted as workers instead,
             and a YAML file of what the site asks for (see `pipelines.jobs.batch_systems`).
         seed: fixes configurations, split, weights and the order of events.
-        jit_compile: compile training steps with XLA.
+        jit_compile: compile training steps with XLA; None is where there is a GPU, since on a CPU trials are too short.
         extra: goes into the configuration of the best run.
         listener: is told of the progress. watcher: its old name, deprecated.
 
@@ -211,7 +212,7 @@ class _Session:
     """A search in the process that the user started."""
 
     def __init__(
-        self, asked: _Asked, space, events: Events, out: Path, jit_compile: bool, extra: Mapping, listener,
+        self, asked: _Asked, space, events: Events, out: Path, jit_compile: bool | None, extra: Mapping, listener,
         validation: Events | None = None,
     ):  # fmt: skip
         self.asked, self.out, self.jit_compile, self.extra, self.listener = asked, out, jit_compile, extra, listener
@@ -243,6 +244,8 @@ class _Session:
             self.validation = self.validation.without_labels()
         self.description = self._description(events, validation, objective.uses_truth)  # which reads all of them
         plain.adapt(self.training)
+        points = [self.space.draw(sample(self.searched, seed)) for seed in range(POINTS)]
+        self.larger = sizes(asked.model, points)
 
     def _description(self, events: Events, validation: Events | None, truth: bool) -> dict[str, object]:
         space = self.searched.get_config()["space"]
@@ -291,17 +294,16 @@ class _Session:
     ) -> Results:
         """Do the trials that are left; write the table and the best run."""
         job = Job(token, self.asked.model, self.asked.objective, self.jit_compile, str(self.out.resolve()),
-                  self.training, self.validation)  # fmt: skip
+                  self.training, self.validation, self.larger)  # fmt: skip
         engine = Engine(self.oracle, self.space.draw, job, self.listener, deadline, trial_timeout)
         engine.restore()
         count = place.jobs if isinstance(place, Batch) else workers
-        program = functools.partial(architecture, self.asked.model)
         again = (self.description["validation"] or {}).get("also_trained_on")
         if again:
             self.listener.told(
                 f"{again} of the {len(self.validation)} events that judge also train: trials look better than they are"
             )
-        self.listener.planned(Plan(self.oracle.plan, count, list(engine.records.values()), program))
+        self.listener.planned(Plan(self.oracle.plan, count, list(engine.records.values()), job.program))
         engine.run(workers, place)
         return self._finish(engine, job)
 
@@ -332,7 +334,8 @@ class _Session:
             runner = TrialRunner(job)
         except WorkerFault as error:
             raise Unfinished(f"{error}; the best is not written, --resume does it") from None
-        model, _ = runner.model(best["hyperparameters"])
+        model = registry.get(self.asked.model, **best["hyperparameters"])
+        model.adapt(runner.training)
         try:
             run.load_state(model, runner.file(best["trial"], "h5"))
         except (InputError, OSError) as error:
@@ -354,7 +357,7 @@ class _Session:
         }
         rows, model.member_rows = (self._history(best, which) for which in ("rows", "members"))
         model.histories.clear()
-        model.finish(runner.training, jit_compile=self.jit_compile)
+        model.finish(runner.training, jit_compile=job.xla)
         rows += run.history_rows(model.histories)
         if path.exists():  # of a search that had less time
             shutil.rmtree(path)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import gc
 import json
 import os
 import time
@@ -30,22 +29,43 @@ from pipelines.outputs import as_json, write_json
 from tuning.batch_cache import BatchCache, load_into_memory
 from tuning.checkpoint import TrialCheckpoint, Unwritable
 from tuning.objectives import Objective
-from zoo import registry, run
-
-KEPT_PROGRAMS = 16  # compiled architectures that are kept for trials to come; each takes some ten MB
+from tuning.programs import Programs, Trainee, program_of
+from zoo import run
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What all trials of a search have in common. `token` names the process that gives them out."""
+    """What all trials of a search have in common.
+
+    Attributes:
+        token: names the process that gives them out.
+        model, objective, out: the model's name, what is minimised, the search's folder.
+        jit_compile: whether XLA compiles training steps; None is where there is a GPU.
+        training, validation: events.
+        larger: sizes of the network that holds those of all trials (see `tuning.programs`).
+    """
 
     token: str
     model: str
     objective: str
-    jit_compile: bool
+    jit_compile: bool | None
     out: str
     training: Events
     validation: Events
+    larger: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    @property
+    def xla(self) -> bool:
+        """Whether XLA compiles training steps in this process.
+
+        On a CPU the trials of a search are too short for it: a program takes 4 to 15 s to compile, and gains about 1 ms a
+        step.
+        """
+        return bool(tf.config.list_physical_devices("GPU")) if self.jit_compile is None else self.jit_compile
+
+    def program(self, hyperparameters: Mapping[str, object]) -> str:
+        """Return the name of the program that a trial of these hyperparameters takes."""
+        return program_of(self.model, hyperparameters, self.larger, self.xla)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,17 +86,6 @@ class Spec:
         """Its part of the trial's record; files call its bracket's position in the plan `place`."""
         names = {field.name: field.name for field in dataclasses.fields(self)} | {"position": "place"}
         return {name: getattr(self, field) for field, name in names.items()}
-
-
-def architecture(model: str, hyperparameters: Mapping[str, object]) -> str:
-    """Return what trials that share a compiled program have in common: all hyperparameters but the runtime ones.
-
-    >>> one, other = ({"alpha": alpha, "latent_dim": 2} for alpha in (1.0, 2.0))
-    >>> architecture("vae", one) == architecture("vae", other)
-    True
-    """
-    runtime = registry.model_class(model).runtime_hyperparameters
-    return json.dumps({k: v for k, v in hyperparameters.items() if k not in runtime}, sort_keys=True)
 
 
 _runners: dict[str, TrialRunner] = {}
@@ -102,7 +111,7 @@ def run_trial(job: Job, spec: Spec, until: float | None = None) -> dict[str, obj
         _runners[job.token] = TrialRunner(job)
     runner = _runners[job.token]
     record = runner.done(spec) or runner.run(spec, until)
-    return {"record": record, "warm": list(runner.models)}
+    return {"record": record, "warm": list(runner.programs.kept)}
 
 
 def _prepare_devices() -> None:
@@ -124,13 +133,13 @@ class TrialRunner:
 
     def __init__(self, job: Job):
         self.job, self.objective, self.trials = job, Objective.parse(job.objective), Path(job.out) / "trials"
-        self.models: dict[str, object] = {}
         try:
             self.training, self.validation = map(load_into_memory, (job.training, job.validation))
         except (InputError, OSError) as error:
             raise WorkerFault(first_line(error)) from None
         self.watched = self.validation.without_labels() if self.validation.has_labels else self.validation
-        self.batch_cache = BatchCache(self.training, self.watched)
+        cache = BatchCache(self.training, self.watched, static=job.xla)
+        self.programs = Programs(job.model, job.larger, job.xla, lambda model: model.adapt(self.training), cache)
 
     # -- one trial -----------------------------------------------------------------------------------
 
@@ -144,10 +153,11 @@ class TrialRunner:
         begun = self._begun(spec)
         found: dict[str, float] = {}
         try:
-            model, fresh = self.model(spec.hyperparameters)
+            epochs = spec.epochs - begun["epochs"]
+            trainee = self.programs.model(spec.hyperparameters, len(self.training), epochs)
             file, wanted = functools.partial(self.file, spec.trial), functools.partial(is_wanted, self.job)
-            checkpoint = TrialCheckpoint(file, wanted, model, spec, begun, until, fresh)
-            found, rows = self._train(model, spec, begun, checkpoint)
+            checkpoint = TrialCheckpoint(file, wanted, trainee, spec, begun, until)
+            found, rows = self._train(trainee, spec, begun, checkpoint)
             if checkpoint.stopped or not is_wanted(self.job):
                 return None
             status, message = "COMPLETED", None
@@ -159,10 +169,10 @@ class TrialRunner:
             diverged = checkpoint is not None and checkpoint.diverged
             status, message = "FAILED", diverged or f"{type(error).__name__}: {first_line(error)}"
             if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
-                self.forget(0)
+                self.programs.forget(0)
         if status == "COMPLETED":
-            run.save_state(model, self.file(spec.trial, "h5"))
-            write_json(self.file(spec.trial, "history.json"), {"rows": rows, "members": model.member_rows})
+            trainee.save(self.file(spec.trial, "h5"))
+            write_json(self.file(spec.trial, "history.json"), {"rows": rows, "members": trainee.trained.member_rows})
         times = checkpoint.times() if checkpoint is not None else {}
         record = {  # as JSON has it, whether it is read back or not
             "trial": spec.trial,
@@ -193,16 +203,17 @@ class TrialRunner:
         return {"epochs": spec.initial_epoch, "state": None, "rows": [], "members": [], "seconds": 0.0}
 
     def _train(
-        self, model, spec: Spec, begun: Mapping, checkpoint: TrialCheckpoint
+        self, trainee: Trainee, spec: Spec, begun: Mapping, checkpoint: TrialCheckpoint
     ) -> tuple[dict[str, float], list[dict]]:
+        model = trainee.trained
         state = begun["state"] or (spec.promoted_from and f"{spec.promoted_from}.h5")
         initial = begun["epochs"]
         if state:
             try:
-                run.load_state(model, self.trials / state)
+                trainee.load(self.trials / state)
             except InputError as error:  # damaged: the epochs that made it are trained again, and give the same
                 tell({"trial": spec.trial, "told": f"{error}; trial {spec.trial} is trained from its first epoch"})
-                model.reset()
+                trainee.restart()
                 begun = checkpoint.begun = {**begun, "rows": [], "members": []}
                 initial = 0
             else:
@@ -214,7 +225,7 @@ class TrialRunner:
             initial_epoch=initial,
             callbacks=[checkpoint],
             verbose=0,
-            jit_compile=self.job.jit_compile,
+            jit_compile=self.job.xla,
             finish=False,
         )
         if checkpoint.stopped:
@@ -231,30 +242,6 @@ class TrialRunner:
         return self.objective(model, self.validation, whole), rows
 
     # -- what is kept ----------------------------------------------------------------------------------
-
-    def model(self, hyperparameters: Mapping[str, object]) -> tuple[object, bool]:
-        """Return a model at its start, and whether it was built anew; if its architecture was used before, that one."""
-        key = architecture(self.job.model, hyperparameters)
-        runtime = registry.model_class(self.job.model).runtime_hyperparameters
-        if key in self.models:
-            model = self.models[key] = self.models.pop(key)  # the latest used last
-            model.reset(**{k: v for k, v in hyperparameters.items() if k in runtime})
-            return model, False
-        self.forget(KEPT_PROGRAMS - 1)
-        model = registry.get(self.job.model, **hyperparameters)
-        model.adapt(self.training)
-        self.batch_cache.serve(model)
-        self.models[key] = model
-        return model, True
-
-    def forget(self, left: int) -> None:
-        """Keep only so many programs, those used last."""
-        dropped = [self.models.pop(key) for key in list(self.models)[: max(0, len(self.models) - left)]]
-        if dropped:
-            for model in dropped:
-                model.release()
-            del dropped, model
-            gc.collect()
 
     def file(self, trial: str, suffix: str) -> Path:
         """Return the path of one file of a trial."""

@@ -206,8 +206,8 @@ class AnomalyModel(Detector):
         self.make(len(columns))
         if not self.means:
             self.create_metrics("loss")
-        if not all(layer.built for layer in self.submodules if isinstance(layer, keras.layers.Layer) and layer is not self):
-            self.infer(*self.inputs.zeros(1))  # which creates the weights of layers that wait for their input
+        if any(map(_waits_for_input, self.submodules)):
+            self.infer(*self.inputs.zeros(1))
         self.trainer.build()
         self.reset()
         self.built = True
@@ -352,6 +352,12 @@ class AnomalyModel(Detector):
         from zoo.saved_model import export
 
         export(self, path)
+
+
+def _waits_for_input(layer: object) -> bool:
+    """Whether a layer creates its weights when it is called first."""
+    is_layer = isinstance(layer, keras.layers.Layer) and not isinstance(layer, (keras.Model, keras.metrics.Metric))
+    return is_layer and not layer.built and type(layer).build is not keras.layers.Layer.build
 
 
 def _refuse_the_mass(events: Events, columns: Sequence[str]) -> None:

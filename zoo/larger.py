@@ -25,7 +25,8 @@ Hyper = Mapping[str, object]
 def room(names: Sequence[str], points: Sequence[Hyper]) -> dict[str, object]:
     """Return the sizes of a network that holds those of all points, by the names of resizable hyperparameters.
 
-    Of several widths the first are the first, the others are counted from the last, as in `zoo.layers.dense.MLP.places`.
+    Of several widths the first are the first, the others are counted from the last, as in `zoo.layers.dense.MLP.places`,
+    and the same from back to front.
 
     >>> room(["units", "latent_dim"], [{"units": (64, 32), "latent_dim": 2}, {"units": (16, 48, 16), "latent_dim": 1}])
     {'units': (64, 64, 32), 'latent_dim': 2}
@@ -34,8 +35,13 @@ def room(names: Sequence[str], points: Sequence[Hyper]) -> dict[str, object]:
     for name in names:
         values: list[Any] = [point[name] for point in points if point.get(name) is not None]
         if values:
-            found[name] = max(values) if isinstance(values[0], int) else _widths(values)
+            found[name] = max(values) if isinstance(values[0], int) else _in_both_orders(values)
     return found
+
+
+def _in_both_orders(values: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    back = _widths([widths[::-1] for widths in values])[::-1]  # of decoders, which have the widths in reverse
+    return tuple(map(max, _widths(values), back))
 
 
 def _widths(values: Sequence[Sequence[int]]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -34,7 +34,7 @@ class Batches:
     Args:
         events: the events; their labels are not read.
         columns: the features, in the order wanted.
-        batch_size: B, static; the events left over after whole batches are other ones at each pass.
+        batch_size: B; the events left over after whole batches are other ones at each pass.
         objects: give `objects` and `mask` too.
         transform: applied to features (n, F) in physical units, e.g. a model's scaler.
         weighting: event weights from masses (n,) in GeV, multiplied with the events' own.
@@ -43,6 +43,7 @@ class Batches:
         shard: (k, n), the k-th of n workers that train together: of every pass it gets its share of the units, and
             as many batches as the others.
         readers: threads that read; the order does not depend on them.
+        static: whether TensorFlow is told B, which XLA wants. Without, a traced program takes batches of any size.
 
     Raises `InputError` if there are fewer events than one batch.
 
@@ -67,11 +68,13 @@ class Batches:
         cache: str | os.PathLike | None = None,
         shard: tuple[int, int] = (0, 1),
         readers: int = 2,
+        static: bool = True,
     ):
         worker, workers = shard
         if not 0 <= worker < workers:
             raise InputError(f"shard {shard}: expected (k, n) with 0 <= k < n")
         self.events, self.batch_size, self.seed = events, batch_size, seed
+        self._told_size = batch_size if static else None
         self._units, self._shard, self._readers = pieces_of(events, UNIT), shard, readers
         self.steps = self._fewest(workers) // batch_size
         check_enough(events, batch_size, self.steps)
@@ -130,7 +133,10 @@ class Batches:
         batches = self.packing.unpack(self._read([(0, count * self.batch_size)]))
         shaped = {name: values.reshape(count, self.batch_size, *values.shape[1:]) for name, values in batches.items()}
         with tf.device("CPU"):
-            return tf.data.Dataset.from_tensor_slices(shaped).with_options(_untuned())
+            data = tf.data.Dataset.from_tensor_slices(shaped)
+            if self._told_size is None:
+                data = data.map(_of_any_size)
+            return data.with_options(_untuned())
 
     def _fewest(self, workers: int) -> int:
         """Return how many events a worker gets at least in any pass, whichever units it draws."""
@@ -171,7 +177,7 @@ class Batches:
     def _dataset(self, pools) -> tf.data.Dataset:
         signature = (
             tf.TensorSpec((None, self.packing.width), tf.float32),
-            tf.TensorSpec((None, self.batch_size), tf.int32),
+            tf.TensorSpec((None, self._told_size), tf.int32),
         )
         with tf.device("CPU"):
             return tf.data.Dataset.from_generator(pools, output_signature=signature).prefetch(1)
@@ -206,6 +212,12 @@ def _untuned() -> tf.data.Options:
     options = tf.data.Options()
     options.autotune.enabled = False
     return options
+
+
+def _of_any_size(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Return a batch whose first axis TensorFlow is not told."""
+    shapes = {name: (None, *values.shape[1:]) for name, values in batch.items()}
+    return {name: tf.raw_ops.PlaceholderWithDefault(input=batch[name], shape=shape) for name, shape in shapes.items()}
 
 
 def _to_device(data: tf.data.Dataset) -> tf.data.Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,8 @@ from zoo.keras import keras
 
 class Scaler(keras.layers.Layer):
     """Maps features (B, F) in physical units to the network's units, and back with `inverse`."""
+
+    formula: ClassVar[str]  # scalers of one formula differ by their variables only
 
     def adapt(self, blocks: Iterable[np.ndarray], seed: int = 0) -> None:
         """Fit to blocks (n, F) of events, in one pass; raises `InputError` if there are no events."""
@@ -25,6 +28,8 @@ class Scaler(keras.layers.Layer):
 
 class _Affine(Scaler):
     """scaled = (x - shift) / scale, feature by feature; a constant feature has scale 1."""
+
+    formula = "affine"
 
     def build(self, shape):
         self.shift = self.add_weight("shift", shape[-1:], initializer="zeros", trainable=False)
@@ -83,6 +88,7 @@ class Quantile(Scaler):
     smallest value is 0 and the largest 1: what scikit-learn's QuantileTransformer does. Fitted to at most `sample` events, drawn with the seed.
     """
 
+    formula = "quantile"
     knots, sample = 256, 200_000
 
     def build(self, shape):

@@ -88,7 +88,9 @@ class BumpHuntingVAE(AnomalyModel):
         scaling: str = hyperparameter("maxabs")
         latent_dim: int = hyperparameter(1, "dimensions of the latent space", UNITS)
         units: Sequence[int] = hyperparameter(
-            (64, 64, 64), "widths of the encoder's hidden layers; the decoders have the same in reverse", UNITS,
+            (64, 64, 64),
+            "widths of the encoder's hidden layers; the decoders have the same in reverse",
+            UNITS,
             resizable=True,
         )
         flow: str | None = hyperparameter(

@@ -1,0 +1,92 @@
+"""Networks inside larger ones train as they would alone."""
+
+import numpy as np
+import pytest
+
+import zoo
+from tuning.programs import program_of, sizes
+from zoo import larger
+from zoo.larger import Larger
+
+QUIET = {"verbose": 0, "jit_compile": False, "finish": False}
+
+CASES = [
+    # a stack of a flow whose parameters every event has, with layers and flows that are passed by
+    ("vae", {"flow": "orthogonal", "latent_dim": 2, "members": 2}, {"units": (12, 12, 8), "num_flows": 3},
+     {"units": (6, 4), "num_flows": 1}),
+    ("vae", {"optimizer": "adam", "flow": "convolutional"}, {"units": (12, 12), "num_flows": 2},
+     {"units": (12, 5), "num_flows": 1}),
+    # dropout, whose masks depend on the width, and tied weights; the discriminator passes a layer by
+    ("gan_ae", {"cycles": 1, "d_epochs": 1, "ae_epochs": 1, "pretraining_epochs": 1},
+     {"ae_units": 16, "latent_dim": 5, "d_units": (8, 6, 6)}, {"ae_units": 9, "latent_dim": 3, "d_units": (5, 4)}),
+    ("deep_svdd", {"columns": ("pt_*", "mass_*", "tau*")}, {"units": (12, 8)}, {"units": (7, 3)}),
+]  # fmt: skip
+
+
+def built(name, events, **hyperparameters):
+    model = zoo.get(name, batch_size=200, **hyperparameters)
+    model.adapt(events)
+    return model
+
+
+@pytest.mark.parametrize("name, common, large, small", CASES, ids=[f"{case[0]}-{i}" for i, case in enumerate(CASES)])
+def test_a_network_in_a_larger_one_trains_as_it_would_alone(name, common, large, small, train_events):
+    events = train_events.sample(600).in_memory()
+    alone, held = (built(name, events, **common, **small) for _ in range(2))
+    holder = Larger(built(name, events, **common, **large))
+    assert holder.fits(held)
+    # what another network leaves behind does not matter
+    holder.hold(built(name, events, **common, **{**large, "seed": 3}))
+    holder.model.fit(events, epochs=1, **QUIET)
+    holder.hold(held)
+    for model in (holder.model, alone):
+        model.fit(events, events.sample(200), epochs=2, **QUIET)
+    phase = alone.recipe()[alone.main_phase].name
+    for term, values in alone.histories[phase].history.items():
+        np.testing.assert_allclose(holder.model.histories[phase].history[term], values, rtol=1e-3, err_msg=term)
+    holder.give(held)
+    theirs, mine = held.state(), alone.state()
+    assert list(theirs) == list(mine)
+    for key, value in mine.items():
+        scale = 1e-3 + np.abs(value.numpy()).max(initial=0)
+        np.testing.assert_allclose(theirs[key].numpy() / scale, value.numpy() / scale, atol=2e-3, err_msg=key)
+    np.testing.assert_allclose(held.score(events), holder.model.score(events), rtol=1e-4)
+
+
+def test_what_does_not_fit_is_told(train_events):
+    events = train_events.sample(300)
+    holder = Larger(built("deep_svdd", events, columns=("pt_*", "mass_*"), units=(8, 4)))
+    for units in ((9, 4), (8, 5), (4, 4, 4), (8,)):
+        fits = units == (8,)
+        assert holder.fits(built("deep_svdd", events, columns=("pt_*", "mass_*"), units=units)) is False or fits
+    assert not holder.fits(built("deep_svdd", events, columns=("pt_*", "mass_*"), units=(4, 4), latent_dim=30))
+
+
+def test_the_room_holds_every_point_of_the_space():
+    points = [{"units": (64, 32, 16)}, {"units": (48,)}, {"units": (16, 128)}, {"units": None}]
+    room = larger.room(["units", "other"], points)
+    assert room == {"units": (64, 128, 128)}
+    from zoo.layers.dense import MLP
+
+    for point in points[:-1]:
+        for order in (1, -1):
+            network, one = (MLP([*widths[::order], 2]) for widths in (room["units"], point["units"]))
+            assert network.places(one) is not None
+
+
+def test_sizes_scalings_and_batch_sizes_of_the_default_space_share_programs():
+    from tuning.space import Space
+    from tuning.space_points import sample
+
+    space = Space("vae")
+    points = [space.draw(sample(space.hyperparameters(), seed)) for seed in range(300)]
+    room = sizes("vae", points)
+    assert room == {"units": (128, 128, 128), "num_flows": 6}
+    assert len({program_of("vae", point, {}, True) for point in points}) > 200
+    assert (
+        len({program_of("vae", point, room, False) for point in points}) == 28
+    )  # 7 flows, 2 latent sizes, 2 optimizers
+
+
+def test_a_model_of_spectra_has_no_larger_network():
+    assert sizes("ddp", [{}]) == {}

@@ -1,0 +1,182 @@
+"""The programs of a worker: each is traced once, and does the trials of all networks that it can hold.
+
+A trial needs no program of its own for another value of a runtime hyperparameter, for another scaling of the same formula,
+for other sizes of its network (see `zoo.larger`), and, unless XLA compiles it, for another batch size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import resource
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tuning.batch_cache import BatchCache
+from zoo import registry, run
+from zoo.larger import Larger, room, size
+from zoo.layers.scalers import SCALERS
+
+KEPT_BYTES = 700 * 2**20  # of programs that are kept for trials to come
+LEAST_BYTES = 4 * 2**20  # that a program takes, whatever was measured
+TRACING = 4.0  # seconds that a program takes to trace
+PRODUCTS = 2e10  # multiplications and additions a second, of one thread
+POINTS = 200  # of a space, drawn at random, by which the sizes of its networks are found
+
+
+def sizes(model: str, points: list[Mapping[str, object]]) -> dict[str, object]:
+    """Return the sizes that hold the networks of all points, by the names of resizable hyperparameters."""
+    kind: Any = registry.model_class(model)
+    return room(kind.Hyperparameters.resizable(), points) if kind.data_kind == "events" else {}
+
+
+def program_of(model: str, hyperparameters: Mapping[str, object], larger: Mapping[str, object], xla: bool) -> str:
+    """Return what trials that share a program have in common.
+
+    Args:
+        model: registered name. hyperparameters: of the trial.
+        larger: sizes of the network that holds those of all trials; none if every size has its own program.
+        xla: whether XLA compiles the program, of one batch size.
+
+    >>> one, other = ({"alpha": alpha, "units": units} for alpha, units in ((1.0, (64, 64)), (2.0, (32,))))
+    >>> program_of("vae", one, {"units": (64, 64)}, False) == program_of("vae", other, {"units": (64, 64)}, False)
+    True
+    >>> program_of("vae", one, {}, False) == program_of("vae", other, {}, False)
+    False
+    """
+    kind: Any = registry.model_class(model)
+    free = {*kind.runtime_hyperparameters, *larger, *([] if xla else ["batch_size"])}
+    fixed = {name: value for name, value in hyperparameters.items() if name not in free}
+    if fixed.get("scaling") in SCALERS:
+        fixed["scaling"] = SCALERS[str(fixed["scaling"])].formula
+    return json.dumps(fixed, sort_keys=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainee:
+    """The model of a trial.
+
+    Attributes:
+        trained: the model that is trained; its program may be that of earlier trials.
+        own: the model that the trial is about, whose state is kept: the same one, or one that `trained` holds.
+        fresh: whether the program is traced by this trial.
+        larger: what holds `own`, or None.
+    """
+
+    trained: Any
+    own: Any
+    fresh: bool
+    larger: Larger | None = None
+
+    def save(self, path: Path) -> None:
+        """Write the present state."""
+        if self.larger is not None:
+            self.larger.give(self.own)
+        run.save_state(self.own, path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a state; raises `InputError` if it is not one of this model."""
+        run.load_state(self.own, path)
+        if self.larger is not None:
+            self.larger.hold(self.own)
+
+    def restart(self) -> None:
+        """Begin anew."""
+        self.own.reset()
+        if self.larger is not None:
+            self.larger.hold(self.own)
+
+
+class Programs:
+    """The programs of one worker.
+
+    Args:
+        model: registered name.
+        larger: sizes of the network that holds those of all trials.
+        xla: whether XLA compiles them.
+        adapt: fits a new model to the training events.
+        batch_cache: serves models with batches.
+    """
+
+    def __init__(
+        self, model: str, larger: Mapping[str, object], xla: bool, adapt: Callable[[Any], None], batch_cache: BatchCache
+    ):
+        self._model, self._larger, self._xla = model, dict(larger), xla
+        self._adapt, self._batch_cache = adapt, batch_cache
+        self.kept: dict[str, Any] = {}  # by program, a model or what holds others; the latest used last
+        self._bytes: dict[str, int] = {}
+        self._before = 0
+
+    def model(self, hyperparameters: Mapping[str, object], events: int = 0, epochs: int = 0) -> Trainee:
+        """Return the model of a trial at its start.
+
+        Args:
+            hyperparameters: of the trial.
+            events, epochs: that it trains with, by which it is decided whether a larger network is worth its time.
+        """
+        given: dict[str, Any] = dict(hyperparameters)
+        own = registry.get(self._model, **given)
+        sizes = {name: value for name, value in self._larger.items() if name in hyperparameters}
+        if sizes:
+            self._adapt(own)
+            key = program_of(self._model, hyperparameters, self._larger, self._xla)
+            holder = self.kept.get(key) or self._new_holder(own, sizes)
+            if holder.fits(own) and self._is_worth(holder, own, events * epochs):
+                fresh = key not in self.kept
+                self._keep(key, holder)
+                holder.hold(own)
+                return Trainee(holder.model, own, fresh, holder)
+        return self._plain(own, hyperparameters)
+
+    def _plain(self, own: Any, hyperparameters: Mapping[str, object]) -> Trainee:
+        key = program_of(self._model, hyperparameters, {}, self._xla)
+        found = self.kept.get(key)
+        fresh = found is None
+        if found is None:
+            if not own.has_met_data:
+                self._adapt(own)
+            self._batch_cache.serve(own)
+            found = own
+        else:
+            if own.hp.scaling != found.hp.scaling:  # of the same formula
+                self._adapt(own)
+                for variable, other in zip(found.scaler.variables, own.scaler.variables, strict=True):
+                    variable.assign(other)
+            found.hp = own.hp
+            found.reset()
+        self._keep(key, found)
+        return Trainee(found, found, fresh)
+
+    def _new_holder(self, own: Any, sizes: Mapping[str, object]) -> Larger:
+        model = registry.get(self._model, **{**own.hp.as_dict(), **sizes})
+        model.build_for(**dataclasses.asdict(own.inputs))
+        self._batch_cache.serve(model)
+        return Larger(model)
+
+    def _is_worth(self, holder: Larger, own: Any, seen: int) -> bool:
+        """Whether the products with zeros take less time than to trace a program for this network alone."""
+        return 6 * (size(holder.model) - size(own)) * seen / PRODUCTS < TRACING
+
+    def _keep(self, key: str, found: Any) -> None:
+        """Keep a program, the latest used last, and as many of the others as there is memory for."""
+        now = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if self.kept and self._before:  # what the last trial took
+            last = next(reversed(self.kept))
+            self._bytes.setdefault(last, max(LEAST_BYTES, now - self._before))
+        self._before = now
+        self.kept.pop(key, None)
+        self.kept[key] = found
+        while len(self.kept) > 1 and sum(self._bytes.get(one, 0) for one in self.kept) > KEPT_BYTES:
+            self.forget(len(self.kept) - 1)
+
+    def forget(self, left: int) -> None:
+        """Keep only so many programs, those used last."""
+        names = list(self.kept)[: max(0, len(self.kept) - left)]
+        for name in names:
+            found = self.kept.pop(name)
+            self._bytes.pop(name, None)
+            (found.model if isinstance(found, Larger) else found).release()
+        if names:
+            gc.collect()
