@@ -27,9 +27,16 @@ POINTS = 200  # of a space, drawn at random, by which the sizes of its networks 
 
 
 def sizes(model: str, points: list[Mapping[str, object]]) -> dict[str, object]:
-    """Return the sizes that hold the networks of all points, by the names of resizable hyperparameters."""
+    """Return the sizes that hold the networks of all points, and their optimizers as a list, by hyperparameter."""
     kind: Any = registry.model_class(model)
-    return room(kind.Hyperparameters.resizable(), points) if kind.data_kind == "events" else {}
+    if kind.data_kind != "events":
+        return {}
+    declared = kind.Hyperparameters
+    found = room(declared.resizable(), points)
+    for name in declared.switchable() if found else ():
+        values = sorted({str(point[name]) for point in points if name in point})
+        found |= {name: values} if len(values) > 1 else {}
+    return found
 
 
 def program_of(model: str, hyperparameters: Mapping[str, object], larger: Mapping[str, object], xla: bool) -> str:
@@ -150,10 +157,12 @@ class Programs:
         return Trainee(found, found, fresh)
 
     def _new_holder(self, own: Any, sizes: Mapping[str, object]) -> Larger:
+        switched: dict[str, Any] = {name: value for name, value in sizes.items() if isinstance(value, list)}
+        sizes = {name: value for name, value in sizes.items() if name not in switched}
         model = registry.get(self._model, **{**own.hp.as_dict(), **sizes})
         model.build_for(**dataclasses.asdict(own.inputs))
         self._batch_cache.serve(model)
-        return Larger(model)
+        return Larger(model, switched)
 
     def _is_worth(self, holder: Larger, own: Any, seen: int) -> bool:
         """Whether the products with zeros take less time than to trace a program for this network alone."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pipelines.errors import InputError
 from zoo import legacy
-from zoo.ensemble import MemberMean, RuntimeValues, leading, memberwise
+from zoo.ensemble import MemberMean, RuntimeValues, leading, memberwise, parts_of
 from zoo.hyperparameters import Hyperparameters, Limit
 from zoo.keras import keras
 from zoo.layers.dense import glorot_uniform
@@ -214,7 +214,8 @@ class Detector(legacy.DeprecatedNames, keras.Model):
     @property
     def optimizers(self) -> tuple[keras.optimizers.Optimizer, ...]:
         """The optimizers of all tasks; Keras' learning-rate callbacks act on the first."""
-        return tuple({id(task.optimizer): task.optimizer for task in self.trainer.tasks.values()}.values())
+        each = (one for task in self.trainer.tasks.values() for one in parts_of(task.optimizer))
+        return tuple({id(one): one for one in each}.values())
 
     def reset(self, seed: int | None = None, **runtime: float | Sequence[float]) -> None:
         """Start over: fresh weights from `seed`, optimizers at rest, runtime hyperparameters set. Compiles nothing anew.

@@ -8,7 +8,8 @@ knows of another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -129,6 +130,38 @@ def memberwise(optimizer: type[keras.optimizers.Optimizer]) -> type[keras.optimi
 
     Memberwise.__name__ = Memberwise.__qualname__ = optimizer.__name__
     return Memberwise
+
+
+class OneOf:
+    """Several optimizers of the same weights, one of which is at work: a program that has them all can have any.
+
+    Args:
+        parts: of different classes.
+    """
+
+    def __init__(self, parts: Sequence[keras.optimizers.Optimizer]):
+        self.parts = tuple(parts)
+        self.at_work = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    def apply_gradients(self, gradients_and_weights) -> None:
+        """Change the weights as the one at work does."""
+        pairs = list(gradients_and_weights)
+
+        def apply(part):
+            part.apply_gradients(pairs)
+
+        tf.switch_case(tf.cast(self.at_work, tf.int32), [functools.partial(apply, part) for part in self.parts])
+
+    def take(self, like: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+        """Put to work, and return, the one of the same name; raises `StopIteration` if there is none."""
+        place = next(i for i, part in enumerate(self.parts) if type(part).__name__ == type(like).__name__)
+        self.at_work.assign(place)
+        return self.parts[place]
+
+
+def parts_of(optimizer) -> tuple[keras.optimizers.Optimizer, ...]:
+    """Return the optimizers that one is made of: itself, or those of `OneOf`."""
+    return optimizer.parts if isinstance(optimizer, OneOf) else (optimizer,)
 
 
 class BestEpoch:

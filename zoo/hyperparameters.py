@@ -100,6 +100,7 @@ class Declaration:
             may then have its own.
         shared: whether all members have the same value of it all the same.
         resizable: whether it is a size, such that a network with a larger one can hold this one (see `zoo.larger`).
+        switchable: whether it says nothing but which optimizer the tasks have, so that one program can have all.
     """
 
     text: str
@@ -107,6 +108,7 @@ class Declaration:
     runtime: bool = False
     shared: bool = False
     resizable: bool = False
+    switchable: bool = False
 
 
 def hyperparameter(
@@ -117,12 +119,13 @@ def hyperparameter(
     runtime: bool = False,
     shared: bool = False,
     resizable: bool = False,
+    switchable: bool = False,
 ) -> Any:
     """Return a field of a `Hyperparameters` dataclass, see `Declaration` for what it takes.
 
     Without a text it keeps the declaration of the class that it inherits from, and gives another default.
     """
-    declared = None if text is None else Declaration(text, limit, runtime, shared, resizable)
+    declared = None if text is None else Declaration(text, limit, runtime, shared, resizable, switchable)
     return dataclasses.field(default=default, metadata={"declaration": declared})
 
 
@@ -221,6 +224,11 @@ class Hyperparameters:
     def resizable(cls) -> tuple[str, ...]:
         """Return the names of sizes that a network with larger ones can hold."""
         return tuple(name for name, one in cls.declarations().items() if one.resizable)
+
+    @classmethod
+    def switchable(cls) -> tuple[str, ...]:
+        """Return the names of those that say which optimizer there is, and nothing else."""
+        return tuple(name for name, one in cls.declarations().items() if one.switchable)
 
     @classmethod
     def table(cls) -> str:

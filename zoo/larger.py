@@ -8,6 +8,7 @@ network, step by step, but for rounding. Hidden layers and flows that are not th
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from zoo.ensemble import OneOf, parts_of
 from zoo.layers.dense import MLP
 from zoo.state import read_variable
 
@@ -66,6 +68,7 @@ class Larger:
 
     Args:
         model: built, and never traced before.
+        switched: by the names of switchable hyperparameters, the values that a smaller model may have.
 
     >>> import zoo
     >>> kind = {"columns": ["a", "b"], "latent_dim": 1}
@@ -79,8 +82,10 @@ class Larger:
     True
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, switched: Mapping[str, Sequence[object]] | None = None):
         self.model = model
+        for name, values in (switched or {}).items():
+            self._take_optimizers(name, values)
         lead = len(model.member_shape)
         # kernels of what is not there are zero; biases are what they start from, at which a flow's gradients are finite
         self._spare = {
@@ -89,11 +94,24 @@ class Larger:
         }
         self._hold_sizes(model)
 
+    def _take_optimizers(self, name: str, values: Sequence[object]) -> None:
+        """Give every task the optimizers that it has by any of some values of a hyperparameter."""
+        model = self.model
+        each = []
+        for value in values:
+            model.hp = model.hp.replaced(**{name: value})
+            each.append(model.tasks())
+        for key, task in each[0].items():
+            found = {type(one).__name__: one for tasks in reversed(each) for one in parts_of(tasks[key].optimizer)}
+            optimizer = OneOf(list(found.values())) if len(found) > 1 else task.optimizer
+            model.trainer.tasks[key] = dataclasses.replace(task, optimizer=optimizer)
+        model.trainer.set_rates()
+
     def fits(self, smaller: Any) -> bool:
         """Return whether a built model of the same kind can be held."""
         try:
             pairs = self._pairs(smaller)
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, StopIteration):
             return False
         room_of = all(
             len(one.shape) == len(other.shape) and all(a <= b for a, b in zip(one.shape, other.shape))
@@ -145,6 +163,7 @@ class Larger:
                 continue
             done.add(id(task.optimizer))
             one, other = task.optimizer, mine.tasks[name].optimizer
+            other = other.take(one) if isinstance(other, OneOf) else other
             pairs += [(one.iterations, other.iterations), (one.learning_rate, other.learning_rate)]
             for weight in task.weights:
                 pairs += zip(one.slots(weight), other.slots(place[id(weight)]), strict=True)

@@ -232,7 +232,7 @@ class MLP(keras.layers.Layer):
         """All kernels, then all biases: the order in which saved runs have them."""
         return [*self.kernels, *self.biases] if self.built else []
 
-    def hidden(self, x: tf.Tensor, drop: Callable[[tf.Tensor], tf.Tensor] = tf.identity) -> tf.Tensor:
+    def hidden(self, x: tf.Tensor, drop: Callable[..., tf.Tensor] = tf.identity) -> tf.Tensor:
         """Return the last hidden layer (..., B, H)."""
         for place, layer in enumerate(self.layers[:-1]):
             h = layer(x)

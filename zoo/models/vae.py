@@ -99,7 +99,10 @@ class BumpHuntingVAE(AnomalyModel):
         num_flows: int = hyperparameter(6, "flows in a row, if there is a flow", FLOWS_IN_A_ROW, resizable=True)
         alpha: float = hyperparameter(5000.0, "weight of the reconstruction", POSITIVE, runtime=True)
         optimizer: str = hyperparameter(
-            "adadelta", 'of step one, "adadelta" (the paper) or "adam"', Limit(choices=tuple(OPTIMIZERS))
+            "adadelta",
+            'of step one, "adadelta" (the paper) or "adam"',
+            Limit(choices=tuple(OPTIMIZERS)),
+            switchable=True,
         )
         learning_rate: float = hyperparameter(
             0.001,
