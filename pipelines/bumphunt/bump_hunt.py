@@ -42,8 +42,9 @@ are calibrated alike, but Fisher's finds more where few events are selected: wit
 99th percentile, the median global significance is 1.9 instead of 1.0 to 1.3 (`--power 40`). The Poisson number is the
 default because it is what the paper and pyBumpHunter report.
 
-A background whose scores do depend on the mass makes bumps of its own, which no p-value here can tell from a signal:
-look at `pipelines.metrics.sculpting` first.
+A background whose scores do depend on the mass makes bumps of its own if it is cut at one threshold, which no p-value here
+can tell from a signal. `cut="mass"` is the remedy, and the default of `pipelines.search` (`pipelines.bumphunt.mass_cut`);
+`reference_p_value` tells whether the reference describes the spectrum outside the bump.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import hypergeom, norm
+from scipy.stats import chi2, hypergeom, norm
 
 from pipelines.bumphunt.bump_scan import SMALLEST, BestWindows, poisson_p_value
 from pipelines.bumphunt.bumphunter import by_pybumphunter
@@ -117,6 +118,11 @@ class Bump:
             "mean", is far off where bins are merged.
         signal_estimate: events in the window minus reference, n - f N, negative for a deficit. Signal is in the
             reference too: with loose cuts this is too small by its share there.
+        absorbed: share of an excess in the interval that a threshold which follows the mass takes away, so that
+            `signal_estimate` is too small by it; 0 for one threshold (see `pipelines.bumphunt.mass_cut`).
+        reference_p_value: chi2 probability of the selected spectrum outside the interval, given the reference: small
+            where the reference does not describe it, and then no p-value of the bump means anything. None without
+            enough bins.
         normalisation, normalisation_error: factor of the reference, from the events outside the window.
         edges, observed, reference: (B + 1,), (B,), (B,): the binned spectra, the reference normalised.
         before: (B,), the spectrum before the cut, as it is. unit: weight of an equivalent unweighted event, by which
@@ -144,6 +150,8 @@ class Bump:
     interval: tuple[float, float] | None
     mass_estimate: float | None
     signal_estimate: float
+    absorbed: float
+    reference_p_value: float | None
     normalisation: float
     normalisation_error: float
     edges: tuple[float, ...]
@@ -336,6 +344,8 @@ def _bump(selection: Selection, best: BestWindows, minima: np.ndarray, unweighte
         interval=interval,
         mass_estimate=None if interval is None else float(np.clip(moment / (n - r), *interval)),
         signal_estimate=0.0 if interval is None else float(n - r),
+        absorbed=0.0 if interval is None else selection.absorbed(window),
+        reference_p_value=_outside(selection, reference, slice(0, 0) if interval is None else window, normalisation),
         normalisation=normalisation,
         normalisation_error=error,
         edges=tuple(selected.edges.tolist()),
@@ -360,6 +370,25 @@ def _fisher(selected: Spectrum, before: Spectrum, window: slice, deficit: bool) 
     n = selected.content[window].sum()
     table = hypergeom(before.content.sum(), before.content[window].sum(), selected.content.sum())
     return max(SMALLEST, float(table.cdf(n) if deficit else table.sf(n - 1)))
+
+
+LEAST_EXPECTED = 5.0  # events of a bin in a chi2
+
+
+def _outside(selection: Selection, reference: Spectrum, window: slice, normalisation: float) -> float | None:
+    """Return the chi2 probability of the selected spectrum outside a window, given the normalised reference.
+
+    The number selected of N in a bin has the variance N f (1 - f), f the normalisation; one degree of freedom goes to it,
+    and one to every power of a threshold that follows the mass. Bins with fewer than 5 events expected are left out.
+    """
+    expected = reference.content / selection.unit
+    used = expected >= LEAST_EXPECTED
+    used[window] = False
+    degrees = int(np.count_nonzero(used)) - 1 - (0 if selection.curve is None else selection.curve.degree)
+    if degrees < 1 or normalisation >= 1:
+        return None
+    difference = selection.selected.content[used] / selection.unit - expected[used]
+    return float(chi2.sf(np.sum(difference**2 / (expected[used] * (1 - normalisation))), degrees))
 
 
 def _window(selection: Selection, ours: BestWindows) -> tuple[int, int]:

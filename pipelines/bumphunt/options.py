@@ -82,6 +82,11 @@ class BumpHuntOptions:
                 f"statistic 'fisher' has the number of selected events given, and null {self.null!r} changes it; take "
                 f"'shuffled'"
             )
+        if self.cut == "mass" and self.null != "shuffled":
+            raise InputError(
+                f"cut 'mass' is fitted to the scores of every pseudo-experiment, and null {self.null!r} has none; take "
+                f"cut 'global' (--cut global), or null 'shuffled'"
+            )
         is_number = isinstance(self.relative_error, (int, float, np.number))
         if self.relative_error is not None and not (is_number and self.relative_error > 0):
             raise InputError(
@@ -122,6 +127,7 @@ class SearchOptions(BumpHuntOptions):
     """`BumpHuntOptions`, and what `pipelines.search` does before the hunt: which events, spectra and scores.
 
     Attributes:
+        cut: by default "mass": a threshold that follows the mass; "global" is the papers' own.
         tails: by default both for a score that the model says has no direction (its `undirected` kinds), else the upper.
         spectra: "mass", that of the events file; or a feature in GeV, such as "mj1j2j3" (short "m_jjj").
         within: GeV, only events of this mass, that of the file, are searched: the range of the model's training. It is
@@ -139,6 +145,7 @@ class SearchOptions(BumpHuntOptions):
         ('m_jjj',)
     """
 
+    cut: str = "mass"
     spectra: str | Sequence[str] = ("mass",)
     within: Range | None = None
     score_kind: str | None = None

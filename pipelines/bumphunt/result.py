@@ -30,8 +30,9 @@ class Search:
         masses: by spectrum, (N,) in GeV. ranges: by spectrum, its ends in GeV.
         weight: (N,), or None if all events count alike.
         sculpting: by spectrum, tail and percentile: Jensen-Shannon `distance` between the spectra of all and of
-            selected events, its statistical `floor` and `floor_std`, and the number of `events` selected. Weights do
-            not count here.
+            selected events, its statistical `floor` and `floor_std`, and the number of `events` selected, of one
+            threshold for all masses. Weights do not count here.
+        sculpting_following: the same of thresholds that follow the mass, of the percentiles for which there are such.
         truth: per bump, what labels say of it (see `pipelines.bumphunt.truth`); None if there are none, or they were to be ignored.
         configuration: model, options, seed, versions, data with checksum, command.
     """
@@ -46,6 +47,7 @@ class Search:
     ranges: Mapping[str, tuple[float, float]]
     weight: np.ndarray | None
     sculpting: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
+    sculpting_following: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
     truth: Sequence[Mapping[str, object]] | None
     configuration: Mapping[str, Any]
 
@@ -78,6 +80,7 @@ class Search:
             "hunt": self.hunt.to_dict(),
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
             "sculpting": self.sculpting,
+            "sculpting_following": self.sculpting_following,
             "truth": self.truth,
             "configuration": self.configuration,
         }
@@ -93,7 +96,8 @@ class Search:
         """
         names = ("spectrum", "percentile", "tail", "threshold", "selected_events", "local_p_value", "local_significance",
                  "fisher_p_value", "fisher_significance", "global_p_value", "global_p_value_is_bound",
-                 "global_significance", "interval", "mass_estimate", "signal_estimate")  # fmt: skip
+                 "global_significance", "interval", "mass_estimate", "signal_estimate", "absorbed",
+                 "reference_p_value")  # fmt: skip
         each = [{name: getattr(bump, name) for name in names} for bump in self.hunt.bumps]
         best = each[self.hunt.bumps.index(self.hunt.best)]
         overall = ("global_p_value", "global_p_value_is_bound", "global_significance", "trials_factor")

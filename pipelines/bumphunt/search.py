@@ -23,6 +23,7 @@ import numpy as np
 
 from pipelines import provenance
 from pipelines.bumphunt.bump_hunt import bump_hunt
+from pipelines.bumphunt.following_sculpting import following_sculpting
 from pipelines.bumphunt.given_scores import GivenScores, as_scores
 from pipelines.bumphunt.options import TAILS, Range, SearchOptions, with_changes
 from pipelines.bumphunt.result import SHORT, Search
@@ -104,6 +105,9 @@ def search(
         ranges=ranges,
         weight=weight,
         sculpting={name: _sculpting(scores, mass, ranges[name], options) for name, mass in masses.items()},
+        sculpting_following={
+            name: _sculpting_following(scores, mass, ranges[name], options) for name, mass in masses.items()
+        },
         truth=None,
         configuration=_configuration(model, events, ranges, options) | dict(about or {}),
     )
@@ -200,10 +204,26 @@ def _sculpting(
     """Sculpting of one spectrum within its range, by tail and percentile: those asked for, and the usual ones."""
     within = (mass >= ends[0]) & (mass <= ends[1])
     scores, mass = scores[within], mass[within]
-    percentiles = sorted({*PERCENTILES, *options.several_percentiles})
     by_tail = {}
     for tail in TAILS[options.tails or "upper"]:
         signed = scores if tail == "upper" else -scores
-        possible = [p for p in percentiles if (signed > np.percentile(signed, p)).any()]
+        possible = [p for p in _percentiles(options) if (signed > np.percentile(signed, p)).any()]
         by_tail[tail] = sculpting(signed, mass, possible, options.bins, options.seed)
     return by_tail
+
+
+def _percentiles(options: SearchOptions) -> list[float]:
+    return sorted({*PERCENTILES, *options.several_percentiles})
+
+
+def _sculpting_following(
+    scores: np.ndarray, mass: np.ndarray, ends: Range, options: SearchOptions
+) -> dict[str, dict[str, dict[str, float]]]:
+    """What `_sculpting` returns, of thresholds that follow the mass, without weights."""
+    return {
+        tail: following_sculpting(
+            scores, mass, _percentiles(options), tail=tail, ends=ends, bins=options.bins, seed=options.seed,
+            options=options.for_hunt(statistic="poisson", null="shuffled"),
+        )
+        for tail in TAILS[options.tails or "upper"]
+    }  # fmt: skip

@@ -55,8 +55,8 @@ WINDOWS = [
     click.option("--null", type=click.Choice(["shuffled", "poisson"]), default="shuffled", show_default=True,
                  help="What pseudo-experiments are."),
 ]  # fmt: skip
-CUT = click.option("--cut", type=click.Choice(["global", "mass"]), default="global", show_default=True,
-                   help="One threshold on the score, or one that follows the mass: the same share is selected everywhere.")  # fmt: skip
+CUT = click.option("--cut", type=click.Choice(["mass", "global"]), default="mass", show_default=True,
+                   help="A threshold on the score that follows the mass, or one for all masses, the papers' own.")  # fmt: skip
 CUTS = [percentile_option(99.0), CUT, *WINDOWS]
 SEARCHING = [
     TAILS,
