@@ -56,15 +56,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.polynomial.legendre import legvander
 from numpy.typing import ArrayLike
 from scipy.stats import chi2, hypergeom, norm
 
 from pipelines.bumphunt.bump_scan import SMALLEST, BestWindows, poisson_p_value
 from pipelines.bumphunt.bumphunter import by_pybumphunter
+from pipelines.bumphunt.mass_cut import SIGN, bin_masses, following_thresholds
 from pipelines.bumphunt.options import BumpHuntOptions, with_changes
 from pipelines.bumphunt.pseudo_experiments import comparable, count_together, estimated, pseudo_spectra
 from pipelines.bumphunt.selection import Curve, Selection, check_events, cuts_of, equal_edges, ranges_of, selection_of
-from pipelines.bumphunt.spectrum import Spectrum, bin_of, side_band_reference
+from pipelines.bumphunt.spectrum import Spectrum, bin_of, histogram, side_band_reference
 from pipelines.errors import InputError
 from pipelines.moved import moved_names
 
@@ -76,6 +78,9 @@ __getattr__ = moved_names(
         **{name: f"pipelines.bumphunt.options.{name}" for name in ("BINS", "PSEUDO_EXPERIMENTS", "NULLS")},
     },
 )
+
+
+DESCRIBES = 0.01  # least probability of a spectrum outside of a bump, given its reference
 
 
 def significance(p_value: float) -> float:
@@ -121,8 +126,9 @@ class Bump:
         absorbed: share of an excess in the interval that a threshold which follows the mass takes away, so that
             `signal_estimate` is too small by it; 0 for one threshold (see `pipelines.bumphunt.mass_cut`).
         reference_p_value: chi2 probability of the selected spectrum outside the interval, given the reference: small
-            where the reference does not describe it, and then no p-value of the bump means anything. None without
-            enough bins.
+            where the reference does not describe it, and then no p-value of the bump means anything
+            (`reference_describes`). A threshold that follows the mass is fitted again without the interval for it, where
+            that with it fails: a large bump bends it. None without enough bins.
         normalisation, normalisation_error: factor of the reference, from the events outside the window.
         edges, observed, reference: (B + 1,), (B,), (B,): the binned spectra, the reference normalised.
         before: (B,), the spectrum before the cut, as it is. unit: weight of an equivalent unweighted event, by which
@@ -162,6 +168,11 @@ class Bump:
     tomography: tuple[tuple[float, float, float], ...]
     test_statistic: float
     pseudo_statistics: np.ndarray = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def reference_describes(self) -> bool | None:
+        """Whether the reference describes the spectrum outside the interval, with p of 0.01 or more; None: not known."""
+        return None if self.reference_p_value is None else self.reference_p_value >= DESCRIBES
 
     @property
     def toys(self) -> np.ndarray:
@@ -260,7 +271,41 @@ def bump_hunt(
         for name in masses
         for cut in cuts_of(name, scores, masses[name], edges[name], weights, options)
     ]
-    return _judged(selections, masses, edges, weights, options)
+    found = _judged(selections, masses, edges, weights, options)
+    if options.cut == "global":
+        return found
+    bumps = tuple(_looked_at_again(bump, scores, masses[bump.spectrum], weights) for bump in found.bumps)
+    return dataclasses.replace(found, bumps=bumps)
+
+
+def _looked_at_again(bump: Bump, score: np.ndarray, mass: np.ndarray, weight: np.ndarray | None) -> Bump:
+    """Return a bump whose `reference_p_value`, where it fails, is that of a threshold fitted outside the interval.
+
+    A bump of many events bends t(m) on both sides of it more than a fit to the shares selected can tell.
+    """
+    if bump.reference_describes is not False or bump.interval is None or bump.threshold_curve is None:
+        return bump
+    edges, (low, high) = np.array(bump.edges), bump.interval
+    ends = float(edges[0]), float(edges[-1])
+    fitted = (bin_of(mass, edges) < len(edges) - 1) & ~((mass >= low) & (mass < high))
+    weights = None if weight is None else weight[fitted]
+    degree, cut = bump.threshold_curve.degree, (bump.percentile, bump.tail)
+    (t,) = following_thresholds(score[fitted], mass[fitted], weights, ends, [cut], [degree])
+    sign = SIGN[bump.tail]
+    selected = fitted & (sign * score > sign * t.at(mass))
+    chosen, before = (
+        histogram(mass[which], edges, None if weight is None else weight[which]).content / bump.unit
+        for which in (selected, fitted)
+    )
+    share = chosen.sum() / before.sum()
+    used = share * before >= LEAST_EXPECTED
+    used &= (edges[1:] <= low) | (edges[:-1] >= high)
+    freedom = int(np.count_nonzero(used)) - 1 - degree
+    if freedom < 1:
+        return dataclasses.replace(bump, reference_p_value=None)
+    expected = share * before[used]
+    left = np.sum((chosen[used] - expected) ** 2 / (expected * (1 - share)))
+    return dataclasses.replace(bump, reference_p_value=float(chi2.sf(left, freedom)))
 
 
 def _judged(
@@ -276,8 +321,8 @@ def _judged(
     minima = np.empty((len(selections), n))
     rng = np.random.default_rng(options.seed)
     for columns, histograms in pseudo_spectra(selections, masses, edges, weight, n, options.null, rng):
-        for i, (selection, histogram) in enumerate(zip(selections, histograms)):
-            minima[i, columns] = comparable(selection.best_windows(histogram))
+        for i, (selection, contents) in enumerate(zip(selections, histograms)):
+            minima[i, columns] = comparable(selection.best_windows(contents))
     bumps = tuple(_bump(*each, weight is None) for each in zip(selections, observed, minima))
     p_value, bound = estimated(count_together(minima, np.array([comparable(best)[0] for best in observed])), n)
     bound = bound or any(bump.global_p_value_is_bound for bump in bumps)
@@ -376,19 +421,25 @@ LEAST_EXPECTED = 5.0  # events of a bin in a chi2
 
 
 def _outside(selection: Selection, reference: Spectrum, window: slice, normalisation: float) -> float | None:
-    """Return the chi2 probability of the selected spectrum outside a window, given the normalised reference.
+    """Return the chi2 probability of the selected spectrum outside a window, given what the cut lets the reference be.
 
-    The number selected of N in a bin has the variance N f (1 - f), f the normalisation; one degree of freedom goes to it,
-    and one to every power of a threshold that follows the mass. Bins with fewer than 5 events expected are left out.
+    That is one share selected at all masses, or, with a threshold that follows the mass, a polynomial of its degree in log m:
+    what a bump takes from t(m) elsewhere is no fault of the reference. It is fitted by least squares, with the variance
+    N f (1 - f) of the number selected of N in a bin, f the normalisation. Bins with fewer than 5 events expected are left
+    out.
     """
     expected = reference.content / selection.unit
     used = expected >= LEAST_EXPECTED
     used[window] = False
-    degrees = int(np.count_nonzero(used)) - 1 - (0 if selection.curve is None else selection.curve.degree)
-    if degrees < 1 or normalisation >= 1:
+    degree = 0 if selection.curve is None else selection.curve.degree
+    freedom = int(np.count_nonzero(used)) - 1 - degree
+    if freedom < 1 or normalisation >= 1:
         return None
-    difference = selection.selected.content[used] / selection.unit - expected[used]
-    return float(chi2.sf(np.sum(difference**2 / (expected[used] * (1 - normalisation))), degrees))
+    error = np.sqrt(expected[used] * (1 - normalisation))
+    shapes = legvander(bin_masses(selection.before), degree)[used] * (expected[used] / error)[:, None]
+    observed = selection.selected.content[used] / selection.unit / error
+    left = observed - shapes @ np.linalg.lstsq(shapes, observed, rcond=None)[0]
+    return float(chi2.sf(np.sum(left**2), freedom))
 
 
 def _window(selection: Selection, ours: BestWindows) -> tuple[int, int]:

@@ -12,7 +12,9 @@ import numpy as np
 
 from pipelines.bumphunt.bump_hunt import Bump, BumpHunt
 from pipelines.events.events import Events
+from pipelines.metrics import above_floor
 
+SURE = 3.0  # standard deviations above its floor from which on sculpting is there
 SHORT = {"m_jj": "mj1j2", "m_jjj": "mj1j2j3"}  # the usual names of the masses of two and of three jets
 
 
@@ -35,6 +37,8 @@ class Search:
         sculpting_following: the same of thresholds that follow the mass, of the percentiles for which there are such.
         truth: per bump, what labels say of it (see `pipelines.bumphunt.truth`); None if there are none, or they were to be ignored.
         configuration: model, options, seed, versions, data with checksum, command.
+        following: the same hunt with cuts that follow the mass, made where one threshold was asked for and cannot be
+            believed. following_refused: why there is none, if that was impossible.
     """
 
     hunt: BumpHunt
@@ -50,6 +54,35 @@ class Search:
     sculpting_following: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
     truth: Sequence[Mapping[str, object]] | None
     configuration: Mapping[str, Any]
+    following: BumpHunt | None = None
+    following_refused: str | None = None
+
+    @property
+    def believed(self) -> BumpHunt | None:
+        """The hunt whose p-value may be quoted: this one, or with cuts that follow the mass; None if its reference fails.
+
+        A reference fails that does not describe the selected spectrum outside the interval of the best bump
+        (`Bump.reference_describes`); one of which that is not known does not. One threshold for all masses fails as well if
+        it shapes the spectrum (`sculpted`).
+        """
+        if self.hunt.best.reference_describes is not False and not self.sculpted:
+            return self.hunt
+        if self.following is not None and self.following.best.reference_describes is not False:
+            return self.following
+        return None
+
+    @property
+    def sculpted(self) -> bool:
+        """Whether one threshold for all masses, that of the best bump, shapes the spectrum more than statistics explain.
+
+        That is by more than 3 standard deviations above the floor; False for a threshold that follows the mass.
+        """
+        best = self.hunt.best
+        one = self.sculpting.get(best.spectrum, {}).get(best.tail, {}).get(f"{best.percentile:g}")
+        if best.threshold_curve is not None or one is None:
+            return False
+        above = above_floor(one["distance"], one["floor"], one["floor_std"])
+        return above is not None and above > SURE
 
     def selected(self, bump: Bump) -> np.ndarray:
         """Return which events the cut of a bump selects within the range of its spectrum, (N,) bool."""
@@ -78,6 +111,8 @@ class Search:
         return {
             **self.summary(),
             "hunt": self.hunt.to_dict(),
+            "following": None if self.following is None else self.following.to_dict(),
+            "following_refused": self.following_refused,
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
             "sculpting": self.sculpting,
             "sculpting_following": self.sculpting_following,
@@ -92,7 +127,8 @@ class Search:
     def summary(self) -> dict[str, object]:
         """Return the result in short: the best bump, the p-value with all trials, and each selection's numbers.
 
-        `truth_used` says whether labels chose the model's hyperparameters (see `truth_in_tuning`).
+        `believed` has the p-value and significance that may be quoted, and the cut that they are of; its values are None
+        where the reference describes no selected spectrum (see `Search.believed`). `truth_used` says whether labels chose the model's hyperparameters (see `truth_in_tuning`).
         """
         names = ("spectrum", "percentile", "tail", "threshold", "selected_events", "local_p_value", "local_significance",
                  "fisher_p_value", "fisher_significance", "global_p_value", "global_p_value_is_bound",
@@ -106,9 +142,15 @@ class Search:
         return {
             **{name: best[name] for name in names if name not in overall},
             **{name: getattr(self.hunt, name) for name in (*overall, *more)},
+            "believed": self._quoted(),
             "truth_used": truth_used,
             "selections": each,
         }
+
+    def _quoted(self) -> dict[str, object]:
+        hunt, names = self.believed, ("global_p_value", "global_p_value_is_bound", "global_significance")
+        cut = "mass" if hunt is not None and hunt.best.threshold_curve is not None else "global"
+        return {"cut": None if hunt is None else cut, **{name: getattr(hunt, name, None) for name in names}}
 
 
 def truth_in_tuning(configuration: Mapping[str, Any]) -> str | None:

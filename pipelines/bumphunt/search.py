@@ -111,9 +111,21 @@ def search(
         truth=None,
         configuration=_configuration(model, events, ranges, options) | dict(about or {}),
     )
+    if options.cut == "global" and result.believed is None:
+        result = _with_cut_that_follows(result, weight, options)
     if not events.has_labels:
         return result
     return dataclasses.replace(result, truth=[judged(result, bump) for bump in result.hunt.bumps])
+
+
+def _with_cut_that_follows(result: Search, weight: np.ndarray | None, options: SearchOptions) -> Search:
+    """Return a search with the hunt whose p-value may be believed beside the one that may not."""
+    again = options.for_hunt(mass_range=result.ranges, cut="mass", null="shuffled")
+    try:
+        following = bump_hunt(result.scores, result.masses, weight, again)
+    except InputError as error:
+        return dataclasses.replace(result, following_refused=str(error))
+    return dataclasses.replace(result, following=following)
 
 
 def _scored(

@@ -26,7 +26,8 @@ class _Story:
 
     def __init__(self, search: Search, plots: Path):
         self.search, self.names = search, words.names_of(search)
-        self.best, self.window = search.hunt.best, tables.in_interval(search, search.hunt.best)
+        self.best = (search.believed or search.hunt).best  # of the hunt whose number is told
+        self.window = tables.in_interval(search, self.best)
         self.painter = Painter(search, self.names, plots)
         self.tables: dict[str, tables.Table] = {}
         about = search.configuration
@@ -34,11 +35,12 @@ class _Story:
         self.page = Page("Search for a bump", f"{about['model']} on {about['data']['source']}, spectrum of {spectra}")
 
     def tell(self) -> tuple[Page, dict[str, object]]:
-        for chapter in (self._summary, self._done, self._spectra, self._bump, self._statistics, self._scores,
+        for chapter in (self._summary, self._beliefs, self._bump, self._spectra, self._statistics, self._scores,
                         self._selections, self._sculpting, self._features):  # fmt: skip
             chapter()
         if self.search.truth is not None:
             self._truth()
+        self._done()
         return self.page, self._numbers()
 
     def _numbers(self) -> dict[str, object]:
@@ -64,14 +66,16 @@ class _Story:
     # -- chapters ------------------------------------------------------------------------------------
 
     def _summary(self) -> None:
-        self.page.lead(words.verdict(self.search, self.names, self.window))
-        if tuned := truth_in_tuning(self.search.configuration):
-            self.page.warning(
-                f"{tuned}. No search in data without labels could have this model, and no p-value here knows of it: a "
-                "bump where the tuning had its signal is no evidence of one."
-            )
-        said, alarming = words.caveat(self.search)
-        (self.page.warning if alarming else self.page.text)(said)
+        believed = self.search.believed is not None
+        self.painter.bump(self.best).add_to(self.page)
+        (self.page.lead if believed else self.page.warning)(words.lead(self.search))
+        self.page.text(words.verdict(self.search, self.names, self.window))
+
+    def _beliefs(self) -> None:
+        self.page.section("What can be believed, and why")
+        for said, alarming in words.beliefs(self.search):
+            (self.page.warning if alarming else self.page.text)(said)
+        self._table("p_values", tables.p_values(self.search))
 
     def _done(self) -> None:
         about = self.search.configuration
@@ -90,18 +94,17 @@ class _Story:
             self.painter.spectra(name).add_to(self.page)
 
     def _bump(self) -> None:
-        what = "bump" if self.search.hunt.mode == "excess" else "deficit"
-        self.page.section(f"The {what}" if self.best.interval else f"No {what}")
-        self.painter.bump(self.best).add_to(self.page)
+        self.page.section("All windows and selections")
         self.painter.tomography(self.best).add_to(self.page)
-        others = [bump for bump in self.search.hunt.bumps if bump is not self.best]
-        if others:
-            self.page.subsection("The other selections")
-        for bump in others:
-            self.painter.bump(bump).add_to(self.page)
+        for bump in self.search.hunt.bumps:
+            if bump is not self.best:
+                self.painter.bump(bump).add_to(self.page)
 
     def _statistics(self) -> None:
         self.page.section("How often background alone does this")
+        if self.search.believed is None:
+            self.page.text("That is not known: what the pseudo-experiments assume fails.")
+            return
         self.painter.test_statistic().add_to(self.page)
 
     def _scores(self) -> None:

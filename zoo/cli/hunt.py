@@ -122,11 +122,10 @@ def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, a
 
 
 def _warnings(found) -> list[str]:
-    """Return what the report warns of at its top: that the cut on the score shapes the mass spectrum."""
-    from pipelines.report.text import caveat
+    """Return what the report warns of at its top: what of its numbers cannot be believed, and why."""
+    from pipelines.report.text import beliefs
 
-    text, alarming = caveat(found)
-    return [text.removeprefix("Caveat. ")] if alarming else []
+    return [text.removeprefix("Caveat. ") for text, alarming in beliefs(found) if alarming]
 
 
 @contextlib.contextmanager
@@ -143,8 +142,10 @@ def table(found) -> str:
     """Return what a search found as lines for a terminal."""
     from pipelines.bumphunt.bump_hunt import p_text
     from pipelines.bumphunt.result import truth_in_tuning, z_text
+    from pipelines.report.text import lead
 
-    hunted, tuned = found.hunt, truth_in_tuning(found.configuration)
+    believed, tuned = found.believed, truth_in_tuning(found.configuration)
+    hunted = believed or found.hunt
     n = hunted.pseudo_experiments
     several = len({bump.spectrum for bump in hunted.bumps}) > 1
     heads = ["spectrum"] * several + ["percentile", "tail", "selected", "interval [GeV]", "mass [GeV]", "signal",
@@ -154,22 +155,28 @@ def table(found) -> str:
         interval = f"{bump.interval[0]:.0f} to {bump.interval[1]:.0f}" if bump.interval else "none"
         mass = f"{bump.mass_estimate:.0f}" if bump.interval else "-"
         bound = bump.global_p_value_is_bound
+        significances = [f"{bump.local_significance:.1f}", z_text(bump.fisher_significance),
+                         z_text(bump.global_significance, bound), p_text(bump.global_p_value, bound, n)]  # fmt: skip
         row = [bump.spectrum] * several + [f"{bump.percentile:g}", bump.tail, f"{bump.selected_events:,}", interval, mass,
-               f"{bump.signal_estimate:.1f}", f"{bump.local_significance:.1f}", z_text(bump.fisher_significance),
-               z_text(bump.global_significance, bound),
-               p_text(bump.global_p_value, bound, n)]  # fmt: skip
+               f"{bump.signal_estimate:.1f}", *(significances if believed else ["-"] * 4)]  # fmt: skip
         rows.append(row)
     bound = hunted.global_p_value_is_bound
     trials = "" if hunted.trials_factor is None else f", trials factor {hunted.trials_factor:.2f}"
     of = f"{len(rows)} selections together" if len(rows) > 1 else "the selection"
+    said = (
+        f"Global p-value of {of} {p_text(hunted.global_p_value, bound, n)}, "
+        f"{z_text(hunted.global_significance, bound)} sigma{trials}"
+    )
+    follows = hunted.best.threshold_curve is not None
+    cut = "a threshold that follows the mass" if follows else "one threshold for all masses"
     return "\n".join(
         [
-            f"{hunted.events:,} events, {n:,} pseudo-experiments, {hunted.mode}",
+            f"{hunted.events:,} events, {n:,} pseudo-experiments, {hunted.mode}, {cut}",
             "",
             plain_table(heads, rows),
             "",
-            f"Global p-value of {of} {p_text(hunted.global_p_value, bound, n)}, "
-            f"{z_text(hunted.global_significance, bound)} sigma{trials}",
+            lead(found),
+            *([said] if believed else []),
             *(["", tuned] if tuned else []),
         ]
     )
