@@ -48,6 +48,7 @@ STRIPS = (
     200  # parts of the spectrum with equal numbers of events, in each of which t is taken as constant for the fit ...
 )
 STRIP_EVENTS = 20  # ... of so many events at least
+LONG = 1000.0  # ratio of the ends of a range from which on t is a polynomial in m, not in log m
 SIGN = {"upper": 1.0, "lower": -1.0}
 BANDWIDTHS = (0.4, 0.2, 0.1)  # of the smoothed pinball loss, one after the other, in standard deviations of the score
 STEPS = 30  # of Newton's method at most, for each bandwidth
@@ -86,14 +87,14 @@ def bin_masses(before: Spectrum) -> np.ndarray:
 
 
 def scaled_mass(mass: np.ndarray, ends: Range) -> np.ndarray:
-    """Return log m scaled so that the range is -1 to 1, masses outside at its ends; m itself for a range that holds 0.
+    """Return log m scaled so that the range is -1 to 1, masses outside at its ends; m itself for a range down to 0 or nearly.
 
     >>> print(scaled_mass(np.array([100.0, 1000.0, 10_000.0]), (100, 10_000)).round(6) + 0.0)
     [-1. 0. 1.]
     """
     low, high = ends
     within = np.clip(mass, low, high)
-    if low > 0:
+    if low > high / LONG:
         within, low, high = np.log(within), float(np.log(low)), float(np.log(high))
     scaled: np.ndarray = 2 * (within - low) / (high - low) - 1
     return scaled

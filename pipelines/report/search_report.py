@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.bumphunt.limits import Limit
+from pipelines.bumphunt.limits import said as limit_said
 from pipelines.bumphunt.result import Search, truth_in_tuning
 from pipelines.plots.record import plain
 from pipelines.plots.selected import TRUTH
@@ -30,6 +32,7 @@ class _Story:
         self.window = tables.in_interval(search, self.best)
         self.painter = Painter(search, self.names, plots)
         self.tables: dict[str, tables.Table] = {}
+        self.limit: Limit | None = None
         about = search.configuration
         spectra = words.listed([*self.names.spectra.values()])
         self.page = Page("Search for a bump", f"{about['model']} on {about['data']['source']}, spectrum of {spectra}")
@@ -46,7 +49,11 @@ class _Story:
     def _numbers(self) -> dict[str, object]:
         return plain(
             {
-                "result": {**self.search.summary(), "best_interval": self.window},
+                "result": {
+                    **self.search.summary(),
+                    "best_interval": self.window,
+                    "limit": None if self.limit is None else self.limit.to_dict(),
+                },
                 "tables": {name: table.to_dict() for name, table in self.tables.items()},
                 "figures": {figure.path.name: figure.numbers for figure in self.painter.drawn},
                 "configuration": self.search.configuration,
@@ -76,6 +83,12 @@ class _Story:
         for said, alarming in words.beliefs(self.search):
             (self.page.warning if alarming else self.page.text)(said)
         self._table("p_values", tables.p_values(self.search))
+        self.limit = tables.limit(self.search)
+        if self.limit is not None:
+            self.page.text(
+                f"{limit_said(self.limit)} These are selected events, before the threshold takes its share. The window was chosen "
+                "for its excess, so the limit is one for a signal of this mass only."
+            )
 
     def _done(self) -> None:
         about = self.search.configuration

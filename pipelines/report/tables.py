@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pipelines.bumphunt.bump_hunt import DESCRIBES, Bump, BumpHunt, p_text
+from pipelines.bumphunt.limits import Limit, limit_of
 from pipelines.bumphunt.result import Search, z_text
 from pipelines.metrics import above_floor
 from pipelines.plots.selected import tiny
@@ -116,6 +117,24 @@ def in_interval(search: Search, bump: Bump) -> dict[str, object]:
     of_scale = expected * bump.normalisation_error / bump.normalisation
     error = float(np.hypot(np.sqrt(of_events), of_scale))
     return {"observed": float(np.array(bump.observed)[there].sum()), "expected": (expected, error)}
+
+
+def limit(search: Search) -> Limit | None:
+    """Return the upper limit on signal events in the window of the bump that is told; None where nothing is believed."""
+    hunt = search.believed
+    if hunt is None or hunt.best.interval is None or hunt.mode == "deficit":
+        return None
+    best, there = hunt.best, in_interval(search, hunt.best)
+    expected, error = there["expected"]
+    return limit_of(
+        there["observed"], expected, error, best.interval, unit=unit_of(search, best.spectrum), absorbed=best.absorbed
+    )
+
+
+def limit_json(search: Search) -> dict[str, object] | None:
+    """Return `limit` for JSON."""
+    found = limit(search)
+    return None if found is None else found.to_dict()
 
 
 def selections(search: Search, names: Names) -> Table:

@@ -117,7 +117,9 @@ def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, a
             )  # fmt: skip
     warnings = _warnings(found)
     below = "".join(f"\n\nWarning: {text}" for text in warnings)
-    said = {"out": str(out), **found.summary(), "warnings": warnings}
+    from pipelines.report.tables import limit_json
+
+    said = {"out": str(out), **found.summary(), "limit": limit_json(found), "warnings": warnings}
     say(said, as_json, lambda: f"{table(found)}{below}\n\n{out}: report.html, search.json")
 
 
