@@ -649,7 +649,7 @@ def test_where_no_cut_helps_no_number_is_told(tmp_path, undrawn):
     page, numbers = written(found, tmp_path)
     assert found.believed is None and "No number of this search can be believed: the reference" in page.said()
     assert numbers["result"]["believed"] == {
-        "cut": None, "global_p_value": None, "global_p_value_is_bound": None, "global_significance": None,
+        "cut": None, "background": None, "global_p_value": None, "global_p_value_is_bound": None, "global_significance": None,
     }  # fmt: skip
     assert page.tables[1][1][6:10] == ["\N{EN DASH}"] * 4 and "test_statistic.png" not in numbers["figures"]
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipelines.bumphunt.bump_scan import STATISTICS, WIDTHS
+from pipelines.bumphunt.fit_functions import FAMILIES, FUNCTIONS
 from pipelines.bumphunt.spectrum import RELATIVE_ERROR
 from pipelines.errors import InputError
 
@@ -128,6 +129,8 @@ class SearchOptions(BumpHuntOptions):
 
     Attributes:
         cut: by default "mass": a threshold that follows the mass; "global" is the papers' own.
+        background: "spectrum", that before the cut, normalised outside the window; or a function that is fitted to the
+            selected spectrum: "auto", "dijet3", "dijet4", "dijet5" and those of `pipelines.bumphunt.fit_functions`.
         tails: by default both for a score that the model says has no direction (its `undirected` kinds), else the upper.
         spectra: "mass", that of the events file; or a feature in GeV, such as "mj1j2j3" (short "m_jjj").
         within: GeV, only events of this mass, that of the file, are searched: the range of the model's training. It is
@@ -146,6 +149,7 @@ class SearchOptions(BumpHuntOptions):
     """
 
     cut: str = "mass"
+    background: str = "spectrum"
     spectra: str | Sequence[str] = ("mass",)
     within: Range | None = None
     score_kind: str | None = None
@@ -156,6 +160,9 @@ class SearchOptions(BumpHuntOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        backgrounds = ("spectrum", *FAMILIES, *FUNCTIONS)
+        if self.background not in backgrounds:
+            raise InputError(f"background {self.background!r}, expected one of {', '.join(backgrounds)}")
         if isinstance(self.seed, np.random.Generator):
             raise InputError(
                 "seed is a generator of random numbers, expected a whole number, which can be written down"

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.bumphunt.bump_hunt import Bump, BumpHunt
+from pipelines.bumphunt.bump_hunt import Bump, BumpHunt, significance
+from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.events.events import Events
 from pipelines.metrics import above_floor
 
@@ -37,6 +38,7 @@ class Search:
         sculpting_following: the same of thresholds that follow the mass, of the percentiles for which there are such.
         truth: per bump, what labels say of it (see `pipelines.bumphunt.truth`); None if there are none, or they were to be ignored.
         configuration: model, options, seed, versions, data with checksum, command.
+        fits: for every bump the hunt in its selected spectrum with a fitted background, if that was asked for.
         following: the same hunt with cuts that follow the mass, made where one threshold was asked for and cannot be
             believed. following_refused: why there is none, if that was impossible.
     """
@@ -56,6 +58,17 @@ class Search:
     configuration: Mapping[str, Any]
     following: BumpHunt | None = None
     following_refused: str | None = None
+    fits: tuple[SpectrumHunt, ...] = ()
+
+    @property
+    def best_fit(self) -> SpectrumHunt | None:
+        """The hunt with a fitted background of smallest global p-value, of equal ones smallest local one; None without."""
+        return min(self.fits, key=lambda fit: (fit.global_p_value, fit.local_p_value), default=None)
+
+    @property
+    def fit_global_p_value(self) -> float | None:
+        """The global p-value of all hunts with a fitted background: the smallest times their number (Bonferroni), at most 1."""
+        return None if self.best_fit is None else min(1.0, len(self.fits) * self.best_fit.global_p_value)
 
     @property
     def believed(self) -> BumpHunt | None:
@@ -111,6 +124,7 @@ class Search:
         return {
             **self.summary(),
             "hunt": self.hunt.to_dict(),
+            "fits": [fit.to_dict() for fit in self.fits],
             "following": None if self.following is None else self.following.to_dict(),
             "following_refused": self.following_refused,
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
@@ -148,9 +162,25 @@ class Search:
         }
 
     def _quoted(self) -> dict[str, object]:
-        hunt, names = self.believed, ("global_p_value", "global_p_value_is_bound", "global_significance")
+        if self.best_fit is not None:
+            return self._quoted_of_fit(self.best_fit)
+        hunt, names = self.believed, QUOTED
         cut = "mass" if hunt is not None and hunt.best.threshold_curve is not None else "global"
-        return {"cut": None if hunt is None else cut, **{name: getattr(hunt, name, None) for name in names}}
+        return {
+            "cut": None if hunt is None else cut,
+            "background": None if hunt is None else "spectrum",
+            **{name: getattr(hunt, name, None) for name in names},
+        }
+
+    def _quoted_of_fit(self, fit: SpectrumHunt) -> dict[str, object]:
+        if not fit.believed:
+            return dict.fromkeys(("cut", "background", *QUOTED))
+        cut, p = self.configuration["options"]["cut"], self.fit_global_p_value
+        numbers = (p, fit.global_p_value_is_bound, significance(1.0 if p is None else p))
+        return {"cut": cut, "background": fit.background.kind, **dict(zip(QUOTED, numbers))}
+
+
+QUOTED = ("global_p_value", "global_p_value_is_bound", "global_significance")
 
 
 def truth_in_tuning(configuration: Mapping[str, Any]) -> str | None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from pipelines import provenance
 from pipelines.bumphunt.bump_hunt import bump_hunt
+from pipelines.bumphunt.fitted_selections import check_fitted, fitted_hunts
 from pipelines.bumphunt.following_sculpting import following_sculpting
 from pipelines.bumphunt.given_scores import GivenScores, as_scores
 from pipelines.bumphunt.options import TAILS, Range, SearchOptions, with_changes
@@ -92,6 +93,7 @@ def search(
     events = events if len(rows) == len(events) else events.take(rows)
     weight = None if options.ignore_weights or not events.has("weight") else events.weight
     check_events(masses, edges, weight, options)
+    check_fitted(weight, options)
     model = given.of(rows) if isinstance(given, GivenScores) else model
     scores, spread, fold = _scored(model, events, options)
     result = Search(
@@ -113,6 +115,8 @@ def search(
     )
     if options.cut == "global" and result.believed is None:
         result = _with_cut_that_follows(result, weight, options)
+    if options.background != "spectrum":
+        result = dataclasses.replace(result, fits=fitted_hunts(result, options))
     if not events.has_labels:
         return result
     return dataclasses.replace(result, truth=[judged(result, bump) for bump in result.hunt.bumps])

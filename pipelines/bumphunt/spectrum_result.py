@@ -107,6 +107,12 @@ class SpectrumHunt:
         first, last = np.searchsorted(self.edges, self.interval)
         return slice(int(first), int(last))
 
+    @property
+    def believed(self) -> bool:
+        """Whether the background describes the spectrum, or does without the window that was left out."""
+        last = self.refit or self.background
+        return last.describes and last.converged
+
     def limit(self, fits: int = 200) -> Limit | None:
         """Return the upper limit on signal events in the window; None without one, and for a deficit.
 

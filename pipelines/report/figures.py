@@ -11,12 +11,15 @@ import numpy as np
 from pipelines.bumphunt.bump_hunt import Bump
 from pipelines.bumphunt.result import SHORT, Search
 from pipelines.bumphunt.spectrum import histogram
+from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.metrics import sculpting
 from pipelines.plots import hunt as plots
 from pipelines.plots import selected as of_selected
 from pipelines.plots.selected import TRUTH
+from pipelines.plots.spectrum_fit import plot_spectrum_fit
 from pipelines.report.page import Page
-from pipelines.report.text import Names, in_figure, unit_of
+from pipelines.report.spectrum_report import background_name
+from pipelines.report.text import Names, fit_in_figure, in_figure, unit_of
 
 MOST = 50_000  # selected events inside, and outside, whose features are drawn, at most
 FEATURES = 12  # that are drawn
@@ -107,6 +110,27 @@ class Painter:
             f"Events selected at {name} (points) and the reference, normalised outside the interval "
             f"(blue). {shaded} Below, the difference in each bin over its expected standard deviation. Worrying: pulls "
             "outside the interval that are often beyond 2, or have the same sign over many bins."
+        )
+        return self._keep(path, caption, numbers)
+
+    def fit(self, bump: Bump, fit: SpectrumHunt) -> Figure:
+        """The selected spectrum of a bump with its fitted background."""
+        path = f"fit_{self._number(bump) + 1}"
+        is_told = fit is self.search.best_fit and fit.believed
+        numbers = plot_spectrum_fit(
+            fit.edges,
+            fit.counts,
+            fit.expected,
+            self.folder / f"{path}.png",
+            interval=fit.interval,
+            excluded=None if fit.refit is None else fit.refit.excluded,
+            background=background_name(fit.refit or fit.background),
+            said=fit_in_figure(self.search) if is_told else "",
+            xlabel=self._axis(bump.spectrum),
+        )
+        caption = (
+            f"Events selected at {self._name(bump)} (points), the background fitted to them (line), and the most significant "
+            "window (shaded). Below, the significance of every bin by itself. Worrying: the same sign over many bins."
         )
         return self._keep(path, caption, numbers)
 

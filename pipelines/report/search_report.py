@@ -10,6 +10,7 @@ import numpy as np
 from pipelines.bumphunt.limits import Limit
 from pipelines.bumphunt.limits import said as limit_said
 from pipelines.bumphunt.result import Search, truth_in_tuning
+from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.plots.record import plain
 from pipelines.plots.selected import TRUTH
 from pipelines.report import tables
@@ -38,7 +39,7 @@ class _Story:
         self.page = Page("Search for a bump", f"{about['model']} on {about['data']['source']}, spectrum of {spectra}")
 
     def tell(self) -> tuple[Page, dict[str, object]]:
-        for chapter in (self._summary, self._beliefs, self._bump, self._spectra, self._statistics, self._scores,
+        for chapter in (self._summary, self._beliefs, self._fits, self._bump, self._spectra, self._statistics, self._scores,
                         self._selections, self._sculpting, self._features):  # fmt: skip
             chapter()
         if self.search.truth is not None:
@@ -73,10 +74,28 @@ class _Story:
     # -- chapters ------------------------------------------------------------------------------------
 
     def _summary(self) -> None:
-        believed = self.search.believed is not None
-        self.painter.bump(self.best).add_to(self.page)
+        fit = self.search.best_fit
+        believed = self.search.believed is not None if fit is None else fit.believed
+        if fit is None:
+            self.painter.bump(self.best).add_to(self.page)
+        else:
+            self._fit(fit)
         (self.page.lead if believed else self.page.warning)(words.lead(self.search))
         self.page.text(words.verdict(self.search, self.names, self.window))
+
+    def _fit(self, fit: SpectrumHunt) -> None:
+        number = next(i for i, one in enumerate(self.search.fits) if one is fit)
+        self.painter.fit(self.search.hunt.bumps[number], fit).add_to(self.page)
+
+    def _fits(self) -> None:
+        """Every selection with a fitted background, and the best with the spectrum before the cut as its reference."""
+        if not self.search.fits:
+            return
+        self.page.section("Background by a fit")
+        self._table("fits", tables.fits(self.search, self.names))
+        for fit in self.search.fits:
+            if fit is not self.search.best_fit:
+                self._fit(fit)
 
     def _beliefs(self) -> None:
         self.page.section("What can be believed, and why")
@@ -85,8 +104,9 @@ class _Story:
         self._table("p_values", tables.p_values(self.search))
         self.limit = tables.limit(self.search)
         if self.limit is not None:
+            before = "" if self.search.fits else ", before the threshold takes its share"
             self.page.text(
-                f"{limit_said(self.limit)} These are selected events, before the threshold takes its share. The window was chosen "
+                f"{limit_said(self.limit)} These are selected events{before}. The window was chosen "
                 "for its excess, so the limit is one for a signal of this mass only."
             )
 
@@ -109,8 +129,8 @@ class _Story:
     def _bump(self) -> None:
         self.page.section("All windows and selections")
         self.painter.tomography(self.best).add_to(self.page)
-        for bump in self.search.hunt.bumps:
-            if bump is not self.best:
+        for bump in dict.fromkeys([self.best, *self.search.hunt.bumps]):
+            if bump is not self.best or self.search.fits:
                 self.painter.bump(bump).add_to(self.page)
 
     def _statistics(self) -> None:

@@ -146,7 +146,7 @@ def _share(found: SpectrumHunt) -> str:
 
 def believed(found: SpectrumHunt) -> bool:
     """Return whether the background describes the spectrum, or does without the window that was left out."""
-    return (found.refit or found.background).describes and (found.refit or found.background).converged
+    return found.believed
 
 
 def believed_limit(found: SpectrumHunt) -> Limit | None:

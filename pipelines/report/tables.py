@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pipelines.bumphunt.bump_hunt import DESCRIBES, Bump, BumpHunt, p_text
+from pipelines.bumphunt.bump_hunt import DESCRIBES, Bump, BumpHunt, p_text, significance
 from pipelines.bumphunt.limits import Limit, limit_of
 from pipelines.bumphunt.result import Search, z_text
+from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.metrics import above_floor
 from pipelines.plots.selected import tiny
 from pipelines.report.page import Page
@@ -121,6 +122,8 @@ def in_interval(search: Search, bump: Bump) -> dict[str, object]:
 
 def limit(search: Search) -> Limit | None:
     """Return the upper limit on signal events in the window of the bump that is told; None where nothing is believed."""
+    if search.best_fit is not None:
+        return search.best_fit.limit() if search.best_fit.believed else None
     hunt = search.believed
     if hunt is None or hunt.best.interval is None or hunt.mode == "deficit":
         return None
@@ -227,8 +230,71 @@ def p_values(search: Search) -> Table:
     caption = (
         "Every p-value of the best selection beside what it assumes. A significance whose assumption fails is not told."
     )
+    of_fit = [] if search.best_fit is None else _p_values_of_fit(search, search.best_fit)
     hunts = [search.hunt] if search.following is None else [search.following, search.hunt]
-    rows = [row for hunt in hunts for row in _p_values(search, hunt)]
+    rows = of_fit + [row for hunt in hunts for row in _p_values(search, hunt)]
+    return Table(caption, columns, rows)
+
+
+def _p_values_of_fit(search: Search, fit: SpectrumHunt) -> list[dict[str, object]]:
+    says, p, bound = fit.assumptions, search.fit_global_p_value or 1.0, fit.global_p_value_is_bound
+    holds = "yes, as far as can be seen" if fit.believed else "no"
+    many = "" if len(search.fits) == 1 else f" Times {len(search.fits)}, the number of selections."
+    rows = [
+        (
+            "global",
+            f"{'< ' if bound else ''}{p:.3g}",
+            z_text(significance(p), bound),
+            says["global_p_value"] + many,
+            holds,
+        ),
+        ("local", f"{fit.local_p_value:.3g}", z_text(fit.local_significance), says["local_p_value"], holds),
+        ("background", f"{fit.background.p_value:.3g}", "-", says["background_p_value"], "-"),
+    ]
+    if not fit.believed:
+        rows[:2] = [(what, "-", "-", assumes, held) for what, _, _, assumes, held in rows[:2]]
+    kind = fit.background.kind
+    keys = ("what", "p_value", "significance", "assumes", "holds")
+    return [dict(zip(keys, (f"{row[0]} (fit of {kind})", *row[1:]))) for row in rows]
+
+
+def fits(search: Search, names: Names) -> Table:
+    """The hunts with a fitted background, of every selection."""
+    columns = {
+        "selection": ("selection", str),
+        "background": ("background", str),
+        "background_p_value": ("p of the background", digits(2)),
+        "interval": ("interval [GeV]", span),
+        "observed": ("observed in it", whole),
+        "expected": ("expected", digits(4)),
+        "signal_estimate": ("signal estimate", digits(3)),
+        "mass_estimate": ("mass estimate [GeV]", gev),
+        "local_significance": ("local sigma", decimals(2)),
+        "global_p_value": ("global p", lambda value: p_text(*value)),
+        "global_significance": ("global sigma", lambda value: z_text(*value)),
+    }
+    rows = []
+    for name, fit in zip(names.bumps, search.fits):
+        told, bound = fit.believed, fit.global_p_value_is_bound
+        rows.append(
+            {
+                "selection": name,
+                "background": fit.background.kind,
+                "background_p_value": fit.background.p_value,
+                "interval": fit.interval,
+                "observed": fit.observed_events,
+                "expected": fit.expected_events,
+                "signal_estimate": fit.signal_estimate,
+                "mass_estimate": fit.mass_estimate,
+                "local_significance": fit.local_significance if told else None,
+                "global_p_value": (fit.global_p_value, bound, fit.pseudo_experiments) if told else None,
+                "global_significance": (fit.global_significance, bound) if told else None,
+            }
+        )
+    caption = (
+        "Every selected spectrum with a fitted background, each p-value of that selection alone. Significances are not shown "
+        "where the background does not describe the spectrum, neither with the bump nor without it."
+    )
     return Table(caption, columns, rows)
 
 
@@ -402,6 +468,7 @@ def done(search: Search, names: Names) -> Table:
         "percentiles of the score": options.get("percentiles"),
         "tails": options.get("tails"),
         "cut": {"mass": "follows the mass"}.get(str(options.get("cut")), "one threshold for all masses"),
+        "background": options.get("background"),
         "looked for": hunt.mode,
         "bins before merging": options.get("bins"),
         "largest relative error of a merged bin": options.get("relative_error"),

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipelines.bumphunt.bump_hunt import DESCRIBES, Bump, BumpHunt
+from pipelines.bumphunt.bump_hunt import DESCRIBES, Bump, BumpHunt, significance
 from pipelines.bumphunt.result import SHORT, SURE, Search, truth_in_tuning, z_text
+from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.metrics import above_floor
 from pipelines.plots.hunt import p_value_text
+from pipelines.report.spectrum_report import goodness
+from pipelines.report.spectrum_report import verdict as spectrum_verdict
 
 USUAL = {column: short for short, column in SHORT.items()}
 ONE = ("none", "1", "at most 1")  # of them "is"
@@ -69,6 +72,8 @@ EVIDENCE, OBSERVATION, WORTH_A_LOOK = 3.0, 5.0, 2.0  # sigma
 
 def lead(search: Search) -> str:
     """Say in one sentence what was found, with the one number that may be believed."""
+    if search.best_fit is not None:
+        return _lead_of_fit(search, search.best_fit)
     hunt = search.believed
     if hunt is None:
         return f"No number of this search can be believed: {_why_not(search)}."
@@ -78,7 +83,25 @@ def lead(search: Search) -> str:
     p = p_value_text(hunt.global_p_value, hunt.global_p_value_is_bound, hunt.pseudo_experiments)
     z = z_text(hunt.global_significance, hunt.global_p_value_is_bound)
     low, high = hunt.best.interval
-    return f"{_head(hunt, what)}: {z} sigma ({p}, global) for a {what} at {low:.0f} to {high:.0f} GeV."
+    head = _head(hunt.global_significance, hunt.global_p_value_is_bound, what)
+    return f"{head}: {z} sigma ({p}, global) for a {what} at {low:.0f} to {high:.0f} GeV."
+
+
+def _lead_of_fit(search: Search, fit: SpectrumHunt) -> str:
+    if not fit.believed:
+        return f"No number of this search can be believed. {goodness(fit)}"
+    what = "bump" if fit.mode == "excess" else "deficit"
+    if fit.interval is None:
+        return f"Nothing was found: no window has {'an excess' if fit.mode == 'excess' else 'a deficit'} of events."
+    p = search.fit_global_p_value or 1.0
+    z, bound = significance(p), fit.global_p_value_is_bound
+    one = p_value_text(fit.global_p_value, bound, fit.pseudo_experiments)
+    of = f"{one}, global" if len(search.fits) == 1 else f"{len(search.fits)} selections x {one}, global"
+    low, high = fit.interval
+    return (
+        f"{_head(z, bound, what)}: {z_text(z, bound)} sigma ({of}) for a {what} at {low:.0f} to {high:.0f} GeV, with the "
+        f"background {fit.background.kind} fitted to the selected spectrum."
+    )
 
 
 def _why_not(search: Search) -> str:
@@ -91,19 +114,28 @@ def _why_not(search: Search) -> str:
 def in_figure(search: Search, bump: Bump) -> str:
     """Return the one number, for the figure of the bump that is told; nothing for other bumps."""
     hunt = search.believed
-    if hunt is None or bump is not hunt.best:
+    if hunt is None or bump is not hunt.best or search.fits:
         return ""
     p = p_value_text(hunt.global_p_value, hunt.global_p_value_is_bound, hunt.pseudo_experiments)
     return f"{z_text(hunt.global_significance, hunt.global_p_value_is_bound)} sigma, global\n{p}"
 
 
-def _head(hunt: BumpHunt, what: str) -> str:
-    z = hunt.global_significance
+def fit_in_figure(search: Search) -> str:
+    """Return the one number of a search with a fitted background, for its figure."""
+    fit, p = search.best_fit, search.fit_global_p_value
+    if fit is None or p is None:
+        return ""
+    bound = fit.global_p_value_is_bound
+    sign = "<" if bound else "="
+    return f"{z_text(significance(p), bound)} sigma, global\np {sign} {p:.3g}"
+
+
+def _head(z: float, bound: bool, what: str) -> str:
     if z >= OBSERVATION:
         return f"A {what} that background alone does not make"
     if z >= EVIDENCE:
         return f"A {what} that background alone hardly ever makes"
-    if hunt.global_p_value_is_bound:
+    if bound:
         return f"A {what} that no pseudo-experiment has; more of them would tell how rare it is"
     return f"A {what} worth a look, and no evidence" if z >= WORTH_A_LOOK else f"No evidence of a {what}"
 
@@ -115,6 +147,8 @@ def reference_p(bump: Bump) -> str:
 
 def verdict(search: Search, names: Names, window: Mapping[str, object]) -> str:
     """Say in one paragraph what was looked for and what was found; `window` is `tables.in_interval` of the best bump."""
+    if search.best_fit is not None:
+        return f"{_looked_for(search, names)} {spectrum_verdict(search.best_fit)}"
     return " ".join(filter(None, [_looked_for(search, names), _found(search, names, window), _meaning(search)]))
 
 
@@ -174,7 +208,8 @@ def _as_extreme(hunt: BumpHunt) -> str:
 
 def beliefs(search: Search) -> list[tuple[str, bool]]:
     """Say what the numbers assume and whether that holds, in paragraphs; with each, whether to be alarmed."""
-    said = [_reference(search)]
+    fit = search.best_fit
+    said = [_reference(search)] if fit is None else [(_of_fit(search, fit), not fit.believed)]
     if tuned := truth_in_tuning(search.configuration):
         said.append(
             (
@@ -208,6 +243,18 @@ def beliefs(search: Search) -> list[tuple[str, bool]]:
             )
         )
     return [*said, caveat(search)]
+
+
+def _of_fit(search: Search, fit: SpectrumHunt) -> str:
+    """What a hunt with a fitted background assumes, and whether that holds."""
+    several = (
+        "" if len(search.fits) == 1 else f" The p-value is {len(search.fits)} times the smallest of the selections."
+    )
+    return (
+        f"The p-value assumes that {fit.background.kind} describes background in the selected spectrum, which is smooth if the "
+        f"cut makes no shape of its own. {goodness(fit)}{several} The hunt with the spectrum before the cut as the reference is "
+        "below, for comparison."
+    )
 
 
 MUCH = 0.5  # of an excess that the threshold takes away

@@ -55,12 +55,15 @@ WINDOWS = [
     click.option("--null", type=click.Choice(["shuffled", "poisson"]), default="shuffled", show_default=True,
                  help="What pseudo-experiments are."),
 ]  # fmt: skip
+BACKGROUNDS = ["spectrum", "auto", "auto-exp", "dijet3", "dijet4", "dijet5", "exp1", "exp2", "exp3", "power"]
 CUT = click.option("--cut", type=click.Choice(["mass", "global"]), default="mass", show_default=True,
                    help="A threshold on the score that follows the mass, or one for all masses, the papers' own.")  # fmt: skip
 CUTS = [percentile_option(99.0), CUT, *WINDOWS]
 SEARCHING = [
     TAILS,
     SCORE_KIND,
+    click.option("--background", type=click.Choice(BACKGROUNDS), default="spectrum", show_default=True,
+                 help="The spectrum before the cut, or a function that is fitted to the selected one."),
     click.option("--toys", "pseudo_experiments", type=int, default=40_000, show_default=True, help="Pseudo-experiments."),
     click.option("--spectrum", "spectra", multiple=True, default=["mass"], show_default=True,
                  help="The events' mass, or a column in GeV as m_jjj; may be repeated."),
@@ -140,6 +143,23 @@ def _keeping_nothing():
         click.get_current_context().exit(130)
 
 
+def _fits(found) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of the hunts with a fitted background."""
+    from pipelines.bumphunt.bump_hunt import p_text
+    from pipelines.bumphunt.result import z_text
+
+    heads = ["percentile", "tail", "background", "its p", "interval [GeV]", "signal", "local Z", "global Z", "global p"]
+    rows = []
+    for bump, fit in zip(found.hunt.bumps, found.fits):
+        interval = f"{fit.interval[0]:.0f} to {fit.interval[1]:.0f}" if fit.interval else "none"
+        bound = fit.global_p_value_is_bound
+        numbers = [f"{fit.local_significance:.1f}", z_text(fit.global_significance, bound),
+                   p_text(fit.global_p_value, bound, fit.pseudo_experiments)]  # fmt: skip
+        rows.append([f"{bump.percentile:g}", bump.tail, fit.background.kind, f"{fit.background.p_value:.2g}", interval,
+                     f"{fit.signal_estimate:.1f}", *(numbers if fit.believed else ["-"] * 3)])  # fmt: skip
+    return heads, rows
+
+
 def table(found) -> str:
     """Return what a search found as lines for a terminal."""
     from pipelines.bumphunt.bump_hunt import p_text
@@ -178,7 +198,8 @@ def table(found) -> str:
             plain_table(heads, rows),
             "",
             lead(found),
-            *([said] if believed else []),
+            *([said] if believed and not found.fits else []),
+            *(["", "With a fitted background:", plain_table(*_fits(found))] if found.fits else []),
             *(["", tuned] if tuned else []),
         ]
     )
