@@ -89,5 +89,5 @@ def test_a_spectrum_has_a_limit_whose_background_error_is_that_of_the_fit():
     assert limit.events == fitted.observed_events and limit_json(fitted)["observed"] == limit.observed
     hole = bumphunt(rng.poisson(mu), "exp1", edges=edges, widths=(2, 4), pseudo_experiments=50, deficit=True)
     assert hole.limit() is None
-    wrong = bumphunt(rng.poisson(1000 + 500 * np.sin(np.arange(30))), "exp1", edges=edges, pseudo_experiments=200)
+    wrong = bumphunt(rng.poisson(1000 + 500 * np.sin(np.arange(30))), "exp1", edges=edges, pseudo_experiments=50)
     assert limit_json(wrong) is None  # the background does not describe it

@@ -191,10 +191,11 @@ def check_ties(score: np.ndarray, t: np.ndarray, selected: float, where: str) ->
     most = max(FEW_TIES, TIES * selected)
     if len(counts) and counts.max() > most:
         value = values[counts.argmax()]
+        constant = "; the scores are (nearly) constant" if counts.max() > len(score) / 2 else ""
         raise InputError(
             f"score: {counts.max():,} of {len(score):,} events have the same score, {value:g}, at the cut of {where}, expected at "
-            f"most {most:.0f}: a threshold that follows the mass would step over them and make steps in the spectrum; take "
-            f"a score without ties, another percentile, or one threshold for all masses (--cut global, cut='global')"
+            f"most {most:.0f}{constant}: a threshold that follows the mass would step over them and make steps in the "
+            f"spectrum; take a score without ties, another percentile, or one threshold for all masses (--cut global, cut='global')"
         )
 
 

@@ -24,7 +24,8 @@ class BackgroundResult:
         chi2: Poisson deviance of Baker and Cousins (1984) in the fitted bins. degrees_of_freedom: None for a sliding
             window.
         p_value: share of pseudo-experiments, fitted alike, of as large a chi2. p_value_is_bound: none was as large.
-        describes: whether the p-value is above 0.01. converged: whether the fit did.
+        describes: whether the p-value is above 0.01, that of the chi2 distribution too where no pseudo-experiment was as
+            large. converged: whether the fit did.
         not_converged: share of the pseudo-experiments whose fit did not.
     """
 
