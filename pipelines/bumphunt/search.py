@@ -8,7 +8,7 @@
     >>> options = {"mass_range": (2700, 5000), "widths": (2, 4), "pseudo_experiments": 200}
     >>> result = pipelines.search(Mass(), events, percentiles=90, **options)
     >>> result.hunt.best.selected_events
-    466
+    467
 
 What is hunted in what is in `pipelines.bumphunt.bump_hunt`; this module brings events, models and truth to it.
 """
