@@ -73,7 +73,7 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
             found = validation.injected(InMemory(recipe), qcd, signal, ratio, seed=seed, **options)
             each = {
                 "ratio": ratio, "signal": path if ratio else None, **validation.paper_numbers(found),
-                "truth": found.truth, "sculpting": found.sculpting,
+                "truth": found.truth, "sculpting": found.sculpting, "sculpting_following": found.sculpting_following,
                 "seconds": round(time.monotonic() - started, 1),
             }  # fmt: skip
             kept["results"][name] = each

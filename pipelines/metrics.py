@@ -233,20 +233,35 @@ def sculpting(
         )
         if not chosen.any():
             raise InputError(f"no score is above its {percentile:g}th percentile: the scores are (nearly) constant")
-        events = int(chosen.sum())
-        if weight is None:
-            distance, (floor, spread) = js_distance(mass, chosen, edges), js_floor(mass, events, edges, seed)
-        else:
-            measured = _weighted_distance(mass, weight, chosen, edges)
-            at_random = _weighted_floor(mass, weight, events, edges, seed)
-            if measured is None or at_random is None:
-                raise InputError(
-                    f"the weights of the {events} events above the {percentile:g}th percentile of the score add up to "
-                    f"nothing in every bin of the mass; take a lower percentile, or ignore the weights"
-                )
-            distance, (floor, spread) = measured, at_random
-        found[f"{percentile:g}"] = {"distance": distance, "floor": floor, "floor_std": spread, "events": events}
+        found[f"{percentile:g}"] = sculpting_of(
+            chosen, mass, edges, seed, weight, f"above the {percentile:g}th percentile of the score"
+        )
     return found
+
+
+def sculpting_of(
+    chosen: np.ndarray, mass: np.ndarray, edges: np.ndarray, seed: int, weight: np.ndarray | None, where: str
+) -> dict[str, float]:
+    """How much a selection, (N,) bool, shapes the mass spectrum: what `sculpting` returns of one percentile.
+
+    >>> mass = np.arange(1000.0)
+    >>> found = sculpting_of(mass % 2 > 0, mass, np.linspace(0, 1000, 11), 0, None, "")
+    >>> found["events"], found["distance"] < found["floor"]
+    (500, True)
+    """
+    events = int(chosen.sum())
+    if weight is None:
+        distance, (floor, spread) = js_distance(mass, chosen, edges), js_floor(mass, events, edges, seed)
+    else:
+        measured = _weighted_distance(mass, weight, chosen, edges)
+        at_random = _weighted_floor(mass, weight, events, edges, seed)
+        if measured is None or at_random is None:
+            raise InputError(
+                f"the weights of the {events} events {where} add up to nothing in every bin of the mass; take a lower "
+                f"percentile, or ignore the weights"
+            )
+        distance, (floor, spread) = measured, at_random
+    return {"distance": distance, "floor": floor, "floor_std": spread, "events": events}
 
 
 def weights_of(events: Events, ignore: bool = False) -> tuple[np.ndarray | None, str]:

@@ -134,7 +134,7 @@ def test_the_page_needs_nothing_but_itself(report):
 def test_contents_lead_to_sections(report):
     _, _, page = report
     links = [a["href"][1:] for a in page.all("a") if a["href"].startswith("#")]
-    assert len(links) == 9 and links == [a["id"] for a in page.all("section")]
+    assert len(links) == 10 and links == [a["id"] for a in page.all("section")]
 
 
 def test_pictures_are_those_in_the_folder_of_plots(report):
@@ -202,7 +202,7 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path, undrawn):
 def test_tables_show_what_the_json_has(report):
     _, folder, page = report
     tables = json.loads((folder / "report.json").read_text())["tables"]
-    assert list(tables) == ["done", "bumps", "selections", "sculpting", "features", "composition", "gains"]
+    assert list(tables) == ["p_values", "bumps", "selections", "sculpting", "features", "composition", "gains", "done"]
     assert len(page.tables) == len(tables)
     for shown, table in zip(page.tables, tables.values()):
         assert shown[0] == list(table["columns"].values())
@@ -259,19 +259,29 @@ def test_the_verdict_says_the_best_window(report):
     hunt, best, said = found.hunt, found.hunt.best, page.said()
     low, high = best.interval
     assert f"{low:.0f} to {high:.0f} GeV (percentile {best.percentile:g})" in said
-    assert f"local significance is {best.local_significance:.1f} sigma" in said
+    assert [
+        "local, Poisson (following the mass)",
+        f"{best.local_p_value:.3g}",
+        f"{best.local_significance:.1f}",
+    ] == page.tables[0][2][:3]
     assert "too many events in the spectrum of mass from 2700 to 5000 GeV" in said
     result = json.loads((folder / "report.json").read_text())["result"]
     assert result["global_p_value"] == hunt.global_p_value and result["interval"] == list(best.interval)
-    assert hunt.global_p_value_is_bound and f"(p < {round(101 * hunt.global_p_value)}/101, > " in said
+    assert (
+        hunt.global_p_value_is_bound
+        and f"(p < {round(101 * hunt.global_p_value)}/101, global) for a bump at {low:.0f}" in said
+    )
     assert "less than one such search in" in said
 
 
 def test_a_p_value_no_pseudo_experiment_reaches_is_below_one_over_their_number_and_one(tmp_path, undrawn):
     page, numbers = written(searched(pseudo_experiments=50), tmp_path)
     assert numbers["result"]["global_p_value_is_bound"] and numbers["result"]["global_p_value"] == 1 / 51
-    assert "none of 50 pseudo-experiments of background alone is as extreme (p < 1/51, > 2.0 sigma)" in page.said()
-    assert page.tables[1][1][-2:] == ["< 1/51", "> 2.0"]
+    assert (
+        "Of pseudo-experiments of background alone, none of 50 is as extreme in any window (p < 1/51, > 2.0 sigma)"
+        in page.said()
+    )
+    assert page.tables[1][1][-3:-1] == ["< 1/51", "> 2.0"]
     assert "p = 0 " not in page.said()
 
 
@@ -286,7 +296,10 @@ def test_a_p_value_that_was_found_is_no_bound(tmp_path, undrawn):
     assert p > 0.02 and not numbers["result"]["global_p_value_is_bound"]
     (one,) = numbers["figures"]["test_statistic.png"]["selections"].values()
     assert p == (one["as_extreme"] + 1) / 101
-    assert f"{one['as_extreme']} of 100 pseudo-experiments" in page.said() and f"(p = {p:.3g}, " in page.said()
+    assert (
+        f"background alone, {one['as_extreme']} of 100 are as extreme" in page.said()
+        and f"(p = {p:.3g}, " in page.said()
+    )
     assert "there is no evidence of anything else" in page.said() and "p <" not in page.said()
 
 
@@ -311,7 +324,7 @@ def test_no_labels_no_truth(tmp_path, undrawn, monkeypatch, how):
     page, numbers = written(found, tmp_path)
     assert not {"composition", "gains"} & set(numbers["tables"])
     assert not [name for name in numbers["figures"] if "truth" in name]
-    assert "truth" not in page.said().lower() and ["labels", "not used"] in page.tables[0]
+    assert "truth" not in page.said().lower() and ["labels", "not used"] in page.tables[-1]
 
 
 @pytest.mark.parametrize("labels", [True, False])
@@ -319,7 +332,7 @@ def test_truth_in_the_tuning_is_said_wherever_labels_are(tmp_path, undrawn, labe
     tuning = {"truth_used": True, "objective": "auc:two-prong"}
     page, _ = written(searched(some_events(labels=labels), about={"run": {"tuning": tuning}}), tmp_path)
     told = "TRUTH USED: labels chose this model's hyperparameters (tune --objective auc:two-prong)"
-    (row,) = (row for row in page.tables[0] if row[0] == "labels")
+    (row,) = (row for row in page.tables[-1] if row[0] == "labels")
     assert row[1] == told + ("; used, to judge the result too" if labels else "; not used otherwise")
     assert f"The search itself looked at no label. {told}." in page.said()
     assert page.said().index(f"{told}. No search in data without labels") < page.said().index("Caveat.")
@@ -330,7 +343,7 @@ def test_truth_in_the_tuning_is_said_wherever_labels_are(tmp_path, undrawn, labe
 def test_every_figure_of_truth_is_marked(report):
     _, folder, _ = report
     truth = (folder / "report.html").read_text(encoding="utf-8").partition("What the labels say</a>")[2]
-    truth = truth[truth.index("What the labels say") :]
+    truth = truth[truth.index("What the labels say") :].partition("What was done")[0]
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", truth, re.DOTALL)
     assert len(captions) == 6 and all(of_selected.TRUTH in caption for caption in captions)
     before = (folder / "report.html").read_text(encoding="utf-8").partition('id="section-9"')[0]
@@ -349,8 +362,8 @@ def test_labels_without_background_or_signal_make_no_roc(tmp_path, undrawn):
 
 def test_a_floor_without_spread_is_nothing_to_measure_by(tmp_path, undrawn):
     found = searched()
-    for by_percentile in found.sculpting["mass"].values():
-        for one in by_percentile.values():
+    for measured in (found.sculpting, found.sculpting_following):
+        for one in measured["mass"]["upper"].values():
             one["floor_std"] = 0.0
     page, numbers = written(found, tmp_path)
     assert "Whether the cut on the score shapes the mass spectrum by itself cannot be told" in page.said()
@@ -362,7 +375,7 @@ def test_a_floor_without_spread_is_nothing_to_measure_by(tmp_path, undrawn):
 def test_no_bump_is_said(tmp_path, undrawn):
     mass = np.repeat(np.linspace(2750, 4950, 20), 200)
     events = Events.from_arrays(np.tile(np.arange(200.0), 20)[:, None], mass, ["score"], label=np.arange(4000) % 2)
-    page, numbers = written(searched(events, relative_error=None), tmp_path)
+    page, numbers = written(searched(events, relative_error=None, cut="global"), tmp_path)  # there are ties
     assert numbers["result"]["interval"] is None and numbers["result"]["global_p_value"] == 1
     assert "No window has an excess of events: nothing was found." in page.said()
     assert "There is nothing to compare" in page.said() and "features.png" not in numbers["figures"]
@@ -380,7 +393,7 @@ def test_a_deficit_is_one(tmp_path, undrawn):
     row = numbers["tables"]["bumps"]["rows"][0]
     assert row["signal_estimate"] < 0 and row["observed"] < row["expected"][0]
     assert page.tables[1][1][4].startswith("\N{MINUS SIGN}")
-    assert "too few events in the spectrum" in page.said() and "The deficit" in page.said()
+    assert "too few events in the spectrum" in page.said() and "for a deficit at" in page.said()
 
 
 def test_folds_are_said_and_their_ranks_drawn(tmp_path, undrawn):
@@ -389,7 +402,7 @@ def test_folds_are_said_and_their_ranks_drawn(tmp_path, undrawn):
         lambda fold, train: Column(), events, folds=2, percentiles=[90], bins=15, widths=(2, 4), pseudo_experiments=50
     )
     page, numbers = written(found, tmp_path)
-    assert ["folds", "2"] in page.tables[0]
+    assert ["folds", "2"] in page.tables[-1]
     assert numbers["figures"]["scores.png"]["xlabel"] == "rank of the score within the fold"
 
 
@@ -425,7 +438,8 @@ def test_a_score_that_knows_the_mass_raises_an_alarm(tmp_path, undrawn):
     features = events.read("features")
     clean, _ = written(searched(events), tmp_path / "clean")
     features[:, 0] += (events.mass - 2700) / 600
-    sculpted, _ = written(searched(Events.from_arrays(features, events.mass, events.columns)), tmp_path / "sculpted")
+    events = Events.from_arrays(features, events.mass, events.columns)
+    sculpted, _ = written(searched(events, cut="global"), tmp_path / "sculpted")
     assert "does not visibly shape" in clean.said() and not [a for a in clean.all("div") if a["class"] == "warning"]
     assert "differ by more than statistics can explain" in sculpted.said()
     assert [a for a in sculpted.all("div") if a["class"] == "warning"]
@@ -433,13 +447,12 @@ def test_a_score_that_knows_the_mass_raises_an_alarm(tmp_path, undrawn):
 
 def test_a_window_at_the_end_of_the_spectrum_is_said_to_be_one_sided(tmp_path, undrawn):
     said = "has a side band on one side only"
-    rising = some_events(signal=0, labels=False)
-    features = rising.read("features")
-    features[:, 0] += 2 * (rising.mass > 4500)
-    at_the_end = searched(Events.from_arrays(features, rising.mass, rising.columns))
-    assert at_the_end.hunt.best.interval[1] == 5000 and said in written(at_the_end, tmp_path / "end")[0].said()
     in_the_middle = searched()
-    assert in_the_middle.hunt.best.interval[1] < 5000 and said not in written(in_the_middle, tmp_path / "mid")[0].said()
+    (bump,) = in_the_middle.hunt.bumps
+    moved = dataclasses.replace(bump, interval=(bump.edges[-3], bump.edges[-1]))
+    at_the_end = dataclasses.replace(in_the_middle, hunt=dataclasses.replace(in_the_middle.hunt, bumps=(moved,)))
+    assert said in written(at_the_end, tmp_path / "end")[0].said()
+    assert bump.interval[1] < 5000 and said not in written(in_the_middle, tmp_path / "mid")[0].said()
 
 
 def test_only_features_of_selected_events_are_read(tmp_path, undrawn, monkeypatch):
@@ -602,3 +615,56 @@ def test_bad_arrays_are_refused_and_nothing_is_written(tmp_path, what):
     with pytest.raises(InputError):
         BAD[what](tmp_path / "figure.png")
     assert not list(tmp_path.iterdir())
+
+
+# -- what can be believed ---------------------------------------------------------------------------
+
+
+def knowing_the_mass(signal=0, step=0.0):
+    events = some_events(signal=signal, labels=False, seed=2, n=12_000)
+    features = events.read("features")
+    features[:, 0] += (events.mass - 2700) / 600 + step * ((events.mass > 3300) & (events.mass < 3700))
+    return Events.from_arrays(features, events.mass, events.columns)
+
+
+def test_a_significance_whose_assumption_fails_is_not_told(tmp_path, undrawn):
+    found = searched(knowing_the_mass(), cut="global")
+    large = found.hunt.best.local_significance
+    assert large > 8 and found.believed is found.following and found.following.global_significance < 2
+    page, numbers = written(found, tmp_path)
+    said, best = page.said(), found.following.best
+    assert f"{large:.1f}" not in said and f"{found.hunt.best.fisher_significance:.1f} sigma" not in said
+    assert "That fails: outside the bump the reference does not describe" in said
+    assert said.index(f"for a bump at {best.interval[0]:.0f} to {best.interval[1]:.0f} GeV.") < said.index("Contents")
+    assert [row["p_value"] for row in numbers["tables"]["p_values"]["rows"]][4:7] == ["-"] * 3
+    believed = numbers["result"]["believed"]
+    assert believed["cut"] == "mass" and believed["global_p_value"] == found.following.global_p_value
+    assert found.to_dict()["following"]["bumps"][0]["threshold_curve"]["degree"] >= 2
+    assert any(name.endswith("_following.png") for name in numbers["figures"])
+
+
+def test_where_no_cut_helps_no_number_is_told(tmp_path, undrawn):
+    found = searched(knowing_the_mass(step=2.5), percentiles=[90])
+    found = dataclasses.replace(found, hunt=failing(found.hunt))
+    page, numbers = written(found, tmp_path)
+    assert found.believed is None and "No number of this search can be believed: the reference" in page.said()
+    assert numbers["result"]["believed"] == {
+        "cut": None, "background": None, "global_p_value": None, "global_p_value_is_bound": None, "global_significance": None,
+    }  # fmt: skip
+    assert page.tables[1][1][6:10] == ["\N{EN DASH}"] * 4 and "test_statistic.png" not in numbers["figures"]
+
+
+def failing(hunt):
+    """The same with a reference that does not describe the spectrum."""
+    bumps = tuple(dataclasses.replace(bump, reference_p_value=1e-9) for bump in hunt.bumps)
+    return dataclasses.replace(hunt, bumps=bumps)
+
+
+def test_the_report_leads_with_its_figure_and_ends_with_options_and_terms(report):
+    _, folder, _ = report
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    order = [
+        text.index(piece) for piece in ("<figure", 'class="lead"', "Contents", "What can be believed, and why</h2>")
+    ]
+    assert order == sorted(order)
+    assert text.index(". What the labels say ") < text.index(". What was done</h2>") < text.index("Terms</h3>")

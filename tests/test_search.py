@@ -77,7 +77,8 @@ def brief():
 def test_search_is_a_hunt_in_the_models_scores():
     found = search(Column(), EVENTS, **OPTIONS)
     options = {name: value for name, value in OPTIONS.items() if name != "pseudo_experiments"}
-    expected = bump_hunt(EVENTS.read("features", ["x"])[:, 0], EVENTS.mass, pseudo_experiments=100, **options)
+    score = EVENTS.read("features", ["x"])[:, 0]
+    expected = bump_hunt(score, EVENTS.mass, pseudo_experiments=100, cut="mass", **options)
     assert found.hunt == expected and found.hunt.best.local_significance > 4
     assert abs(found.hunt.best.mass_estimate - 3600) < 60
 
@@ -212,7 +213,7 @@ def test_every_event_is_scored_by_a_model_that_has_not_seen_it():
 
 
 def test_scores_of_folds_are_ranks_within_the_fold():
-    found = search(Trained, EVENTS, **OPTIONS, folds=3)
+    found = search(Trained, EVENTS, **OPTIONS, folds=3, cut="global")
     x = found.events.read("features", ["x"])[:, 0]
     for k in range(3):
         mine = found.fold == k
@@ -336,7 +337,7 @@ def test_labels_that_are_ignored_change_nothing_and_are_nowhere():
 
 
 def test_truth_is_counted_event_by_event():
-    found = search(Column(), EVENTS, **OPTIONS)
+    found = search(Column(), EVENTS, **OPTIONS, cut="global")
     (bump,), (truth,) = found.hunt.bumps, found.truth
     x, mass, label = EVENTS.read("features", ["x"])[:, 0], EVENTS.mass, EVENTS.label
     inside = (mass >= 2700) & (mass <= 5000)
@@ -479,7 +480,7 @@ class Broken:
 @pytest.mark.parametrize(
     "change, message",
     [
-        (np.ones_like, r"no score is beyond 1, the cut of percentile 90 .*\(nearly\) constant"),
+        (np.ones_like, r"score: [\d,]+ of [\d,]+ events have the same score, 1, at the cut of percentile 90"),
         (
             lambda s: np.where(s < 7, np.nan, s),
             r"7 of .* scores are NaN or infinite, rows 0, 1, .* leave these events out",
@@ -499,7 +500,7 @@ def test_scores_that_cannot_be_hunted_in_are_told(change, message, folds):
     with pytest.raises(InputError) as told:
         search((lambda fold, events: model) if folds else model, EVENTS, **OPTIONS, folds=folds)
     if folds and change is np.ones_like:
-        message = "no score is beyond 0.5"
+        message = message.replace("score, 1,", "score, 0.5,")  # their rank
     assert told.match(message) and "\n" not in str(told.value)
 
 

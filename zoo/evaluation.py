@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import metrics
+from pipelines.bumphunt.following_sculpting import following_sculpting
 from pipelines.bumphunt.scores import are_few_bad, bad_scores
 from pipelines.errors import InputError
 from pipelines.events.events import Events
@@ -166,7 +167,8 @@ def evaluate(
         seed: of the random selections that sculpting is compared with.
 
     Returns:
-        The numbers of `pipelines.metrics.evaluate`, `kind`, `members`, and with several of these the mean and standard
+        The numbers of `pipelines.metrics.evaluate`, `sculpting_following`, the sculpting of cuts that follow the mass (see
+        `pipelines.bumphunt.following_sculpting`), `kind`, `members`, and with several of these the mean and standard
         deviation of their AUCs as `auc_members`. Of a score without direction `minus` has the same of its negative.
         Events without a finite score are left out; `left_out` counts them.
 
@@ -194,7 +196,12 @@ def evaluate(
 
 def _judged(each: np.ndarray, events: Events, seed: int, ignore_weights: bool) -> dict[str, object]:
     """What `metrics.evaluate` says of the mean of scores (K, N), and how the members' AUCs spread."""
-    found = metrics.evaluate(each.mean(axis=0), events, seed, ignore_weights)
+    score, (weight, _) = each.mean(axis=0), metrics.weights_of(events, ignore_weights)
+    found = metrics.evaluate(score, events, seed, ignore_weights)
+    judged = events.label == 0 if events.has_labels else np.ones(len(score), bool)
+    found["sculpting_following"] = following_sculpting(
+        score[judged], events.mass[judged], seed=seed, weight=None if weight is None else weight[judged]
+    )
     if len(each) > 1 and found["auc"]:
         found["auc_members"] = _of_members(each, events, ignore_weights)
     return found
@@ -249,7 +256,16 @@ def _lines(found) -> list[str]:
         if gain := found["improvement"].get(label):
             lines += [f"    S/sqrt(B) x {gain['improvement']:.2f} +- {gain['error']:.2f}"]
     whose = "the background's mass spectrum" if found["auc"] else "the mass spectrum of all events"
-    lines += [f"Jensen-Shannon distance of {whose} (what statistics alone makes):"]
+    lines += [
+        f"Jensen-Shannon distance of {whose} (what statistics alone makes), of one threshold for all masses, and of"
+    ]
+    lines += ["one that follows the mass, as `zoo hunt` has it by default:"]
     for percentile, at in found["sculpting"].items():
-        lines += [f"  {percentile:>4}th percentile  {at['distance']:.3f}  ({at['floor']:.3f} +- {at['floor_std']:.3f})"]
+        after = found["sculpting_following"].get(percentile)
+        of = "too few events, ties or weights below 0" if after is None else _distance(after)
+        lines += [f"  {percentile:>4}th percentile  {_distance(at)}   {of}"]
     return lines
+
+
+def _distance(of) -> str:
+    return f"{of['distance']:.3f}  ({of['floor']:.3f} +- {of['floor_std']:.3f})"

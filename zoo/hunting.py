@@ -61,7 +61,8 @@ def hunt(
         mass_range: GeV, of all spectra or by name. By default only events in the range of the run's training are
             searched, if there is one.
         seed: of the training, the folds and the pseudo-experiments.
-        options: as for `pipelines.search`, such as `percentiles`, `tails`, `spectra`.
+        options: as for `pipelines.search`, such as `percentiles`, `tails`, `spectra`, `background`; `cut`, by default "mass", a threshold
+            that follows the mass (`pipelines.bumphunt.mass_cut`). "global" is the papers' own.
 
     Raises `InputError` for options that do not go together, and as `pipelines.search` and `zoo.train`.
 
@@ -71,7 +72,7 @@ def hunt(
         >>> heavy = events.read("features", ["mass_1", "mass_2"]).sum(axis=1)  # scores that one already has
         >>> options = {"mass_range": (2700, 5000), "widths": (2, 4), "pseudo_experiments": 200, "percentiles": 90}
         >>> hunt(scores=heavy, events=events, **options).hunt.best.selected_events
-        466
+        467
     """
     if events is None:
         raise TypeError("hunt() needs events, in whose mass a bump is searched for")

@@ -34,7 +34,9 @@ def sculpting(
     run: Any, data: Any, *, ignore_labels: bool = False, score_kind: str | None = None, tails: str | None = None,
     mass_range: Range | None = None, seed: int = 0,
 ) -> Found:  # fmt: skip
-    """Return how much cuts on the score shape the background's mass spectrum, by tail and percentile, as `curve`.
+    """Return how much cuts on the score shape the background's mass spectrum, by tail and percentile.
+
+    `curve` is of one threshold for all masses, `following` of thresholds that follow the mass, as a hunt has them by default.
 
     Args:
         run: a run directory, or a trained model. data: what `pipelines.open` takes; of labelled events the background.
@@ -46,13 +48,15 @@ def sculpting(
     """
     score, events, natural, labels = _background(run, data, ignore_labels, score_kind, mass_range)
     curve = validation.sculpting_curve(score, events.mass, tails=tails or natural, seed=seed)
-    return _told({"curve": curve, "events": len(events), "uses_labels": labels}, run)
+    following = validation.following_curve(score, events.mass, tails=tails or natural, seed=seed)
+    return _told({"curve": curve, "following": following, "events": len(events), "uses_labels": labels}, run)
 
 
 def coverage(
     run: Any, data: Any, *, ignore_labels: bool = False, score_kind: str | None = None, tails: str | None = None,
     data_sets: int = 100, events: int | None = None, shuffle: bool = False, percentiles: Any = 80.0,
-    mass_range: Range | None = None, pseudo_experiments: int = PSEUDO_EXPERIMENTS, seed: int = 0, **options: Any,
+    mass_range: Range | None = None, cut: str = "mass", pseudo_experiments: int = PSEUDO_EXPERIMENTS, seed: int = 0,
+    **options: Any,
 ) -> Found:  # fmt: skip
     """Return the global p-values of searches in many background-only data sets, and whether they are uniform.
 
@@ -60,7 +64,7 @@ def coverage(
         run, data, ignore_labels, score_kind, tails, mass_range: as for `sculpting`.
         data_sets: how many. events: of each; by default they share all there are.
         shuffle: deal the scores anew, which tests the statistics without the score.
-        percentiles, pseudo_experiments, seed, options: of each search.
+        percentiles, cut, pseudo_experiments, seed, options: of each search.
 
     Example:
         `zoo.validate.coverage("run", "mc.h5", data_sets=100)["ks_p_value"]`
@@ -68,7 +72,7 @@ def coverage(
     score, background, natural, labels = _background(run, data, ignore_labels, score_kind, mass_range)
     found = validation.coverage(
         score, background.mass, data_sets=data_sets, events=events, shuffle=shuffle, seed=seed, tails=tails or natural,
-        percentiles=percentiles, mass_range=mass_range or mass_range_of(run), pseudo_experiments=pseudo_experiments,
+        percentiles=percentiles, mass_range=mass_range or mass_range_of(run), cut=cut, pseudo_experiments=pseudo_experiments,
         **options,
     )  # fmt: skip
     return _told({**found, "uses_labels": labels}, run)
@@ -77,7 +81,8 @@ def coverage(
 def spectrum(
     run: Any, data: Any, *, at: float, width: float, yields: Sequence[int] = (0, 10, 20, 40, 80), repeats: int = 20,
     target: float = 2.0, pybumphunter: bool = False, ignore_labels: bool = False, score_kind: str | None = None,
-    mass_range: Range | None = None, pseudo_experiments: int = PSEUDO_EXPERIMENTS, seed: int = 0, **options: Any,
+    mass_range: Range | None = None, cut: str = "mass", pseudo_experiments: int = PSEUDO_EXPERIMENTS, seed: int = 0,
+    **options: Any,
 ) -> Found:  # fmt: skip
     """Return what significance how many signal events in the selected spectrum have.
 
@@ -86,14 +91,14 @@ def spectrum(
         at, width: mean and standard deviation of the signal's mass, GeV.
         yields: selected signal events. repeats: data sets of each. target: the significance whose yield is told.
         pybumphunter: beside it pyBumpHunter's own signal_inject.
-        pseudo_experiments, seed, options: of each search.
+        cut, pseudo_experiments, seed, options: of each search.
 
     Example:
         `zoo.validate.spectrum("run", "mc.h5", at=3500, width=100)["needed"]["injected"]["global"]`
     """
     score, background, _, labels = _background(run, data, ignore_labels, score_kind, mass_range)
     signal = {"at": at, "width": width, "seed": seed, "mass_range": mass_range or mass_range_of(run),
-              "pseudo_experiments": pseudo_experiments, **options}  # fmt: skip
+              "cut": cut, "pseudo_experiments": pseudo_experiments, **options}  # fmt: skip
     ways: Found = {}
     if pybumphunter:  # first, as it is quick to refuse
         ways["pybumphunter"] = validation.pybumphunter_injection(score, background.mass, target=target, **signal)
@@ -177,13 +182,14 @@ def contamination(
 
 def stability(
     runs: Sequence[Any], data: Any, *, score_kind: str | None = None, tails: str | None = None,
-    mass_range: Range | None = None, pseudo_experiments: int = PSEUDO_EXPERIMENTS, seed: int = 0, **options: Any,
+    mass_range: Range | None = None, cut: str = "mass", pseudo_experiments: int = PSEUDO_EXPERIMENTS, seed: int = 0,
+    **options: Any,
 ) -> Found:  # fmt: skip
     """Return how alike what members of runs, or runs of several seeds, say of the same events.
 
     Args:
         runs: run directories, or trained models. data: events.
-        score_kind, tails, mass_range: as for `sculpting`. pseudo_experiments, seed, options: of each search.
+        score_kind, tails, mass_range: as for `sculpting`. cut, pseudo_experiments, seed, options: of each search.
 
     Example:
         `zoo.validate.stability(["run0", "run1"], "data.h5")["rank_correlation"]["mean"]`
@@ -194,7 +200,7 @@ def stability(
     scores = np.concatenate([model.score(events, score_kind, per_member=True) for model in models])
     found = validation.stability(
         scores, events.mass, seed=seed, tails=tails or natural_tails(models[-1], score_kind), mass_range=within,
-        pseudo_experiments=pseudo_experiments, **options,
+        cut=cut, pseudo_experiments=pseudo_experiments, **options,
     )  # fmt: skip
     return _told(found, *runs)
 

@@ -42,8 +42,9 @@ are calibrated alike, but Fisher's finds more where few events are selected: wit
 99th percentile, the median global significance is 1.9 instead of 1.0 to 1.3 (`--power 40`). The Poisson number is the
 default because it is what the paper and pyBumpHunter report.
 
-A background whose scores do depend on the mass makes bumps of its own, which no p-value here can tell from a signal:
-look at `pipelines.metrics.sculpting` first.
+A background whose scores do depend on the mass makes bumps of its own if it is cut at one threshold, which no p-value here
+can tell from a signal. `cut="mass"` is the remedy, and the default of `pipelines.search` (`pipelines.bumphunt.mass_cut`);
+`reference_p_value` tells whether the reference describes the spectrum outside the bump.
 """
 
 from __future__ import annotations
@@ -55,15 +56,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.polynomial.legendre import legvander
 from numpy.typing import ArrayLike
-from scipy.stats import hypergeom, norm
+from scipy.stats import chi2, hypergeom, norm
 
 from pipelines.bumphunt.bump_scan import SMALLEST, BestWindows, poisson_p_value
 from pipelines.bumphunt.bumphunter import by_pybumphunter
+from pipelines.bumphunt.mass_cut import SIGN, bin_masses, following_thresholds
 from pipelines.bumphunt.options import BumpHuntOptions, with_changes
 from pipelines.bumphunt.pseudo_experiments import comparable, count_together, estimated, pseudo_spectra
 from pipelines.bumphunt.selection import Curve, Selection, check_events, cuts_of, equal_edges, ranges_of, selection_of
-from pipelines.bumphunt.spectrum import Spectrum, bin_of, side_band_reference
+from pipelines.bumphunt.spectrum import Spectrum, bin_of, histogram, side_band_reference
 from pipelines.errors import InputError
 from pipelines.moved import moved_names
 
@@ -75,6 +78,9 @@ __getattr__ = moved_names(
         **{name: f"pipelines.bumphunt.options.{name}" for name in ("BINS", "PSEUDO_EXPERIMENTS", "NULLS")},
     },
 )
+
+
+DESCRIBES = 0.01  # least probability of a spectrum outside of a bump, given its reference
 
 
 def significance(p_value: float) -> float:
@@ -117,6 +123,12 @@ class Bump:
             "mean", is far off where bins are merged.
         signal_estimate: events in the window minus reference, n - f N, negative for a deficit. Signal is in the
             reference too: with loose cuts this is too small by its share there.
+        absorbed: share of an excess in the interval that a threshold which follows the mass takes away, so that
+            `signal_estimate` is too small by it; 0 for one threshold (see `pipelines.bumphunt.mass_cut`).
+        reference_p_value: chi2 probability of the selected spectrum outside the interval, given the reference: small
+            where the reference does not describe it, and then no p-value of the bump means anything
+            (`reference_describes`). A threshold that follows the mass is fitted again without the interval for it, where
+            that with it fails: a large bump bends it. None without enough bins.
         normalisation, normalisation_error: factor of the reference, from the events outside the window.
         edges, observed, reference: (B + 1,), (B,), (B,): the binned spectra, the reference normalised.
         before: (B,), the spectrum before the cut, as it is. unit: weight of an equivalent unweighted event, by which
@@ -144,6 +156,8 @@ class Bump:
     interval: tuple[float, float] | None
     mass_estimate: float | None
     signal_estimate: float
+    absorbed: float
+    reference_p_value: float | None
     normalisation: float
     normalisation_error: float
     edges: tuple[float, ...]
@@ -154,6 +168,11 @@ class Bump:
     tomography: tuple[tuple[float, float, float], ...]
     test_statistic: float
     pseudo_statistics: np.ndarray = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def reference_describes(self) -> bool | None:
+        """Whether the reference describes the spectrum outside the interval, with p of 0.01 or more; None: not known."""
+        return None if self.reference_p_value is None else self.reference_p_value >= DESCRIBES
 
     @property
     def toys(self) -> np.ndarray:
@@ -252,7 +271,41 @@ def bump_hunt(
         for name in masses
         for cut in cuts_of(name, scores, masses[name], edges[name], weights, options)
     ]
-    return _judged(selections, masses, edges, weights, options)
+    found = _judged(selections, masses, edges, weights, options)
+    if options.cut == "global":
+        return found
+    bumps = tuple(_looked_at_again(bump, scores, masses[bump.spectrum], weights) for bump in found.bumps)
+    return dataclasses.replace(found, bumps=bumps)
+
+
+def _looked_at_again(bump: Bump, score: np.ndarray, mass: np.ndarray, weight: np.ndarray | None) -> Bump:
+    """Return a bump whose `reference_p_value`, where it fails, is that of a threshold fitted outside the interval.
+
+    A bump of many events bends t(m) on both sides of it more than a fit to the shares selected can tell.
+    """
+    if bump.reference_describes is not False or bump.interval is None or bump.threshold_curve is None:
+        return bump
+    edges, (low, high) = np.array(bump.edges), bump.interval
+    ends = float(edges[0]), float(edges[-1])
+    fitted = (bin_of(mass, edges) < len(edges) - 1) & ~((mass >= low) & (mass < high))
+    weights = None if weight is None else weight[fitted]
+    degree, cut = bump.threshold_curve.degree, (bump.percentile, bump.tail)
+    (t,) = following_thresholds(score[fitted], mass[fitted], weights, ends, [cut], [degree])
+    sign = SIGN[bump.tail]
+    selected = fitted & (sign * score > sign * t.at(mass))
+    chosen, before = (
+        histogram(mass[which], edges, None if weight is None else weight[which]).content / bump.unit
+        for which in (selected, fitted)
+    )
+    share = chosen.sum() / before.sum()
+    used = share * before >= LEAST_EXPECTED
+    used &= (edges[1:] <= low) | (edges[:-1] >= high)
+    freedom = int(np.count_nonzero(used)) - 1 - degree
+    if freedom < 1:
+        return dataclasses.replace(bump, reference_p_value=None)
+    expected = share * before[used]
+    left = np.sum((chosen[used] - expected) ** 2 / (expected * (1 - share)))
+    return dataclasses.replace(bump, reference_p_value=float(chi2.sf(left, freedom)))
 
 
 def _judged(
@@ -268,8 +321,8 @@ def _judged(
     minima = np.empty((len(selections), n))
     rng = np.random.default_rng(options.seed)
     for columns, histograms in pseudo_spectra(selections, masses, edges, weight, n, options.null, rng):
-        for i, (selection, histogram) in enumerate(zip(selections, histograms)):
-            minima[i, columns] = comparable(selection.best_windows(histogram))
+        for i, (selection, contents) in enumerate(zip(selections, histograms)):
+            minima[i, columns] = comparable(selection.best_windows(contents))
     bumps = tuple(_bump(*each, weight is None) for each in zip(selections, observed, minima))
     p_value, bound = estimated(count_together(minima, np.array([comparable(best)[0] for best in observed])), n)
     bound = bound or any(bump.global_p_value_is_bound for bump in bumps)
@@ -336,6 +389,8 @@ def _bump(selection: Selection, best: BestWindows, minima: np.ndarray, unweighte
         interval=interval,
         mass_estimate=None if interval is None else float(np.clip(moment / (n - r), *interval)),
         signal_estimate=0.0 if interval is None else float(n - r),
+        absorbed=0.0 if interval is None else selection.absorbed(window),
+        reference_p_value=_outside(selection, reference, slice(0, 0) if interval is None else window, normalisation),
         normalisation=normalisation,
         normalisation_error=error,
         edges=tuple(selected.edges.tolist()),
@@ -360,6 +415,31 @@ def _fisher(selected: Spectrum, before: Spectrum, window: slice, deficit: bool) 
     n = selected.content[window].sum()
     table = hypergeom(before.content.sum(), before.content[window].sum(), selected.content.sum())
     return max(SMALLEST, float(table.cdf(n) if deficit else table.sf(n - 1)))
+
+
+LEAST_EXPECTED = 5.0  # events of a bin in a chi2
+
+
+def _outside(selection: Selection, reference: Spectrum, window: slice, normalisation: float) -> float | None:
+    """Return the chi2 probability of the selected spectrum outside a window, given what the cut lets the reference be.
+
+    That is one share selected at all masses, or, with a threshold that follows the mass, a polynomial of its degree in log m:
+    what a bump takes from t(m) elsewhere is no fault of the reference. It is fitted by least squares, with the variance
+    N f (1 - f) of the number selected of N in a bin, f the normalisation. Bins with fewer than 5 events expected are left
+    out.
+    """
+    expected = reference.content / selection.unit
+    used = expected >= LEAST_EXPECTED
+    used[window] = False
+    degree = 0 if selection.curve is None else selection.curve.degree
+    freedom = int(np.count_nonzero(used)) - 1 - degree
+    if freedom < 1 or normalisation >= 1:
+        return None
+    error = np.sqrt(expected[used] * (1 - normalisation))
+    shapes = legvander(bin_masses(selection.before), degree)[used] * (expected[used] / error)[:, None]
+    observed = selection.selected.content[used] / selection.unit / error
+    left = observed - shapes @ np.linalg.lstsq(shapes, observed, rcond=None)[0]
+    return float(chi2.sf(np.sum(left**2), freedom))
 
 
 def _window(selection: Selection, ours: BestWindows) -> tuple[int, int]:

@@ -9,19 +9,23 @@ pinball loss sum_i w_i rho(z_i - t(m_i)), rho(r) = r (tau - [r < 0]), tau the pe
 transformation to a Gaussian by its ranks, so that the result depends on the order of the scores alone. Then t is moved
 by a constant until exactly the share of events asked for is beyond it.
 
-**The degree** is that of the smallest pinball loss in a cross-validation with 5 folds, chosen for every spectrum,
-percentile and tail. The selected spectrum plays no part in it.
+**The degree** is fixed before any score is looked at: the largest, at most 4, for which the guarantee below holds. So there
+is nothing in it that could be chosen by the result, and pseudo-experiments have nothing to choose anew.
 
-**It cannot follow a bump.** A polynomial of degree d has d zeros, on average 1/d of the range apart. To follow a bump it
-needs two of them within it. So d is at most the length of the range over that of the widest window, before bins are
-merged, both in log m; at least 1, since a straight line follows no bump; and 4 at most. For 40 bins from 2700 to
-5000 GeV and windows of 3 to 8 bins that is 3. `absorbed` tells how much of an excess in one window the fit takes away.
+**It cannot follow a bump.** In every window that is scanned, with side bands of its own width on either side, the fit takes
+away at most half of an excess (`MOST_ABSORBED`): t(m) moves there by at most half of what would hide a bump. The share
+that is taken away, `absorbed`, is known exactly to first order; every `Bump` has that of its window. Where no window has
+such side bands, t(m) is a straight line in log m. Windows at an end of the spectrum, with a side band on one side only, lose
+more: at the low end of a falling spectrum no method can tell a bump from a slope.
+
+**Equal scores.** A threshold that changes with the mass steps over every group of equal scores, and each step is a step in the
+selected spectrum. Scores of which a group that t(m) reaches holds more than 2 % of the events selected are refused.
 
 **Pseudo-experiments** fit it anew. If the rank of the score given the mass does not depend on the mass, as the search
 assumes of background, who is selected is dealt anew to the events. A fit of t(m) to these would remove what the
 polynomials can describe. To first order in the shift of t(m) that is a weighted linear regression of the selected share
-(`refitted`), which takes no time. What it neglects is of relative order 1/sqrt(selected events); the choice of the degree is
-not repeated. docs/hunt.md has the error that is left, measured on made-up scores.
+(`refitted`), which takes no time. What it neglects is of relative order 1/sqrt(selected events).
+`benchmarks/mass_cut.py` measures the error that is left, and docs/hunt.md has it.
 """
 
 from __future__ import annotations
@@ -33,39 +37,64 @@ import numpy as np
 from numpy.polynomial.legendre import legvander
 from scipy.stats import norm, rankdata
 
-from pipelines.bumphunt.options import BumpHuntOptions, Range
+from pipelines.bumphunt.options import Range
+from pipelines.bumphunt.spectrum import Spectrum
+from pipelines.errors import InputError
 
-FOLDS = 5  # of the cross-validation
 LARGEST_DEGREE = 4
+MOST_ABSORBED = 0.5  # of an excess, by the fit, in windows with side bands of their own width on either side
+TIES, FEW_TIES = 0.02, 5  # equal scores that t(m) may reach: share of the events selected, and a number that always may
 STRIPS = (
     200  # parts of the spectrum with equal numbers of events, in each of which t is taken as constant for the fit ...
 )
 STRIP_EVENTS = 20  # ... of so many events at least
+LONG = 1000.0  # ratio of the ends of a range from which on t is a polynomial in m, not in log m
+SIGN = {"upper": 1.0, "lower": -1.0}
 BANDWIDTHS = (0.4, 0.2, 0.1)  # of the smoothed pinball loss, one after the other, in standard deviations of the score
 STEPS = 30  # of Newton's method at most, for each bandwidth
 
 
-def largest_degree(ends: Range, options: BumpHuntOptions) -> int:
-    """Return the largest degree of t(m), the range over its widest window in log m, from 1 to 4.
+def degree_of(before: Spectrum, widths: tuple[int, int]) -> int:
+    """Return the degree of t(m): the largest, from 1 to 4, whose fit takes away at most half of an excess.
 
-    >>> largest_degree((2700, 5000), BumpHuntOptions()), largest_degree((2700, 5000), BumpHuntOptions(widths=(2, 20)))
-    (3, 1)
+    That is asked of every window of `widths` bins, narrowest and widest, in the bins of the scan, with side bands of its own
+    width on either side.
+
+    >>> before = Spectrum(np.linspace(2700, 5000, 41), np.exp(-np.linspace(0, 4.6, 40)), np.ones(40))
+    >>> [degree_of(before, widths) for widths in ((2, 4), (3, 8), (3, 13))]
+    [4, 3, 2]
     """
-    low, high = ends
-    widest = low + options.widths[1] * (high - low) / options.bins
-    ratio = np.log(high / low) / np.log(widest / low) if low > 0 else options.bins / options.widths[1]
-    return int(np.clip(ratio + 1e-9, 1, LARGEST_DEGREE))
+    return max([1, *(d for d in range(2, LARGEST_DEGREE + 1) if largest_absorbed(before, widths, d) <= MOST_ABSORBED)])
+
+
+def largest_absorbed(before: Spectrum, widths: tuple[int, int], degree: int) -> float:
+    """Return the largest share of an excess that a fit takes away, of the windows `degree_of` looks at; 1 without any."""
+    bins, x = len(before.content), bin_masses(before)
+    return max(
+        [
+            absorbed(before.content, x, degree, slice(start, start + width))
+            for width in range(widths[0], widths[1] + 1)
+            for start in range(width, bins - 2 * width + 1)
+        ],
+        default=1.0,
+    )
+
+
+def bin_masses(before: Spectrum) -> np.ndarray:
+    """Return the scaled masses (B,) of the centres of bins."""
+    ends = float(before.edges[0]), float(before.edges[-1])
+    return scaled_mass((before.edges[1:] + before.edges[:-1]) / 2, ends)
 
 
 def scaled_mass(mass: np.ndarray, ends: Range) -> np.ndarray:
-    """Return log m scaled so that the range is -1 to 1, masses outside at its ends; m itself for a range that holds 0.
+    """Return log m scaled so that the range is -1 to 1, masses outside at its ends; m itself for a range down to 0 or nearly.
 
     >>> print(scaled_mass(np.array([100.0, 1000.0, 10_000.0]), (100, 10_000)).round(6) + 0.0)
     [-1. 0. 1.]
     """
     low, high = ends
     within = np.clip(mass, low, high)
-    if low > 0:
+    if low > high / LONG:
         within, low, high = np.log(within), float(np.log(low)), float(np.log(high))
     scaled: np.ndarray = 2 * (within - low) / (high - low) - 1
     return scaled
@@ -152,14 +181,22 @@ class _Strips:
         return coefficients
 
 
-def pinball_loss(z: np.ndarray, t: np.ndarray, tau: float, weight: np.ndarray) -> float:
-    """Return sum w rho(z - t), rho(r) = r (tau - [r < 0]): smallest where t is the quantile tau of z.
+def check_ties(score: np.ndarray, t: np.ndarray, selected: float, where: str) -> None:
+    """Raise `InputError` if a group of equal scores that thresholds t (M,) reach holds too many of the `selected` events.
 
-    >>> pinball_loss(np.array([1.0, -1.0]), np.zeros(2), 0.9, np.ones(2))
-    1.0
+    >>> check_ties(np.arange(100.0), np.array([90.0, 92.0]), 9, "percentile 90")
     """
-    residual = z - t
-    return float(weight @ (residual * (tau - (residual < 0))))
+    near = score[(score >= t.min()) & (score <= t.max())]
+    values, counts = np.unique(near, return_counts=True)
+    most = max(FEW_TIES, TIES * selected)
+    if len(counts) and counts.max() > most:
+        value = values[counts.argmax()]
+        constant = "; the scores are (nearly) constant" if counts.max() > len(score) / 2 else ""
+        raise InputError(
+            f"score: {counts.max():,} of {len(score):,} events have the same score, {value:g}, at the cut of {where}, expected at "
+            f"most {most:.0f}{constant}: a threshold that follows the mass would step over them and make steps in the "
+            f"spectrum; take a score without ties, another percentile, or one threshold for all masses (--cut global, cut='global')"
+        )
 
 
 def following_thresholds(
@@ -168,18 +205,18 @@ def following_thresholds(
     weight: np.ndarray | None,
     ends: Range,
     cuts: Sequence[tuple[float, str]],
-    largest: int,
+    degrees: Sequence[int],
 ) -> list[FollowingThreshold]:
     """Fit a threshold for every cut, a percentile and a tail ("upper" or "lower"), to events within the range.
 
     Args:
-        score, mass, weight: (N,), mass in GeV. ends: of the spectrum, GeV. largest: degree, see `largest_degree`.
+        score, mass, weight: (N,), mass in GeV. ends: of the spectrum, GeV. degrees: of every cut, see `degree_of`.
 
     Example:
         >>> rng = np.random.default_rng(0)
         >>> mass = 2700 + rng.exponential(500, 20_000)
         >>> score = mass / 1000 + rng.normal(size=20_000)
-        >>> (t,) = following_thresholds(score, mass, None, (2700, 5000), [(90.0, "upper")], 3)
+        >>> (t,) = following_thresholds(score, mass, None, (2700, 5000), [(90.0, "upper")], [3])
         >>> selected = score > t.at(mass)
         >>> [round(float(selected[(mass > m) & (mass < m + 300)].mean()), 1) for m in (2700, 3500)]
         [0.1, 0.1]
@@ -188,40 +225,14 @@ def following_thresholds(
     z = gaussian_ranks(score, weight)
     weights = np.ones(len(score)) if weight is None else np.asarray(weight, np.float64)
     order = np.argsort(score, kind="stable")
-    fold = np.random.default_rng(0).permutation(np.arange(len(score)) % FOLDS)
-    found: list[FollowingThreshold] = []
-    for tail, sign in (("upper", 1.0), ("lower", -1.0)):
-        percentiles = [percentile for percentile, of in cuts if of == tail]
-        if not percentiles:
-            continue
-        everything = _Strips(x, sign * z, weights)
-        degrees = _degrees(x, sign * z, weights, fold, percentiles, largest)
-        for percentile, degree in zip(percentiles, degrees):
-            coefficients = everything.fit(percentile / 100, degree)
-            residual = sign * z - legvander(x, degree) @ coefficients
-            coefficients[0] += np.percentile(residual, percentile, method="inverted_cdf", weights=weight)
-            scale = tuple((sign * coefficients).tolist())
-            found.append(FollowingThreshold(scale, ends, score[order], z[order]))
-    by_cut = dict(zip([cut for tail in ("upper", "lower") for cut in cuts if cut[1] == tail], found))
-    return [by_cut[cut] for cut in cuts]
-
-
-def _degrees(
-    x: np.ndarray, z: np.ndarray, weight: np.ndarray, fold: np.ndarray, percentiles: Sequence[float], largest: int
-) -> list[int]:
-    """Return for every percentile the degree of the smallest cross-validated pinball loss."""
-    loss = np.zeros((len(percentiles), largest + 1))
-    basis = legvander(x, largest)
-    for k in range(FOLDS):
-        seen, left_out = fold != k, fold == k
-        if not left_out.any() or not weight[seen].any():
-            continue
-        strips = _Strips(x[seen], z[seen], weight[seen])
-        for i, percentile in enumerate(percentiles):
-            for degree in range(largest + 1):
-                t = basis[left_out, : degree + 1] @ strips.fit(percentile / 100, degree)
-                loss[i, degree] += pinball_loss(z[left_out], t, percentile / 100, weight[left_out])
-    return [int(degree) for degree in loss.argmin(axis=1)]
+    strips = {tail: _Strips(x, sign * z, weights) for tail, sign in SIGN.items() if tail in {of for _, of in cuts}}
+    found = []
+    for (percentile, tail), degree in zip(cuts, degrees):
+        coefficients = strips[tail].fit(percentile / 100, degree)
+        residual = SIGN[tail] * z - legvander(x, degree) @ coefficients
+        coefficients[0] += np.percentile(residual, percentile, method="inverted_cdf", weights=weight)
+        found.append(FollowingThreshold(tuple((SIGN[tail] * coefficients).tolist()), ends, score[order], z[order]))
+    return found
 
 
 def refitted(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipelines.bumphunt.bump_scan import STATISTICS, WIDTHS
+from pipelines.bumphunt.fit_functions import FAMILIES, FUNCTIONS
 from pipelines.bumphunt.spectrum import RELATIVE_ERROR
 from pipelines.errors import InputError
 
@@ -82,6 +83,11 @@ class BumpHuntOptions:
                 f"statistic 'fisher' has the number of selected events given, and null {self.null!r} changes it; take "
                 f"'shuffled'"
             )
+        if self.cut == "mass" and self.null != "shuffled":
+            raise InputError(
+                f"cut 'mass' is fitted to the scores of every pseudo-experiment, and null {self.null!r} has none; take "
+                f"cut 'global' (--cut global), or null 'shuffled'"
+            )
         is_number = isinstance(self.relative_error, (int, float, np.number))
         if self.relative_error is not None and not (is_number and self.relative_error > 0):
             raise InputError(
@@ -122,6 +128,9 @@ class SearchOptions(BumpHuntOptions):
     """`BumpHuntOptions`, and what `pipelines.search` does before the hunt: which events, spectra and scores.
 
     Attributes:
+        cut: by default "mass": a threshold that follows the mass; "global" is the papers' own.
+        background: "spectrum", that before the cut, normalised outside the window; or a function that is fitted to the
+            selected spectrum: "auto", "dijet3", "dijet4", "dijet5" and those of `pipelines.bumphunt.fit_functions`.
         tails: by default both for a score that the model says has no direction (its `undirected` kinds), else the upper.
         spectra: "mass", that of the events file; or a feature in GeV, such as "mj1j2j3" (short "m_jjj").
         within: GeV, only events of this mass, that of the file, are searched: the range of the model's training. It is
@@ -139,6 +148,8 @@ class SearchOptions(BumpHuntOptions):
         ('m_jjj',)
     """
 
+    cut: str = "mass"
+    background: str = "spectrum"
     spectra: str | Sequence[str] = ("mass",)
     within: Range | None = None
     score_kind: str | None = None
@@ -149,6 +160,9 @@ class SearchOptions(BumpHuntOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        backgrounds = ("spectrum", *FAMILIES, *FUNCTIONS)
+        if self.background not in backgrounds:
+            raise InputError(f"background {self.background!r}, expected one of {', '.join(backgrounds)}")
         if isinstance(self.seed, np.random.Generator):
             raise InputError(
                 "seed is a generator of random numbers, expected a whole number, which can be written down"

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.bumphunt.bump_hunt import Bump, BumpHunt
+from pipelines.bumphunt.bump_hunt import Bump, BumpHunt, significance
+from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.events.events import Events
+from pipelines.metrics import above_floor
 
+SURE = 3.0  # standard deviations above its floor from which on sculpting is there
 SHORT = {"m_jj": "mj1j2", "m_jjj": "mj1j2j3"}  # the usual names of the masses of two and of three jets
 
 
@@ -30,10 +33,14 @@ class Search:
         masses: by spectrum, (N,) in GeV. ranges: by spectrum, its ends in GeV.
         weight: (N,), or None if all events count alike.
         sculpting: by spectrum, tail and percentile: Jensen-Shannon `distance` between the spectra of all and of
-            selected events, its statistical `floor` and `floor_std`, and the number of `events` selected. Weights do
-            not count here.
+            selected events, its statistical `floor` and `floor_std`, and the number of `events` selected, of one
+            threshold for all masses. Weights do not count here.
+        sculpting_following: the same of thresholds that follow the mass, of the percentiles for which there are such.
         truth: per bump, what labels say of it (see `pipelines.bumphunt.truth`); None if there are none, or they were to be ignored.
         configuration: model, options, seed, versions, data with checksum, command.
+        fits: for every bump the hunt in its selected spectrum with a fitted background, if that was asked for.
+        following: the same hunt with cuts that follow the mass, made where one threshold was asked for and cannot be
+            believed. following_refused: why there is none, if that was impossible.
     """
 
     hunt: BumpHunt
@@ -46,8 +53,49 @@ class Search:
     ranges: Mapping[str, tuple[float, float]]
     weight: np.ndarray | None
     sculpting: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
+    sculpting_following: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
     truth: Sequence[Mapping[str, object]] | None
     configuration: Mapping[str, Any]
+    following: BumpHunt | None = None
+    following_refused: str | None = None
+    fits: tuple[SpectrumHunt, ...] = ()
+
+    @property
+    def best_fit(self) -> SpectrumHunt | None:
+        """The hunt with a fitted background of smallest global p-value, of equal ones smallest local one; None without."""
+        return min(self.fits, key=lambda fit: (fit.global_p_value, fit.local_p_value), default=None)
+
+    @property
+    def fit_global_p_value(self) -> float | None:
+        """The global p-value of all hunts with a fitted background: the smallest times their number (Bonferroni), at most 1."""
+        return None if self.best_fit is None else min(1.0, len(self.fits) * self.best_fit.global_p_value)
+
+    @property
+    def believed(self) -> BumpHunt | None:
+        """The hunt whose p-value may be quoted: this one, or with cuts that follow the mass; None if its reference fails.
+
+        A reference fails that does not describe the selected spectrum outside the interval of the best bump
+        (`Bump.reference_describes`); one of which that is not known does not. One threshold for all masses fails as well if
+        it shapes the spectrum (`sculpted`).
+        """
+        if self.hunt.best.reference_describes is not False and not self.sculpted:
+            return self.hunt
+        if self.following is not None and self.following.best.reference_describes is not False:
+            return self.following
+        return None
+
+    @property
+    def sculpted(self) -> bool:
+        """Whether one threshold for all masses, that of the best bump, shapes the spectrum more than statistics explain.
+
+        That is by more than 3 standard deviations above the floor; False for a threshold that follows the mass.
+        """
+        best = self.hunt.best
+        one = self.sculpting.get(best.spectrum, {}).get(best.tail, {}).get(f"{best.percentile:g}")
+        if best.threshold_curve is not None or one is None:
+            return False
+        above = above_floor(one["distance"], one["floor"], one["floor_std"])
+        return above is not None and above > SURE
 
     def selected(self, bump: Bump) -> np.ndarray:
         """Return which events the cut of a bump selects within the range of its spectrum, (N,) bool."""
@@ -76,8 +124,12 @@ class Search:
         return {
             **self.summary(),
             "hunt": self.hunt.to_dict(),
+            "fits": [fit.to_dict() for fit in self.fits],
+            "following": None if self.following is None else self.following.to_dict(),
+            "following_refused": self.following_refused,
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
             "sculpting": self.sculpting,
+            "sculpting_following": self.sculpting_following,
             "truth": self.truth,
             "configuration": self.configuration,
         }
@@ -89,11 +141,13 @@ class Search:
     def summary(self) -> dict[str, object]:
         """Return the result in short: the best bump, the p-value with all trials, and each selection's numbers.
 
-        `truth_used` says whether labels chose the model's hyperparameters (see `truth_in_tuning`).
+        `believed` has the p-value and significance that may be quoted, and the cut that they are of; its values are None
+        where the reference describes no selected spectrum (see `Search.believed`). `truth_used` says whether labels chose the model's hyperparameters (see `truth_in_tuning`).
         """
         names = ("spectrum", "percentile", "tail", "threshold", "selected_events", "local_p_value", "local_significance",
                  "fisher_p_value", "fisher_significance", "global_p_value", "global_p_value_is_bound",
-                 "global_significance", "interval", "mass_estimate", "signal_estimate")  # fmt: skip
+                 "global_significance", "interval", "mass_estimate", "signal_estimate", "absorbed",
+                 "reference_p_value")  # fmt: skip
         each = [{name: getattr(bump, name) for name in names} for bump in self.hunt.bumps]
         best = each[self.hunt.bumps.index(self.hunt.best)]
         overall = ("global_p_value", "global_p_value_is_bound", "global_significance", "trials_factor")
@@ -102,9 +156,31 @@ class Search:
         return {
             **{name: best[name] for name in names if name not in overall},
             **{name: getattr(self.hunt, name) for name in (*overall, *more)},
+            "believed": self._quoted(),
             "truth_used": truth_used,
             "selections": each,
         }
+
+    def _quoted(self) -> dict[str, object]:
+        if self.best_fit is not None:
+            return self._quoted_of_fit(self.best_fit)
+        hunt, names = self.believed, QUOTED
+        cut = "mass" if hunt is not None and hunt.best.threshold_curve is not None else "global"
+        return {
+            "cut": None if hunt is None else cut,
+            "background": None if hunt is None else "spectrum",
+            **{name: getattr(hunt, name, None) for name in names},
+        }
+
+    def _quoted_of_fit(self, fit: SpectrumHunt) -> dict[str, object]:
+        if not fit.believed:
+            return dict.fromkeys(("cut", "background", *QUOTED))
+        cut, p = self.configuration["options"]["cut"], self.fit_global_p_value
+        numbers = (p, fit.global_p_value_is_bound, significance(1.0 if p is None else p))
+        return {"cut": cut, "background": fit.background.kind, **dict(zip(QUOTED, numbers))}
+
+
+QUOTED = ("global_p_value", "global_p_value_is_bound", "global_significance")
 
 
 def truth_in_tuning(configuration: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,7 @@
     >>> options = {"mass_range": (2700, 5000), "widths": (2, 4), "pseudo_experiments": 200}
     >>> result = pipelines.search(Mass(), events, percentiles=90, **options)
     >>> result.hunt.best.selected_events
-    466
+    467
 
 What is hunted in what is in `pipelines.bumphunt.bump_hunt`; this module brings events, models and truth to it.
 """
@@ -23,6 +23,8 @@ import numpy as np
 
 from pipelines import provenance
 from pipelines.bumphunt.bump_hunt import bump_hunt
+from pipelines.bumphunt.fitted_selections import check_fitted, fitted_hunts
+from pipelines.bumphunt.following_sculpting import following_sculpting
 from pipelines.bumphunt.given_scores import GivenScores, as_scores
 from pipelines.bumphunt.options import TAILS, Range, SearchOptions, with_changes
 from pipelines.bumphunt.result import SHORT, Search
@@ -91,6 +93,7 @@ def search(
     events = events if len(rows) == len(events) else events.take(rows)
     weight = None if options.ignore_weights or not events.has("weight") else events.weight
     check_events(masses, edges, weight, options)
+    check_fitted(weight, options)
     model = given.of(rows) if isinstance(given, GivenScores) else model
     scores, spread, fold = _scored(model, events, options)
     result = Search(
@@ -104,12 +107,29 @@ def search(
         ranges=ranges,
         weight=weight,
         sculpting={name: _sculpting(scores, mass, ranges[name], options) for name, mass in masses.items()},
+        sculpting_following={
+            name: _sculpting_following(scores, mass, ranges[name], options) for name, mass in masses.items()
+        },
         truth=None,
         configuration=_configuration(model, events, ranges, options) | dict(about or {}),
     )
+    if options.cut == "global" and result.believed is None:
+        result = _with_cut_that_follows(result, weight, options)
+    if options.background != "spectrum":
+        result = dataclasses.replace(result, fits=fitted_hunts(result, options))
     if not events.has_labels:
         return result
     return dataclasses.replace(result, truth=[judged(result, bump) for bump in result.hunt.bumps])
+
+
+def _with_cut_that_follows(result: Search, weight: np.ndarray | None, options: SearchOptions) -> Search:
+    """Return a search with the hunt whose p-value may be believed beside the one that may not."""
+    again = options.for_hunt(mass_range=result.ranges, cut="mass", null="shuffled")
+    try:
+        following = bump_hunt(result.scores, result.masses, weight, again)
+    except InputError as error:
+        return dataclasses.replace(result, following_refused=str(error))
+    return dataclasses.replace(result, following=following)
 
 
 def _scored(
@@ -200,10 +220,26 @@ def _sculpting(
     """Sculpting of one spectrum within its range, by tail and percentile: those asked for, and the usual ones."""
     within = (mass >= ends[0]) & (mass <= ends[1])
     scores, mass = scores[within], mass[within]
-    percentiles = sorted({*PERCENTILES, *options.several_percentiles})
     by_tail = {}
     for tail in TAILS[options.tails or "upper"]:
         signed = scores if tail == "upper" else -scores
-        possible = [p for p in percentiles if (signed > np.percentile(signed, p)).any()]
+        possible = [p for p in _percentiles(options) if (signed > np.percentile(signed, p)).any()]
         by_tail[tail] = sculpting(signed, mass, possible, options.bins, options.seed)
     return by_tail
+
+
+def _percentiles(options: SearchOptions) -> list[float]:
+    return sorted({*PERCENTILES, *options.several_percentiles})
+
+
+def _sculpting_following(
+    scores: np.ndarray, mass: np.ndarray, ends: Range, options: SearchOptions
+) -> dict[str, dict[str, dict[str, float]]]:
+    """What `_sculpting` returns, of thresholds that follow the mass, without weights."""
+    return {
+        tail: following_sculpting(
+            scores, mass, _percentiles(options), tail=tail, ends=ends, bins=options.bins, seed=options.seed,
+            options=options.for_hunt(statistic="poisson", null="shuffled"),
+        )
+        for tail in TAILS[options.tails or "upper"]
+    }  # fmt: skip

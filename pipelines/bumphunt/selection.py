@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pipelines.bumphunt.bump_scan import BestWindows, bump_scan, tomography
-from pipelines.bumphunt.mass_cut import following_thresholds, largest_degree
+from pipelines.bumphunt.mass_cut import absorbed, bin_masses, check_ties, degree_of, following_thresholds
 from pipelines.bumphunt.options import BumpHuntOptions, Range, numbers
 from pipelines.bumphunt.spectrum import Spectrum, adaptive_edges, bin_of, histogram
 from pipelines.errors import InputError
@@ -51,6 +51,12 @@ class Selection:
             self.selected.content / self.unit, self.before.content / self.unit, widths=self.widths,
             side_band=self.options.side_band, deficit=self.options.deficit, statistic=self.options.statistic,
         )  # fmt: skip
+
+    def absorbed(self, window: slice) -> float:
+        """Return the share of an excess in a window of bins that t(m) takes away; 0 for one threshold for all masses."""
+        if self.curve is None:
+            return 0.0
+        return absorbed(self.before.content, bin_masses(self.before), self.curve.degree, window)
 
     @property
     def unit(self) -> float:
@@ -233,17 +239,18 @@ def mass_cuts(
     """Yield the cuts that follow the mass of one spectrum, fitted to the events within its range."""
     ends = float(edges[0]), float(edges[-1])
     inside = bin_of(mass, edges) < len(edges) - 1
-    fitted = following_thresholds(
-        score[inside],
-        mass[inside],
-        None if weight is None else weight[inside],
-        ends,
-        options.cuts,
-        largest_degree(ends, options),
-    )
+    mine, weights = score[inside], None if weight is None else weight[inside]
+    before, events = histogram(mass, edges, weight), int(np.count_nonzero(inside))
+    degrees = []
+    for percentile, tail in options.cuts:  # before any score is looked at
+        binned_before, _, widths = expected(name, tail, before, events, options, percentile)
+        degrees.append(degree_of(binned_before, widths))
+    fitted = following_thresholds(mine, mass[inside], weights, ends, options.cuts, degrees)
     grid = np.linspace(*ends, CURVE_POINTS)
-    for (percentile, tail), threshold in zip(options.cuts, fitted):
-        curve = Curve(tuple(grid.tolist()), tuple(threshold.at(grid).tolist()), len(threshold.coefficients) - 1)
+    for (percentile, tail), threshold, degree in zip(options.cuts, fitted, degrees):
+        t = threshold.at(grid)
+        check_ties(mine, t, (1 - percentile / 100) * events, f"percentile {percentile:g} in the {tail} tail of {name}")
+        curve = Curve(tuple(grid.tolist()), tuple(t.tolist()), degree)
         chosen = curve.beyond(score, mass, tail)
         if not chosen[inside].any():
             raise InputError(

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import chi2 as chi2_distribution
 
 from pipelines.bumphunt.background_fit import Background, FittedBackground, GivenBackground, SlidingWindow
 from pipelines.bumphunt.batched_fit import Fits, bin_significance
@@ -88,6 +89,11 @@ def _deviances(background: Background, expected: Array, options: SpectrumOptions
     return fits.deviance, float((~fits.converged).mean())
 
 
+def _unlikely(observed: float, degrees: float) -> bool:
+    """Whether the chi2 distribution has such a chi2 rarely: where none of few pseudo-experiments does, that is not seen."""
+    return bool(np.isfinite(degrees) and chi2_distribution.sf(observed, degrees) < DESCRIBES)
+
+
 def background_result(
     background: Background,
     asked: str,
@@ -115,7 +121,7 @@ def background_result(
         degrees_of_freedom=None if np.isnan(degrees) else int(degrees),
         p_value=p_value,
         p_value_is_bound=bound,
-        describes=p_value >= DESCRIBES,
+        describes=p_value >= DESCRIBES and not (bound and _unlikely(observed, degrees)),
         converged=bool(fits.converged[0]),
         not_converged=failed,
     )

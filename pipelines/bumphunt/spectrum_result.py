@@ -9,6 +9,7 @@ import numpy as np
 
 from pipelines.bumphunt.background_fit import Background
 from pipelines.bumphunt.fit_functions import FAMILIES, Array
+from pipelines.bumphunt.limits import Limit, limit_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,8 @@ class BackgroundResult:
         chi2: Poisson deviance of Baker and Cousins (1984) in the fitted bins. degrees_of_freedom: None for a sliding
             window.
         p_value: share of pseudo-experiments, fitted alike, of as large a chi2. p_value_is_bound: none was as large.
-        describes: whether the p-value is above 0.01. converged: whether the fit did.
+        describes: whether the p-value is above 0.01, that of the chi2 distribution too where no pseudo-experiment was as
+            large. converged: whether the fit did.
         not_converged: share of the pseudo-experiments whose fit did not.
     """
 
@@ -105,6 +107,34 @@ class SpectrumHunt:
             return None
         first, last = np.searchsorted(self.edges, self.interval)
         return slice(int(first), int(last))
+
+    @property
+    def believed(self) -> bool:
+        """Whether the background describes the spectrum, or does without the window that was left out."""
+        last = self.refit or self.background
+        return last.describes and last.converged
+
+    def limit(self, fits: int = 200) -> Limit | None:
+        """Return the upper limit on signal events in the window; None without one, and for a deficit.
+
+        The background is `expected`, without the bump in the fit if the hunt made such a `refit`. Its error is the standard
+        deviation of fits to all bins of so many Poisson spectra around it; 0 of a background that is given.
+
+        Example:
+            >>> import numpy as np
+            >>> from pipelines.bumphunt.spectrum_hunt import bumphunt
+            >>> counts = np.random.default_rng(1).poisson(1000 * np.exp(-np.arange(30) / 10))
+            >>> limit = bumphunt(counts, "exp1", edges=np.arange(100, 131), pseudo_experiments=50).limit()
+            >>> 10 < limit.expected["median"] < 200, limit.background_error > 0
+            (True, True)
+        """
+        window = self.window
+        if window is None or self.mode == "deficit":
+            return None
+        spectra = np.random.default_rng(self.seed).poisson(self.expected[:, None], (len(self.counts), fits))
+        error = float(self.fit.fit(spectra.astype(np.float64)).expected[window].sum(axis=0).std())
+        ends = float(self.edges[window.start]), float(self.edges[window.stop])
+        return limit_of(float(self.counts[window].sum()), float(self.expected[window].sum()), error, ends)
 
     @property
     def assumptions(self) -> dict[str, str]:

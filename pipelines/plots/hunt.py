@@ -37,6 +37,7 @@ def plot_bump(
     normalisation_error: float,
     interval: tuple[float, float] | None = None,
     unit: float = 1.0,
+    said: str = "",
     xlabel: str = "mass [GeV]",
 ) -> dict[str, object]:
     """Draw the selected spectrum with the normalised reference and its error, the interval shaded, and pulls below.
@@ -50,9 +51,10 @@ def plot_bump(
         normalisation, normalisation_error: f and df.
         interval: in GeV, of the bump; None if there is none.
         unit: weight of an equivalent unweighted event, sum w^2 / sum w: all variances are so much larger.
+        said: of the bump, in the figure.
 
     Returns:
-        All arguments, and per bin `error_low`, `error_high` (lengths of the bars of the observed), `reference_error`
+        All arguments but `said`, and per bin `error_low`, `error_high` (lengths of the bars of the observed), `reference_error`
         and `pull` (None where nothing is expected). Raises `InputError` for a normalisation that is not above 0.
 
     Example:
@@ -92,6 +94,9 @@ def plot_bump(
         for axis in (upper, lower):
             if interval is not None:
                 axis.axvspan(*interval, label="interval" if axis is upper else None, **INTERVAL)
+        if said:
+            lines = "\n".join(shown(line) for line in said.splitlines())
+            upper.text(0.97, 0.95, lines, ha="right", va="top", transform=upper.transAxes, fontsize=18)
         lower.set(xlabel=shown(xlabel), xlim=edges[[0, -1]])
         legend(figure, [upper])
     return numbers

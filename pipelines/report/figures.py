@@ -11,12 +11,15 @@ import numpy as np
 from pipelines.bumphunt.bump_hunt import Bump
 from pipelines.bumphunt.result import SHORT, Search
 from pipelines.bumphunt.spectrum import histogram
+from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.metrics import sculpting
 from pipelines.plots import hunt as plots
 from pipelines.plots import selected as of_selected
 from pipelines.plots.selected import TRUTH
+from pipelines.plots.spectrum_fit import plot_spectrum_fit
 from pipelines.report.page import Page
-from pipelines.report.text import Names, unit_of
+from pipelines.report.spectrum_report import background_name
+from pipelines.report.text import Names, fit_in_figure, in_figure, unit_of
 
 MOST = 50_000  # selected events inside, and outside, whose features are drawn, at most
 FEATURES = 12  # that are drawn
@@ -51,6 +54,18 @@ class Painter:
         name = self.names.spectra[spectrum_name]
         return f"{FORMULAE.get(name, name)} [GeV]"
 
+    def _is_following(self, bump: Bump) -> bool:
+        """Whether a bump is one of the hunt that was made again with cuts that follow the mass."""
+        return self.search.following is not None and any(bump is one for one in self.search.following.bumps)
+
+    def _number(self, bump: Bump) -> int:
+        bumps = self.search.following.bumps if self._is_following(bump) else self.search.hunt.bumps
+        return next(i for i, one in enumerate(bumps) if one is bump)
+
+    def _name(self, bump: Bump) -> str:
+        again = ", by a threshold that follows the mass" if self._is_following(bump) else ""
+        return f"{self.names.bumps[self._number(bump)]}{again}"
+
     # -- what was found ------------------------------------------------------------------------------
 
     def spectra(self, name: str) -> Figure:
@@ -73,8 +88,8 @@ class Painter:
 
     def bump(self, bump: Bump) -> Figure:
         """A selected spectrum with its reference and its interval."""
-        number = self.search.hunt.bumps.index(bump)
-        path = f"bump_{number + 1}"
+        path, name = f"bump_{self._number(bump) + 1}", self._name(bump)
+        path += "_following" if self._is_following(bump) else ""
         numbers = plots.plot_bump(
             bump.edges,
             bump.observed,
@@ -84,6 +99,7 @@ class Painter:
             normalisation_error=bump.normalisation_error,
             interval=bump.interval,
             unit=unit_of(self.search, bump.spectrum),
+            said=in_figure(self.search, bump),
             xlabel=self._axis(bump.spectrum),
         )
         shaded = "No window deviates as was looked for, so no interval is shaded."
@@ -91,9 +107,30 @@ class Painter:
             low, high = bump.interval
             shaded = f"The shaded interval, {low:.0f} to {high:.0f} GeV, is the window of smallest local p-value."
         caption = (
-            f"Events selected at {self.names.bumps[number]} (points) and the reference, normalised outside the interval "
+            f"Events selected at {name} (points) and the reference, normalised outside the interval "
             f"(blue). {shaded} Below, the difference in each bin over its expected standard deviation. Worrying: pulls "
             "outside the interval that are often beyond 2, or have the same sign over many bins."
+        )
+        return self._keep(path, caption, numbers)
+
+    def fit(self, bump: Bump, fit: SpectrumHunt) -> Figure:
+        """The selected spectrum of a bump with its fitted background."""
+        path = f"fit_{self._number(bump) + 1}"
+        is_told = fit is self.search.best_fit and fit.believed
+        numbers = plot_spectrum_fit(
+            fit.edges,
+            fit.counts,
+            fit.expected,
+            self.folder / f"{path}.png",
+            interval=fit.interval,
+            excluded=None if fit.refit is None else fit.refit.excluded,
+            background=background_name(fit.refit or fit.background),
+            said=fit_in_figure(self.search) if is_told else "",
+            xlabel=self._axis(bump.spectrum),
+        )
+        caption = (
+            f"Events selected at {self._name(bump)} (points), the background fitted to them (line), and the most significant "
+            "window (shaded). Below, the significance of every bin by itself. Worrying: the same sign over many bins."
         )
         return self._keep(path, caption, numbers)
 
@@ -101,7 +138,7 @@ class Painter:
         """All windows of one selection."""
         axis = self._axis(bump.spectrum)
         numbers = plots.plot_tomography(np.array(bump.tomography), self.folder / "tomography.png", xlabel=axis)
-        name = self.names.bumps[self.search.hunt.bumps.index(bump)]
+        name = self._name(bump)
         caption = (
             f"All {len(bump.tomography)} windows that were scanned at {name}, each a line from its lower to its upper end "
             f"at the height of its local significance ({self.search.hunt.statistic}). A bump shows as one tower of overlapping windows. Worrying: several "
@@ -110,10 +147,11 @@ class Painter:
         return self._keep("tomography", caption, numbers)
 
     def test_statistic(self) -> Figure:
-        """Pseudo-experiments and data, of every selection."""
+        """Pseudo-experiments and data, of every selection of the hunt that is believed."""
+        hunt = self.search.believed or self.search.hunt
         each = {
             name: (bump.pseudo_statistics, bump.test_statistic, bump.global_p_value, bump.global_p_value_is_bound)
-            for name, bump in zip(self.names.bumps, self.search.hunt.bumps)
+            for name, bump in zip(self.names.bumps, hunt.bumps)
         }
         numbers = plots.plot_test_statistic(each, self.folder / "test_statistic.png")
         caption = (
@@ -146,15 +184,23 @@ class Painter:
     def sculpting(self, name: str) -> Figure | None:
         """Sculpting of one spectrum, by tail; None if it was not measured."""
         path = f"sculpting_{list(self.search.masses).index(name) + 1}"
+        both = {
+            "one threshold": self.search.sculpting[name],
+            "following the mass": self.search.sculpting_following.get(name, {}),
+        }
         series = {
-            f"{tail} tail": sculpting_series(found) for tail, found in self.search.sculpting[name].items() if found
+            f"{tail} tail, {cut}": sculpting_series(found)
+            for cut, by_tail in both.items()
+            for tail, found in by_tail.items()
+            if found
         }
         if not series:
             return None
         numbers = plots.plot_sculpting(series, self.folder / f"{path}.png")
         caption = (
             f"How much a cut on the score changes the shape of the {self.names.spectra[name]} spectrum: distance of the "
-            "spectra after and before, against the percentile of the cut. Bands are mean and one and two standard "
+            "spectra after and before, against the percentile of the cut, of one threshold for all masses and of one that "
+            "follows the mass. Bands are mean and one and two standard "
             "deviations of random selections of as many events. Worrying: a distance above the band, which grows with the "
             "percentile. A signal, too, raises it."
         )
@@ -228,7 +274,7 @@ class Painter:
             xlabel=self._axis(bump.spectrum),
         )
         caption = (
-            f"Events selected at {self.names.bumps[search.hunt.bumps.index(bump)]}, stacked by their true class, and the "
+            f"Events selected at {self._name(bump)}, stacked by their true class, and the "
             "reference. Worrying: an interval without signal in it, which is a bump that background alone has made."
         )
         return self._keep("truth_composition", caption, numbers, TRUTH)

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.bumphunt.limits import Limit
+from pipelines.bumphunt.limits import said as limit_said
 from pipelines.bumphunt.result import Search, truth_in_tuning
+from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.plots.record import plain
 from pipelines.plots.selected import TRUTH
 from pipelines.report import tables
@@ -26,25 +29,32 @@ class _Story:
 
     def __init__(self, search: Search, plots: Path):
         self.search, self.names = search, words.names_of(search)
-        self.best, self.window = search.hunt.best, tables.in_interval(search, search.hunt.best)
+        self.best = (search.believed or search.hunt).best  # of the hunt whose number is told
+        self.window = tables.in_interval(search, self.best)
         self.painter = Painter(search, self.names, plots)
         self.tables: dict[str, tables.Table] = {}
+        self.limit: Limit | None = None
         about = search.configuration
         spectra = words.listed([*self.names.spectra.values()])
         self.page = Page("Search for a bump", f"{about['model']} on {about['data']['source']}, spectrum of {spectra}")
 
     def tell(self) -> tuple[Page, dict[str, object]]:
-        for chapter in (self._summary, self._done, self._spectra, self._bump, self._statistics, self._scores,
+        for chapter in (self._summary, self._beliefs, self._fits, self._bump, self._spectra, self._statistics, self._scores,
                         self._selections, self._sculpting, self._features):  # fmt: skip
             chapter()
         if self.search.truth is not None:
             self._truth()
+        self._done()
         return self.page, self._numbers()
 
     def _numbers(self) -> dict[str, object]:
         return plain(
             {
-                "result": {**self.search.summary(), "best_interval": self.window},
+                "result": {
+                    **self.search.summary(),
+                    "best_interval": self.window,
+                    "limit": None if self.limit is None else self.limit.to_dict(),
+                },
                 "tables": {name: table.to_dict() for name, table in self.tables.items()},
                 "figures": {figure.path.name: figure.numbers for figure in self.painter.drawn},
                 "configuration": self.search.configuration,
@@ -64,14 +74,41 @@ class _Story:
     # -- chapters ------------------------------------------------------------------------------------
 
     def _summary(self) -> None:
-        self.page.lead(words.verdict(self.search, self.names, self.window))
-        if tuned := truth_in_tuning(self.search.configuration):
-            self.page.warning(
-                f"{tuned}. No search in data without labels could have this model, and no p-value here knows of it: a "
-                "bump where the tuning had its signal is no evidence of one."
+        fit = self.search.best_fit
+        believed = self.search.believed is not None if fit is None else fit.believed
+        if fit is None:
+            self.painter.bump(self.best).add_to(self.page)
+        else:
+            self._fit(fit)
+        (self.page.lead if believed else self.page.warning)(words.lead(self.search))
+        self.page.text(words.verdict(self.search, self.names, self.window))
+
+    def _fit(self, fit: SpectrumHunt) -> None:
+        number = next(i for i, one in enumerate(self.search.fits) if one is fit)
+        self.painter.fit(self.search.hunt.bumps[number], fit).add_to(self.page)
+
+    def _fits(self) -> None:
+        """Every selection with a fitted background, and the best with the spectrum before the cut as its reference."""
+        if not self.search.fits:
+            return
+        self.page.section("Background by a fit")
+        self._table("fits", tables.fits(self.search, self.names))
+        for fit in self.search.fits:
+            if fit is not self.search.best_fit:
+                self._fit(fit)
+
+    def _beliefs(self) -> None:
+        self.page.section("What can be believed, and why")
+        for said, alarming in words.beliefs(self.search):
+            (self.page.warning if alarming else self.page.text)(said)
+        self._table("p_values", tables.p_values(self.search))
+        self.limit = tables.limit(self.search)
+        if self.limit is not None:
+            before = "" if self.search.fits else ", before the threshold takes its share"
+            self.page.text(
+                f"{limit_said(self.limit)} These are selected events{before}. The window was chosen "
+                "for its excess, so the limit is one for a signal of this mass only."
             )
-        said, alarming = words.caveat(self.search)
-        (self.page.warning if alarming else self.page.text)(said)
 
     def _done(self) -> None:
         about = self.search.configuration
@@ -90,18 +127,17 @@ class _Story:
             self.painter.spectra(name).add_to(self.page)
 
     def _bump(self) -> None:
-        what = "bump" if self.search.hunt.mode == "excess" else "deficit"
-        self.page.section(f"The {what}" if self.best.interval else f"No {what}")
-        self.painter.bump(self.best).add_to(self.page)
+        self.page.section("All windows and selections")
         self.painter.tomography(self.best).add_to(self.page)
-        others = [bump for bump in self.search.hunt.bumps if bump is not self.best]
-        if others:
-            self.page.subsection("The other selections")
-        for bump in others:
-            self.painter.bump(bump).add_to(self.page)
+        for bump in dict.fromkeys([self.best, *self.search.hunt.bumps]):
+            if bump is not self.best or self.search.fits:
+                self.painter.bump(bump).add_to(self.page)
 
     def _statistics(self) -> None:
         self.page.section("How often background alone does this")
+        if self.search.believed is None:
+            self.page.text("That is not known: what the pseudo-experiments assume fails.")
+            return
         self.painter.test_statistic().add_to(self.page)
 
     def _scores(self) -> None:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 from pipelines import provenance
+from pipelines.bumphunt.limits import Limit
+from pipelines.bumphunt.limits import said as limit_said
 from pipelines.bumphunt.result import z_text
 from pipelines.bumphunt.spectrum_hunt import BackgroundResult, SpectrumHunt
 from pipelines.outputs import new_directory, write_json
@@ -40,7 +42,7 @@ def write(found: SpectrumHunt, folder: str | os.PathLike[str], *, xlabel: str = 
         plots = part / "plots"
         plots.mkdir()
         _draw(found, plots, xlabel)
-        numbers = {**found.to_dict(), "sentence": verdict(found), "versions": provenance.versions(),
+        numbers = {**found.to_dict(), "limit": limit_json(found), "sentence": verdict(found), "versions": provenance.versions(),
                    "command": provenance.command()}  # fmt: skip
         write_json(part / "bumphunt.json", numbers)
         (part / "report.html").write_text(_page(found, plots, numbers).to_html(), encoding="utf-8")
@@ -144,7 +146,18 @@ def _share(found: SpectrumHunt) -> str:
 
 def believed(found: SpectrumHunt) -> bool:
     """Return whether the background describes the spectrum, or does without the window that was left out."""
-    return (found.refit or found.background).describes and (found.refit or found.background).converged
+    return found.believed
+
+
+def believed_limit(found: SpectrumHunt) -> Limit | None:
+    """Return the upper limit on signal events in the window; None where the background is not believed."""
+    return found.limit() if believed(found) else None
+
+
+def limit_json(found: SpectrumHunt) -> dict[str, object] | None:
+    """Return `believed_limit` for JSON."""
+    limit = believed_limit(found)
+    return None if limit is None else limit.to_dict()
 
 
 def goodness(found: SpectrumHunt) -> str:
@@ -173,6 +186,7 @@ def _fit_text(background: BackgroundResult, what: str) -> str:
 
 
 def _page(found: SpectrumHunt, plots: Path, numbers: dict[str, object]) -> Page:
+    limit = believed_limit(found)
     page = Page("Bump hunt in a spectrum", f"{found.source}, events of {found.observed!r}")
     (page.lead if believed(found) else page.warning)(verdict(found))
     page.figure(
@@ -181,6 +195,10 @@ def _page(found: SpectrumHunt, plots: Path, numbers: dict[str, object]) -> Page:
         "of every bin by itself, the signed root of its Poisson deviance. Worrying: the same sign over many bins.",
     )
     _results(page, found)
+    if limit is not None:
+        page.text(
+            f"{limit_said(limit).replace(' GeV', '')} The window was chosen for its excess: it is a limit for a signal there only."
+        )
     _backgrounds(page, found)
     page.section("Windows and pseudo-experiments")
     page.figure(

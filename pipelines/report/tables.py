@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pipelines.bumphunt.bump_hunt import Bump, p_text
+from pipelines.bumphunt.bump_hunt import DESCRIBES, Bump, BumpHunt, p_text, significance
+from pipelines.bumphunt.limits import Limit, limit_of
 from pipelines.bumphunt.result import Search, z_text
+from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.metrics import above_floor
 from pipelines.plots.selected import tiny
 from pipelines.report.page import Page
-from pipelines.report.text import Names, labels, unit_of
+from pipelines.report.text import Names, assumptions, labels, reference_p, unit_of
 
 Show = Callable[[object], str]
 
@@ -118,6 +120,26 @@ def in_interval(search: Search, bump: Bump) -> dict[str, object]:
     return {"observed": float(np.array(bump.observed)[there].sum()), "expected": (expected, error)}
 
 
+def limit(search: Search) -> Limit | None:
+    """Return the upper limit on signal events in the window of the bump that is told; None where nothing is believed."""
+    if search.best_fit is not None:
+        return search.best_fit.limit() if search.best_fit.believed else None
+    hunt = search.believed
+    if hunt is None or hunt.best.interval is None or hunt.mode == "deficit":
+        return None
+    best, there = hunt.best, in_interval(search, hunt.best)
+    expected, error = there["expected"]
+    return limit_of(
+        there["observed"], expected, error, best.interval, unit=unit_of(search, best.spectrum), absorbed=best.absorbed
+    )
+
+
+def limit_json(search: Search) -> dict[str, object] | None:
+    """Return `limit` for JSON."""
+    found = limit(search)
+    return None if found is None else found.to_dict()
+
+
 def selections(search: Search, names: Names) -> Table:
     columns = {
         "spectrum": ("spectrum", str),
@@ -140,7 +162,7 @@ def selections(search: Search, names: Names) -> Table:
             "bins": len(bump.observed),
             "windows": len(bump.tomography),
         }
-        for bump in search.hunt.bumps
+        for bump in (search.believed or search.hunt).bumps
     ]
     caption = (
         "What was selected. The normalisation is the share of events outside the interval that the cut keeps; it "
@@ -151,7 +173,9 @@ def selections(search: Search, names: Names) -> Table:
 
 
 def bumps(search: Search, names: Names) -> Table:
-    n = search.hunt.pseudo_experiments
+    """The bumps of the hunt that is told; without significances where nothing is believed."""
+    hunt, believed = search.believed or search.hunt, search.believed is not None
+    n = hunt.pseudo_experiments
     columns = {
         "selection": ("selection", str),
         "interval": ("interval [GeV]", span),
@@ -166,6 +190,7 @@ def bumps(search: Search, names: Names) -> Table:
             lambda value: p_text(*value, n),
         ),
         "global_significance": ("global sigma", lambda value: z_text(*value)),
+        "reference_p_value": ("p of the reference", digits(2)),
     }
     rows = [
         {
@@ -174,20 +199,145 @@ def bumps(search: Search, names: Names) -> Table:
             **in_interval(search, bump),
             "signal_estimate": None if bump.interval is None else bump.signal_estimate,
             "mass_estimate": bump.mass_estimate,
-            "local_significance": bump.local_significance,
-            "fisher_significance": bump.fisher_significance,
-            "global_p_value": (bump.global_p_value, bump.global_p_value_is_bound),
-            "global_significance": (bump.global_significance, bump.global_p_value_is_bound),
+            "local_significance": bump.local_significance if believed else None,
+            "fisher_significance": bump.fisher_significance if believed else None,
+            "global_p_value": (bump.global_p_value, bump.global_p_value_is_bound) if believed else None,
+            "global_significance": (bump.global_significance, bump.global_p_value_is_bound) if believed else None,
+            "reference_p_value": bump.reference_p_value,
         }
-        for i, bump in enumerate(search.hunt.bumps)
+        for i, bump in enumerate(hunt.bumps)
     ]
+    again = "A threshold that follows the mass was taken. " if search.following is hunt else ""
     caption = (
-        "The most significant window of every selection; sigma is the significance in standard deviations. Local ones ignore that "
+        f"{again}The most significant window of every selection; sigma is the significance in standard deviations. Local ones ignore that "
         "many windows were looked at; the Poisson one takes the reference as exact, that of Fisher's test does not. Global "
-        "ones are of each selection alone. Worrying: a local significance by Poisson much above that by Fisher, for "
+        "ones are of each selection alone. None of them means anything where the reference does not describe the spectrum outside "
+        f"the interval, its p below {DESCRIBES:g}. Worrying: a local significance by Poisson much above that by Fisher, for "
         "then the reference is too uncertain; and intervals of different selections that have nothing in common."
     )
     return Table(caption, columns, rows)
+
+
+def p_values(search: Search) -> Table:
+    """Every p-value beside what it assumes: of the hunt that is told, and of the one that was asked for."""
+    columns = {
+        "what": ("", str),
+        "p_value": ("p-value", str),
+        "significance": ("sigma", str),
+        "assumes": ("what it is, and what it assumes", str),
+        "holds": ("does that hold?", str),
+    }
+    caption = (
+        "Every p-value of the best selection beside what it assumes. A significance whose assumption fails is not told."
+    )
+    of_fit = [] if search.best_fit is None else _p_values_of_fit(search, search.best_fit)
+    hunts = [search.hunt] if search.following is None else [search.following, search.hunt]
+    rows = of_fit + [row for hunt in hunts for row in _p_values(search, hunt)]
+    return Table(caption, columns, rows)
+
+
+def _p_values_of_fit(search: Search, fit: SpectrumHunt) -> list[dict[str, object]]:
+    says, p, bound = fit.assumptions, search.fit_global_p_value or 1.0, fit.global_p_value_is_bound
+    holds = "yes, as far as can be seen" if fit.believed else "no"
+    many = "" if len(search.fits) == 1 else f" Times {len(search.fits)}, the number of selections."
+    rows = [
+        (
+            "global",
+            f"{'< ' if bound else ''}{p:.3g}",
+            z_text(significance(p), bound),
+            says["global_p_value"] + many,
+            holds,
+        ),
+        ("local", f"{fit.local_p_value:.3g}", z_text(fit.local_significance), says["local_p_value"], holds),
+        ("background", f"{fit.background.p_value:.3g}", "-", says["background_p_value"], "-"),
+    ]
+    if not fit.believed:
+        rows[:2] = [(what, "-", "-", assumes, held) for what, _, _, assumes, held in rows[:2]]
+    kind = fit.background.kind
+    keys = ("what", "p_value", "significance", "assumes", "holds")
+    return [dict(zip(keys, (f"{row[0]} (fit of {kind})", *row[1:]))) for row in rows]
+
+
+def fits(search: Search, names: Names) -> Table:
+    """The hunts with a fitted background, of every selection."""
+    columns = {
+        "selection": ("selection", str),
+        "background": ("background", str),
+        "background_p_value": ("p of the background", digits(2)),
+        "interval": ("interval [GeV]", span),
+        "observed": ("observed in it", whole),
+        "expected": ("expected", digits(4)),
+        "signal_estimate": ("signal estimate", digits(3)),
+        "mass_estimate": ("mass estimate [GeV]", gev),
+        "local_significance": ("local sigma", decimals(2)),
+        "global_p_value": ("global p", lambda value: p_text(*value)),
+        "global_significance": ("global sigma", lambda value: z_text(*value)),
+    }
+    rows = []
+    for name, fit in zip(names.bumps, search.fits):
+        told, bound = fit.believed, fit.global_p_value_is_bound
+        rows.append(
+            {
+                "selection": name,
+                "background": fit.background.kind,
+                "background_p_value": fit.background.p_value,
+                "interval": fit.interval,
+                "observed": fit.observed_events,
+                "expected": fit.expected_events,
+                "signal_estimate": fit.signal_estimate,
+                "mass_estimate": fit.mass_estimate,
+                "local_significance": fit.local_significance if told else None,
+                "global_p_value": (fit.global_p_value, bound, fit.pseudo_experiments) if told else None,
+                "global_significance": (fit.global_significance, bound) if told else None,
+            }
+        )
+    caption = (
+        "Every selected spectrum with a fitted background, each p-value of that selection alone. Significances are not shown "
+        "where the background does not describe the spectrum, neither with the bump nor without it."
+    )
+    return Table(caption, columns, rows)
+
+
+def _p_values(search: Search, hunt: BumpHunt) -> list[dict[str, object]]:
+    best, says = hunt.best, assumptions(search, hunt)
+    cut = "one threshold" if best.threshold_curve is None else "following the mass"
+    sculpted = search.sculpted and hunt is search.hunt
+    fails = best.reference_describes is False or sculpted
+    holds = {None: "not known", True: "yes, as far as can be seen", False: "no"}[best.reference_describes]
+    holds = "no, or there is a signal" if sculpted and best.reference_describes is not False else holds
+
+    def z(value: float | None, bound: bool = False) -> str:
+        return "-" if fails else z_text(value, bound)
+
+    def p(value: float | None) -> str:
+        return "-" if fails or value is None else f"{value:.3g}"
+
+    whole_search = p_text(hunt.global_p_value, hunt.global_p_value_is_bound, hunt.pseudo_experiments)
+    fisher = (
+        []
+        if best.fisher_p_value is None
+        else [("local, Fisher", p(best.fisher_p_value), z(best.fisher_significance), "fisher")]
+    )
+    rows = [
+        ("global", "-" if fails else whole_search, z(hunt.global_significance, hunt.global_p_value_is_bound), "global"),
+        ("local, Poisson", p(best.local_p_value), z(best.local_significance), "local"),
+        *fisher,
+    ]
+    told: list[dict[str, object]] = [
+        {"what": f"{name} ({cut})", "p_value": value, "significance": sigma, "assumes": says[key], "holds": holds}
+        for name, value, sigma, key in rows
+    ]
+    of_reference = "-" if best.reference_p_value is None else reference_p(best).removeprefix("p ").removeprefix("= ")
+    told.append(
+        {
+            "what": f"reference ({cut})",
+            "p_value": of_reference,
+            "significance": "-",
+            "assumes": says["reference"],
+            "holds": "-",
+        }
+    )
+    return told
 
 
 def sculpting(search: Search, names: Names) -> Table:
@@ -199,7 +349,10 @@ def sculpting(search: Search, names: Names) -> Table:
         "distance": ("distance", decimals(4)),
         "floor": ("floor", pm),
         "above_floor": ("above floor [standard deviations]", decimals(1)),
+        "following": ("distance, following the mass", decimals(4)),
+        "following_above_floor": ("above floor [standard deviations]", decimals(1)),
     }
+    after = search.sculpting_following
     rows = [
         {
             "spectrum": names.spectra[spectrum],
@@ -209,6 +362,7 @@ def sculpting(search: Search, names: Names) -> Table:
             "distance": one["distance"],
             "floor": (one["floor"], one["floor_std"]),
             "above_floor": above_floor(one["distance"], one["floor"], one["floor_std"]),
+            **_following(after.get(spectrum, {}).get(tail, {}).get(percentile)),
         }
         for spectrum, by_tail in search.sculpting.items()
         for tail, by_percentile in by_tail.items()
@@ -216,10 +370,18 @@ def sculpting(search: Search, names: Names) -> Table:
     ]
     caption = (
         "Jensen-Shannon distance (base 2, between 0 and 1) of the spectrum of selected events to that of all, in equal bins, "
-        "and the floor: mean and standard deviation of that distance for random selections of as many events. "
-        "Worrying: more than two standard deviations above the floor."
+        "of one threshold for all masses; and the floor: mean and standard deviation of that distance for random selections "
+        "of as many events. Beside it the same of a threshold that follows the mass, where there is one. Worrying: more than two "
+        "standard deviations above the floor."
     )
     return Table(caption, columns, rows)
+
+
+def _following(one: Mapping[str, float] | None) -> dict[str, float | None]:
+    if one is None:
+        return {"following": None, "following_above_floor": None}
+    above = above_floor(one["distance"], one["floor"], one["floor_std"])
+    return {"following": one["distance"], "following_above_floor": above}
 
 
 def features(numbers: Mapping[str, object], most: int = 12) -> Table:
@@ -306,6 +468,7 @@ def done(search: Search, names: Names) -> Table:
         "percentiles of the score": options.get("percentiles"),
         "tails": options.get("tails"),
         "cut": {"mass": "follows the mass"}.get(str(options.get("cut")), "one threshold for all masses"),
+        "background": options.get("background"),
         "looked for": hunt.mode,
         "bins before merging": options.get("bins"),
         "largest relative error of a merged bin": options.get("relative_error"),

@@ -42,7 +42,7 @@ def bumphunt(spectrum, background, toys, out, xlabel, as_json, **options):
     """
     from pipelines.bumphunt.spectrum_hunt import bumphunt as hunt
     from pipelines.outputs import check_new
-    from pipelines.report.spectrum_report import table, verdict, write
+    from pipelines.report.spectrum_report import limit_json, table, verdict, write
 
     if out is not None:
         check_new(out)
@@ -53,5 +53,7 @@ def bumphunt(spectrum, background, toys, out, xlabel, as_json, **options):
         if out is not None:
             write(found, out, xlabel=xlabel)
     where = "" if out is None else f"\n\n{out}: report.html, bumphunt.json"
-    summary = {"sentence": verdict(found), **found.to_dict()} | ({} if out is None else {"out": str(out)})
+    summary = {"sentence": verdict(found), **found.to_dict(), "limit": limit_json(found)} | (
+        {} if out is None else {"out": str(out)}
+    )
     say(summary, as_json, lambda: f"{table(found)}{where}")

@@ -55,12 +55,15 @@ WINDOWS = [
     click.option("--null", type=click.Choice(["shuffled", "poisson"]), default="shuffled", show_default=True,
                  help="What pseudo-experiments are."),
 ]  # fmt: skip
-CUT = click.option("--cut", type=click.Choice(["global", "mass"]), default="global", show_default=True,
-                   help="One threshold on the score, or one that follows the mass: the same share is selected everywhere.")  # fmt: skip
+BACKGROUNDS = ["spectrum", "auto", "auto-exp", "dijet3", "dijet4", "dijet5", "exp1", "exp2", "exp3", "power"]
+CUT = click.option("--cut", type=click.Choice(["mass", "global"]), default="mass", show_default=True,
+                   help="A threshold on the score that follows the mass, or one for all masses, the papers' own.")  # fmt: skip
 CUTS = [percentile_option(99.0), CUT, *WINDOWS]
 SEARCHING = [
     TAILS,
     SCORE_KIND,
+    click.option("--background", type=click.Choice(BACKGROUNDS), default="spectrum", show_default=True,
+                 help="The spectrum before the cut, or a function that is fitted to the selected one."),
     click.option("--toys", "pseudo_experiments", type=int, default=40_000, show_default=True, help="Pseudo-experiments."),
     click.option("--spectrum", "spectra", multiple=True, default=["mass"], show_default=True,
                  help="The events' mass, or a column in GeV as m_jjj; may be repeated."),
@@ -117,16 +120,17 @@ def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, a
             )  # fmt: skip
     warnings = _warnings(found)
     below = "".join(f"\n\nWarning: {text}" for text in warnings)
-    said = {"out": str(out), **found.summary(), "warnings": warnings}
+    from pipelines.report.tables import limit_json
+
+    said = {"out": str(out), **found.summary(), "limit": limit_json(found), "warnings": warnings}
     say(said, as_json, lambda: f"{table(found)}{below}\n\n{out}: report.html, search.json")
 
 
 def _warnings(found) -> list[str]:
-    """Return what the report warns of at its top: that the cut on the score shapes the mass spectrum."""
-    from pipelines.report.text import caveat
+    """Return what the report warns of at its top: what of its numbers cannot be believed, and why."""
+    from pipelines.report.text import beliefs
 
-    text, alarming = caveat(found)
-    return [text.removeprefix("Caveat. ")] if alarming else []
+    return [text.removeprefix("Caveat. ") for text, alarming in beliefs(found) if alarming]
 
 
 @contextlib.contextmanager
@@ -139,12 +143,31 @@ def _keeping_nothing():
         click.get_current_context().exit(130)
 
 
+def _fits(found) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of the hunts with a fitted background."""
+    from pipelines.bumphunt.bump_hunt import p_text
+    from pipelines.bumphunt.result import z_text
+
+    heads = ["percentile", "tail", "background", "its p", "interval [GeV]", "signal", "local Z", "global Z", "global p"]
+    rows = []
+    for bump, fit in zip(found.hunt.bumps, found.fits):
+        interval = f"{fit.interval[0]:.0f} to {fit.interval[1]:.0f}" if fit.interval else "none"
+        bound = fit.global_p_value_is_bound
+        numbers = [f"{fit.local_significance:.1f}", z_text(fit.global_significance, bound),
+                   p_text(fit.global_p_value, bound, fit.pseudo_experiments)]  # fmt: skip
+        rows.append([f"{bump.percentile:g}", bump.tail, fit.background.kind, f"{fit.background.p_value:.2g}", interval,
+                     f"{fit.signal_estimate:.1f}", *(numbers if fit.believed else ["-"] * 3)])  # fmt: skip
+    return heads, rows
+
+
 def table(found) -> str:
     """Return what a search found as lines for a terminal."""
     from pipelines.bumphunt.bump_hunt import p_text
     from pipelines.bumphunt.result import truth_in_tuning, z_text
+    from pipelines.report.text import lead
 
-    hunted, tuned = found.hunt, truth_in_tuning(found.configuration)
+    believed, tuned = found.believed, truth_in_tuning(found.configuration)
+    hunted = believed or found.hunt
     n = hunted.pseudo_experiments
     several = len({bump.spectrum for bump in hunted.bumps}) > 1
     heads = ["spectrum"] * several + ["percentile", "tail", "selected", "interval [GeV]", "mass [GeV]", "signal",
@@ -154,22 +177,29 @@ def table(found) -> str:
         interval = f"{bump.interval[0]:.0f} to {bump.interval[1]:.0f}" if bump.interval else "none"
         mass = f"{bump.mass_estimate:.0f}" if bump.interval else "-"
         bound = bump.global_p_value_is_bound
+        significances = [f"{bump.local_significance:.1f}", z_text(bump.fisher_significance),
+                         z_text(bump.global_significance, bound), p_text(bump.global_p_value, bound, n)]  # fmt: skip
         row = [bump.spectrum] * several + [f"{bump.percentile:g}", bump.tail, f"{bump.selected_events:,}", interval, mass,
-               f"{bump.signal_estimate:.1f}", f"{bump.local_significance:.1f}", z_text(bump.fisher_significance),
-               z_text(bump.global_significance, bound),
-               p_text(bump.global_p_value, bound, n)]  # fmt: skip
+               f"{bump.signal_estimate:.1f}", *(significances if believed else ["-"] * 4)]  # fmt: skip
         rows.append(row)
     bound = hunted.global_p_value_is_bound
     trials = "" if hunted.trials_factor is None else f", trials factor {hunted.trials_factor:.2f}"
     of = f"{len(rows)} selections together" if len(rows) > 1 else "the selection"
+    said = (
+        f"Global p-value of {of} {p_text(hunted.global_p_value, bound, n)}, "
+        f"{z_text(hunted.global_significance, bound)} sigma{trials}"
+    )
+    follows = hunted.best.threshold_curve is not None
+    cut = "a threshold that follows the mass" if follows else "one threshold for all masses"
     return "\n".join(
         [
-            f"{hunted.events:,} events, {n:,} pseudo-experiments, {hunted.mode}",
+            f"{hunted.events:,} events, {n:,} pseudo-experiments, {hunted.mode}, {cut}",
             "",
             plain_table(heads, rows),
             "",
-            f"Global p-value of {of} {p_text(hunted.global_p_value, bound, n)}, "
-            f"{z_text(hunted.global_significance, bound)} sigma{trials}",
+            lead(found),
+            *([said] if believed and not found.fits else []),
+            *(["", "With a fitted background:", plain_table(*_fits(found))] if found.fits else []),
             *(["", tuned] if tuned else []),
         ]
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from zoo.cli.hunt import (
+    CUT,
     CUTS,
     SCORE_KIND,
     TAILS,
@@ -58,12 +59,16 @@ def sculpting(run, data, tails, out, figure, seed, as_json, **options):
     from pipelines.plots.hunt import plot_sculpting
     from pipelines.report.figures import sculpting_series
 
-    curve = found["curve"]
+    curve, following = found["curve"], found["following"]
     if figure:
-        plot_sculpting({f"{tail} tail": sculpting_series(one) for tail, one in curve.items()}, figure)
-    rows = [[tail, p, f"{c['distance']:.4f}", f"{c['floor']:.4f}", _number(c["pull"], ".1f"), f"{c['events']:,}"]
-            for tail, one in curve.items() for p, c in one.items()]  # fmt: skip
-    heads = ["tail", "percentile", "distance", "by chance", "pull", "selected"]
+        after = {f"{tail} tail, following the mass": sculpting_series(one) for tail, one in following.items() if one}
+        plot_sculpting({f"{tail} tail": sculpting_series(one) for tail, one in curve.items()} | after, figure)
+    none = {"distance": None, "pull": None}
+    rows = [[tail, p, f"{c['distance']:.4f}", _number(c["pull"], ".1f"), _number(t["distance"], ".4f"),
+             _number(t["pull"], ".1f"), f"{c['floor']:.4f}", f"{c['events']:,}"]
+            for tail, one in curve.items() for p, c in one.items()
+            for t in [following[tail].get(p, none)]]  # fmt: skip
+    heads = ["tail", "percentile", "one threshold", "pull", "following the mass", "pull", "by chance", "selected"]
     _told(found, out, as_json, heads, rows, run)
 
 
@@ -75,7 +80,7 @@ def sculpting(run, data, tails, out, figure, seed, as_json, **options):
 @click.option("--shuffle", is_flag=True, help="Deal the scores anew: test the statistics without the score.")
 @SCORE_KIND
 @TAILS
-@with_options([percentile_option(80.0), *WINDOWS, TOYS, PLOT, *ENDING])
+@with_options([percentile_option(80.0), CUT, *WINDOWS, TOYS, PLOT, *ENDING])
 def coverage(run, data, shuffle, out, figure, seed, as_json, **options):
     """Search in many background-only data sets: are global p-values uniform?"""
     check(out, figure)

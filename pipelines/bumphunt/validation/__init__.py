@@ -8,7 +8,7 @@ from pipelines.bumphunt.validation.contamination import RATIOS, contamination
 from pipelines.bumphunt.validation.coverage import coverage
 from pipelines.bumphunt.validation.injection import injected, paper_numbers
 from pipelines.bumphunt.validation.mixtures import check_ratios, contaminated
-from pipelines.bumphunt.validation.sculpting import CURVE, sculpting_curve
+from pipelines.bumphunt.validation.sculpting import CURVE, following_curve, sculpting_curve
 from pipelines.bumphunt.validation.spectrum_injection import needed_yield, pybumphunter_injection, spectrum_injection
 from pipelines.bumphunt.validation.stability import stability
 from pipelines.bumphunt.validation.supervised import supervised
@@ -20,6 +20,7 @@ __all__ = [
     "contaminated",
     "contamination",
     "coverage",
+    "following_curve",
     "injected",
     "needed_yield",
     "paper_numbers",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipelines import metrics
+from pipelines.bumphunt.following_sculpting import following_sculpting
 from pipelines.bumphunt.options import TAILS
 from pipelines.errors import InputError
 
@@ -49,10 +50,37 @@ def _curve(
     if not kept:
         raise InputError(f"fewer than {LEAST} of {len(score)} events pass percentile {min(percentiles):g} of the score")
     measured = metrics.sculpting(score, mass, kept, bins, seed)
-    return {
-        name: {**one, "pull": metrics.above_floor(one["distance"], one["floor"], one["floor_std"])}
-        for name, one in measured.items()
+    return {name: with_pull(one) for name, one in measured.items()}
+
+
+def following_curve(
+    score: np.ndarray,
+    mass: np.ndarray,
+    percentiles: Sequence[float] = CURVE,
+    *,
+    tails: str = "upper",
+    bins: int = metrics.MASS_BINS,
+    seed: int = 0,
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Return what `sculpting_curve` does, of cuts that follow the mass; percentiles that leave no window are left out.
+
+    >>> rng = np.random.default_rng(0)
+    >>> mass = rng.exponential(500, 20_000)
+    >>> curve = following_curve(mass / 1000 + rng.normal(size=20_000), mass, [50.0, 80.0])
+    >>> abs(curve["upper"]["80"]["pull"]) < 4
+    True
+    """
+    score = np.asarray(score)
+    found = {
+        tail: following_sculpting(score, mass, percentiles, tail=tail, bins=bins, seed=seed)
+        for tail in by_tail(score, tails)
     }
+    return {tail: {name: with_pull(one) for name, one in measured.items()} for tail, measured in found.items()}
+
+
+def with_pull(one: dict[str, float]) -> dict[str, float | None]:
+    """Return numbers of `pipelines.metrics.sculpting` with the `pull` of the distance."""
+    return {**one, "pull": metrics.above_floor(one["distance"], one["floor"], one["floor_std"])}
 
 
 def by_tail(score: np.ndarray, tails: str) -> dict[str, np.ndarray]:

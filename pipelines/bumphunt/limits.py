@@ -1,0 +1,141 @@
+"""Upper limits on the number of signal events in the window of a bump: CLs by pyhf.
+
+One counting experiment, the number of events in the window, with a background known to an error: Poisson(n; s + gamma b), gamma
+constrained to 1 by an auxiliary Poisson measurement of relative error sigma_b / b (pyhf's `uncorrelated_background`). Limits
+are asymptotic, with the test statistic q~ (Cowan, Cranmer, Gross and Vitells 2011, arXiv:1007.1727).
+
+The window was chosen for its excess. So the observed limit is that for a signal there, not for one of unknown mass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from pipelines.errors import InputError
+
+CONFIDENCE = 0.95
+POINTS = 10  # numbers of signal events for which CLs is worked out, at least; ln CLs is interpolated between them
+SMALLEST_CLS, FAR = 1e-12, 8.0
+LEAST_BACKGROUND, LEAST_ERROR = 1e-3, 1e-3  # events, and relative error, that pyhf can work with
+BANDS = ("-2 sigma", "-1 sigma", "median", "+1 sigma", "+2 sigma")
+
+
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """An upper limit on the number of signal events in a window, at a confidence level of 95 %.
+
+    Attributes:
+        observed: limit. expected: limits of background alone, median and one and two standard deviations, by name.
+        events, background, background_error: what was counted and expected in the window. absorbed: share of a signal that
+            the selection hides (`pipelines.bumphunt.mass_cut`); the limits are of the signal before that.
+        window: its ends.
+    """
+
+    observed: float
+    expected: Mapping[str, float]
+    events: float
+    background: float
+    background_error: float
+    absorbed: float
+    window: tuple[float, float]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the numbers for JSON, and how they were made."""
+        method = "CLs, asymptotic, pyhf; one counting experiment with the error of the background"
+        return {**dataclasses.asdict(self), "confidence_level": CONFIDENCE, "method": method}
+
+
+@functools.lru_cache(256)
+def upper_limit(events: float, background: float, error: float) -> tuple[float, tuple[float, ...]]:
+    """Return the observed 95 % CLs limit on signal events, and the five expected ones from -2 to +2 sigma.
+
+    Args:
+        events: counted. background: expected, and its standard deviation `error`.
+
+    Raises:
+        InputError: for numbers below 0.
+
+    Example:
+        >>> observed, expected = upper_limit(10, 10.0, 1.0)
+        >>> round(observed, 1), [round(value, 1) for value in expected]
+        (7.7, [3.8, 5.3, 7.7, 11.5, 16.7])
+    """
+    if not (events >= 0 and background >= 0 and error >= 0 and np.isfinite([events, background, error]).all()):
+        raise InputError(
+            f"limit: {events:g} events, background {background:g} +- {error:g}, expected numbers of at least 0"
+        )
+    import pyhf
+
+    background = max(background, LEAST_BACKGROUND)
+    error = max(error, LEAST_ERROR * background)
+    model = pyhf.simplemodels.uncorrelated_background([1.0], [background], [error])
+    sigma = float(np.sqrt(max(background, 1.0) + error**2))
+    signals = np.geomspace(0.5 * sigma, 5 * sigma + max(events - background, 0), POINTS).tolist()
+    found = {signal: _log_cls(model, events, signal) for signal in signals}
+    wanted = np.log(1 - CONFIDENCE)
+    while (found[max(found)] > wanted).any():  # until every limit is between two points
+        found[1.5 * max(found)] = _log_cls(model, events, 1.5 * max(found))
+    while (found[min(found)] < wanted).any():
+        found[0.5 * min(found)] = _log_cls(model, events, 0.5 * min(found))
+    rising = np.array(sorted(found))
+    each = np.array([found[signal] for signal in rising])
+    limits = [_where(rising, logarithms, wanted) for logarithms in each.T]
+    return limits[0], tuple(limits[1:])
+
+
+def _where(signals: np.ndarray, logarithms: np.ndarray, wanted: float) -> float:
+    """Where ln CLs falls to what is wanted; far below that it is 0 within the accuracy of the fits, and no use."""
+    used = np.append(True, np.diff(np.minimum.accumulate(logarithms)) < 0) & (logarithms > FAR * wanted)
+    return float(PchipInterpolator(-logarithms[used], signals[used])(-wanted))
+
+
+def _log_cls(model: Any, events: float, signal: float) -> np.ndarray:
+    """ln CLs of a number of signal events, (6,): observed, and expected from -2 to +2 sigma."""
+    import pyhf
+
+    bounds = [(0, 4 * signal + 10), (1e-10, 10)]
+    observed, expected = pyhf.infer.hypotest(
+        signal, [events, *model.config.auxdata], model, test_stat="qtilde", par_bounds=bounds, return_expected_set=True
+    )
+    return np.log(np.maximum(np.array([float(observed), *map(float, expected)]), SMALLEST_CLS))
+
+
+def limit_of(
+    events: float,
+    background: float,
+    error: float,
+    window: tuple[float, float],
+    *,
+    unit: float = 1.0,
+    absorbed: float = 0.0,
+) -> Limit:
+    """Return the limit of a window; of weighted events, whose equivalent unweighted one has the weight `unit`.
+
+    >>> limit_of(10, 10.0, 1.0, (3000, 3200), absorbed=0.5).observed / upper_limit(10, 10.0, 1.0)[0]
+    2.0
+    """
+    observed, expected = upper_limit(round(events / unit, 6), round(background / unit, 6), round(error / unit, 6))
+    scale = unit / (1 - min(absorbed, 0.99))
+    return Limit(
+        observed * scale, {name: value * scale for name, value in zip(BANDS, expected)}, events, background, error,
+        absorbed, window,
+    )  # fmt: skip
+
+
+def said(limit: Limit) -> str:
+    """Return a limit as a sentence.
+
+    >>> said(limit_of(10, 10.0, 1.0, (3000, 3200)))
+    'At most 7.7 signal events in 3000 to 3200 GeV at 95 % CL (CLs); expected 7.7, 5.3 to 11.5 within one standard deviation.'
+    """
+    expected, (low, high) = limit.expected, limit.window
+    return (
+        f"At most {limit.observed:,.1f} signal events in {low:g} to {high:g} GeV at 95 % CL (CLs); expected "
+        f"{expected['median']:,.1f}, {expected['-1 sigma']:,.1f} to {expected['+1 sigma']:,.1f} within one standard deviation."
+    )

@@ -1,0 +1,93 @@
+"""Upper limits on signal events: pyhf's own, the formulas of counting, and what hunts write of them."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+from scipy.stats import norm, poisson
+
+import pipelines
+from pipelines import Events, InputError
+from pipelines.bumphunt.limits import BANDS, limit_of, said, upper_limit
+from pipelines.bumphunt.spectrum_hunt import bumphunt
+from pipelines.bumphunt.write import write
+from pipelines.report.spectrum_report import limit_json
+from pipelines.report.tables import in_interval
+
+
+def test_of_a_known_background_it_is_the_asymptotic_formula():
+    """mu_up+N = sigma (Phi^-1(1 - alpha Phi(N)) + N), Cowan et al. eq. 89 with the CLs of its section 5, sigma of Asimov data."""
+    observed, expected = upper_limit(10_000, 10_000.0, 10.0)
+    sigma = np.sqrt(10_000 + 10.0**2)
+    for n, limit in zip((-2, -1, 0, 1, 2), expected):
+        assert limit == pytest.approx(sigma * (norm.isf(0.05 * norm.cdf(n)) + n), rel=0.02)
+    assert observed == pytest.approx(expected[2], rel=1e-3)
+
+
+def test_it_is_near_exact_cls_of_counts_and_grows_with_the_error():
+    n, b = 12, 10.0
+    exact = brentq(lambda s: poisson.cdf(n, s + b) / poisson.cdf(n, b) - 0.05, 0.1, 60)
+    observed, expected = upper_limit(n, b, 0.01)
+    assert observed == pytest.approx(exact, rel=0.15)
+    assert upper_limit(n, b, 3.0)[0] > observed and upper_limit(n, b, 3.0)[1][2] > expected[2]
+    assert list(expected) == sorted(expected)
+
+
+@pytest.mark.parametrize("events, background, error", [(160, 100.0, 5.0), (3, 6.0, 2.0)])
+def test_it_is_pyhfs_own_root_of_cls(events, background, error):
+    import pyhf
+    from pyhf.infer.intervals.upper_limits import toms748_scan
+
+    model = pyhf.simplemodels.uncorrelated_background([1.0], [background], [error])
+    bounds = [(0, 400), (1e-10, 10)]
+    limits = toms748_scan([events, *model.config.auxdata], model, 0.5, 200, level=0.05, rtol=1e-3, par_bounds=bounds)
+    observed, expected = upper_limit(events, background, error)
+    assert [observed, *expected] == pytest.approx([float(limits[0]), *map(float, limits[1])], rel=0.01)
+
+
+def test_an_excess_has_a_larger_observed_limit_and_no_events_a_finite_one():
+    observed, expected = upper_limit(130, 100.0, 5.0)
+    assert observed > expected[4] > upper_limit(100, 100.0, 5.0)[0]
+    assert 1 < upper_limit(0, 0.0, 0.0)[0] < 4
+    with pytest.raises(InputError, match=r"limit: -1 events, background 3 \+- 1, expected numbers of at least 0"):
+        upper_limit(-1, 3.0, 1.0)
+
+
+def test_weights_and_what_the_cut_takes_scale_it():
+    plain, scaled = limit_of(12, 10.0, 1.0, (1, 2)), limit_of(48, 40.0, 4.0, (1, 2), unit=4.0, absorbed=0.2)
+    assert scaled.observed == pytest.approx(plain.observed * 4 / 0.8)
+    assert list(scaled.expected) == list(BANDS) and "at 95 % CL (CLs)" in said(scaled)
+
+
+def test_a_search_writes_the_limit_of_the_bump_that_it_tells(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.bumphunt.write.write_report", lambda folder, search: None)
+    rng = np.random.default_rng(1)
+    mass = np.minimum(2700 + rng.exponential(500, 20_000), 5000)
+    events = Events.from_arrays(rng.normal(size=(20_000, 1)), mass, ["x"])
+    found = pipelines.search(
+        events.read("features")[:, 0], events, percentiles=[90], widths=(2, 4), pseudo_experiments=50
+    )
+    write(found, tmp_path / "out")
+    limit = json.loads((tmp_path / "out" / "search.json").read_text())["limit"]
+    best, there = found.hunt.best, in_interval(found, found.hunt.best)
+    assert limit["events"] == there["observed"] and [limit["background"], limit["background_error"]] == list(
+        there["expected"]
+    )
+    assert limit["absorbed"] == best.absorbed and limit["window"] == list(best.interval)
+    assert limit["expected"]["median"] > 0 and limit["confidence_level"] == 0.95
+
+
+def test_a_spectrum_has_a_limit_whose_background_error_is_that_of_the_fit():
+    rng = np.random.default_rng(2)
+    edges = np.arange(100, 131)
+    mu = 1000 * np.exp(-np.arange(30) / 10)
+    fitted = bumphunt(rng.poisson(mu), "exp1", edges=edges, widths=(2, 4), pseudo_experiments=50)
+    given = bumphunt(rng.poisson(mu), mu, edges=edges, widths=(2, 4), pseudo_experiments=50)
+    limit = fitted.limit()
+    assert 0 < limit.background_error < np.sqrt(limit.background) and given.limit().background_error < 1e-9
+    assert limit.events == fitted.observed_events and limit_json(fitted)["observed"] == limit.observed
+    hole = bumphunt(rng.poisson(mu), "exp1", edges=edges, widths=(2, 4), pseudo_experiments=50, deficit=True)
+    assert hole.limit() is None
+    wrong = bumphunt(rng.poisson(1000 + 500 * np.sin(np.arange(30))), "exp1", edges=edges, pseudo_experiments=50)
+    assert limit_json(wrong) is None  # the background does not describe it
