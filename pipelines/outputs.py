@@ -21,8 +21,11 @@ from pipelines import locks
 from pipelines.errors import InputError, Unfinished
 
 
-def check_new(path: str | os.PathLike[str]) -> Path:
+def check_new(path: str | os.PathLike[str], *, unless: str | None = None) -> Path:
     """Return `path` if something new can be written there.
+
+    What a killed process left beside it is removed. `unless` is a file by which a folder is known as a finished output of
+    the same kind: then it may be there, for a command that goes on where it was (`--resume`).
 
     Raises `InputError` if it exists, or if its folder is missing or cannot be written to.
 
@@ -30,6 +33,10 @@ def check_new(path: str | os.PathLike[str]) -> Path:
     'surely-not-there.h5'
     """
     path = Path(path)
+    if os.path.lexists(path):
+        clean(path)
+    if unless is not None and (path / unless).is_file():
+        return path
     if os.path.lexists(path):  # a link that leads nowhere is there too, and would be replaced
         raise InputError(f"{path}: exists already; choose another name or remove it first")
     folder = path.parent.resolve()
@@ -40,6 +47,35 @@ def check_new(path: str | os.PathLike[str]) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{path}: folder {folder} is not writable; choose another output")
     return path
+
+
+def clean(path: str | os.PathLike[str]) -> None:
+    """Remove what a killed process left beside an output: its lock, its part, and files of a set that is not complete.
+
+    Nothing is done to what another process, or this one, is writing.
+    """
+    left = (_journal(Path(path)), locks.lock_of(path), locks.part_of(path))
+    if not any(map(os.path.lexists, left)) or locks.is_known(path) or _is_ours(Path(path)):
+        return
+    with contextlib.suppress(InputError), locks.held(path, make_folders=False):
+        _undo(Path(path))
+
+
+def clean_folder(folder: str | os.PathLike[str]) -> None:
+    """Do `clean` for every output in a folder that is all ours, such as that of a search."""
+    for one in Path(folder).glob(".*"):
+        if one.suffix in (".lock", ".part", ".names"):
+            clean(one.with_name(one.stem[1:]))
+
+
+def work_folder(out: str | os.PathLike[str]) -> Path:
+    """Return the folder beside an output that keeps what is trained for it until it is written.
+
+    >>> work_folder("/results/hunt").name
+    '.hunt.search'
+    """
+    path = locks.real(out)
+    return path.with_name(f".{path.name}.search")
 
 
 @contextlib.contextmanager

@@ -706,7 +706,6 @@ def test_interrupted_folds_go_on_and_give_what_an_uninterrupted_search_gives(zoo
         ("nosuch --train", "model 'nosuch' is not known"),
         ("nosuch", "nosuch: no such folder, expected a run directory"),
         ("linear --train --folds 2", "give one"),
-        ("linear --train --resume", "nothing to resume"),
         ("RUN --epochs 2", "--epochs: .* is trained already; add --train or --folds"),
         ("RUN --set units=2", "--set: .* is trained already"),
         ("RUN --train --preset fast", "is a run directory, whose hyperparameters are taken; use --set"),

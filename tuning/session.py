@@ -88,7 +88,8 @@ def search(
         model: registered name.
         events: the events; labels, if there are any, are not read, unless the objective says so.
         trials: how many, 1 or more; fewer run only if the space has fewer (`Results.exhausted` then says so).
-        out: new folder; with `resume`, that of an interrupted search. Workers on other machines must see it.
+        out: new folder; with `resume` also that of an interrupted search, which goes on. Workers on other machines must
+            see it.
         validation: events that judge, instead of a fifth of the others. Their labels are read by a term of the objective
             that asks for one, by nothing else.
         algorithm: "hyperband", "random", "bayesian" or "grid" (see `tuning.algorithms`).
@@ -133,15 +134,14 @@ def search(
             f"trial_timeout is {trial_timeout:g}, and 1 worker is this process, which cannot end itself; give 2 workers or more"
         )
     share_gpus()
-    if resume:
-        _check_begun(Path(out))
+    check_out(Path(out), resume)
     asked = _Asked(
         model, preset, dict(fixed or {}), algorithm, trials, max_epochs, factor, architectures, objective, seed
     )
     session = _Session(
         asked, space, events, Path(out), jit_compile, extra or {}, listener or SearchListener(), validation
     )
-    if not resume:
+    if not resume or not is_begun(session.out):
         session.start()
     with owned(session.out) as token:
         if resume:  # which changes the folder, so not before it is ours
@@ -163,18 +163,18 @@ def share_gpus() -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def check_new_search(out: Path) -> None:
-    """Raise `InputError` if something is there already; if that is a search, saying how to go on with it."""
-    if (out / "search.json").is_file():
+def check_out(out: Path, resume: bool) -> None:
+    """Raise `InputError` if something is there already; with `resume`, if that is no search."""
+    if resume and is_begun(out):
+        return
+    if is_begun(out):
         raise InputError(f"{out}: a search exists already; go on with it by --resume, or give another --out")
     check_new(out)
 
 
-def _check_begun(out: Path) -> None:
-    """Raise `InputError` if there is no search in a folder."""
-    path = out / "search.json"
-    if not path.is_file() and not any(out.glob("search.json.damaged")):
-        raise InputError(f"nothing to resume for {out}: no {path}; start without --resume")
+def is_begun(out: Path) -> bool:
+    """Return whether there is a search in a folder, though its description may be damaged."""
+    return any((out / name).is_file() for name in ("search.json", "search.json.damaged"))
 
 
 def _check_alike(model, events: Events, validation: Events) -> None:
@@ -253,7 +253,7 @@ class _Session:
 
     def start(self) -> None:
         """Make the folder."""
-        check_new_search(self.out)
+        check_out(self.out, resume=False)
         with new_directory(self.out) as part:
             (part / "trials").mkdir()
             write_json(part / "search.json", self.description)
@@ -319,8 +319,7 @@ class _Session:
 
     def _write_best(self, results: Results, job: Job, is_over: bool) -> None:
         best, path = results.best, self.out / "best"
-        kept = read_json(path / "config.json") or {}
-        if kept.get("tuning", {}).get("trial") == best["trial"]:
+        if self._is_written(path, best["trial"]):
             return
         plain = registry.get(self.asked.model, **best["hyperparameters"])
         if is_over and any(phase.epochs for phase in plain.recipe()[plain.main_phase + 1 :]):
@@ -360,6 +359,17 @@ class _Session:
             shutil.rmtree(path)
         with new_directory(path) as part:
             run.write(model, part, run.configuration(model, self.training, **extra), rows, **best["metrics"])
+
+    def _is_written(self, path: Path, trial: str) -> bool:
+        """Whether the run of a trial is in a folder, with all of its parts; one that is damaged is told, and made again."""
+        if not path.is_dir():
+            return False
+        try:
+            run.check_whole(path)
+        except InputError as error:
+            self.listener.told(f"{error}; the best run is made again")
+            return False
+        return (run.read_config(path).get("tuning") or {}).get("trial") == trial
 
     def _history(self, record: Mapping[str, object], which: str) -> list[dict[str, object]]:
         """Return the epochs, `rows` or those of `members`, of a trial and of those that it was promoted from."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, Unfinished
 from pipelines.events.events import Events
 
 Source = str | os.PathLike[str]
@@ -120,20 +121,28 @@ def events_files(
 def _convert_once(sources, made: Path, workers, progress, said, options) -> None:
     """Convert files to `made`; what it was made of is in a JSON file beside it, and the same again is used as it is."""
     from pipelines.datasets.find import find
-    from pipelines.jobs.chunks import identity
+    from pipelines.jobs.chunks import check_output, identity
     from pipelines.outputs import write_json
 
-    note = made.with_suffix(".json")
+    note = made.with_suffix(".json")  # before the events, so that these are never there without it
     origin = {
         "sources": [identity(find(source)) for source in sources],
         "convert": sorted(f"{name}={value}" for name, value in options.items()),
     }
-    if made.exists():
+    if os.path.lexists(made):
+        with contextlib.suppress(InputError):  # it exists; what a killed process left beside it goes
+            check_output(made)
         if not note.exists() or json.loads(note.read_text()) != origin:
             raise InputError(f"{made}: exists already, of other files or options; remove it, or choose another output")
         return
-    done = convert_files(sources, made, workers=workers, progress=progress, **options)
+    note.parent.mkdir(parents=True, exist_ok=True)
     write_json(note, origin)
+    try:
+        done = convert_files(sources, made, workers=workers, progress=progress, **options)
+    except InputError as error:
+        if not isinstance(error, Unfinished):
+            note.unlink()
+        raise
     if said:
         said(f"{made}: {done.events} events of {', '.join(str(find(source)) for source in sources)}")
 
@@ -157,9 +166,9 @@ def convert_files(
     from pipelines import datasets
     from pipelines.datasets.catalog import credit
     from pipelines.datasets.find import find
-    from pipelines.outputs import check_new
+    from pipelines.jobs.chunks import check_output
 
-    check_new(out)
+    check_output(out)
     paths = [find(source) for source in sources]
     name = format or datasets.recognise(paths[0])
     if "license" in datasets.options_of(name):

@@ -135,6 +135,18 @@ def in_chunks(
         return Outcome(write(out, parts.chunks(), counts), counts)
 
 
+def check_output(out: str | os.PathLike[str]) -> Path:
+    """Return `out` as `pipelines.outputs.check_new` does, before a job that makes it in chunks.
+
+    If it is there, chunks that a process left which was killed after it had made it are removed.
+    """
+    out = Path(out)
+    if os.path.lexists(out) and os.path.lexists(_folder(out)):
+        with contextlib.suppress(InputError), hold_output(out):  # another process is at it, or it is there
+            pass
+    return check_new(out)
+
+
 @contextlib.contextmanager
 def hold_output(out: str | os.PathLike[str]) -> Iterator[Path]:
     """Hold a file or folder that is to be made in chunks, as `pipelines.outputs.hold`.

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.outputs import new_disk
+from pipelines.outputs import new_disks
 
 
 def target(path: str | os.PathLike) -> Path:
@@ -40,10 +40,10 @@ def plain(value):
 
 
 def write(path: Path, picture: bytes, numbers: Mapping[str, object], kind: str, *, replace: bool) -> None:
-    """Write a PNG and, beside it, its numbers as `kind`, `.json` or `.h5`; raises `InputError` as `new_disk`."""
+    """Write a PNG and, beside it, its numbers as `kind`, `.json` or `.h5`; raises `InputError` as `new_disks`."""
     import h5py
 
-    with new_disk(path, replace=replace) as png, new_disk(path.with_suffix(kind), replace=replace) as disk:
+    with new_disks(path, path.with_suffix(kind), replace=replace) as (png, disk):
         png.write(picture)
         png.check(path)
         if kind == ".json":

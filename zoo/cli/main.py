@@ -102,7 +102,7 @@ def show(name, as_json):
 @click.option(
     "--memory", type=float, metavar="GB", help="Events held in memory while training; more are read from disk."
 )
-@click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted training, or begin where there is none.")
 @WORKERS
 @click.option("--xla/--no-xla", "jit_compile", default=True, help="Compile the training step with XLA.")
 @JSON
@@ -113,7 +113,7 @@ def train(name, data, words, out, settings, as_json, **options):
     """
     from pipelines.outputs import check_new
 
-    check_new(out)
+    check_new(out, unless="config.json" if options["resume"] else None)
     given, hyperparameters = _conversion(words, data), dict(map(setting, settings))
     zoo, converting = quiet_zoo(), Converting()
     with converting, stdout_to_stderr():
