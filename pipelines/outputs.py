@@ -49,6 +49,14 @@ def check_new(path: str | os.PathLike[str], *, unless: str | None = None) -> Pat
     return path
 
 
+def check_part(path: str | os.PathLike[str]) -> None:
+    """Raise `Unfinished` if a path is in an output that this process is making, and that is not there any more."""
+    target = locks.real(path)
+    for part, output in _parts.items():
+        if (part == target or part in target.parents) and not part.exists():
+            raise Unfinished(f"{output}: {part} vanished while it was written to; start again")
+
+
 def clean(path: str | os.PathLike[str]) -> None:
     """Remove what a killed process left beside an output: its lock, its part, and files of a set that is not complete.
 
@@ -292,12 +300,9 @@ def _is_ours(path: Path) -> bool:
 
 def _make_inside(path: Path) -> None:
     """Make the folders between a path and the part that it is in, which must still be there."""
-    target = locks.real(path)
-    part = next(part for part in _parts if part == target or part in target.parents)
-    if part in target.parents and not part.is_dir():
-        raise Unfinished(f"{_parts[part]}: {part} vanished while it was written to; start again")
+    check_part(path)
     with _told(path):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        locks.real(path).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _part(path: Path) -> Path:

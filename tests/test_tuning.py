@@ -35,7 +35,9 @@ def linear():
     zoo.names()  # so that what is discovered stays after these tests
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(registry, "_models", dict(registry._models))
-        patched.setattr(plots, "plot_history", lambda rows, path: path.touch())  # a third of the time of a search this small
+        patched.setattr(
+            plots, "plot_history", lambda rows, path: path.touch()
+        )  # a third of the time of a search this small
         yield registry.register("linear")(Linear)
 
 

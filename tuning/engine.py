@@ -25,7 +25,7 @@ from tuning import algorithms
 from tuning.listener import SearchListener
 from tuning.objectives import Objective
 from tuning.oracle import Oracle
-from tuning.trial import Job, Spec, architecture, is_wanted, run_trial
+from tuning.trial import PARTIAL, Job, Spec, architecture, is_wanted, run_trial
 
 WINDOW = 256  # trials, in the order of the plan, among which one is chosen for a worker
 NEEDED = ("trial", "status", "objective", "metrics", "hyperparameters", "initial_epoch", "epochs", "message")
@@ -72,6 +72,8 @@ class Engine:
             for name in sorted(new):
                 self._check_same(self.waiting[name], kept[name])
                 self._end(kept[name])
+                for end in PARTIAL:  # of a process that was killed before it removed them
+                    (self.trials / f"{name}.{end}").unlink(missing_ok=True)
             self.fill()
 
     def _files(self) -> list[Path]:

@@ -29,7 +29,7 @@ from pipelines.events.events import Events
 from pipelines.events.layout import match_columns
 from pipelines.events.overlap import overlap
 from pipelines.jobs.executors import Batch
-from pipelines.outputs import as_json, check_new, new_directory, write_json
+from pipelines.outputs import as_json, check_new, clean_folder, new_directory, write_json
 from tuning import algorithms
 from tuning.engine import Engine, owned
 from tuning.listener import Plan, SearchListener
@@ -259,8 +259,10 @@ class _Session:
             write_json(part / "search.json", self.description)
 
     def resume(self) -> None:
-        """Check that the folder is of this search."""
+        """Check that the folder is of this search, and remove what killed processes left in it."""
         path = self.out / "search.json"
+        for folder in (self.out, self.out / "trials"):
+            clean_folder(folder)
         if path.is_file() and read_json(path) is None:
             os.replace(path, f"{path}.damaged")
             self.listener.told(

@@ -32,6 +32,7 @@ from tuning.checkpoint import TrialCheckpoint, Unwritable
 from tuning.objectives import Objective
 from zoo import registry, run
 
+PARTIAL = ("partial.json", "partial0.h5", "partial1.h5")
 KEPT_PROGRAMS = 16  # compiled architectures that are kept for trials to come; each takes some ten MB
 
 
@@ -176,7 +177,7 @@ class TrialRunner:
         }
         record = as_json(record)
         write_json(self.file(spec.trial, "json"), record)
-        for path in (self.file(spec.trial, end) for end in ("partial.json", "partial0.h5", "partial1.h5")):
+        for path in (self.file(spec.trial, end) for end in PARTIAL):
             path.unlink(missing_ok=True)
         return record
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipelines import provenance
-from pipelines.errors import InputError
+from pipelines.errors import InputError, Unfinished
 from pipelines.events.events import Events
 from pipelines.jobs.executors import Batch, open_workers
 from zoo import registry, run
@@ -65,7 +65,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, folder: Path, *, resume: bool = False, said: Callable[[str], object] = print,
                  workers: int = 1, scheduler: str | Batch | None = None, **options: object):  # fmt: skip
         self.recipe, self.folder, self.resume, self._said, self._options = recipe, folder, resume, said, options
-        self._workers, self._scheduler = workers, scheduler
+        self._workers, self._scheduler, self._made = workers, scheduler, False
         if not resume and self._holds_something():
             raise InputError(f"an interrupted search is kept in {folder}; add --resume, or remove it")
 
@@ -99,7 +99,10 @@ class Trainer:
 
     @contextlib.contextmanager
     def _begun(self):
+        if self._made and not self.folder.is_dir():
+            raise Unfinished(f"{self.folder}: vanished while it was written to; start again")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._made = True
         try:
             yield
         except InputError:

@@ -29,7 +29,7 @@ from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.events.files import check_utf8
 from pipelines.events.layout import check_names
-from pipelines.outputs import as_json, check_new, hold, new_directory, write_json
+from pipelines.outputs import as_json, check_new, clean, hold, new_directory, write_json
 from zoo import registry
 from zoo.inputs import TAKES
 from zoo.keras import keras
@@ -175,6 +175,7 @@ def train(
 def _train(model, events, out: Path, validation, epochs, resume, extra, **options) -> keras.callbacks.History:
     if not resume:
         Checkpoint.refuse(out)
+    clean(Checkpoint.place(out))
     model.check_enough(events)
     model.adapt(events)
     checkpoint = Checkpoint(out, model, events, {**(extra or {}), "epochs": epochs or model.epochs})

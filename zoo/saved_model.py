@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from pipelines import provenance
-from pipelines.errors import InputError
+from pipelines.errors import InputError, Unfinished
 from pipelines.outputs import check_new, new_directory
 from zoo.run import load
 
@@ -63,8 +64,19 @@ def export(model: Any, path: str | os.PathLike) -> None:
 
     served.serve, served.columns, served.about = serve, columns, about
     signatures = {"serving_default": serve, "columns": columns, "about": about}
+    write(served, path, signatures)
+
+
+def write(served: tf.Module, path: str | os.PathLike, signatures: Mapping[str, Any]) -> None:
+    """Write a SavedModel, whole or not at all; raises `InputError` if `path` exists or cannot be written."""
     with new_directory(path) as part:
-        tf.saved_model.save(served, str(part), signatures=signatures)
+        try:
+            tf.saved_model.save(served, str(part), signatures=signatures)
+        except tf.errors.OpError as error:  # of the disk
+            reason = str(error.message).partition(" [Op:")[0].rpartition("; ")[2]
+            raise Unfinished(
+                f"{path}: cannot be written ({reason}); free some space there or choose another output"
+            ) from None
 
 
 def described(model) -> dict[str, object]:

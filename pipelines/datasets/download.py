@@ -242,6 +242,8 @@ class _Transfer:
 
     def _receive(self, answer, done: int, known: Mapping) -> None:
         """Append what the server sends to what is there, or start over if it sends the whole file."""
+        if answer.status_code == 206 and not known:
+            raise self._refusal("the server sends a part of the file, and was not asked for one")
         if answer.status_code == 206:
             total = _range_total(answer.headers.get("Content-Range", ""), done)
             same = _validator(answer.headers) in (None, known["validator"]) and known["total"] in (None, total)

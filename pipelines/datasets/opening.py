@@ -122,7 +122,7 @@ def _convert_once(sources, made: Path, workers, progress, said, options) -> None
     """Convert files to `made`; what it was made of is in a JSON file beside it, and the same again is used as it is."""
     from pipelines.datasets.find import find
     from pipelines.jobs.chunks import check_output, identity
-    from pipelines.outputs import write_json
+    from pipelines.outputs import hold, write_json
 
     note = made.with_suffix(".json")  # before the events, so that these are never there without it
     origin = {
@@ -135,14 +135,14 @@ def _convert_once(sources, made: Path, workers, progress, said, options) -> None
         if not note.exists() or json.loads(note.read_text()) != origin:
             raise InputError(f"{made}: exists already, of other files or options; remove it, or choose another output")
         return
-    note.parent.mkdir(parents=True, exist_ok=True)
-    write_json(note, origin)
-    try:
-        done = convert_files(sources, made, workers=workers, progress=progress, **options)
-    except InputError as error:
-        if not isinstance(error, Unfinished):
-            note.unlink()
-        raise
+    with hold(made, new=False):
+        write_json(note, origin)
+        try:
+            done = convert_files(sources, made, workers=workers, progress=progress, **options)
+        except InputError as error:
+            if not isinstance(error, Unfinished):
+                note.unlink()
+            raise
     if said:
         said(f"{made}: {done.events} events of {', '.join(str(find(source)) for source in sources)}")
 
