@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, note_read
 
 MAX_JSON_BYTES = 16 * 2**20
 MAX_YAML_BYTES = 128 * 2**10  # files that people write; PyYAML reads some 100 kB in a second
@@ -145,6 +145,7 @@ def read_text(path: str | os.PathLike[str], max_bytes: int, advice: str = "") ->
         kind = os.stat(path)
         if not stat.S_ISREG(kind.st_mode):
             raise _refusal(path, "no regular file", advice)
+        note_read(path)
         with open(path, "rb") as file:
             found = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

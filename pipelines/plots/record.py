@@ -43,7 +43,7 @@ def write(path: Path, picture: bytes, numbers: Mapping[str, object], kind: str, 
     """Write a PNG and, beside it, its numbers as `kind`, `.json` or `.h5`; raises `InputError` as `new_disks`."""
     import h5py
 
-    with new_disks(path, path.with_suffix(kind), replace=replace) as (png, disk):
+    with new_disks(path.with_suffix(kind), path, replace=replace) as (disk, png):
         png.write(picture)
         png.check(path)
         if kind == ".json":
