@@ -19,6 +19,7 @@ import numpy as np
 from pipelines.checksums import create
 from pipelines.errors import InputError
 from pipelines.events.derived import Reading
+from pipelines.events.hdf5_files import reading_hdf5
 from pipelines.events.layout import (
     AXES,
     DTYPES,
@@ -79,7 +80,7 @@ class Events:
     @staticmethod
     def _looked_at(path: Path) -> tuple[int, Description]:
         """Return the number of events of a file and its description, after a look at what else is there."""
-        with open_hdf5(path) as file:
+        with reading_hdf5(path) as file:
             there = [name for name in DTYPES if isinstance(file.get(name), h5py.Dataset)]
             missing = [] if {"features", "objects"} & set(there) else ["features"]
             missing += [] if "mass" in there else ["mass"]

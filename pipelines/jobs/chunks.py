@@ -23,7 +23,7 @@ import numpy as np
 from pipelines.checksums import create, store
 from pipelines.errors import InputError, Unfinished
 from pipelines.events.events import EventsWriter
-from pipelines.events.layout import open_hdf5
+from pipelines.events.hdf5_files import reading_hdf5
 from pipelines.jobs.executors import Task, open_workers
 from pipelines.locks import part_of, remove
 from pipelines.outputs import check_new, hold, new_disk, write_json
@@ -216,13 +216,13 @@ class _Parts:
         return self._size(number)
 
     def _size(self, number: int) -> int:
-        with open_hdf5(self._path(number)) as file:
+        with reading_hdf5(self._path(number)) as file:
             if "counts" not in file.attrs:
                 raise InputError(f"{self._path(number)}: no attribute counts; damaged")
             return max((len(file[name]) for name in file), default=0)
 
     def _read(self, number: int, names: Sequence[str] | None = None) -> tuple[Arrays, dict[str, int]]:
-        with open_hdf5(self._path(number)) as file:
+        with reading_hdf5(self._path(number)) as file:
             arrays = {name: file[name][:] for name in file if names is None or name in names}
             return arrays, json.loads(file.attrs["counts"])
 
