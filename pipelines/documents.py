@@ -131,6 +131,22 @@ def check_document(value: object, source: str, schema: object, *, advice: str = 
     return value
 
 
+def check_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a training's history that has its phase, its epoch, and terms that are numbers, or None.
+
+    For schemas; raises `ValueError` for another.
+
+    >>> check_row({"phase": "main", "epoch": 0, "loss": 0.5})["loss"]
+    0.5
+    """
+    if not isinstance(row.get("phase"), str) or type(row.get("epoch")) is not int:
+        raise ValueError("a row needs a phase, and an epoch that is a number")
+    for name, value in row.items():
+        if name != "phase" and not (value is None or isinstance(value, (int, float))):
+            raise ValueError(f"{name} should be a number")
+    return row
+
+
 @functools.lru_cache(maxsize=64)
 def _adapter(schema: Any) -> Any:
     from pydantic import TypeAdapter

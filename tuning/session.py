@@ -23,6 +23,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from pipelines import provenance
+from pipelines.documents import read_json_document
 from pipelines.errors import InputError, Unfinished, WorkerFault
 from pipelines.events.batches import check_enough
 from pipelines.events.events import Events
@@ -35,6 +36,7 @@ from tuning.engine import Engine, owned
 from tuning.listener import Plan, SearchListener
 from tuning.objectives import Objective
 from tuning.results import Results, load_results, ranked
+from tuning.schemas import Asked, History, Record
 from tuning.space import Space
 from tuning.trial import Job, TrialRunner, architecture, read_json
 from zoo import registry, run
@@ -263,14 +265,14 @@ class _Session:
         path = self.out / "search.json"
         for folder in (self.out, self.out / "trials"):
             clean_folder(folder)
-        if path.is_file() and read_json(path) is None:
+        if os.path.lexists(path) and read_json(path, Asked) is None:
             os.replace(path, f"{path}.damaged")
             self.listener.told(
                 f"{path}: damaged; set aside as search.json.damaged, and made anew of what is asked for now"
             )
         if not path.is_file():  # the records of trials are compared with what is asked for
             write_json(path, self.description)
-        kept = read_json(path)
+        kept = read_json_document(path, Asked)
         (self.out / "trials").mkdir(exist_ok=True)
         for key, value in self._comparable(self.description).items():
             if self._comparable(kept).get(key) != value:
@@ -376,9 +378,9 @@ class _Session:
     def _history(self, record: Mapping[str, object], which: str) -> list[dict[str, object]]:
         """Return the epochs, `rows` or those of `members`, of a trial and of those that it was promoted from."""
         folder, past = self.out / "trials", record["promoted_from"]
-        before = self._history(read_json(folder / f"{past}.json"), which) if past else []
+        before = self._history(read_json_document(folder / f"{past}.json", Record), which) if past else []
         path = folder / f"{record['trial']}.history.json"
-        kept = read_json(path)
+        kept = read_json(path, History)
         if kept is None:
             self.listener.told(f"{path}: damaged or gone; its epochs are missing in the history of the best run")
         own = (kept or {}).get(which, [])

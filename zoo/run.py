@@ -18,13 +18,14 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator, Field
 from typing_extensions import NotRequired, TypedDict
 
 from pipelines import provenance
 from pipelines.checksums import digest, file_sha256
-from pipelines.documents import check_document, read_json_document, shown
+from pipelines.documents import check_document, check_row, read_json_document, shown
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.events.files import check_utf8
@@ -67,6 +68,26 @@ class RunConfig(TypedDict):
     tuning: NotRequired[dict[str, Any] | None]
     state_sha256: NotRequired[str]
     sha256: NotRequired[str]
+
+
+Row = Annotated[dict[str, Any], AfterValidator(check_row)]
+
+
+class Progress(TypedDict):
+    """What a checkpoint's progress.json holds."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    state: Annotated[str, Field(pattern=r"^state[01]\.h5$")]
+    seconds: Annotated[float, Field(ge=0)]
+    rows: list[Row]
+    member_rows: list[dict[str, Any]]
+
+
+class Metrics(TypedDict):
+    """What a run's metrics.json holds."""
+
+    last_epoch: dict[str, float | str | None]
+    best_epoch: NotRequired[dict[str, dict[str, Any]]]
 
 
 # -- run directories -------------------------------------------------------------------------------
@@ -137,7 +158,7 @@ def check_whole(run: str | os.PathLike) -> None:
     parts = ("history.csv", "metrics.json", "plots/history.png")
     if missing := [name for name in parts if not (run / name).is_file()]:
         raise InputError(f"{run / missing[0]}: not there; the run is damaged")
-    read_json_document(run / "metrics.json", dict[str, Any], advice="damaged")
+    read_json_document(run / "metrics.json", Metrics, advice="damaged")
     check_state(run / "model" / "state.h5", config.get("state_sha256"))
 
 
@@ -320,16 +341,17 @@ class Checkpoint(keras.callbacks.Callback):
         """Load what an interrupted training left, if there is anything; returns the number of epochs done."""
         if not (self.folder / CONFIG).is_file():
             return self.start()
-        kept = json.loads((self.folder / CONFIG).read_text())
+        advice = f"damaged; remove {self.folder} to begin anew"
+        kept: Any = read_json_document(self.folder / CONFIG, RunConfig, advice=advice)
         if different := self._different(kept):
             raise InputError(
                 f"{self.folder} holds another training: {'; '.join(different)}; give the same, or start without --resume"
             )
-        self.config["command"] = kept["command"]  # the one that repeats it all
+        self.config["command"] = kept.get("command")  # the one that repeats it all
         progress = self.folder / "progress.json"
         if not progress.exists():
             return 0
-        kept = json.loads(progress.read_text())
+        kept = read_json_document(progress, Progress, advice=advice)
         load_state(self._trained, self.folder / kept["state"])
         self.rows, self._seconds_before = kept["rows"], kept["seconds"]
         self._trained.member_rows = kept["member_rows"]

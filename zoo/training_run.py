@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from pipelines.documents import read_json_document
 from pipelines.errors import InputError
 from zoo.printed import as_html
 
@@ -129,7 +130,9 @@ def train(
 
 
 def _result(out: Path, model, training, to_score) -> TrainedRun:
-    written = json.loads((out / "metrics.json").read_text())
+    from zoo.run import Metrics
+
+    written: Any = read_json_document(out / "metrics.json", Metrics, advice="damaged; train again")
     if to_score is not None and not (out / "scores.h5").exists():
         from zoo.evaluation import score as score_events
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from pipelines.documents import read_json_document
 from pipelines.errors import InputError, Unfinished
 from pipelines.events.events import Events
 
@@ -132,7 +133,7 @@ def _convert_once(sources, made: Path, workers, progress, said, options) -> None
     if os.path.lexists(made):
         with contextlib.suppress(InputError):  # it exists; what a killed process left beside it goes
             check_output(made)
-        if not note.exists() or json.loads(note.read_text()) != origin:
+        if not note.exists() or read_json_document(note, dict[str, Any], advice=f"remove it and {made}") != origin:
             raise InputError(f"{made}: exists already, of other files or options; remove it, or choose another output")
         return
     with hold(made, new=False):

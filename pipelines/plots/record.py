@@ -6,12 +6,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
 
+from pipelines.documents import read_json_document
 from pipelines.errors import InputError
 from pipelines.outputs import new_disks
+
+MOST_BYTES = 2**28  # of numbers as JSON
 
 
 def target(path: str | os.PathLike) -> Path:
@@ -71,7 +75,8 @@ def read_numbers(path: str | os.PathLike) -> dict[str, object]:
     path = Path(path)
     try:
         if path.suffix == ".json":
-            return json.loads(path.read_text())
+            found: Any = read_json_document(path, dict[str, Any], max_bytes=MOST_BYTES)
+            return dict(found)
         with h5py.File(path, "r") as file:
             return _from_group(file)
     except (OSError, ValueError, RecursionError) as error:
