@@ -126,6 +126,8 @@ def new_files(*paths: str | os.PathLike[str], replace: bool = False) -> Iterator
 
     Raises `InputError` as `new_file`.
     """
+    for path in paths:  # before one of them is refused
+        clean(path)
     targets = [_expected(path, not replace) for path in paths]
     with contextlib.ExitStack() as stack:
         for path in targets:

@@ -333,8 +333,10 @@ def kinds(as_json):
 def split(source, first, rest, events, label, seed):
     """Draw a training sample without labels, FIRST, and write all other events to REST."""
     import pipelines
-    from pipelines.outputs import check_new, new_disks
+    from pipelines.outputs import check_new, clean, new_disks
 
+    for path in (first, rest):  # before one of them is refused
+        clean(path)
     if check_new(first).resolve() == check_new(rest).resolve():
         raise InputError(f"{rest}: given for both parts; name two files")
     drawn, others = pipelines.open(source).set_aside(events, label=label, seed=seed)
