@@ -77,6 +77,14 @@ def test_a_traceback_that_cannot_be_written_is_told(broken):
     assert done.exit_code == 70 and "the traceback is in no file (No such file or directory)" in done.stderr
 
 
+def test_the_command_can_be_called_by_its_old_name():
+    from zoo.cli import main
+
+    with pytest.warns(DeprecationWarning, match="is a module now"), pytest.raises(SystemExit) as ended:
+        main(["show", "nosuch"], prog_name="zoo")
+    assert ended.value.code == 2
+
+
 # -- streams ------------------------------------------------------------------------------------------------
 
 

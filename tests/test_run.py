@@ -408,6 +408,30 @@ def test_to_resume_what_is_finished_loads_it_and_cleans_up(trained, events, tmp_
         train(events, tmp_path / "run", seed=1, resume=True)
 
 
+def test_to_resume_a_training_that_was_to_score_adds_the_scores(events, tmp_path):
+    given = {"hyperparameters": SMALL, "epochs": 1, "jit_compile": False, "verbose": 0, "score": True, "resume": True}
+    found = zoo.train("linear", events, tmp_path / "run", **given)
+    scores = found.scores.read_bytes()
+    found.scores.unlink()  # of a process that was killed between its run and its scores
+    again = zoo.train("linear", events, tmp_path / "run", **given)
+    assert again.to_dict() == found.to_dict() and found.scores.read_bytes() == scores
+    before = found.scores.stat().st_mtime_ns
+    assert zoo.train("linear", events, tmp_path / "run", **given).scores.stat().st_mtime_ns == before
+
+
+def test_damaged_documents_of_a_checkpoint_are_told(stopped, events, tmp_path):
+    for name, text, told in (
+        ("config.json", "{", r"config.json: .*; damaged; remove \S+ to begin anew"),
+        ("progress.json", "[" * 100_000, "progress.json: nested more than 32 deep; damaged"),
+        ("progress.json", '{"epochs": 1e999}', "progress.json: .*; damaged"),
+        ("progress.json", "{}", "progress.json: no epochs in it; damaged"),
+    ):
+        folder = shutil.copytree(stopped / ".run.checkpoint", tmp_path / ".run.checkpoint", dirs_exist_ok=True)
+        (folder / name).write_text(text)
+        with pytest.raises(InputError, match=told):
+            train(events, tmp_path / "run", resume=True)
+
+
 def test_an_existing_run_is_refused_before_any_event_is_read(trained, monkeypatch, events, tmp_path):
     monkeypatch.setattr(Events, "blocks", lambda self, *fields, **options: pytest.fail("events were read"))
     (tmp_path / "notes").mkdir()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import types
+import warnings
 from pathlib import Path
 
 import click
@@ -193,3 +195,14 @@ def export(run, out):
     model = zoo.load(run)
     model.export(out)
     click.echo(f"{out}: SavedModel; serving_default {model.serving_text()}")
+
+
+class _Command(types.ModuleType):
+    """This module, which can be called: `from zoo.cli import main` was the command when `zoo.cli` was one module."""
+
+    def __call__(self, *args, **options):
+        warnings.warn("zoo.cli.main is a module now; import main from it", DeprecationWarning, stacklevel=2)
+        return main(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Command
