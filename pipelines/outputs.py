@@ -136,6 +136,8 @@ def new_files(*paths: str | os.PathLike[str], replace: bool = False) -> Iterator
                 _undo(path)
             elif not replace:
                 _make_inside(path)
+            if path is targets[0] and len(targets) > 1:  # after all other locks: who finds it removes those
+                stack.callback(locks.remove, _journal(path))
         for path in targets:
             if not replace:
                 check_new(path)
@@ -344,7 +346,6 @@ def _put_all(parts: Sequence[Path], paths: Sequence[Path], replace: bool) -> Non
     except BaseException:
         _undo(paths[0])
         raise
-    journal.unlink()  # from here on they are all there
 
 
 def _journal(path: Path) -> Path:
@@ -366,11 +367,15 @@ def _undo(path: Path) -> None:
     with contextlib.suppress(ValueError, TypeError, OSError):  # killed while it wrote it: no file has its name yet
         file = os.open(journal, os.O_RDONLY | os.O_NOFOLLOW)
         with open(file) as text:
+            if os.fstat(file).st_uid != os.getuid():
+                raise ValueError("somebody else's")
             named = [(str(name), tuple(identity)) for name, *identity in json.load(text)]
     there = [Path(name) for name, identity in named if os.path.lexists(name) and _identity(Path(name)) == identity]
     if len(there) < len(named):
         for one in there:
             one.unlink()
+    for name, _ in named[1:]:
+        clean(name)
     with _told(path):
         locks.remove(journal)
 

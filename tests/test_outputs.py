@@ -314,6 +314,19 @@ def test_the_refusal_of_half_a_set_takes_it_away(tmp_path):
     assert check_new(first) == first and not first.exists()  # what a command asks before it works
 
 
+def test_a_list_of_files_that_somebody_else_wrote_removes_nothing(tmp_path, monkeypatch):
+    (tmp_path / "thesis.txt").write_text("months of work")
+    found = os.lstat(tmp_path / "thesis.txt")
+    identity = [found.st_ino, found.st_size, found.st_mtime_ns]
+    told = [[str(tmp_path / "thesis.txt"), *identity], [str(tmp_path / "none"), 1, 2, 3]]
+    (tmp_path / ".o.names").write_text(json.dumps(told))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "getuid", lambda: found.st_uid + 1)
+        with hold(tmp_path / "o"):
+            pass
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
 def test_files_that_have_all_their_names_stay_though_their_process_was_killed_then(tmp_path):
     first, rest = tmp_path / "first", tmp_path / "rest"
     die = (
