@@ -11,6 +11,7 @@ from typing import Any
 
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError
+from pipelines.outputs import clean
 from zoo.printed import as_html
 
 
@@ -133,6 +134,8 @@ def _result(out: Path, model, training, to_score) -> TrainedRun:
     from zoo.run import Metrics
 
     written: Any = read_json_document(out / "metrics.json", Metrics, advice="damaged; train again")
+    if to_score is not None:
+        clean(out / "scores.h5")
     if to_score is not None and not (out / "scores.h5").exists():
         from zoo.evaluation import score as score_events
 
