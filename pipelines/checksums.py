@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, note_read
 from pipelines.outputs import Disk, new_disk
 
 BLOCK = 512  # bytes, the least that HDF5 allows
@@ -102,6 +102,7 @@ def open_sealed(path: str | os.PathLike[str]) -> tuple[h5py.File, str]:
         raise InputError(f"{path}: no such file")
     if not path.is_file():
         raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'no file'}, expected an HDF5 file")
+    note_read(path)
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, note_read
 
 MAX_JSON_BYTES = 16 * 2**20
 MAX_YAML_BYTES = 128 * 2**10  # files that people write; PyYAML reads some 100 kB in a second
@@ -131,6 +131,22 @@ def check_document(value: object, source: str, schema: object, *, advice: str = 
     return value
 
 
+def check_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a training's history that has its phase, its epoch, and terms that are numbers, or None.
+
+    For schemas; raises `ValueError` for another.
+
+    >>> check_row({"phase": "main", "epoch": 0, "loss": 0.5})["loss"]
+    0.5
+    """
+    if not isinstance(row.get("phase"), str) or type(row.get("epoch")) is not int:
+        raise ValueError("a row needs a phase, and an epoch that is a number")
+    for name, value in row.items():
+        if name != "phase" and not (value is None or isinstance(value, (int, float))):
+            raise ValueError(f"{name} should be a number")
+    return row
+
+
 @functools.lru_cache(maxsize=64)
 def _adapter(schema: Any) -> Any:
     from pydantic import TypeAdapter
@@ -145,6 +161,7 @@ def read_text(path: str | os.PathLike[str], max_bytes: int, advice: str = "") ->
         kind = os.stat(path)
         if not stat.S_ISREG(kind.st_mode):
             raise _refusal(path, "no regular file", advice)
+        note_read(path)
         with open(path, "rb") as file:
             found = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

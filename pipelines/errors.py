@@ -1,5 +1,22 @@
 """The one error that tells a user what is wrong with what they gave."""
 
+_last_read: list[str] = []  # at most one
+
+
+def note_read(path: object) -> None:
+    """Note which file of somebody else's is opened, for the report of an error that nobody has foreseen."""
+    _last_read[:] = [str(path)]
+
+
+def last_read() -> str | None:
+    """Return the file that `note_read` was told of last.
+
+    >>> note_read("events.csv")
+    >>> last_read()
+    'events.csv'
+    """
+    return next(iter(_last_read), None)
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used: a file, a column, a value, an output path.

@@ -22,7 +22,7 @@ import numpy as np
 
 from pipelines.checksums import create, store
 from pipelines.errors import InputError
-from pipelines.events.layout import open_hdf5
+from pipelines.events.hdf5_files import reading_hdf5
 from pipelines.outputs import new_disk
 
 MOST = 1e15  # events in a bin: all whole numbers below are exact in float64
@@ -345,7 +345,7 @@ def _selected(names: Sequence[str], select: Sequence[str], path: Path) -> list[i
 
 
 def _read_hdf5(path: Path, select: Sequence[str], **options) -> Histograms:
-    with open_hdf5(path) as file:
+    with reading_hdf5(path) as file:
         there = [name for name in ("counts", "edges", "bins", "names") if name in file]
         missing = [name for name in ("counts", "edges") if name not in there]
         if missing:

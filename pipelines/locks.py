@@ -57,6 +57,11 @@ def lock_of(path: str | os.PathLike[str]) -> Path:
     return path.with_name(f".{path.name}.lock")
 
 
+def is_known(path: str | os.PathLike[str]) -> bool:
+    """Return whether this process writes an output, on whatever file system."""
+    return real(path) in _locks
+
+
 def is_held(path: str | os.PathLike[str]) -> bool:
     """Return whether this process holds an output, on a file system that has locks."""
     lock = _locks.get(real(path))

@@ -21,8 +21,11 @@ from pipelines import locks
 from pipelines.errors import InputError, Unfinished
 
 
-def check_new(path: str | os.PathLike[str]) -> Path:
+def check_new(path: str | os.PathLike[str], *, unless: str | None = None) -> Path:
     """Return `path` if something new can be written there.
+
+    What a killed process left beside it is removed. `unless` is a file by which a folder is known as a finished output of
+    the same kind: then it may be there, for a command that goes on where it was (`--resume`).
 
     Raises `InputError` if it exists, or if its folder is missing or cannot be written to.
 
@@ -30,6 +33,10 @@ def check_new(path: str | os.PathLike[str]) -> Path:
     'surely-not-there.h5'
     """
     path = Path(path)
+    if os.path.lexists(path):
+        clean(path)
+    if unless is not None and (path / unless).is_file():
+        return path
     if os.path.lexists(path):  # a link that leads nowhere is there too, and would be replaced
         raise InputError(f"{path}: exists already; choose another name or remove it first")
     folder = path.parent.resolve()
@@ -40,6 +47,43 @@ def check_new(path: str | os.PathLike[str]) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{path}: folder {folder} is not writable; choose another output")
     return path
+
+
+def check_part(path: str | os.PathLike[str]) -> None:
+    """Raise `Unfinished` if a path is in an output that this process is making, and that is not there any more."""
+    target = locks.real(path)
+    for part, output in _parts.items():
+        if (part == target or part in target.parents) and not part.exists():
+            raise Unfinished(f"{output}: {part} vanished while it was written to; start again")
+
+
+def clean(path: str | os.PathLike[str]) -> None:
+    """Remove what a killed process left beside an output: its lock, its part, and files of a set that is not complete.
+
+    Nothing is done to what another process, or this one, is writing.
+    """
+    left = (_journal(Path(path)), locks.lock_of(path), locks.part_of(path))
+    if not any(map(os.path.lexists, left)) or locks.is_known(path) or _is_ours(Path(path)):
+        return
+    with contextlib.suppress(InputError), locks.held(path, make_folders=False):
+        _undo(Path(path))
+
+
+def clean_folder(folder: str | os.PathLike[str]) -> None:
+    """Do `clean` for every output in a folder that is all ours, such as that of a search."""
+    for one in Path(folder).glob(".*"):
+        if one.suffix in (".lock", ".part", ".names"):
+            clean(one.with_name(one.stem[1:]))
+
+
+def work_folder(out: str | os.PathLike[str]) -> Path:
+    """Return the folder beside an output that keeps what is trained for it until it is written.
+
+    >>> work_folder("/results/hunt").name
+    '.hunt.search'
+    """
+    path = locks.real(out)
+    return path.with_name(f".{path.name}.search")
 
 
 @contextlib.contextmanager
@@ -82,6 +126,8 @@ def new_files(*paths: str | os.PathLike[str], replace: bool = False) -> Iterator
 
     Raises `InputError` as `new_file`.
     """
+    for path in paths:  # before one of them is refused
+        clean(path)
     targets = [_expected(path, not replace) for path in paths]
     with contextlib.ExitStack() as stack:
         for path in targets:
@@ -90,6 +136,8 @@ def new_files(*paths: str | os.PathLike[str], replace: bool = False) -> Iterator
                 _undo(path)
             elif not replace:
                 _make_inside(path)
+            if path is targets[0] and len(targets) > 1:  # after all other locks: who finds it removes those
+                stack.callback(locks.remove, _journal(path))
         for path in targets:
             if not replace:
                 check_new(path)
@@ -256,12 +304,9 @@ def _is_ours(path: Path) -> bool:
 
 def _make_inside(path: Path) -> None:
     """Make the folders between a path and the part that it is in, which must still be there."""
-    target = locks.real(path)
-    part = next(part for part in _parts if part == target or part in target.parents)
-    if part in target.parents and not part.is_dir():
-        raise Unfinished(f"{_parts[part]}: {part} vanished while it was written to; start again")
+    check_part(path)
     with _told(path):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        locks.real(path).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _part(path: Path) -> Path:
@@ -301,7 +346,6 @@ def _put_all(parts: Sequence[Path], paths: Sequence[Path], replace: bool) -> Non
     except BaseException:
         _undo(paths[0])
         raise
-    journal.unlink()  # from here on they are all there
 
 
 def _journal(path: Path) -> Path:
@@ -323,11 +367,15 @@ def _undo(path: Path) -> None:
     with contextlib.suppress(ValueError, TypeError, OSError):  # killed while it wrote it: no file has its name yet
         file = os.open(journal, os.O_RDONLY | os.O_NOFOLLOW)
         with open(file) as text:
+            if os.fstat(file).st_uid != os.getuid():
+                raise ValueError("somebody else's")
             named = [(str(name), tuple(identity)) for name, *identity in json.load(text)]
     there = [Path(name) for name, identity in named if os.path.lexists(name) and _identity(Path(name)) == identity]
     if len(there) < len(named):
         for one in there:
             one.unlink()
+    for name, _ in named[1:]:
+        clean(name)
     with _told(path):
         locks.remove(journal)
 

@@ -590,6 +590,7 @@ def test_jobs_of_htcondor_are_what_the_file_says():
         ("directives: --qos=low", "expected a list of lines"),
         ("cores: 0", "cores is 0"),
         ("memory: 4", "memory is 4, expected a word"),
+        ("memory: -4GB", "memory is '-4GB', expected a size, such as 4GB"),
         ("- queue", "expected lines of NAME: VALUE"),
         ("queue: [", "line 1 no YAML"),
         ("", "expected lines of NAME: VALUE"),

@@ -209,6 +209,14 @@ def test_server_that_sends_another_part_than_asked_for_is_asked_for_all(server, 
     assert server.requests[1] is not None and server.requests[2:] == [None]
 
 
+def test_part_that_nobody_asked_for_is_refused(server, tmp_path):
+    server.statuses = [206]
+    with pytest.raises(InputError) as error:
+        get(server, tmp_path)
+    says(error, "the server sends a part of the file, and was not asked for one")
+    assert not (tmp_path / FILE).exists()
+
+
 def test_short_body_is_seen_also_where_the_http_library_does_not_care(server, tmp_path, content, monkeypatch):
     import urllib3
 

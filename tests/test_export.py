@@ -1,6 +1,7 @@
 """Exported models: TensorFlow alone, in an interpreter that has never heard of this package, gives the same scores."""
 
 import json
+import resource
 from importlib.metadata import version
 
 import numpy as np
@@ -110,7 +111,41 @@ def test_an_export_says_which_model_it_is_and_whether_labels_chose_it(tuning, mo
     run.write(model, tmp_path / "run", run.configuration(model, train_events, **tuning), [])
     zoo.load(tmp_path / "run").export(tmp_path / "served")
     about = json.loads(tf.saved_model.load(tmp_path / "served").signatures["about"]()["about"].numpy())
-    assert about == {"model": "gan_ae", "version": version("hep-anomaly-zoo"), "truth_used": bool(tuning)}
+    sha256 = run.read_config(tmp_path / "run")["state_sha256"]
+    version_ = version("hep-anomaly-zoo")
+    assert about == {
+        "model": "gan_ae", "version": version_, "truth_used": bool(tuning), "state_sha256": sha256
+    }  # fmt: skip
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(model, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"served: cannot be written \(File too large\); free some space") as error:
+            model.export(tmp_path / "served")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_an_export_of_the_same_run_is_known(train_events, tmp_path):
+    from zoo import run
+    from zoo.saved_model import export_again
+
+    model = zoo.get("gan_ae", **SMALL)
+    model.adapt(train_events)
+    model.build_from_config()
+    for name in ("run", "other"):
+        (tmp_path / name).mkdir()
+        run.write(model, tmp_path / name, run.configuration(model, train_events), [])
+        model.trainable_variables[0].assign_add(tf.ones_like(model.trainable_variables[0]))
+    export_again(tmp_path / "run", tmp_path / "served")
+    written = (tmp_path / "served" / "saved_model.pb").stat().st_mtime_ns
+    export_again(tmp_path / "run", tmp_path / "served")
+    assert (tmp_path / "served" / "saved_model.pb").stat().st_mtime_ns == written
+    with pytest.raises(InputError, match="exists already"):
+        export_again(tmp_path / "other", tmp_path / "served")
 
 
 def test_a_model_without_data_is_not_exported(tmp_path):

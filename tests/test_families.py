@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import threading
 
 import h5py
@@ -89,6 +90,28 @@ def test_families_do_not_mix_and_options_of_others_are_refused(published, tmp_pa
     with pytest.raises(InputError, match="layout not recognised; expected one of"):
         convert([tmp_path / "words.doc"], out)
     assert not out.exists() and "channel" in options_of("darkmachines")
+
+
+def test_a_kill_between_the_events_and_their_note_loses_nothing(published, tmp_path, monkeypatch):
+    from pipelines.datasets import opening
+
+    made, told = tmp_path / "run.events.h5", []
+    given = {"mass": "mjj", "workers": 1, "said": told.append}
+
+    def killed(*sources, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(opening, "convert_files", killed)  # before there are events
+        opening.open_events(published["table"], kept=made, **given)
+    assert os.listdir(tmp_path) == ["run.events.json"] and not told
+    events = opening.open_events(published["table"], kept=made, **given)
+    again = opening.open_events(published["table"], kept=made, **given)
+    assert len(told) == 1 and len(again) == len(events)  # the note is there before the events are
+    made.unlink()
+    with pytest.raises(InputError, match="no column 'nope'"):
+        opening.open_events(published["table"], kept=made, workers=1, mass="nope")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_second_training_does_not_take_the_first_ones_events_silently(published, tmp_path):

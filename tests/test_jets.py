@@ -388,6 +388,7 @@ def test_lengths_that_disagree_are_refused():
         ("njets", 2.0, "2 or 3"),
         ("order", "eta", "'pt' or 'mass'"),
         ("radius", 0, "a finite number > 0"),
+        ("radius", 1e300, "a finite number > 0 and <= 1000"),
         ("radius", "1", "a finite number > 0"),
         ("subjet_radius", -1, "a finite number > 0"),
         ("dcut", np.nan, "a finite number >= 0"),

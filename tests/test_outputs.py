@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import locks
 from pipelines.errors import InputError
-from pipelines.outputs import check_new, hold, new_directory, new_disk, new_file, new_files, write_json
+from pipelines.outputs import check_new, clean_folder, hold, new_directory, new_disk, new_file, new_files, write_json
 
 IMPORTS = "import os, sys; from pipelines import outputs; from pipelines.outputs import *\n"
 
@@ -279,6 +279,52 @@ def test_files_that_belong_together_appear_all_or_none(killed_at, tmp_path):
         for part in parts:
             part.write_text("new")
     assert sorted(os.listdir(tmp_path)) == ["first", "rest"] and first.read_text() == rest.read_text() == "new"
+
+
+def test_the_refusal_of_an_output_that_is_there_removes_what_a_kill_left_beside_it(tmp_path):
+    first, rest = tmp_path / "first", tmp_path / "rest"
+    die = (
+        "outputs.locks._release = lambda *_: os.kill(os.getpid(), 9)\n"
+        "with new_file(sys.argv[1]) as part: part.write_text('whole')"
+    )
+    assert in_another_process(die, first).returncode == -9
+    assert sorted(os.listdir(tmp_path)) == [".first.lock", "first"]
+    (tmp_path / ".first.part").write_text("half")
+    with pytest.raises(InputError, match="exists already"):
+        check_new(first)
+    assert os.listdir(tmp_path) == ["first"] and first.read_text() == "whole"
+    for name in (".rest.lock", ".rest.part", ".other"):
+        (tmp_path / name).write_text("")
+    with hold(rest):
+        clean_folder(tmp_path)
+        assert (tmp_path / ".rest.lock").exists()
+    assert sorted(os.listdir(tmp_path)) == [".other", "first"]
+
+
+def test_the_refusal_of_half_a_set_takes_it_away(tmp_path):
+    first, rest = tmp_path / "first", tmp_path / "rest"
+    die = (
+        "replace, n = os.replace, [0]\n"
+        "def dying(a, b):\n"
+        "    n[0] += 1\n    n[0] == 2 and os.kill(os.getpid(), 9)\n    replace(a, b)\n"
+        "os.replace = dying\n"
+        "with new_files(*sys.argv[1:]) as parts: [part.write_text('old') for part in parts]"
+    )
+    assert in_another_process(die, first, rest).returncode == -9 and first.exists()
+    assert check_new(first) == first and not first.exists()  # what a command asks before it works
+
+
+def test_a_list_of_files_that_somebody_else_wrote_removes_nothing(tmp_path, monkeypatch):
+    (tmp_path / "thesis.txt").write_text("months of work")
+    found = os.lstat(tmp_path / "thesis.txt")
+    identity = [found.st_ino, found.st_size, found.st_mtime_ns]
+    told = [[str(tmp_path / "thesis.txt"), *identity], [str(tmp_path / "none"), 1, 2, 3]]
+    (tmp_path / ".o.names").write_text(json.dumps(told))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "getuid", lambda: found.st_uid + 1)
+        with hold(tmp_path / "o"):
+            pass
+    assert os.listdir(tmp_path) == ["thesis.txt"]
 
 
 def test_files_that_have_all_their_names_stay_though_their_process_was_killed_then(tmp_path):

@@ -186,7 +186,7 @@ def test_an_older_figure_survives_a_failure_and_a_success_replaces_it(draw, tmp_
     numbers = draw(tmp_path / "a.png")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with monkeypatch.context() as patched, pytest.raises(RuntimeError):
-        patched.setattr(plots.record, "new_disk", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("power cut")))
+        patched.setattr(plots.record, "new_disks", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("power cut")))
         draw(tmp_path / "a.png")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     np.testing.assert_equal(draw(tmp_path / "a.png"), numbers)

@@ -384,17 +384,60 @@ def test_a_training_does_not_resume_on_other_events(stopped, events):
         train(events.sample(599), stopped / "run", resume=True)
 
 
-def test_there_must_be_something_to_resume(events, tmp_path):
-    with pytest.raises(InputError, match="nothing to resume"):
-        train(events, tmp_path / "run", resume=True)
-    assert not list(tmp_path.iterdir())
+OF_TRAINED = {"extra": {"mass_range": [2700.0, 5000.0]}}
 
 
-def test_an_existing_run_is_refused_before_any_event_is_read(trained, monkeypatch, events):
+def test_to_resume_where_nothing_is_there_is_to_begin(trained, events, tmp_path):
+    train(events, tmp_path / "run", **OF_TRAINED, validation=events, resume=True)
+    same(tmp_path / "run", trained, events)
+
+
+def test_to_resume_what_is_finished_loads_it_and_cleans_up(trained, events, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / ".run.checkpoint").mkdir()  # of a process that was killed when its run had its name
+    content = {path: path.read_bytes() for path in sorted(trained.rglob("*.*")) if path.is_file()}
+    model = zoo.get("linear", **SMALL)
+    history = run.train(model, events, tmp_path / "run", validation=events, resume=True, verbose=0, jit_compile=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert list(content.values()) == [p.read_bytes() for p in sorted((tmp_path / "run").rglob("*.*")) if p.is_file()]
+    np.testing.assert_array_equal(model.score(events), zoo.load(trained).score(events))
+    with open(trained / "history.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["phase"] == "main"]
+    assert history.epoch == [0, 1, 2] and history.history["loss"] == [float(row["loss"]) for row in rows]
+    with pytest.raises(InputError, match="exists already, of another training: seed was 0, is 1"):
+        train(events, tmp_path / "run", seed=1, resume=True)
+
+
+def test_to_resume_a_training_that_was_to_score_adds_the_scores(events, tmp_path):
+    given = {"hyperparameters": SMALL, "epochs": 1, "jit_compile": False, "verbose": 0, "score": True, "resume": True}
+    found = zoo.train("linear", events, tmp_path / "run", **given)
+    scores = found.scores.read_bytes()
+    found.scores.unlink()  # of a process that was killed between its run and its scores
+    again = zoo.train("linear", events, tmp_path / "run", **given)
+    assert again.to_dict() == found.to_dict() and found.scores.read_bytes() == scores
+    before = found.scores.stat().st_mtime_ns
+    assert zoo.train("linear", events, tmp_path / "run", **given).scores.stat().st_mtime_ns == before
+
+
+def test_damaged_documents_of_a_checkpoint_are_told(stopped, events, tmp_path):
+    for name, text, told in (
+        ("config.json", "{", r"config.json: .*; damaged; remove \S+ to begin anew"),
+        ("progress.json", "[" * 100_000, "progress.json: nested more than 32 deep; damaged"),
+        ("progress.json", '{"epochs": 1e999}', "progress.json: .*; damaged"),
+        ("progress.json", "{}", "progress.json: no epochs in it; damaged"),
+    ):
+        folder = shutil.copytree(stopped / ".run.checkpoint", tmp_path / ".run.checkpoint", dirs_exist_ok=True)
+        (folder / name).write_text(text)
+        with pytest.raises(InputError, match=told):
+            train(events, tmp_path / "run", resume=True)
+
+
+def test_an_existing_run_is_refused_before_any_event_is_read(trained, monkeypatch, events, tmp_path):
     monkeypatch.setattr(Events, "blocks", lambda self, *fields, **options: pytest.fail("events were read"))
-    for resume in (False, True):
+    (tmp_path / "notes").mkdir()
+    for out, resume in ((trained, False), (tmp_path / "notes", False), (tmp_path / "notes", True)):
         with pytest.raises(InputError, match="exists already"):
-            train(events, trained, resume=resume)
+            train(events, out, resume=resume)
 
 
 def test_a_refused_training_leaves_nothing_behind(events, tmp_path):

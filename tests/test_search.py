@@ -692,6 +692,14 @@ def test_interrupted_folds_go_on_and_give_what_an_uninterrupted_search_gives(zoo
     code, _, errors = zoo_run(line + "cut --resume")
     assert code == 0, errors
     assert trained == ["fold-0", "fold-1"] and "fold-0: trained before" in errors
+    (tmp_path / ".cut.search").mkdir()  # of a process that was killed when its search was written
+    code, text, errors = zoo_run(line + "cut --resume")
+    assert code == 0 and "finished before" in text and not (tmp_path / ".cut.search").exists(), errors
+    assert json.loads(zoo_run(line + "cut --resume --json")[1])["global_p_value"] is not None
+    with monkeypatch.context() as other:
+        other.setattr("sys.argv", ["zoo", "hunt", "another"])
+        code, _, errors = zoo_run(line + "cut --resume")
+    assert code == 2 and "exists already, made by" in errors
     whole, cut = (json.loads((tmp_path / name / "search.json").read_text()) for name in ("whole", "cut"))
     assert whole["hunt"] == cut["hunt"]
     seeds = [
@@ -707,7 +715,6 @@ def test_interrupted_folds_go_on_and_give_what_an_uninterrupted_search_gives(zoo
         ("nosuch --train", "model 'nosuch' is not known"),
         ("nosuch", "nosuch: no such folder, expected a run directory"),
         ("linear --train --folds 2", "give one"),
-        ("linear --train --resume", "nothing to resume"),
         ("RUN --epochs 2", "--epochs: .* is trained already; add --train or --folds"),
         ("RUN --set units=2", "--set: .* is trained already"),
         ("RUN --train --preset fast", "is a run directory, whose hyperparameters are taken; use --set"),

@@ -471,11 +471,10 @@ def test_box_and_key_come_both_or_not_at_all(tmp_path, monkeypatch):
         raise Unfinished("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lhco, "write_json", full)
+        patch.setattr(lhco, "_write_table", full)
         with pytest.raises(Unfinished, match="disk full"):
             simulate("lhco_blackbox", box, events=10)
     assert [path.name for path in tmp_path.iterdir()] == ["box.h5.parts"]
-    key.write_text("what a run leaves that is killed between its last two steps\n")
     simulate("lhco_blackbox", box, events=10)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["box.h5", "box.masterkey", "box.truth.json"]
     assert len(key.read_text().splitlines()) == 10

@@ -26,7 +26,7 @@ from tuning import trial as worker
 from tuning.engine import Engine
 from tuning.hyperband import plan
 from tuning.kerastuner import keras_tuner
-from zoo import registry
+from zoo import registry, run
 from zoo.cli.main import main as zoo_command
 
 
@@ -35,7 +35,9 @@ def linear():
     zoo.names()  # so that what is discovered stays after these tests
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(registry, "_models", dict(registry._models))
-        patched.setattr(plots, "plot_history", lambda rows, path: None)  # a third of the time of a search this small
+        patched.setattr(
+            plots, "plot_history", lambda rows, path: path.touch()
+        )  # a third of the time of a search this small
         yield registry.register("linear")(Linear)
 
 
@@ -573,13 +575,26 @@ def test_a_search_does_not_resume_on_other_events_but_on_the_same_elsewhere(sear
     assert len(results.trials) == 1
 
 
-def test_there_must_be_something_to_resume_and_nothing_to_overwrite(search, tmp_path):
-    with pytest.raises(InputError, match="nothing to resume"):
-        search(out=tmp_path / "none", resume=True)
-    assert not (tmp_path / "none").exists()
+def test_to_resume_where_nothing_is_there_is_to_begin_and_nothing_is_overwritten(search, unbroken, tmp_path):
+    results = search(trials=5, out=tmp_path / "none", resume=True)
+    assert judged(results.trials) == judged(unbroken.trials)
     (tmp_path / "there").mkdir()
-    with pytest.raises(InputError, match="exists already"):
-        search(out=tmp_path / "there")
+    for resume in (False, True):
+        with pytest.raises(InputError, match="exists already"):
+            search(out=tmp_path / "there", resume=resume)
+    assert not list((tmp_path / "there").iterdir())
+
+
+@pytest.mark.parametrize("part", ["history.csv", "metrics.json", "model/state.h5"])
+def test_a_best_run_of_which_a_part_is_missing_is_made_again(part, search, unbroken, tmp_path):
+    shutil.copytree(unbroken.out, tmp_path / "broken")
+    path = tmp_path / "broken" / "best" / part
+    content, told = path.read_bytes(), Ear()
+    path.unlink()
+    search(trials=5, out=tmp_path / "broken", resume=True, listener=told)
+    assert any(str(path) in text and "the best run is made again" in text for text in told.heard)
+    run.check_whole(tmp_path / "broken" / "best")
+    assert part == "metrics.json" or path.read_bytes() == content
 
 
 @pytest.mark.parametrize("size", [0, 1, 60])

@@ -23,6 +23,7 @@ from zoo.cli.terminal import (
     stdout_to_stderr,
 )
 
+EXPORTED = "saved_model.pb"  # by which a SavedModel is known
 SAMPLE = "lhco_sim_train"
 ALGORITHMS = ("hyperband", "random", "bayesian", "grid")
 UNITS = {"d": 86400, "h": 3600, "m": 60, "min": 60, "s": 1, "": 1}
@@ -102,7 +103,7 @@ SEARCH = click.argument("search", type=click.Path(path_type=Path), metavar="DIR"
 @SCHEDULER
 @MASS_RANGE
 @SEED
-@click.option("--resume", is_flag=True, help="Go on with an interrupted search.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted search, or begin.")
 @TRIALS_XLA
 @JSON
 @click.pass_context
@@ -127,7 +128,7 @@ def main(context, **options):
 def _search(
     model, data, validation, out, objective, space, settings, preset, export_to, mass_range, as_json, xla, **options
 ):
-    zoo = quiet_zoo()
+    quiet_zoo()
     import tensorflow as tf
 
     from pipelines.outputs import check_new
@@ -137,15 +138,15 @@ def _search(
     from tuning.results import load_results
     from tuning.space import Space
     from tuning.spacefile import load_space
+    from zoo.saved_model import export_again
 
     tf.get_logger().setLevel("ERROR")  # architectures differ, so each is traced: TensorFlow warns of every one
     session.share_gpus()
     fixed, out = dict(map(setting, settings)), out or Path(f"tune-{model}")
     Space(model, fixed, preset, space).check()  # here, where its file has a name
     objective = Objective.parse(objective or session.DEFAULT_OBJECTIVE)
-    if not options["resume"]:
-        session.check_new_search(out)
-    if export_to and check_new(export_to).resolve() == out.resolve():
+    session.check_out(out, options["resume"])
+    if export_to and check_new(export_to, unless=EXPORTED if options["resume"] else None).resolve() == out.resolve():
         raise InputError(f"{export_to}: given for --export and --out; name two folders")
     notices = (
         [] if data else [f"No --data given: tuning on the embedded sample {SAMPLE} (simulated, 20,000 QCD dijets)."]
@@ -171,7 +172,7 @@ def _search(
     if export_to and not best_is_written(results):
         raise InputError(f"{export_to}: not exported, the best is not trained to its end yet; repeat with --resume")
     if export_to:
-        zoo.load(out / "best").export(export_to)
+        export_again(out / "best", export_to)
     say(results.to_json(), as_json, lambda: table(results))
 
 
@@ -237,21 +238,22 @@ def plot(search, out, tensorboard, seed, as_json):
 @click.option("--out", type=click.Path(path_type=Path), help="With --retrain: new run directory.")
 @MASS_RANGE
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="With --retrain: another seed than the search had.")
-@click.option("--resume", is_flag=True, help="With --retrain: go on with an interrupted training.")
+@click.option("--resume", is_flag=True, help="With --retrain: go on with an interrupted training, or begin.")
 @XLA
 @JSON
 def best(search, trial, export_to, retrain, data, out, mass_range, as_json, xla, **options):
     """Show the best trial of a search in DIR, export it, or train it anew on all events."""
-    zoo = quiet_zoo()
+    quiet_zoo()
     from pipelines.outputs import check_new
     from tuning.results import load_results, retrained
+    from zoo.saved_model import export_again
 
     found = load_results(search)
     chosen = found.trial(trial) if trial else found.best
     if chosen is None:
         raise InputError(f"{search}: none of {len(found.trials)} trials has completed")
     if export_to:
-        check_new(export_to)
+        check_new(export_to, unless=EXPORTED if options["resume"] else None)
     if not retrain:
         _only_with_retrain(data=data, out=out, mass_range=mass_range, **options)
         run = search / "best"
@@ -260,7 +262,7 @@ def best(search, trial, export_to, retrain, data, out, mass_range, as_json, xla,
     else:
         run = _retrain(retrained, found, chosen, data, out, mass_range, xla, **options)
     if export_to:
-        zoo.load(run).export(export_to)
+        export_again(run, export_to)
     told = {"trial": chosen, "truth_used": found.truth_used, "objective": found.objective}
     told |= {"run": str(run)} if run.exists() else {}
     told |= {"export": str(export_to)} if export_to else {}

@@ -11,13 +11,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
+import functools
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from pipelines.documents import read_json_document
 from pipelines.errors import InputError, Unfinished, WorkerFault, WorkersDied
 from pipelines.jobs.executors import Done, open_workers
 from pipelines.outputs import as_json, write_json
@@ -25,10 +27,11 @@ from tuning import algorithms
 from tuning.listener import SearchListener
 from tuning.objectives import Objective
 from tuning.oracle import Oracle
-from tuning.trial import Job, Spec, is_wanted, run_trial
+from tuning.schemas import Partial, Planned, read_record
+from tuning.trial import PARTIAL, Job, Spec, is_wanted, run_trial
 
 WINDOW = 256  # trials, in the order of the plan, among which one is chosen for a worker
-NEEDED = ("trial", "status", "objective", "metrics", "hyperparameters", "initial_epoch", "epochs", "message")
+NEEDED = ("initial_epoch", "message")  # of a record that an oracle takes up, beside what each has
 
 
 class Engine:
@@ -63,7 +66,8 @@ class Engine:
 
     def restore(self) -> None:
         """Give the oracle the trials that are on disk, finished or promoted, as earlier processes gave them out."""
-        kept = {path.stem: found for path in self._files() if (found := self._read(path, NEEDED)) is not None}
+        read = functools.partial(read_record, terms=self.objective.weights, needed=NEEDED)
+        kept = {path.stem: found for path in self._files() if (found := self._read(path, read)) is not None}
         first = list(algorithms.start_trials(self.oracle))
         for trial in first:
             self._add(trial)
@@ -72,6 +76,8 @@ class Engine:
             for name in sorted(new):
                 self._check_same(self.waiting[name], kept[name])
                 self._end(kept[name])
+                for end in PARTIAL:  # of a process that was killed before it removed them
+                    (self.trials / f"{name}.{end}").unlink(missing_ok=True)
             self.fill()
 
     def _files(self) -> list[Path]:
@@ -84,12 +90,12 @@ class Engine:
         number, width = len(self.oracle.trials), len(str(self.oracle.max_trials))
         while True:
             name = f"{number:0{width}d}"
-            planned = self._read(self.trials / f"{name}.planned.json", ("values", "place", "round"))
+            planned = self._read(self.trials / f"{name}.planned.json", _read_planned)
             if planned is None:
                 break
             try:
                 trial = self.oracle.restore_trial(name, planned["values"], planned["place"], planned["round"])
-            except (ValueError, IndexError):
+            except (ValueError, IndexError, KeyError, TypeError, AttributeError):
                 self._set_aside(self.trials / f"{name}.planned.json", "it does not fit to the other trials")
                 break
             self._add(trial, write=False)
@@ -107,16 +113,15 @@ class Engine:
                 f"of another search; give another --out"
             )
 
-    def _read(self, path: Path, names: Sequence[str]) -> dict[str, object] | None:
+    def _read(self, path: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
         """Return what a file holds, or None; one that is damaged is set aside."""
-        try:
-            found = json.loads(path.read_text())
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return None
-        except (OSError, ValueError, RecursionError) as error:
-            return self._set_aside(path, f"{type(error).__name__}: {' '.join(str(error).split())}")
-        missing = [name for name in names if name not in found] if isinstance(found, dict) else list(names)
-        return self._set_aside(path, f"no {missing[0]} in it") if missing else found
+        try:
+            return read(path)
+        except InputError as error:
+            self._set_aside(path, str(error).removeprefix(f"{path}: "))
+            return None
 
     def _set_aside(self, path: Path, reason: str) -> None:
         os.replace(path, f"{path}.damaged")
@@ -237,7 +242,7 @@ class Engine:
 
     def _died(self, spec: Spec, error: Exception) -> None:
         """Give a trial that killed its workers out again if it came further than before; else it has failed."""
-        kept = self._read(self.trials / f"{spec.trial}.partial.json", ("epochs",))
+        kept = self._read(self.trials / f"{spec.trial}.partial.json", _read_partial)
         epochs = kept["epochs"] if kept else spec.initial_epoch
         self.waiting[spec.trial] = spec
         if epochs > self.deaths.get(spec.trial, spec.initial_epoch):
@@ -264,6 +269,16 @@ class Engine:
         self.records[name] = record
         objective = record["objective"] if record["status"] == "COMPLETED" else None
         algorithms.end_trial(self.oracle, self.oracle.trials[name], objective, record["epochs"], record["message"])
+
+
+def _read_planned(path: Path) -> dict[str, Any]:
+    found: Any = read_json_document(path, Planned)
+    return dict(found)
+
+
+def _read_partial(path: Path) -> dict[str, Any]:
+    found: Any = read_json_document(path, Partial)
+    return dict(found)
 
 
 @contextlib.contextmanager

@@ -14,17 +14,19 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pipelines.documents import read_json_document
 from pipelines.errors import InputError
 from pipelines.moved import moved_names
 from tuning import pareto
 from tuning.objectives import Objective
+from tuning.schemas import Asked, Table, read_record
+from tuning.schemas import History as HistoryFile
 
 __getattr__ = moved_names(__name__, {"importance": "tuning.importance.importance"})
-
-NEEDED = ("trial", "status", "objective", "metrics", "hyperparameters", "epochs")  # of a trial's record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Results:
                 raise InputError(f"{path}: damaged (trial {trial['trial']} is promoted from itself)")
             seen.add(chain[-1]["trial"])
         paths = [self.out / "trials" / f"{one['trial']}.history.json" for one in reversed(chain)]
-        return [row for path in paths if path.is_file() for row in _read(path)["rows"]]
+        return [row for path in paths if path.is_file() for row in _rows(path)]
 
     def varied(self) -> list[str]:
         """Return the hyperparameters that are not the same in all trials."""
@@ -146,6 +148,12 @@ class Results:
         return text.getvalue()
 
 
+def _rows(path: Path) -> list[dict[str, object]]:
+    found: Any = read_json_document(path, HistoryFile, advice="damaged")
+    rows: list[dict[str, object]] = found["rows"]
+    return rows
+
+
 def ranked(records: Sequence[Mapping[str, object]], objective: str) -> list[Mapping[str, object]]:
     """Return records of trials best first (see `Objective.order`), those that failed behind them; ties by trial.
 
@@ -170,18 +178,20 @@ def load_results(out: str | os.PathLike) -> Results:
     if not (out / "search.json").is_file():
         found = "no such folder" if not out.exists() else "no search.json in it"
         raise InputError(f"{out}: {found}, expected the folder of a search made by `tune`")
-    asked = _read(out / "search.json")
-    if not isinstance(asked, Mapping) or not isinstance(asked.get("objective"), str):
-        raise InputError(f"{out / 'search.json'}: no objective in it, expected what `tune` wrote")
+    asked: Any = read_json_document(out / "search.json", Asked, advice="damaged; expected what `tune` wrote")
+    try:
+        terms = Objective.parse(asked["objective"]).weights
+    except InputError as error:
+        raise InputError(f"{out / 'search.json'}: {error}; damaged") from None
     records, damaged = [], []
     for path in sorted((out / "trials").glob("*.json")):
         if path.name.count(".") > 1:  # ID.history.json
             continue
         try:
-            records.append(_checked(path))
+            records.append(read_record(path, terms))
         except InputError as error:
             damaged.append(str(path))
-            warnings.warn(f"{error}; this trial is left out", stacklevel=2)
+            warnings.warn(f"{error}; damaged, this trial is left out", stacklevel=2)
     return Results(ranked(records, asked["objective"]), asked["objective"], out, _exhausted(out), asked, damaged)
 
 
@@ -191,28 +201,11 @@ def _exhausted(out: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        found = _read(path)
-        if not isinstance(found, Mapping):
-            raise InputError(f"{path}: damaged ({type(found).__name__}, expected an object)")
+        found: Any = read_json_document(path, Table)
     except InputError as error:
-        warnings.warn(f"{error}; whether the search space was exhausted is not known", stacklevel=3)
+        warnings.warn(f"{error}; damaged, whether the search space was exhausted is not known", stacklevel=3)
         return False
     return bool(found.get("exhausted"))
-
-
-def _read(path: Path):
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:  # RecursionError: nested without end
-        raise InputError(f"{path}: damaged ({type(error).__name__}: {error})") from None
-
-
-def _checked(path: Path) -> Mapping[str, object]:
-    record = _read(path)
-    missing = [name for name in NEEDED if name not in record] if isinstance(record, Mapping) else ["everything"]
-    if missing:
-        raise InputError(f"{path}: damaged (no {missing[0]} in it)")
-    return record
 
 
 def _cell(value: object) -> object:

@@ -22,19 +22,21 @@ from pathlib import Path
 import tensorflow as tf
 
 from pipelines import provenance
+from pipelines.documents import read_json_document
 from pipelines.errors import InputError, Unfinished, WorkerFault
 from pipelines.events.batches import check_enough
 from pipelines.events.events import Events
 from pipelines.events.layout import match_columns
 from pipelines.events.overlap import overlap
 from pipelines.jobs.executors import Batch
-from pipelines.outputs import as_json, check_new, new_directory, write_json
+from pipelines.outputs import as_json, check_new, clean_folder, new_directory, write_json
 from tuning import algorithms
 from tuning.engine import Engine, owned
 from tuning.listener import Plan, SearchListener
 from tuning.objectives import Objective
 from tuning.programs import POINTS, sizes
 from tuning.results import Results, load_results, ranked
+from tuning.schemas import Asked, History, Record
 from tuning.space import Space
 from tuning.space_points import sample
 from tuning.trial import Job, TrialRunner, read_json
@@ -89,7 +91,8 @@ def search(
         model: registered name.
         events: the events; labels, if there are any, are not read, unless the objective says so.
         trials: how many, 1 or more; fewer run only if the space has fewer (`Results.exhausted` then says so).
-        out: new folder; with `resume`, that of an interrupted search. Workers on other machines must see it.
+        out: new folder; with `resume` also that of an interrupted search, which goes on. Workers on other machines must
+            see it.
         validation: events that judge, instead of a fifth of the others. Their labels are read by a term of the objective
             that asks for one, by nothing else.
         algorithm: "hyperband", "random", "bayesian" or "grid" (see `tuning.algorithms`).
@@ -134,15 +137,14 @@ def search(
             f"trial_timeout is {trial_timeout:g}, and 1 worker is this process, which cannot end itself; give 2 workers or more"
         )
     share_gpus()
-    if resume:
-        _check_begun(Path(out))
+    check_out(Path(out), resume)
     asked = _Asked(
         model, preset, dict(fixed or {}), algorithm, trials, max_epochs, factor, architectures, objective, seed
     )
     session = _Session(
         asked, space, events, Path(out), jit_compile, extra or {}, listener or SearchListener(), validation
     )
-    if not resume:
+    if not resume or not is_begun(session.out):
         session.start()
     with owned(session.out) as token:
         if resume:  # which changes the folder, so not before it is ours
@@ -164,18 +166,18 @@ def share_gpus() -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def check_new_search(out: Path) -> None:
-    """Raise `InputError` if something is there already; if that is a search, saying how to go on with it."""
-    if (out / "search.json").is_file():
+def check_out(out: Path, resume: bool) -> None:
+    """Raise `InputError` if something is there already; with `resume`, if that is no search."""
+    if resume and is_begun(out):
+        return
+    if is_begun(out):
         raise InputError(f"{out}: a search exists already; go on with it by --resume, or give another --out")
     check_new(out)
 
 
-def _check_begun(out: Path) -> None:
-    """Raise `InputError` if there is no search in a folder."""
-    path = out / "search.json"
-    if not path.is_file() and not any(out.glob("search.json.damaged")):
-        raise InputError(f"nothing to resume for {out}: no {path}; start without --resume")
+def is_begun(out: Path) -> bool:
+    """Return whether there is a search in a folder, though its description may be damaged."""
+    return any((out / name).is_file() for name in ("search.json", "search.json.damaged"))
 
 
 def _check_alike(model, events: Events, validation: Events) -> None:
@@ -256,22 +258,24 @@ class _Session:
 
     def start(self) -> None:
         """Make the folder."""
-        check_new_search(self.out)
+        check_out(self.out, resume=False)
         with new_directory(self.out) as part:
             (part / "trials").mkdir()
             write_json(part / "search.json", self.description)
 
     def resume(self) -> None:
-        """Check that the folder is of this search."""
+        """Check that the folder is of this search, and remove what killed processes left in it."""
         path = self.out / "search.json"
-        if path.is_file() and read_json(path) is None:
+        for folder in (self.out, self.out / "trials"):
+            clean_folder(folder)
+        if os.path.lexists(path) and read_json(path, Asked) is None:
             os.replace(path, f"{path}.damaged")
             self.listener.told(
                 f"{path}: damaged; set aside as search.json.damaged, and made anew of what is asked for now"
             )
         if not path.is_file():  # the records of trials are compared with what is asked for
             write_json(path, self.description)
-        kept = read_json(path)
+        kept = read_json_document(path, Asked)
         (self.out / "trials").mkdir(exist_ok=True)
         for key, value in self._comparable(self.description).items():
             if self._comparable(kept).get(key) != value:
@@ -321,8 +325,7 @@ class _Session:
 
     def _write_best(self, results: Results, job: Job, is_over: bool) -> None:
         best, path = results.best, self.out / "best"
-        kept = read_json(path / "config.json") or {}
-        if kept.get("tuning", {}).get("trial") == best["trial"]:
+        if self._is_written(path, best["trial"]):
             return
         plain = registry.get(self.asked.model, **best["hyperparameters"])
         if is_over and any(phase.epochs for phase in plain.recipe()[plain.main_phase + 1 :]):
@@ -364,12 +367,23 @@ class _Session:
         with new_directory(path) as part:
             run.write(model, part, run.configuration(model, self.training, **extra), rows, **best["metrics"])
 
+    def _is_written(self, path: Path, trial: str) -> bool:
+        """Whether the run of a trial is in a folder, with all of its parts; one that is damaged is told, and made again."""
+        if not path.is_dir():
+            return False
+        try:
+            run.check_whole(path)
+        except InputError as error:
+            self.listener.told(f"{error}; the best run is made again")
+            return False
+        return (run.read_config(path).get("tuning") or {}).get("trial") == trial
+
     def _history(self, record: Mapping[str, object], which: str) -> list[dict[str, object]]:
         """Return the epochs, `rows` or those of `members`, of a trial and of those that it was promoted from."""
         folder, past = self.out / "trials", record["promoted_from"]
-        before = self._history(read_json(folder / f"{past}.json"), which) if past else []
+        before = self._history(read_json_document(folder / f"{past}.json", Record), which) if past else []
         path = folder / f"{record['trial']}.history.json"
-        kept = read_json(path)
+        kept = read_json(path, History)
         if kept is None:
             self.listener.told(f"{path}: damaged or gone; its epochs are missing in the history of the best run")
         own = (kept or {}).get(which, [])

@@ -18,10 +18,12 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from pipelines.documents import read_json_document
 from pipelines.errors import InputError, WorkerFault
 from pipelines.events.events import Events
 from pipelines.jobs.executors import tell
@@ -30,7 +32,10 @@ from tuning.batch_cache import BatchCache, load_into_memory
 from tuning.checkpoint import TrialCheckpoint, Unwritable
 from tuning.objectives import Objective
 from tuning.programs import Programs, Trainee, program_of
+from tuning.schemas import Partial, Record
 from zoo import run
+
+PARTIAL = ("partial.json", "partial0.h5", "partial1.h5")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +150,7 @@ class TrialRunner:
 
     def done(self, spec: Spec) -> dict[str, object] | None:
         """Return the record of a trial that was finished before, by a process that died then."""
-        return read_json(self.file(spec.trial, "json"))
+        return read_json(self.file(spec.trial, "json"), Record)
 
     def run(self, spec: Spec, until: float | None = None) -> dict[str, object] | None:
         """Train and judge a trial, from the last epoch that is on disk; None if it was stopped before its end."""
@@ -186,14 +191,14 @@ class TrialRunner:
         }
         record = as_json(record)
         write_json(self.file(spec.trial, "json"), record)
-        for path in (self.file(spec.trial, end) for end in ("partial.json", "partial0.h5", "partial1.h5")):
+        for path in (self.file(spec.trial, end) for end in PARTIAL):
             path.unlink(missing_ok=True)
         return record
 
     def _begun(self, spec: Spec) -> dict[str, object]:
         """Return what is on disk of a trial that was begun: epochs done, their state, rows and time."""
         path = self.file(spec.trial, "partial.json")
-        kept = read_json(path)
+        kept = read_json(path, Partial)
         if kept is None and path.is_file():
             os.replace(path, f"{path}.damaged")
             told = f"{path}: damaged; set aside as {path.name}.damaged, and trial {spec.trial} is trained from its beginning"
@@ -232,7 +237,7 @@ class TrialRunner:
             return {}, []
         rows = begun["rows"] + run.history_rows(model.histories)
         if spec.promoted_from and not history.epoch and not begun["rows"]:  # its members had stopped: it is what it was
-            return read_json(self.file(spec.promoted_from, "json"))["metrics"], []
+            return read_json_document(self.file(spec.promoted_from, "json"), Record)["metrics"], []
         main = model.recipe()[model.main_phase].name
         past = [row for row in begun["rows"] if row["phase"] == main]
         terms = {
@@ -248,13 +253,12 @@ class TrialRunner:
         return self.trials / f"{trial}.{suffix}"
 
 
-def read_json(path: Path) -> dict[str, object] | None:
-    """Return what a file holds; None if it is not there or damaged."""
+def read_json(path: Path, schema: object) -> Any:
+    """Return what a file holds by a schema of `tuning.schemas`; None if it is not there or damaged."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+        return read_json_document(path, schema)
+    except InputError:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def first_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipelines import provenance
-from pipelines.errors import InputError
+from pipelines.errors import InputError, Unfinished
 from pipelines.events.events import Events
 from pipelines.jobs.executors import Batch, open_workers
 from zoo import registry, run
@@ -50,11 +50,6 @@ def train_fold(recipe: Recipe, fold: int, events: Events, out: Path, options: Ma
     return model if keep else None
 
 
-def work_folder(out: Path) -> Path:
-    """Return the folder beside `out` that keeps what has been trained until the search is written."""
-    return out.resolve().parent / f".{out.name}.search"
-
-
 class Trainer:
     """Trains the models of a search, each into a run directory of a folder that outlives an interruption.
 
@@ -63,18 +58,20 @@ class Trainer:
     once, where there are workers for it (see `pipelines.jobs.executors.open_workers`).
 
     Raises:
-        InputError: if `folder` holds something and `resume` is not asked for, or the other way round; for a training
-            that was another one; and as `zoo.run.train`.
+        InputError: if something is finished in `folder` and `resume` is not asked for; for a training that was another
+            one; and as `zoo.run.train`.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, *, resume: bool = False, said: Callable[[str], object] = print,
                  workers: int = 1, scheduler: str | Batch | None = None, **options: object):  # fmt: skip
         self.recipe, self.folder, self.resume, self._said, self._options = recipe, folder, resume, said, options
-        self._workers, self._scheduler = workers, scheduler
-        if resume and not folder.is_dir():
-            raise InputError(f"nothing to resume: no {folder}; start without --resume")
-        if not resume and folder.is_dir():
+        self._workers, self._scheduler, self._made = workers, scheduler, False
+        if not resume and self._holds_something():
             raise InputError(f"an interrupted search is kept in {folder}; add --resume, or remove it")
+
+    def _holds_something(self) -> bool:
+        """Whether a model, or an epoch of one, is finished."""
+        return any(any(self.folder.glob(name)) for name in ("fold-*/config.json", ".fold-*.checkpoint/progress.json"))
 
     @property
     def zoo_name(self) -> str:
@@ -102,7 +99,10 @@ class Trainer:
 
     @contextlib.contextmanager
     def _begun(self):
+        if self._made and not self.folder.is_dir():
+            raise Unfinished(f"{self.folder}: vanished while it was written to; start again")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._made = True
         try:
             yield
         except InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,9 @@ from pipelines.bumphunt.search import is_the_mass
 from pipelines.bumphunt.search import search as search_with
 from pipelines.errors import InputError
 from pipelines.events.events import Events
+from pipelines.outputs import hold, work_folder
 from zoo import registry
-from zoo.folds import Recipe, Trainer, work_folder
+from zoo.folds import Recipe, Trainer
 from zoo.run import origin, read_config
 from zoo.trained import about_run, open_for, trained_model
 
@@ -56,7 +58,7 @@ def hunt(
         train: train one model on these very data, without labels, then score them.
         folds: train K models; each scores what it has not seen.
         preset, hyperparameters, epochs, jit_compile: of the training.
-        resume: go on with an interrupted search, which `out` names.
+        resume: go on with an interrupted search, which `out` names, or begin where there is none.
         workers, scheduler: who trains the folds. verbose, said: Keras' progress bar; is told what is being trained.
         mass_range: GeV, of all spectra or by name. By default only events in the range of the run's training are
             searched, if there is one.
@@ -82,10 +84,18 @@ def hunt(
         )
     if not folds and (workers > 1 or scheduler is not None):
         raise InputError("--workers, --scheduler and --cluster train the models of several folds at once; add --folds")
-    if out is not None:
-        from pipelines.outputs import check_new
+    with contextlib.nullcontext() if out is None else hold(out) as out:
+        return _hunt(
+            run, events, out, scores=scores, train=train, folds=folds, preset=preset, hyperparameters=hyperparameters,
+            epochs=epochs, jit_compile=jit_compile, resume=resume, workers=workers, scheduler=scheduler, verbose=verbose,
+            said=said, conversion=conversion, mass_range=mass_range, seed=seed, **options,
+        )  # fmt: skip
 
-        out = check_new(out)
+
+def _hunt(
+    run, events, out, *, scores, train, folds, preset, hyperparameters, epochs, jit_compile, resume, workers, scheduler,
+    verbose, said, conversion, mass_range, seed, **options,
+) -> Search:  # fmt: skip
     given = {"--preset": preset, "--set": hyperparameters, "--epochs": epochs, "--resume": resume}
     if scores is not None:
         given = {"RUN": run, "--train": train, "--folds": folds, "--score-kind": options.get("score_kind"), **given}

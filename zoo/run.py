@@ -18,29 +18,39 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator, Field
 from typing_extensions import NotRequired, TypedDict
 
 from pipelines import provenance
 from pipelines.checksums import digest, file_sha256
-from pipelines.documents import check_document, read_json_document, shown
+from pipelines.documents import check_document, check_row, read_json_document, shown
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.events.files import check_utf8
 from pipelines.events.layout import check_names
-from pipelines.outputs import as_json, check_new, hold, new_directory, write_json
+from pipelines.outputs import as_json, check_new, clean, hold, new_directory, write_json
 from zoo import registry
 from zoo.inputs import TAKES
 from zoo.keras import keras
-from zoo.state import load_state, read_state, save_state, state_of
+from zoo.state import check_state, load_state, read_state, save_state, state_of
 
 __all__ = [
     "Checkpoint", "configuration", "history_rows", "load", "load_state", "read_config", "read_state", "save_run",
     "save_state", "state_of", "train", "write",
 ]  # fmt: skip
 
-KEPT = ("hyperparameters", "data", "epochs", "tuning", "mass_range", "conversion")  # of the configuration, by `origin`
+CONFIG = "config.json"  # by which a run directory is known
+KEPT = (
+    "hyperparameters",
+    "data",
+    "epochs",
+    "tuning",
+    "mass_range",
+    "conversion",
+    "state_sha256",
+)  # of the configuration, by `origin`
 
 
 class RunConfig(TypedDict):
@@ -58,6 +68,26 @@ class RunConfig(TypedDict):
     tuning: NotRequired[dict[str, Any] | None]
     state_sha256: NotRequired[str]
     sha256: NotRequired[str]
+
+
+Row = Annotated[dict[str, Any], AfterValidator(check_row)]
+
+
+class Progress(TypedDict):
+    """What a checkpoint's progress.json holds."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    state: Annotated[str, Field(pattern=r"^state[01]\.h5$")]
+    seconds: Annotated[float, Field(ge=0)]
+    rows: list[Row]
+    member_rows: list[dict[str, Any]]
+
+
+class Metrics(TypedDict):
+    """What a run's metrics.json holds."""
+
+    last_epoch: dict[str, float | str | None]
+    best_epoch: NotRequired[dict[str, dict[str, Any]]]
 
 
 # -- run directories -------------------------------------------------------------------------------
@@ -122,6 +152,16 @@ def read_config(run: str | os.PathLike) -> dict[str, object]:
     return config
 
 
+def check_whole(run: str | os.PathLike) -> None:
+    """Raise `InputError` unless all parts of a run directory are there, and its state is as it was written."""
+    run, config = Path(run), read_config(run)
+    parts = ("history.csv", "metrics.json", "plots/history.png")
+    if missing := [name for name in parts if not (run / name).is_file()]:
+        raise InputError(f"{run / missing[0]}: not there; the run is damaged")
+    read_json_document(run / "metrics.json", Metrics, advice="damaged")
+    check_state(run / "model" / "state.h5", config.get("state_sha256"))
+
+
 def train(
     model,
     events: Events,
@@ -138,24 +178,30 @@ def train(
     """Train a model and write its run directory; a checkpoint is kept beside it until it is whole.
 
     Interrupted by Ctrl-C or kill, the same call with `resume=True` goes on after the last finished epoch and gives
-    what an uninterrupted training gives. `extra` goes into config.json.
+    what an uninterrupted training gives. Where nothing is there yet it begins, and if the run is there already, its
+    weights are loaded into the model: a batch job can be started again by the same line whenever it dies. `extra` goes
+    into config.json.
 
-    Raises `InputError` if `out` exists or cannot be written, if there is nothing to resume or what there is belongs
-    to another training, and for all that `fit` raises.
+    Raises `InputError` if `out` exists (with `resume`, unless it is the run of this training) or cannot be written, if
+    what there is to resume belongs to another training, and for all that `fit` raises.
     """
-    with hold(out) as path:  # another training with the same `out` would go on from this one's checkpoint
+    check_new(out, unless=CONFIG if resume else None)
+    with hold(
+        out, new=not resume
+    ) as path:  # another training with the same `out` would go on from this one's checkpoint
         return _train(model, events, path, validation, epochs, resume, extra, verbose=verbose, jit_compile=jit_compile,
                       memory=memory)  # fmt: skip
 
 
 def _train(model, events, out: Path, validation, epochs, resume, extra, **options) -> keras.callbacks.History:
-    if resume:
-        Checkpoint.check(out)
-    else:
+    if not resume:
         Checkpoint.refuse(out)
+    clean(Checkpoint.place(out))
     model.check_enough(events)
     model.adapt(events)
     checkpoint = Checkpoint(out, model, events, {**(extra or {}), "epochs": epochs or model.epochs})
+    if os.path.lexists(check_new(out, unless=CONFIG if resume else None)):
+        return checkpoint.finished()
     done = checkpoint.restore() if resume else checkpoint.start()
     try:
         history = model.fit(
@@ -211,6 +257,20 @@ def _write_table(path: Path, rows: Sequence[Mapping]) -> None:
         table.writerows(rows)
 
 
+def _read_history(path: Path, phase: str) -> tuple[list[int], dict[str, list[float]]]:
+    """Return the epochs of a phase, and its terms by name, as Keras has them."""
+    try:
+        with open(path, newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["phase"] == phase]
+        names = [name for row in rows[:1] for name in row if name not in ("phase", "epoch") and row[name]]
+        return (
+            [int(row["epoch"]) for row in rows],
+            {name: [float(row[name] or "nan") for row in rows] for name in names},
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({type(error).__name__}); train again") from None
+
+
 def history_rows(histories: Mapping[str, keras.callbacks.History]) -> list[dict[str, object]]:
     """Return one row per epoch of every phase, ready for JSON; what is not a number is None."""
     return [
@@ -238,7 +298,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(self, out: Path, model, events: Events, extra: Mapping[str, object]):
         super().__init__()
-        self.folder, self._trained = self.place(out), model
+        self.out, self.folder, self._trained = out, self.place(out), model
         self.config = json.loads(json.dumps(configuration(model, events, **extra)))
         self.rows: list[dict[str, object]] = []
         self._seconds_before, self._started = 0.0, time.monotonic()
@@ -247,12 +307,6 @@ class Checkpoint(keras.callbacks.Callback):
     def place(out: Path) -> Path:
         """Return the folder that keeps what is finished of the training to `out`."""
         return out.resolve().parent / f".{out.name}.checkpoint"
-
-    @classmethod
-    def check(cls, out: Path) -> None:
-        """Raise `InputError` if there is nothing to resume, before anything costly is done."""
-        if not (cls.place(out) / "config.json").is_file():
-            raise InputError(f"nothing to resume for {out}: no {cls.place(out)}; start without --resume")
 
     @classmethod
     def refuse(cls, out: Path) -> None:
@@ -267,18 +321,37 @@ class Checkpoint(keras.callbacks.Callback):
             write_json(part / "config.json", self.config)
         return 0
 
+    def finished(self) -> keras.callbacks.History:
+        """Load the run of this training, which is there already, and return its history; remove the checkpoint.
+
+        Raises `InputError` if it is the run of another training, or damaged.
+        """
+        kept = read_config(self.out)
+        if different := self._different(kept):
+            raise InputError(
+                f"{self.out}: exists already, of another training: {'; '.join(different)}; choose another output"
+            )
+        load_state(self._trained, self.out / "model" / "state.h5", sha256=kept.get("state_sha256"))
+        shutil.rmtree(self.folder, ignore_errors=True)
+        history = keras.callbacks.History()
+        history.epoch, history.history = _read_history(self.out / "history.csv", self._main)
+        return history
+
     def restore(self) -> int:
-        """Load what an interrupted training left; returns the number of epochs done."""
-        kept = json.loads((self.folder / "config.json").read_text())
+        """Load what an interrupted training left, if there is anything; returns the number of epochs done."""
+        if not (self.folder / CONFIG).is_file():
+            return self.start()
+        advice = f"damaged; remove {self.folder} to begin anew"
+        kept: Any = read_json_document(self.folder / CONFIG, RunConfig, advice=advice)
         if different := self._different(kept):
             raise InputError(
                 f"{self.folder} holds another training: {'; '.join(different)}; give the same, or start without --resume"
             )
-        self.config["command"] = kept["command"]  # the one that repeats it all
+        self.config["command"] = kept.get("command")  # the one that repeats it all
         progress = self.folder / "progress.json"
         if not progress.exists():
             return 0
-        kept = json.loads(progress.read_text())
+        kept = read_json_document(progress, Progress, advice=advice)
         load_state(self._trained, self.folder / kept["state"])
         self.rows, self._seconds_before = kept["rows"], kept["seconds"]
         self._trained.member_rows = kept["member_rows"]
@@ -287,7 +360,12 @@ class Checkpoint(keras.callbacks.Callback):
     def _different(self, kept: Mapping) -> list[str]:
         """Say in what the kept training differs from this one; where the data lie does not matter."""
         past, present = (
-            {"model": c["model"], "epochs": c["epochs"], "data": c["data"]["sha256"][:12], **c["hyperparameters"]}
+            {
+                "model": c["model"],
+                "epochs": c.get("epochs"),
+                "data": (c.get("data") or {}).get("sha256", "")[:12],
+                **c["hyperparameters"],
+            }
             for c in (kept, self.config)
         )
         names = dict.fromkeys([*past, *present])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from pipelines import provenance
-from pipelines.errors import InputError
+from pipelines.errors import InputError, Unfinished
 from pipelines.outputs import check_new, new_directory
 from zoo.run import load
 
@@ -26,8 +27,8 @@ def export(model: Any, path: str | os.PathLike) -> None:
       not a score is (N, K, ...);
     - `columns()`: `columns`, the names of the F features in their order, and `object_columns`, those of the C numbers of
       an object, if it takes objects;
-    - `about()`: `about`, a JSON text with `model`, its name, `version`, that of hep-anomaly-zoo, and `truth_used`, whether
-      labels chose its hyperparameters (`tune --objective auc:LABEL`).
+    - `about()`: `about`, a JSON text with `model`, its name, `version`, that of hep-anomaly-zoo, `truth_used`, whether
+      labels chose its hyperparameters (`tune --objective auc:LABEL`), and `state_sha256`, that of the run's state.
 
     Raises `InputError` if the model has not met any data, or if `path` exists or cannot be written.
 
@@ -63,8 +64,19 @@ def export(model: Any, path: str | os.PathLike) -> None:
 
     served.serve, served.columns, served.about = serve, columns, about
     signatures = {"serving_default": serve, "columns": columns, "about": about}
+    write(served, path, signatures)
+
+
+def write(served: tf.Module, path: str | os.PathLike, signatures: Mapping[str, Any]) -> None:
+    """Write a SavedModel, whole or not at all; raises `InputError` if `path` exists or cannot be written."""
     with new_directory(path) as part:
-        tf.saved_model.save(served, str(part), signatures=signatures)
+        try:
+            tf.saved_model.save(served, str(part), signatures=signatures)
+        except tf.errors.OpError as error:  # of the disk
+            reason = str(error.message).partition(" [Op:")[0].rpartition("; ")[2]
+            raise Unfinished(
+                f"{path}: cannot be written ({reason}); free some space there or choose another output"
+            ) from None
 
 
 def described(model) -> dict[str, object]:
@@ -76,7 +88,27 @@ def described(model) -> dict[str, object]:
     """
     tuning = (getattr(model, "loaded_from", None) or {}).get("tuning") or {}
     version = provenance.versions(["hep-anomaly-zoo"])["hep-anomaly-zoo"]
-    return {"model": model.zoo_name, "version": version, "truth_used": bool(tuning.get("truth_used"))}
+    sha256 = (getattr(model, "loaded_from", None) or {}).get("state_sha256")
+    truth_used = bool(tuning.get("truth_used"))
+    return {"model": model.zoo_name, "version": version, "truth_used": truth_used, "state_sha256": sha256}
+
+
+def export_again(run: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Write the model of a run directory as `export` does, unless `path` is a SavedModel of that run already.
+
+    For a command that was killed after it had exported. Raises `InputError` as `export`.
+    """
+    model = load(run)
+    if not (os.path.isdir(path) and _state_of_export(path) == model.loaded_from["state_sha256"] is not None):
+        model.export(path)
+
+
+def _state_of_export(path: str | os.PathLike) -> object:
+    try:
+        about = tf.saved_model.load(os.fspath(path)).signatures["about"]()["about"]
+        return json.loads(about.numpy()).get("state_sha256")
+    except (OSError, KeyError, ValueError, AttributeError, tf.errors.OpError):
+        return None
 
 
 def _of_members(model, found):

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
-from pipelines.checksums import open_sealed, sealed
+from pipelines.checksums import file_sha256, open_sealed, sealed
 from pipelines.documents import check_document, parse_json_document, shown
 from pipelines.errors import InputError
 from pipelines.outputs import as_json
@@ -56,6 +56,14 @@ def save_state(model: Any, path: str | os.PathLike[str]) -> None:
             file[kind] = np.concatenate(of_kind)
         file["layout"] = json.dumps({name: [value.dtype.name, *value.shape] for name, value in state.items()})
         file["belongs"] = json.dumps(about)
+
+
+def check_state(path: str | os.PathLike[str], sha256: str | None) -> None:
+    """Raise `InputError` if a state is damaged, or is not that of this checksum; None is of no run, or of an old one."""
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such file")
+    if file_sha256(path) != (sha256 or file_sha256(path)):
+        raise InputError(f"{path}: not the state that the run was written with (its SHA-256 is another); train again")
 
 
 def load_state(model: Any, path: str | os.PathLike[str], *, sha256: str | None = None, finite: bool = False) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from pipelines.documents import read_json_document
 from pipelines.errors import InputError
+from pipelines.outputs import clean
 from zoo.printed import as_html
 
 
@@ -86,7 +88,7 @@ def train(
         mass_range: train on events with low <= mass < high, GeV.
         score: score all these events too, into OUT/scores.h5.
         memory: gigabytes of events held in memory while training; more are read from disk.
-        resume: go on with an interrupted training.
+        resume: go on with an interrupted training, where there is one; what is finished stays as it is.
         jit_compile: compile the training step with XLA.
         conversion: options of `zoo data convert`, for data that need it, as {"mass": "mjj"}.
         workers: processes that convert. verbose: Keras' progress bar. said, progress: as for `pipelines.datasets.opening`.
@@ -104,10 +106,11 @@ def train(
 
     if out is None:
         raise TypeError("train() needs out, the new run directory")
-    out = Path(check_new(out))
+    out = Path(check_new(out, unless=runs.CONFIG if resume else None))
     _check_numbers(validation, memory)
     made = _model(model, preset, hyperparameters, seed)
-    (runs.Checkpoint.check if resume else runs.Checkpoint.refuse)(out)
+    if not resume:
+        runs.Checkpoint.refuse(out)
     if data is None or made.data_kind != "events":
         given = {"data": data, "conversion": conversion, "validation": validation or None, "mass_range": mass_range,
                  "score": score, "memory": memory}  # fmt: skip
@@ -128,8 +131,12 @@ def train(
 
 
 def _result(out: Path, model, training, to_score) -> TrainedRun:
-    written = json.loads((out / "metrics.json").read_text())
+    from zoo.run import Metrics
+
+    written: Any = read_json_document(out / "metrics.json", Metrics, advice="damaged; train again")
     if to_score is not None:
+        clean(out / "scores.h5")
+    if to_score is not None and not (out / "scores.h5").exists():
         from zoo.evaluation import score as score_events
 
         score_events(out, to_score).write(out / "scores.h5")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from pipelines.errors import InputError
@@ -48,11 +49,13 @@ class GivenScores:
         if path.suffix == ".npy":
             return cls(_loaded(path), str(path))
         if path.suffix in (".h5", ".hdf5"):
-            from pipelines.events.layout import open_hdf5
+            from pipelines.events.hdf5_files import check_stored, reading_hdf5
 
-            with open_hdf5(path) as file:
+            with reading_hdf5(path) as file:
                 if "score" not in file:
                     raise InputError(f"{path}: no dataset 'score', found {', '.join(sorted(file)) or 'nothing'}")
+                if isinstance(file["score"], h5py.Dataset):
+                    check_stored(file["score"], path)
                 return cls(file["score"][()], str(path))
         try:
             lines = path.read_text().split("\n")

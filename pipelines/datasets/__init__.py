@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pipelines.errors import InputError
-from pipelines.events.layout import open_hdf5
+from pipelines.events.hdf5_files import open_hdf5, reading_hdf5
 
 FORMATS = {
     "lhco": "LHC Olympics raw hadrons (HDF5)",
@@ -51,15 +51,18 @@ def recognise(path: str | os.PathLike) -> str:
 def is_events(path: str | os.PathLike) -> bool:
     """Tell whether a file is one of the project's own events files, or says that it is.
 
+    Raises `InputError` for an HDF5 file in which damage hides the answer.
+
     >>> from pipelines.datasets.find import find
     >>> is_events(find("lhco_sim_test")), is_events(find("lhco_rnd_real"))
     (True, False)
     """
     try:
-        with open_hdf5(path) as file:
-            return "schema_version" in file.attrs and "columns" in file.attrs
-    except InputError:
+        open_hdf5(path).close()
+    except InputError:  # no HDF5 file, or one that cannot be opened, which whoever reads it tells better
         return False
+    with reading_hdf5(path) as file:
+        return "schema_version" in file.attrs and "columns" in file.attrs
 
 
 def family(name: str) -> ModuleType:

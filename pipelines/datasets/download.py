@@ -15,16 +15,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from typing_extensions import TypedDict
 
 from pipelines import locks
 from pipelines.datasets.catalog import Published, published
+from pipelines.documents import read_json_document
 from pipelines.errors import InputError
 from pipelines.outputs import write_json
 
@@ -159,6 +162,22 @@ def state(name: str, folder: str | os.PathLike | None = None) -> str:
     return f"{_size(done)} of {_size(entry.size) if entry.size else '?'}" if done else "not downloaded"
 
 
+class State(TypedDict):
+    """What is noted of a download that was begun."""
+
+    url: str
+    validator: str | None
+    total: int | None
+
+
+class Record(TypedDict):
+    """What is noted of a file that has come."""
+
+    sha256: str
+    size: int
+    mtime_ns: int
+
+
 # -- the transfer ---------------------------------------------------------------------------------------------
 
 
@@ -242,6 +261,8 @@ class _Transfer:
 
     def _receive(self, answer, done: int, known: Mapping) -> None:
         """Append what the server sends to what is there, or start over if it sends the whole file."""
+        if answer.status_code == 206 and not known:
+            raise self._refusal("the server sends a part of the file, and was not asked for one")
         if answer.status_code == 206:
             total = _range_total(answer.headers.get("Content-Range", ""), done)
             same = _validator(answer.headers) in (None, known["validator"]) and known["total"] in (None, total)
@@ -280,10 +301,10 @@ class _Transfer:
     def _state(self) -> dict:
         """What the server said about the partial file; empty if that is from elsewhere or cannot be read."""
         try:
-            known = json.loads(self.state_file.read_text())
-            return known if known["url"] == self.url and {"validator", "total"} <= set(known) else {}
-        except (OSError, ValueError, KeyError, TypeError):
+            known: Any = read_json_document(self.state_file, State)
+        except InputError:
             return {}
+        return dict(known) if known["url"] == self.url else {}
 
     def _refusal(self, reason: str) -> InputError:
         kept = f"{_size(self.done())} are kept and the next try goes on from there; " if self.done() else ""
@@ -429,16 +450,11 @@ def _check_content(path: Path, entry: Published) -> None:
 
 def _records(folder: Path) -> dict[str, dict]:
     path = folder / RECORDS
-    try:
-        found = json.loads(path.read_text())
-        good = all({"sha256", "size", "mtime_ns"} <= set(record) for record in found.values())
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return {}
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-        good = False
-    if not good:
-        raise InputError(f"{path}: not the checksums of downloads; remove it, and the files whose sums are in it")
-    return found
+    advice = "not the checksums of downloads; remove it, and the files whose sums are in it"
+    found: Any = read_json_document(path, dict[str, Record], advice=advice)
+    return dict(found)
 
 
 def _recorded_sum(folder: Path, file: str) -> str | None:

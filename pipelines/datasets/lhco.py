@@ -20,8 +20,8 @@ from pipelines.datasets.frames import frame_groups, frame_of
 from pipelines.errors import InputError
 from pipelines.events.column_kinds import TRUTH, kind_of_column
 from pipelines.events.files import reason_of
-from pipelines.events.hdf5_files import check_stored
-from pipelines.events.layout import open_hdf5, read_names, source_files
+from pipelines.events.hdf5_files import check_stored, open_hdf5, reading_hdf5
+from pipelines.events.layout import read_names, source_files
 from pipelines.features.images import ImageOptions
 from pipelines.features.jets import JetOptions, find_jets
 from pipelines.features.jets import columns as jet_columns
@@ -44,7 +44,7 @@ def recognises(path: str | os.PathLike) -> bool:
     (True, False)
     """
     try:
-        with open_hdf5(path) as file:
+        with reading_hdf5(path) as file:
             _raw_table(file, path)
     except InputError:
         return False
@@ -174,7 +174,7 @@ def _label_names(sources: Sequence[str | os.PathLike]) -> dict[int, str]:
     """Return what labels mean by the files themselves (simulated ones say so), or as published."""
     names: dict[int, str] = {}
     for path in sources:
-        with open_hdf5(path) as file:
+        with reading_hdf5(path) as file:
             names |= read_names(file.attrs, "label_names", Path(path))
     return LABEL_NAMES | names if names else LABEL_NAMES
 
@@ -292,7 +292,7 @@ def _of_frame(group: h5py.Group, path: str | os.PathLike) -> _RawTable:
 
 def _describe(path: str | os.PathLike) -> tuple[int, bool]:
     """Return the number of events and whether they have labels."""
-    with open_hdf5(path) as file:
+    with reading_hdf5(path) as file:
         table = _raw_table(file, path)
     return table.rows, table.width > WIDTH
 

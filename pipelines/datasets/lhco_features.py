@@ -20,7 +20,8 @@ import h5py
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.events.layout import as_text, check_finite, open_hdf5, read_rows, source_files, typed
+from pipelines.events.hdf5_files import open_hdf5, reading_hdf5
+from pipelines.events.layout import as_text, check_finite, read_rows, source_files, typed
 from pipelines.jobs.chunks import Outcome, write_events
 
 _OF_JET = ("px", "py", "pz", "m", "tau1", "tau2", "tau3")
@@ -58,7 +59,7 @@ def recognises(path: str | os.PathLike) -> bool:
     False
     """
     try:
-        with open_hdf5(path) as file:
+        with reading_hdf5(path) as file:
             return any(name in _layout(file, path).places for name in PUBLISHED_COLUMNS)
     except InputError:
         return False
@@ -66,7 +67,7 @@ def recognises(path: str | os.PathLike) -> bool:
 
 def describe(path: str | os.PathLike) -> dict[str, object]:
     """Return what a file of high-level features is: events, labels, units; raises `InputError` as `read_chunk`."""
-    with open_hdf5(path) as file:
+    with reading_hdf5(path) as file:
         layout = _checked_layout(file, path)
         sums = _tau_is_sum(file, layout, path)
     return {
@@ -81,7 +82,7 @@ def describe(path: str | os.PathLike) -> dict[str, object]:
 
 def rows(path: str | os.PathLike) -> int:
     """Return the number of events of a file of high-level features; raises `InputError` if it is none."""
-    with open_hdf5(path) as file:
+    with reading_hdf5(path) as file:
         return _checked_layout(file, path).rows
 
 
@@ -321,7 +322,7 @@ def _tau_is_sum(file: h5py.File, layout: _Layout, path) -> bool:
 
 
 def _survey(source: str) -> _Layout:
-    with open_hdf5(source) as file:
+    with reading_hdf5(source) as file:
         return _checked_layout(file, source)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from pipelines.errors import InputError
+from pipelines.documents import read_json_document
+from pipelines.errors import InputError, Unfinished
 from pipelines.events.events import Events
 
 Source = str | os.PathLike[str]
@@ -120,20 +122,28 @@ def events_files(
 def _convert_once(sources, made: Path, workers, progress, said, options) -> None:
     """Convert files to `made`; what it was made of is in a JSON file beside it, and the same again is used as it is."""
     from pipelines.datasets.find import find
-    from pipelines.jobs.chunks import identity
-    from pipelines.outputs import write_json
+    from pipelines.jobs.chunks import check_output, identity
+    from pipelines.outputs import hold, write_json
 
-    note = made.with_suffix(".json")
+    note = made.with_suffix(".json")  # before the events, so that these are never there without it
     origin = {
         "sources": [identity(find(source)) for source in sources],
         "convert": sorted(f"{name}={value}" for name, value in options.items()),
     }
-    if made.exists():
-        if not note.exists() or json.loads(note.read_text()) != origin:
+    if os.path.lexists(made):
+        with contextlib.suppress(InputError):  # it exists; what a killed process left beside it goes
+            check_output(made)
+        if not note.exists() or read_json_document(note, dict[str, Any], advice=f"remove it and {made}") != origin:
             raise InputError(f"{made}: exists already, of other files or options; remove it, or choose another output")
         return
-    done = convert_files(sources, made, workers=workers, progress=progress, **options)
-    write_json(note, origin)
+    with hold(made, new=False):
+        write_json(note, origin)
+        try:
+            done = convert_files(sources, made, workers=workers, progress=progress, **options)
+        except InputError as error:
+            if not isinstance(error, Unfinished):
+                note.unlink()
+            raise
     if said:
         said(f"{made}: {done.events} events of {', '.join(str(find(source)) for source in sources)}")
 
@@ -157,9 +167,9 @@ def convert_files(
     from pipelines import datasets
     from pipelines.datasets.catalog import credit
     from pipelines.datasets.find import find
-    from pipelines.outputs import check_new
+    from pipelines.jobs.chunks import check_output
 
-    check_new(out)
+    check_output(out)
     paths = [find(source) for source in sources]
     name = format or datasets.recognise(paths[0])
     if "license" in datasets.options_of(name):

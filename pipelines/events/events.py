@@ -19,6 +19,7 @@ import numpy as np
 from pipelines.checksums import create
 from pipelines.errors import InputError
 from pipelines.events.derived import Reading
+from pipelines.events.hdf5_files import reading_hdf5
 from pipelines.events.layout import (
     AXES,
     DTYPES,
@@ -31,7 +32,7 @@ from pipelines.events.layout import (
     read_rows,
     typed,
 )
-from pipelines.outputs import new_disk
+from pipelines.outputs import Disk, new_disk
 
 BLOCK = 65_536  # events read at a time: 12 MB of 47 columns
 BLOCK_BYTES = 2**26
@@ -79,7 +80,7 @@ class Events:
     @staticmethod
     def _looked_at(path: Path) -> tuple[int, Description]:
         """Return the number of events of a file and its description, after a look at what else is there."""
-        with open_hdf5(path) as file:
+        with reading_hdf5(path) as file:
             there = [name for name in DTYPES if isinstance(file.get(name), h5py.Dataset)]
             missing = [] if {"features", "objects"} & set(there) else ["features"]
             missing += [] if "mass" in there else ["mass"]
@@ -394,10 +395,10 @@ class Events:
         blind.about = dataclasses.replace(self.about, label_names={}, process_names={})
         return blind
 
-    def write(self, path: str | os.PathLike) -> None:
-        """Write these events to a new file, block by block, atomically."""
+    def write(self, path: str | os.PathLike, *, disk: Disk | None = None) -> None:
+        """Write these events to a new file, block by block, atomically; `disk` is of `new_disks`, for several files."""
         about = {f.name: getattr(self.about, f.name) for f in dataclasses.fields(Description)}
-        with EventsWriter(path, **about) as writer:
+        with EventsWriter(path, disk=disk, **about) as writer:
             for block in self.blocks(*self._fields):
                 writer.append(**block)
 
@@ -416,14 +417,16 @@ class EventsWriter:
         3
     """
 
-    def __init__(self, path: str | os.PathLike, columns: Sequence[str] = (), **about: object):
+    def __init__(
+        self, path: str | os.PathLike, columns: Sequence[str] = (), *, disk: Disk | None = None, **about: object
+    ):
         self._about = Description(columns=tuple(columns), **about)
-        self._path = path
+        self._path, self._given = path, disk
         check_names(self._about.columns, path)
 
     def __enter__(self) -> EventsWriter:
         with contextlib.ExitStack() as stack:
-            self._disk = stack.enter_context(new_disk(self._path))
+            self._disk = self._given or stack.enter_context(new_disk(self._path))
             self._file = stack.enter_context(create(self._disk, cache=2**25))  # whole chunks: small appends
             self._output = stack.pop_all()
         return self

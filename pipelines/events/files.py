@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, note_read
 
 # What parsers raise for a file that is damaged. ArrowException, whose import takes a while, is known by its module.
 DAMAGE = (
@@ -47,6 +47,7 @@ def regular_file(path: str | os.PathLike[str], expected: str) -> Path:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "no file"
         raise InputError(f"{path}: is {kind}, expected {expected}")
+    note_read(path)
     return Path(path)
 
 

@@ -6,10 +6,13 @@ can claim rows that were never written, for which the library gives a fill value
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
+import mmap
 import os
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,10 +40,12 @@ def open_hdf5(path: str | os.PathLike[str]) -> h5py.File:
     if parts of it are outside of it, or groups within themselves.
     """
     path = regular_file(path, "an HDF5 file")
+    found = os.stat(path)
+    identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    if identity not in _sound:
+        _check_heaps(path)
     file = _opened(path)
     try:
-        found = os.stat(path)
-        identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         if identity not in _sound:
             with reading(path):
                 _check_links(file, path)
@@ -51,6 +56,13 @@ def open_hdf5(path: str | os.PathLike[str]) -> h5py.File:
         file.close()
         raise
     return file
+
+
+@contextlib.contextmanager
+def reading_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """Open an HDF5 file as `open_hdf5`; what the library says of damage while the block reads is an `InputError` too."""
+    with open_hdf5(path) as file, reading(path):
+        yield file
 
 
 def _opened(path: Path) -> h5py.File:
@@ -108,6 +120,54 @@ def _has_signature(path: Path) -> bool:
     except OSError:
         pass
     return False
+
+
+# -- texts ----------------------------------------------------------------------------------------------------
+
+HEAP = b"GCOL\x01\0\0\0"  # signature and version of a collection of texts
+HEAP_HEAD = struct.Struct("<8sQ")  # signature, version, size
+TEXT_HEAD = struct.Struct("<HHIQ")  # number of the text, references, nothing, size
+MOST_TEXTS = 2**16  # in a collection, which numbers them by two bytes
+LOOKED_THROUGH = 2**26  # bytes at the beginning and at the end of a file, where programs write texts
+
+
+def _check_heaps(path: Path) -> None:
+    """Raise `InputError` for texts among which HDF5 would look for ever, before it does.
+
+    HDF5 goes from one text of a collection to the next by their sizes. Where a sector of a disk is lost, they are 0, and
+    it stays where it is (HDF5 1.14.6; File Format Specification 3.0, "III.E. Global Heap").
+    """
+    size = os.path.getsize(path)
+    places = {(0, min(size, 2 * LOOKED_THROUGH))} if size <= 2 * LOOKED_THROUGH else {
+        (0, LOOKED_THROUGH), ((size - LOOKED_THROUGH) // mmap.PAGESIZE * mmap.PAGESIZE, LOOKED_THROUGH)
+    }  # fmt: skip
+    if not size:
+        return
+    with reading(path), open(path, "rb") as file:
+        for start, length in places:
+            length = min(length, size - start)
+            with mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=start) as content:
+                at = content.find(HEAP)
+                while at >= 0:
+                    if not _can_be_read(content, at):
+                        raise InputError(f"{path}: damaged or truncated (texts of no size); make it again")
+                    at = content.find(HEAP, at + len(HEAP))
+
+
+def _can_be_read(content: mmap.mmap, start: int) -> bool:
+    """Return whether a collection of texts comes to an end."""
+    if start + HEAP_HEAD.size > len(content):
+        return True
+    end = min(start + HEAP_HEAD.unpack_from(content, start)[1], len(content))
+    at = start + HEAP_HEAD.size
+    for _ in range(MOST_TEXTS):
+        if at + TEXT_HEAD.size > end:
+            break
+        number, _, _, size = TEXT_HEAD.unpack_from(content, at)
+        if number == 0 and size == 0:
+            return False
+        at += size if number == 0 else TEXT_HEAD.size + (size + 7) // 8 * 8
+    return True
 
 
 # -- where the data are ---------------------------------------------------------------------------------------

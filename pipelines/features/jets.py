@@ -38,6 +38,8 @@ RING_EDGES = (
 )
 """Edges of the ten energy rings, fractions of the jet radius; logarithmic above 0.01."""
 
+MOST_RADIUS = 1000  # of FastJet
+
 _RINGS = tuple(f"eRing{i}" for i in range(len(RING_EDGES) - 1))
 JET_VARIABLES = (
     *("pt", "eta", "phi", "mass", "e", "nc", "nisj", "nesj"),
@@ -61,8 +63,8 @@ class JetOptions:
 
     Args:
         njets: jets taken, 2 or 3: the leading ones in pt.
-        radius: R of the anti-kt jets, > 0.
-        subjet_radius: R of the kt subjets, > 0.
+        radius: R of the anti-kt jets, > 0 and <= 1000, FastJet's limit.
+        subjet_radius: R of the kt subjets, > 0 and <= 1000.
         dcut: scale of the exclusive subjets, GeV^2, >= 0: min(pt_i^2, pt_j^2) dR_ij^2 / subjet_radius^2.
         min_pt: jets below are no jets, GeV, >= 0.
         min_subjet_pt: inclusive subjets below are not counted, GeV, >= 0.
@@ -79,7 +81,7 @@ class JetOptions:
         1.0
         >>> JetOptions(radius=-1)
         Traceback (most recent call last):
-        ValueError: radius is -1, expected a finite number > 0
+        ValueError: radius is -1, expected a finite number > 0 and <= 1000
     """
 
     njets: int = 2
@@ -98,7 +100,8 @@ class JetOptions:
         if self.order not in ("pt", "mass"):
             raise ValueError(f"order is {self.order!r}, expected 'pt' or 'mass'")
         for name in ("radius", "subjet_radius"):
-            _check(name, getattr(self, name), "a finite number > 0", lambda value: 0 < value < np.inf)
+            expected = f"a finite number > 0 and <= {MOST_RADIUS}"
+            _check(name, getattr(self, name), expected, lambda value: 0 < value <= MOST_RADIUS)
         for name in ("dcut", "min_pt", "min_subjet_pt", "min_hadron_pt"):
             _check(name, getattr(self, name), "a finite number >= 0", lambda value: 0 <= value < np.inf)
         _check("max_hadron_eta", self.max_hadron_eta, "a number > 0", lambda value: value > 0)

@@ -32,7 +32,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.documents import read_yaml_document
+from pipelines.documents import read_yaml_document, shown
 from pipelines.errors import InputError, Unfinished
 from pipelines.jobs.tls import key_folder, security_in
 
@@ -92,7 +92,9 @@ class Batch:
         if name == "cores" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise InputError(f"{self.source}: cores is {value!r}, expected a whole number, at least 1")
         if name in TEXTS and (not isinstance(value, str) or not value):
-            raise InputError(f"{self.source}: {name} is {value!r}, expected a word")
+            raise InputError(f"{self.source}: {name} is {shown(value)}, expected a word")
+        if name in ("memory", "disk") and not re.fullmatch(r"\d+(\.\d+)? ?([kMGT]i?)?B", str(value), re.IGNORECASE):
+            raise InputError(f"{self.source}: {name} is {shown(value)}, expected a size, such as 4GB")
 
     @classmethod
     def read(cls, system: str, jobs: int, path: str | os.PathLike | None = None) -> Batch:
@@ -170,7 +172,7 @@ class Batch:
         safe = {"protocol": "tls://", "security": security_in(keys)}
         try:
             return kind(**self.arguments(), **safe, scheduler_options=options)
-        except (ValueError, OSError) as error:
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
             raise InputError(f"{self.source}: {' '.join(str(error).split())}") from None
 
     def _submitted(self, keys: Path, command: str) -> Any:

@@ -17,18 +17,31 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from pipelines.checksums import create, store
+from pipelines.documents import parse_json_document, read_json_document
 from pipelines.errors import InputError, Unfinished
 from pipelines.events.events import EventsWriter
-from pipelines.events.layout import open_hdf5
+from pipelines.events.hdf5_files import as_text, reading_hdf5
 from pipelines.jobs.executors import Task, open_workers
 from pipelines.locks import part_of, remove
 from pipelines.outputs import check_new, hold, new_disk, write_json
 
 Arrays = dict[str, np.ndarray]
+Counts = dict[str, int]
+
+
+class Job(TypedDict):
+    """What job.json holds."""
+
+    sources: list[dict[str, Any]]
+    options: dict[str, Any]
+
+
 JOINING = "joining.json"  # in the folder, from when `out` is put together
 Work = Callable[..., tuple[Arrays, Mapping[str, int]]]
 
@@ -135,6 +148,18 @@ def in_chunks(
         return Outcome(write(out, parts.chunks(), counts), counts)
 
 
+def check_output(out: str | os.PathLike[str]) -> Path:
+    """Return `out` as `pipelines.outputs.check_new` does, before a job that makes it in chunks.
+
+    If it is there, chunks that a process left which was killed after it had made it are removed.
+    """
+    out = Path(out)
+    if os.path.lexists(out) and os.path.lexists(_folder(out)):
+        with contextlib.suppress(InputError), hold_output(out):  # another process is at it, or it is there
+            pass
+    return check_new(out)
+
+
 @contextlib.contextmanager
 def hold_output(out: str | os.PathLike[str]) -> Iterator[Path]:
     """Hold a file or folder that is to be made in chunks, as `pipelines.outputs.hold`.
@@ -204,15 +229,16 @@ class _Parts:
         return self._size(number)
 
     def _size(self, number: int) -> int:
-        with open_hdf5(self._path(number)) as file:
+        with reading_hdf5(self._path(number)) as file:
             if "counts" not in file.attrs:
                 raise InputError(f"{self._path(number)}: no attribute counts; damaged")
             return max((len(file[name]) for name in file), default=0)
 
     def _read(self, number: int, names: Sequence[str] | None = None) -> tuple[Arrays, dict[str, int]]:
-        with open_hdf5(self._path(number)) as file:
+        with reading_hdf5(self._path(number)) as file:
             arrays = {name: file[name][:] for name in file if names is None or name in names}
-            return arrays, json.loads(file.attrs["counts"])
+            counts: Any = parse_json_document(as_text(file.attrs["counts"]), f"{self._path(number)}: counts", Counts)
+            return arrays, counts
 
 
 @contextlib.contextmanager
@@ -252,11 +278,8 @@ def _same_job(folder: Path, job: Mapping[str, object]) -> bool:
     if not path.exists():
         write_json(path, job)
         return True
-    try:
-        found = json.loads(path.read_text())
-        before, now = ({**j["options"], "sources": j["sources"]} for j in (found, job))
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise InputError(f"{path}: damaged; remove {folder} and begin anew") from None
+    found: Any = read_json_document(path, Job, advice=f"damaged; remove {folder} and begin anew")
+    before, now = ({**j["options"], "sources": j["sources"]} for j in (found, job))  # type: ignore[dict-item]
     if found != job:
         names = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
         raise InputError(

@@ -6,12 +6,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
 
+from pipelines.documents import read_json_document
 from pipelines.errors import InputError
-from pipelines.outputs import new_disk
+from pipelines.outputs import new_disks
+
+MOST_BYTES = 2**28  # of numbers as JSON
 
 
 def target(path: str | os.PathLike) -> Path:
@@ -40,10 +44,10 @@ def plain(value):
 
 
 def write(path: Path, picture: bytes, numbers: Mapping[str, object], kind: str, *, replace: bool) -> None:
-    """Write a PNG and, beside it, its numbers as `kind`, `.json` or `.h5`; raises `InputError` as `new_disk`."""
+    """Write a PNG and, beside it, its numbers as `kind`, `.json` or `.h5`; raises `InputError` as `new_disks`."""
     import h5py
 
-    with new_disk(path, replace=replace) as png, new_disk(path.with_suffix(kind), replace=replace) as disk:
+    with new_disks(path.with_suffix(kind), path, replace=replace) as (disk, png):
         png.write(picture)
         png.check(path)
         if kind == ".json":
@@ -71,7 +75,8 @@ def read_numbers(path: str | os.PathLike) -> dict[str, object]:
     path = Path(path)
     try:
         if path.suffix == ".json":
-            return json.loads(path.read_text())
+            found: Any = read_json_document(path, dict[str, Any], max_bytes=MOST_BYTES)
+            return dict(found)
         with h5py.File(path, "r") as file:
             return _from_group(file)
     except (OSError, ValueError, RecursionError) as error:

@@ -40,10 +40,11 @@ def write_report(folder: str | os.PathLike, search: Search) -> Path:
         >>> write_report(tempfile.mkdtemp(), found).name
         'report.html'
     """
-    from pipelines.outputs import new_file, write_json
+    from pipelines.outputs import check_part, new_file, write_json
     from pipelines.report.search_report import tell
 
     folder = Path(folder)
+    check_part(folder)
     try:
         (folder / "plots").mkdir(parents=True, exist_ok=True)
     except OSError as error:

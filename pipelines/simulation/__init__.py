@@ -15,8 +15,7 @@ import pkgutil
 from collections.abc import Callable
 
 from pipelines.errors import InputError
-from pipelines.jobs.chunks import Outcome
-from pipelines.outputs import check_new
+from pipelines.jobs.chunks import Outcome, check_output
 from pipelines.simulation.kinds import Kind, Option, Request, nearest
 
 __all__ = ["KINDS", "Kind", "Option", "Request", "simulate"]
@@ -75,4 +74,4 @@ def simulate(
     seed = Option("seed", "of all random numbers", 0, low=0).check(seed)
     workers = Option("workers", "processes", 1, low=1).check(workers)
     request = Request(kind, events, seed, KINDS[kind].resolve(options))
-    return KINDS[kind].make(check_new(out), request, workers=workers, scheduler=scheduler, progress=progress)
+    return KINDS[kind].make(check_output(out), request, workers=workers, scheduler=scheduler, progress=progress)

@@ -25,7 +25,7 @@ import numpy as np
 
 from pipelines.errors import InputError
 from pipelines.jobs import chunks
-from pipelines.outputs import Disk, check_new, new_disk, new_file, write_json
+from pipelines.outputs import Disk, check_new, new_disk, new_disks
 from pipelines.simulation import hadrons, pythia
 from pipelines.simulation.kinds import Kind, Option, Request
 
@@ -185,11 +185,6 @@ def _note(node: h5py.Group | h5py.Dataset, **attributes: str | int) -> None:
         node.attrs[name] = value
 
 
-def _write_key(path: Path, truth: np.ndarray) -> None:
-    with new_file(path, replace=True) as part:
-        part.write_text("".join(f"{float(is_signal)}\n" for is_signal in truth))
-
-
 # -- kinds ---------------------------------------------------------------------------------------------------
 
 
@@ -241,15 +236,10 @@ def make_box(out: Path, request: Request, **job: object) -> chunks.Outcome:
         # Nothing in the box tells of its signal, the seed included: with that one could make it again.
         about = {"kind": request.kind, "pythia8mc": identity["pythia8mc"], "detector": _detector(), **_ORIGIN}
         told = {**identity, "signal_events": hidden, **settings, **counts}
-        try:
-            with new_disk(out) as disk:
-                _write_table(disk, out, blocks, events, about)
-                _write_key(key, truth)
-                write_json(secret, told)
-        except BaseException:
-            key.unlink(missing_ok=True)
-            secret.unlink(missing_ok=True)
-            raise
+        with new_disks(out, key, secret) as (box, of_key, of_secret):
+            _write_table(box, out, blocks, events, about)
+            of_key.write("".join(f"{float(is_signal)}\n" for is_signal in truth).encode())
+            of_secret.write((json.dumps(told, indent=2, allow_nan=False) + "\n").encode())
         return events
 
     tasks = (
@@ -271,9 +261,8 @@ def _beside(out: Path) -> tuple[Path, Path]:
     paths = out.with_suffix(".masterkey"), out.with_suffix(".truth.json")
     if out in paths:
         raise InputError(f"{out}: the black box itself cannot have the name of its key; choose another, as box.h5")
-    if not out.with_name(f"{out.name}.parts").exists():  # else they may be of this job, killed when all but done
-        for path in paths:
-            check_new(path)
+    for path in paths:
+        check_new(path)
     return paths
 
 

@@ -151,9 +151,9 @@ def converted(sources, out, format_, workers, scheduler, options):
     from pipelines import datasets
     from pipelines.datasets.catalog import credit
     from pipelines.datasets.find import find
-    from pipelines.outputs import check_new
+    from pipelines.jobs.chunks import check_output
 
-    check_new(out)
+    check_output(out)
     paths = [find(source) for source in sources]
     name = format_ or datasets.recognise(paths[0])
     options = prepared(name, options)
@@ -247,9 +247,9 @@ def cluster(
     from pipelines.datasets.find import find
     from pipelines.features.images import ImageOptions
     from pipelines.features.jets import JetOptions
-    from pipelines.outputs import check_new
+    from pipelines.jobs.chunks import check_output
 
-    check_new(out)
+    check_output(out)
     drawing = {"pixels": pixels, "width": width, "centring": centring, "rotation": rotation}
     try:
         options = JetOptions(**jets)
@@ -333,17 +333,16 @@ def kinds(as_json):
 def split(source, first, rest, events, label, seed):
     """Draw a training sample without labels, FIRST, and write all other events to REST."""
     import pipelines
-    from pipelines.outputs import check_new
+    from pipelines.outputs import check_new, clean, new_disks
 
+    for path in (first, rest):  # before one of them is refused
+        clean(path)
     if check_new(first).resolve() == check_new(rest).resolve():
         raise InputError(f"{rest}: given for both parts; name two files")
     drawn, others = pipelines.open(source).set_aside(events, label=label, seed=seed)
-    drawn.write(first)
-    try:
-        others.write(rest)
-    except BaseException:  # both or none: one part alone is a study that judges by what it trained on
-        first.unlink()
-        raise
+    with new_disks(first, rest) as disks:  # one part alone is a study that judges by what it trained on
+        for part, path, disk in zip((drawn, others), (first, rest), disks):
+            part.write(path, disk=disk)
     click.echo(f"{first}: {len(drawn)} events\n{rest}: {len(others)} events")
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
+from pipelines.errors import InputError
 from zoo.cli.terminal import (
     JSON,
     SCHEDULER,
@@ -21,6 +25,7 @@ from zoo.cli.terminal import (
 )
 from zoo.printed import plain_table
 
+SEARCH = "search.json"  # by which the folder of a search is known
 TRAINING = [
     click.option("--train", "trained", is_flag=True, help="Train on these very data, without labels, then score them."),
     click.option("--folds", type=click.IntRange(min=2), help="Train K models; each scores what it has not seen."),
@@ -92,7 +97,7 @@ def with_options(options):
               help="Instead of RUN: scores that you have, one for each event of --data; HDF5 (dataset score), .npy, or text.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for results and report.")
 @with_options([*CUTS, *SEARCHING, *TRAINING])
-@click.option("--resume", is_flag=True, help="Go on with what an interrupted search has trained.")
+@click.option("--resume", is_flag=True, help="Go on with what an interrupted search has trained, or begin.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that train folds.")
 @SCHEDULER
 @SEED
@@ -105,8 +110,11 @@ def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, a
     """
     from pipelines.outputs import check_new
 
-    check_new(out)  # before TensorFlow is imported
+    check_new(out, unless=SEARCH if options["resume"] else None)  # before TensorFlow is imported
     trains = trained or options["folds"]
+    if os.path.lexists(out):
+        _say_finished(out, as_json)
+        return
     by_name = {name: mass_range for name in options["spectra"] if mass_range}
     by_name |= {name: (low, high) for name, low, high in ranges}
     options["relative_error"] = None if no_merge else options["relative_error"]
@@ -124,6 +132,28 @@ def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, a
 
     said = {"out": str(out), **found.summary(), "limit": limit_json(found), "warnings": warnings}
     say(said, as_json, lambda: f"{table(found)}{below}\n\n{out}: report.html, search.json")
+
+
+def _say_finished(out: Path, as_json: bool) -> None:
+    """Tell of a search that an earlier process has finished; raises `InputError` if it was another command's."""
+    from pipelines import provenance
+    from pipelines.documents import read_json_document
+    from pipelines.locks import remove
+    from pipelines.outputs import hold, work_folder
+
+    found: Any = read_json_document(out / SEARCH, dict[str, Any], advice="damaged; choose another output")
+    command = (found.get("configuration") or {}).get("command")
+    if command is None or _but_resume(command) != _but_resume(provenance.command()):
+        raise InputError(f"{out}: exists already, made by `{command}`; choose another output")
+    with hold(out, new=False):
+        remove(work_folder(out))
+    more = ("hunt", "ranges", "sculpting", "truth", "configuration")
+    said = {"out": str(out), **{name: value for name, value in found.items() if name not in more}}
+    say(said, as_json, lambda: f"{out}: finished before; report.html, search.json")
+
+
+def _but_resume(command: str) -> list[str]:
+    return [word for word in shlex.split(command) if word != "--resume"]
 
 
 def _warnings(found) -> list[str]:

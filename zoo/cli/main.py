@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import types
+import warnings
 from pathlib import Path
 
 import click
@@ -102,7 +104,7 @@ def show(name, as_json):
 @click.option(
     "--memory", type=float, metavar="GB", help="Events held in memory while training; more are read from disk."
 )
-@click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted training, or begin where there is none.")
 @WORKERS
 @click.option("--xla/--no-xla", "jit_compile", default=True, help="Compile the training step with XLA.")
 @JSON
@@ -113,7 +115,7 @@ def train(name, data, words, out, settings, as_json, **options):
     """
     from pipelines.outputs import check_new
 
-    check_new(out)
+    check_new(out, unless="config.json" if options["resume"] else None)
     given, hyperparameters = _conversion(words, data), dict(map(setting, settings))
     zoo, converting = quiet_zoo(), Converting()
     with converting, stdout_to_stderr():
@@ -193,3 +195,14 @@ def export(run, out):
     model = zoo.load(run)
     model.export(out)
     click.echo(f"{out}: SavedModel; serving_default {model.serving_text()}")
+
+
+class _Command(types.ModuleType):
+    """This module, which can be called: `from zoo.cli import main` was the command when `zoo.cli` was one module."""
+
+    def __call__(self, *args, **options):
+        warnings.warn("zoo.cli.main is a module now; import main from it", DeprecationWarning, stacklevel=2)
+        return main(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Command

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import json
 import math
 import os
 import sys
+import tempfile
+import traceback
 import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # one clear line on stderr, not TensorFlow's greetings
 
 import click
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, last_read
+from pipelines.events.files import reason_of
 from pipelines.jobs.batch_systems import SYSTEMS
 from pipelines.jobs.executors import Batch, RunningScheduler, cores
+from pipelines.provenance import command, versions
+from zoo.cli.streams import forgiving
 from zoo.settings import parse_setting
 
 setting = parse_setting  # by its former name
@@ -126,8 +130,31 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON docu
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
+SOFTWARE = 70  # exit code of an internal fault, EX_SOFTWARE of BSD's sysexits
+TRACEBACK = click.Option(
+    ["--traceback"], is_flag=True, hidden=True, expose_value=False, is_eager=True,
+    callback=lambda context, parameter, value: _keep(context, "traceback", value or _shows_traceback(context)),
+)  # fmt: skip
+
+
 class OneLine:
-    """What answers bad input with one line on stderr and exit code 2, and Ctrl-C with a line and exit code 130."""
+    """What answers an error with one line on stderr.
+
+    The exit code is 2 for bad input, 130 for Ctrl-C, and 70 for what nobody has foreseen, whose traceback is in a file.
+    With `ZOO_TRACEBACK=1`, or `--traceback` after the program's name, tracebacks are on stderr.
+    """
+
+    def main(self, *args, **options):
+        try:
+            with forgiving():
+                return super().main(*args, **options)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                click.echo(f"Error: {error.filename}: cannot be written ({error.strerror})", err=True)
+            sys.exit(2)
+
+    def get_params(self, context):
+        return [*super().get_params(context), TRACEBACK]
 
     def parse_args(self, context, arguments):
         try:  # a group reads its own options before it is invoked
@@ -137,6 +164,10 @@ class OneLine:
             context.exit(0)
         except (InputError, click.UsageError) as error:
             _refuse(context, error)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            _report(context, error)
 
     def invoke(self, context):
         try:
@@ -144,8 +175,6 @@ class OneLine:
         except (InputError, click.UsageError) as error:
             _refuse(context, error)
         except OSError as error:  # a full disk, a name too long, a folder that vanished
-            if error.errno == errno.EPIPE:
-                raise
             _refuse(context, f"{error.filename}: {error.strerror}" if error.filename else error)
         except KeyboardInterrupt:
             command = getattr(self, "commands", {}).get(context.invoked_subcommand, self)
@@ -156,9 +185,47 @@ class OneLine:
             )
             click.echo(f"\nInterrupted.{advice}", err=True)
             context.exit(130)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            _report(context, error)
+
+
+def _shows_traceback(context: click.Context) -> bool:
+    return bool(context.meta.get(f"{__name__}.traceback") or os.environ.get("ZOO_TRACEBACK", "0") not in ("", "0"))
+
+
+def _report(context: click.Context, error: Exception) -> None:
+    """Tell of an exception that nobody has foreseen, in one line, and write its traceback to a file."""
+    text = "".join(traceback.format_exception(error))
+    if _shows_traceback(context):
+        click.echo(text, err=True, nl=False)
+    reading = last_read()
+    doing = " ".join([context.command_path, *filter(None, [context.invoked_subcommand])])
+    what = f"{type(error).__name__}: {reason_of(error)}" if str(error).strip() else type(error).__name__
+    click.echo(
+        f"Error: {doing}: {what}{f', after {reading} was opened' if reading else ''}; this is a fault of the program; "
+        f"the traceback is in {_written(text)}; please report it",
+        err=True,
+    )
+    context.exit(SOFTWARE)
+
+
+def _written(text: str) -> str:
+    """Write a traceback, and what it belongs to, to a temporary file that is the user's alone; return its path."""
+    about = {"command": command(), **versions(["hep-anomaly-zoo", "tensorflow", "numpy", "h5py"])}
+    try:
+        number, path = tempfile.mkstemp(prefix="zoo-traceback-", suffix=".txt")
+        with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("".join(f"{name}: {value}\n" for name, value in about.items()) + f"\n{text}")
+    except OSError as error:
+        return f"no file ({error.strerror}); see it with ZOO_TRACEBACK=1"
+    return path
 
 
 def _refuse(context: click.Context, error: Exception | str) -> None:
+    if isinstance(error, Exception) and _shows_traceback(context):
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     if isinstance(error, click.UsageError):  # which Click says in four lines
         where = (error.ctx or context).command_path
         error = f"{error.format_message().rstrip('.')}; see `{where} --help`"

@@ -447,10 +447,9 @@ class DDP(Detector):
         """
         if self.network is None:
             raise InputError("the model has not been trained; fit it, or load a trained run with zoo.load")
-        from pipelines.outputs import new_directory
+        from zoo.saved_model import write
 
         served = tf.Module()
         served.state = list(self.network.variables)
         served.serve = tf.function(lambda *arrays: self.infer(*arrays), input_signature=SIGNATURE, autograph=False)
-        with new_directory(path) as part:
-            tf.saved_model.save(served, str(part), signatures={"serving_default": served.serve})
+        write(served, path, {"serving_default": served.serve})

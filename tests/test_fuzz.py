@@ -1,0 +1,259 @@
+"""Whatever a file holds, reading it works or is refused in one line: no trace, no hang, no memory, nothing left behind."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import time
+import warnings
+from pathlib import Path
+
+import hostile
+import linear_model
+import numpy as np
+import pytest
+import yaml
+from searched import write_search
+
+import pipelines
+import zoo
+from pipelines import Events, InputError
+from pipelines.datasets import convert, is_events, recognise
+from pipelines.datasets.download import _records
+from pipelines.events.files import reason_of
+from pipelines.jobs.batch_systems import Batch
+from pipelines.jobs.chunks import _same_job
+from tuning.results import load_results
+from tuning.space import Space
+from tuning.table import table
+from zoo import run
+from zoo.state import read_state
+
+FEW, MANY = 20, int(os.environ.get("ZOO_FUZZ", "2000"))  # mutations of each
+LONGEST, MOST = 10.0, 10**9  # seconds, bytes
+COUNTS = [pytest.param(FEW, id="few"), pytest.param(MANY, id="many", marks=pytest.mark.slow)]
+
+
+def outcome(read, path):
+    """Return whether a file was read or refused; raises what is neither."""
+    started = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            read(path)
+            found = "read"
+        except InputError as error:
+            assert "\n" not in str(error) and len(str(error)) < 3000, str(error)
+            found = "refused"
+    assert time.monotonic() - started < LONGEST
+    return found
+
+
+def try_all(read, path, contents):
+    """Read a file with each of some contents; returns how many were read and how many refused."""
+    kept, found = path.read_bytes(), {"read": 0, "refused": 0}
+    before = sorted(map(str, path.parent.rglob("*")))
+    for content in contents:
+        path.write_bytes(content)
+        try:
+            found[outcome(read, path)] += 1
+        except BaseException as error:
+            shown = content if len(content) < 500 else content[:500] + b"..."
+            raise AssertionError(f"{type(error).__name__}: {reason_of(error)} of {shown!r}") from error
+        finally:
+            path.write_bytes(kept)
+    assert sorted(map(str, path.parent.rglob("*"))) == before
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(train_events, tmp_path_factory):
+    """A run of the linear model, beside a checkpoint of it, and the events."""
+    with linear_model.registered():
+        events, folder = train_events.sample(400), tmp_path_factory.mktemp("trained")
+        model = zoo.get("linear", cycles=2)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(run.shutil, "rmtree", lambda *_, **__: None)
+            run.train(model, events, folder / "run", verbose=0, jit_compile=False)
+        yield folder, model, events
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    return write_search(tmp_path_factory.mktemp("searched") / "s", trials=6, failed=(2,))
+
+
+def look_at_search(path):
+    found = load_results(path.parents[1] if path.parent.name == "trials" else path.parent)
+    table(found, 10)
+    found.to_json(), found.to_csv(), found.varied()
+    for trial in found.trials:
+        found.history(trial)
+    return found.complete, found.mass_range
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("name", ["search.json", "trials/003.json", "trials/003.history.json", "results.json"])
+def test_documents_of_a_search(name, count, searched, tmp_path):
+    folder = shutil.copytree(searched, tmp_path / "s")
+    path = folder / name
+    if name == "results.json":
+        path.write_text(json.dumps({"exhausted": True, "trials": []}))
+    found = try_all(look_at_search, path, hostile.documents(path.read_text(), name, count))
+    assert found["read"] if name.startswith(("trials/003.json", "results")) else found["refused"]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_configuration_of_a_run(count, trained, tmp_path):
+    folder = shutil.copytree(trained[0] / "run", tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    del config["sha256"]  # or all would be refused for it
+    (folder / "config.json").write_text(json.dumps(config))
+    text = (folder / "config.json").read_text()
+    found = try_all(lambda path: zoo.load(path.parent), folder / "config.json", hostile.documents(text, 1, count // 2))
+    assert found["read"] and found["refused"]
+    text = (folder / "metrics.json").read_text()
+    found = try_all(
+        lambda path: run.check_whole(path.parent), folder / "metrics.json", hostile.documents(text, 2, count)
+    )
+    assert found["refused"]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("name", ["config.json", "progress.json"])
+def test_documents_of_a_checkpoint(name, count, trained, tmp_path):
+    folder, model, events = trained
+    shutil.copytree(folder / ".run.checkpoint", tmp_path / ".run.checkpoint")
+    path = tmp_path / ".run.checkpoint" / name
+
+    def restore(_):
+        checkpoint = run.Checkpoint(tmp_path / "run", model, events, {"epochs": 2})
+        return checkpoint.restore()
+
+    assert restore(path) == 2
+    found = try_all(restore, path, hostile.documents(path.read_text(), name, count))
+    assert found["refused"]
+
+
+SPACE = {"latent_dim": {"min": 1, "max": 4}, "units": {"values": [[64, 64], [32, 32, 32]]}, "flow": ["none", "planar"],
+         "alpha": {"min": 1.0, "max": 100.0, "sampling": "log"}, "optimizer": "adam"}  # fmt: skip
+SITE = {"queue": "long", "walltime": "12:00:00", "memory": "4GB", "cores": 1, "directives": ["--qos=low"],
+        "prologue": ["source setup.sh"], "python": "python3"}  # fmt: skip
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("kind", ["space", "site"])
+def test_yaml(kind, count, tmp_path):
+    path = tmp_path / f"{kind}.yaml"
+    path.write_text(yaml.safe_dump({"space": SPACE, "site": SITE}[kind]))
+
+    def read(path):
+        if kind == "site":
+            return Batch.read("slurm", 1, path).arguments()
+        return Space("vae", {}, None, path).check(draws=3)
+
+    read(path)
+    found = try_all(
+        read, path, hostile.documents(path.read_text(), kind, count // (1 if kind == "site" else 2), "yaml")
+    )
+    assert found["refused"]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_notes_of_conversions_and_downloads(count, tmp_path):
+    (tmp_path / "o.parts").mkdir()
+    job = {"sources": [{"path": "/a.csv", "size": 3, "modified": 4}], "options": {"mass": "mjj", "version": "1"}}
+    path = tmp_path / "o.parts" / "job.json"
+    path.write_text(json.dumps(job))
+    found = try_all(lambda path: _same_job(path.parent, job), path, hostile.documents(path.read_text(), 3, count))
+    assert found["refused"]
+    path = tmp_path / "checksums.json"
+    path.write_text(json.dumps({"a.h5": {"sha256": "0" * 64, "size": 3, "mtime_ns": 4}}))
+    found = try_all(lambda path: _records(path.parent), path, hostile.documents(path.read_text(), 4, count))
+    assert found["refused"]
+
+
+# -- events and tables: in a process of their own, since HDF5 may hang in what is damaged -------------------
+
+
+def write_formats(folder):
+    """Write the same few events in each format; returns the paths."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    columns = {"mjj": rng.uniform(2000, 3000, 50), "x": rng.normal(size=50), "y": rng.normal(size=50)}
+    Events.from_arrays(np.column_stack([columns["x"], columns["y"]]), columns["mjj"], ["x", "y"]).write(folder / "a.h5")
+    np.savez(folder / "a.npz", **columns)
+    np.save(folder / "a.npy", np.column_stack(list(columns.values())))
+    pq.write_table(pa.table(columns), folder / "a.parquet")
+    rows = "\n".join(",".join(map(repr, map(float, row))) for row in zip(*columns.values()))
+    (folder / "a.csv").write_text(f"mjj,x,y\n{rows}\n")
+    return sorted(folder.iterdir())
+
+
+def open_or_convert(path):
+    if is_events(path):
+        return pipelines.open(path).read("features").sum()
+    recognise(path)
+    more = {"columns": ["mjj", "x", "y"]} if path.suffix == ".npy" else {}
+    return convert([path], path.parent / "made.h5", mass="mjj", **more)
+
+
+def in_child(read, path):
+    """Return what became of reading a file in a child: "read", "refused", or what is neither."""
+    reader, writer = os.pipe()
+    if not (child := os.fork()):
+        try:
+            os.write(writer, outcome(read, path).encode())
+        except BaseException as error:  # noqa: BLE001  told, and refused, by the parent
+            os.write(writer, f"{type(error).__name__}: {reason_of(error)}".encode())
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        os.write(writer, f"|{used}".encode())
+        os._exit(0)
+    os.close(writer)
+    until = time.monotonic() + LONGEST
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        if time.monotonic() > until:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            os.close(reader)
+            return "hangs", 0
+        time.sleep(0.001)
+    with os.fdopen(reader, "rb") as file:
+        what, _, used = file.read().decode().partition("|")
+    return what or "died", 1024 * int(used or 0)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("name", ["a.csv", "a.h5", "a.npy", "a.npz", "a.parquet"])
+def test_events_and_tables(name, count, tmp_path):
+    (tmp_path / "in").mkdir()
+    write_formats(tmp_path / "in")
+    path, rng, found = tmp_path / "in" / name, random.Random(name), {}
+    content, most = path.read_bytes(), 0
+    for other in set(path.parent.iterdir()) - {path}:
+        other.unlink()
+    base = in_child(open_or_convert, path)[1]
+    for number in range(count if count > FEW else FEW // 3):
+        (path.parent / "made.h5").unlink(missing_ok=True)
+        changed = hostile.bytes_mutated(content, rng)
+        path.write_bytes(changed)
+        what, used = in_child(open_or_convert, path)
+        found[what], most = found.get(what, 0) + 1, max(most, used - base)
+        assert what in ("read", "refused"), (number, what, found)
+        assert {one.name for one in path.parent.iterdir()} <= {name, "made.h5"}
+    assert found.get("refused") and most < MOST, (found, most)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_state_of_a_model(count, trained, tmp_path):
+    path = Path(shutil.copy(trained[0] / "run" / "model" / "state.h5", tmp_path))
+    content, rng = path.read_bytes(), random.Random(5)
+    read_state(path)
+    for number in range(count if count > FEW else FEW // 3):
+        changed = hostile.bytes_mutated(content, rng)
+        path.write_bytes(changed)
+        what, _ = in_child(read_state, path)
+        assert what == "refused" or (what == "read" and changed == content), (number, what)

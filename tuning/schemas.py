@@ -1,0 +1,118 @@
+"""What the documents of a search hold: schemas for `pipelines.documents`, and reading a trial's record.
+
+The files are described in `tuning.session` and `tuning.trial`. Names that are not here may be there too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from typing_extensions import NotRequired, TypedDict
+
+from pipelines.documents import check_row, read_json_document, shown
+from pipelines.errors import InputError
+
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+Number = float | None  # None for what is not finite
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w-]+$")]  # of a trial, part of a file's name
+
+
+Rows = list[Annotated[dict[str, Any], AfterValidator(check_row)]]
+
+
+class Record(TypedDict):
+    """ID.json, a finished trial."""
+
+    trial: Name
+    status: Literal["COMPLETED", "FAILED"]
+    objective: Number
+    metrics: dict[str, Number]
+    hyperparameters: dict[str, Any]
+    epochs: Count
+    initial_epoch: NotRequired[Count]
+    message: NotRequired[str | None]
+    bracket: NotRequired[Count]
+    round: NotRequired[Count]
+    place: NotRequired[Count]
+    promoted_from: NotRequired[Name | None]
+    seconds: NotRequired[Annotated[float, Field(ge=0)]]
+
+
+class Planned(TypedDict):
+    """ID.planned.json, a trial that was promoted."""
+
+    values: dict[str, Any]
+    place: Count
+    round: Count
+
+
+class History(TypedDict):
+    """ID.history.json."""
+
+    rows: Rows
+    members: NotRequired[list[dict[str, Any]]]
+
+
+class Partial(TypedDict):
+    """ID.partial.json, a trial that was begun."""
+
+    spec: dict[str, Any]
+    epochs: Count
+    state: Annotated[str, Field(pattern=r"^[\w-]+\.partial[01]\.h5$")]
+    rows: Rows
+    members: list[dict[str, Any]]
+    seconds: Annotated[float, Field(ge=0)]
+    times: NotRequired[dict[str, float]]
+
+
+class Asked(TypedDict):
+    """search.json."""
+
+    model: str
+    objective: str
+    trials: Annotated[int, Field(ge=1, lt=2**31)]
+    fixed: NotRequired[dict[str, Any]]
+    max_epochs: NotRequired[Count]
+    factor: NotRequired[Count]
+    seed: NotRequired[Count]
+    space: NotRequired[list[dict[str, Any]]]
+    data: NotRequired[dict[str, Any]]
+    validation: NotRequired[dict[str, Any] | None]
+    extra: NotRequired[dict[str, Any]]
+
+
+class Table(TypedDict):
+    """results.json."""
+
+    exhausted: NotRequired[bool]
+
+
+def read_record(path: Path, terms: Iterable[str] = (), needed: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a trial's record.
+
+    Args:
+        path: of the file. terms: of the objective, which a trial that has not failed needs as numbers.
+        needed: names that must be there beside those that always are.
+
+    Raises `InputError` if it is not one.
+    """
+    record: Any = read_json_document(path, Record)
+    if missing := [name for name in needed if name not in record]:
+        raise InputError(f"{path}: no {missing[0]} in it")
+    if record["trial"] != path.name.partition(".")[0]:
+        raise InputError(f"{path}: trial is {shown(record['trial'])}, expected the name of the file")
+    if record["status"] == "COMPLETED":
+        _check_merits(path, record, ["objective"])
+        _check_merits(path, record["metrics"], ["objective", *terms])
+    return dict(record)
+
+
+def _check_merits(path: Path, metrics: Mapping[str, Any], names: list[str]) -> None:
+    for name in names:
+        value = metrics.get(name)
+        if value is None or not math.isfinite(value):
+            raise InputError(f"{path}: {name} of a completed trial is {shown(value)}, expected a number")
