@@ -1,6 +1,7 @@
 """What several tests share: small samples of the embedded events, and figures without pixels."""
 
 import base64
+import gc
 import os
 import random
 import subprocess
@@ -14,6 +15,9 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import pipelines
+
+# Traced graphs are millions of objects: to look through them for garbage as often as usual takes a tenth of the time.
+gc.set_threshold(10_000, 20)
 
 # Claims of the contract that hold for a model by code that others are tested for: of the base class, or of the model of
 # particles that conv_vae shares it with. They are tested where slow tests are run. A new model is tested for every claim.
