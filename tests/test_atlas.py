@@ -73,22 +73,37 @@ def as_objects(branches):
     return branches
 
 
+@pytest.fixture(scope="module")
+def unchanged():
+    """The bytes of the files that several tests write, by what they are made of: Uproot takes most of their time."""
+    return {}
+
+
 @pytest.fixture
-def write(tmp_path):
+def write(tmp_path, unchanged):
     """Write a file of the release: `write(name, size, change=function of the branches)`."""
 
     def writer(name, size=300, *, change=None, seed=0, tree="mini", piece=100):
-        branches = made(size, Sample.of(name).dsid, seed)
-        if change is not None:
-            change(branches)
-        branches = as_objects(branches)
-        with uproot.recreate(tmp_path / name) as file:
-            file.mktree(tree, {key: type_of(values) for key, values in branches.items()})
-            for start in range(0, size, piece):  # several baskets, as files that are read in pieces have
-                file[tree].extend({key: values[start : start + piece] for key, values in branches.items()})
+        made_of = Sample.of(name).dsid, size, seed, tree, piece
+        if change is not None or made_of not in unchanged:
+            written(tmp_path / name, *made_of, change or (lambda branches: None))
+            if change is None:
+                unchanged[made_of] = (tmp_path / name).read_bytes()
+        else:
+            (tmp_path / name).write_bytes(unchanged[made_of])
         return tmp_path / name
 
     return writer
+
+
+def written(path, dsid, size, seed, tree, piece, change):
+    branches = made(size, dsid, seed)
+    change(branches)
+    branches = as_objects(branches)
+    with uproot.recreate(path) as file:
+        file.mktree(tree, {key: type_of(values) for key, values in branches.items()})
+        for start in range(0, size, piece):  # several baskets, as files that are read in pieces have
+            file[tree].extend({key: values[start : start + piece] for key, values in branches.items()})
 
 
 def plain_event(e, i, names, luminosity=10.064, factors=("PILEUP", "ELE", "MUON", "LepTRIGGER")):

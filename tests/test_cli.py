@@ -22,6 +22,7 @@ from pipelines import leaderboard, metrics
 
 SMALL = "--no-xla --set ae_units=16 --set d_units=16,8 --set latent_dim=4 --set batch_size=256"
 SHORT = f"{SMALL} --set cycles=2 --set d_epochs=1 --set ae_epochs=1 --set pretraining_epochs=1"
+QUICK = "deep_svdd --no-xla --set units=16 --set batch_size=256 --set epochs=2"  # quick to trace
 TUNE = f"--model gan_ae {SMALL} --set d_epochs=1 --set ae_epochs=1 --set pretraining_epochs=1 --set scaling=minmax"
 
 
@@ -111,7 +112,7 @@ def test_help_is_there_for_every_level(line, output):
 
 
 def test_train_json_is_one_document_and_progress_goes_to_stderr(command):
-    code, out, err = command(f"zoo train gan_ae --data lhco_sim_test --out run --json {SHORT}")
+    code, out, err = command(f"zoo train {QUICK} --data lhco_sim_test --out run --json")
     result = json.loads(out)
     assert code == 0 and result["run"] == "run" and result["events"] == 6000
     assert np.isfinite(result["last_epoch"]["loss"]) and result["last_epoch"]["epoch"] == 1
@@ -264,7 +265,7 @@ def test_export_gives_the_scores_that_score_gives(trained, output, tmp_path):
 
 
 def test_a_diverged_training_is_said_and_its_scores_are_refused(command, output):
-    code, out, err = command(f"zoo train gan_ae --data lhco_sim_test --out run --json {SHORT} --set learning_rate=1e30")
+    code, out, err = command(f"zoo train {QUICK} --data lhco_sim_test --out run --json --set learning_rate=1e30")
     assert code == 0 and None in json.loads(out)["last_epoch"].values()
     assert "Warning: the last losses are not numbers" in err
     for line in ("zoo score run --out s.h5 --data lhco_sim_test", "zoo evaluate run --data lhco_sim_test --json"):

@@ -19,7 +19,8 @@ from pipelines.provenance import checksum
 from pipelines.simulation import simulate
 from zoo.cli.main import main
 
-SMALL = "--set batch_size=32 --set ae_units=8 --set d_units=8 --set cycles=1 --set pretraining_epochs=1 --no-xla"
+MODEL = "deep_svdd"  # which is quick to trace
+SMALL = "--set batch_size=32 --set units=8 --set latent_dim=4 --set epochs=1 --no-xla"
 PRESELECTION = {"lhco": "--mass-range 2000 8000", "lhco_features": "--set columns=mass_*,tau*"}
 PRESELECTION |= {"darkmachines": "--convert channel=2b --set columns=MET,n_*,pt_*"}
 PRESELECTION |= {"atlas": "--set columns=*,!mll", "table": "--convert mass=mjj --set columns=tau*"}
@@ -54,7 +55,7 @@ def run(line, code=0):
 )
 def test_a_published_file_becomes_a_scored_run_in_one_command(family, published, tmp_path):
     out = tmp_path / "run"
-    line = ["train", "gan_ae", "--data", published[family], "--out", out, "--score", "--workers", 1, "--json"]
+    line = ["train", MODEL, "--data", published[family], "--out", out, "--score", "--workers", 1, "--json"]
     run([*line, *SMALL.split(), *PRESELECTION[family].split()])
     events = pipelines.open(tmp_path / "run.events.h5")
     with h5py.File(out / "scores.h5") as file:
@@ -116,18 +117,18 @@ def test_a_kill_between_the_events_and_their_note_loses_nothing(published, tmp_p
 
 def test_a_second_training_does_not_take_the_first_ones_events_silently(published, tmp_path):
     (tmp_path / "run.events.h5").write_text("something")
-    line = ["train", "gan_ae", "--data", published["table"], "--convert", "mass=mjj", "--out", tmp_path / "run"]
+    line = ["train", MODEL, "--data", published["table"], "--convert", "mass=mjj", "--out", tmp_path / "run"]
     assert "exists already, of other files or options" in run(line, 2).stderr
     (tmp_path / "run.events.h5").unlink()
     assert (
         "no column 'nope'" in run([*line, *SMALL.split(), "--set", "columns=nope"], 2).stderr
     )  # converted, then refused
     run([*line, *SMALL.split(), "--set", "columns=tau*"])  # the same files and options: used as they are
-    again = ["train", "gan_ae", "--data", published["table"], "--out", tmp_path / "run2", "--convert", "mass=mjj"]
+    again = ["train", MODEL, "--data", published["table"], "--out", tmp_path / "run2", "--convert", "mass=mjj"]
     (tmp_path / "run.events.h5").rename(tmp_path / "run2.events.h5")
     (tmp_path / "run.events.json").rename(tmp_path / "run2.events.json")
     assert "of other files or options" in run([*again, "--convert", "features=tau*"], 2).stderr
-    line = ["train", "gan_ae", "--data", "lhco_sim_test", "--convert", "mass=mjj", "--out", tmp_path / "run3"]
+    line = ["train", MODEL, "--data", "lhco_sim_test", "--convert", "mass=mjj", "--out", tmp_path / "run3"]
     assert "nothing to convert" in run(line, 2).stderr
 
 
@@ -150,7 +151,7 @@ def test_a_second_training_does_not_take_the_first_ones_events_silently(publishe
     ],
 )
 def test_wrong_conversions_are_told_in_one_line(words, told, published, tmp_path):
-    line = ["train", "gan_ae", "--data", published["table"], "--out", tmp_path / "run", "--workers", 1]
+    line = ["train", MODEL, "--data", published["table"], "--out", tmp_path / "run", "--workers", 1]
     done = run([*line, *(part for word in words for part in ("--convert", word))], 2)
     assert told in done.stderr and len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.glob("*.h5"))
@@ -177,7 +178,7 @@ def test_duplicates_between_training_and_test_are_counted(published, tmp_path):
     sample = pipelines.open("lhco_sim_test")
     sample.take(range(300)).without_labels().write(train)
     sample.take(np.r_[250:400, 4000:4100]).write(test)
-    run(["train", "gan_ae", "--data", train, "--out", out, *SMALL.split()])
+    run(["train", MODEL, "--data", train, "--out", out, *SMALL.split()])
     assert f"Warning: 50 of 250 events are also in {train}" in run(["evaluate", out, "--data", test]).stderr
     assert "50 of 250 events" in run(["data", "overlap", train, test]).stdout
     assert "Warning" not in run(["evaluate", out, "--data", "lhco_sim_train"]).stderr
@@ -251,7 +252,7 @@ def test_get_downloads_by_name_and_says_when_it_cannot(address, tmp_path):
 
 
 def test_numbers_that_are_none_and_options_that_are_taken_are_told_in_one_line(tmp_path):
-    train = ["train", "gan_ae", "--data", "lhco_sim_test", "--out", tmp_path / "run"]
+    train = ["train", MODEL, "--data", "lhco_sim_test", "--out", tmp_path / "run"]
     simulation = ["data", "simulate", "lhco_qcd", tmp_path / "x.h5", "--events", 5]
     for line, told in (
         ([*train, "--memory", "inf"], "--memory inf is not possible"),

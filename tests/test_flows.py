@@ -67,13 +67,12 @@ def jacobian(f, z):
 
 @pytest.mark.parametrize(("name", "options", "dim"), SIZES)
 def test_log_determinant_is_that_of_autodiff_and_its_sign_is_positive(name, options, dim):
-    for seed in range(3 if dim < 5 else 1):
-        layer, h, z = trained(name, options, dim, seed=seed), normal(6, 5, seed=1), normal(6, dim, seed=2, scale=2)
-        _, log_det = layer(h, z)
-        sign, expected = np.linalg.slogdet(jacobian(lambda z, layer=layer, h=h: layer(h, z)[0], z))
-        np.testing.assert_array_equal(sign, 1)
-        np.testing.assert_allclose(log_det, expected, rtol=1e-9, atol=1e-9)
-        assert np.abs(expected).max() > 0.01, "too near the identity to tell anything"
+    layer, h, z = trained(name, options, dim), normal(18, 5, seed=1), normal(18, dim, seed=2, scale=2)
+    _, log_det = layer(h, z)
+    sign, expected = np.linalg.slogdet(jacobian(lambda z: layer(h, z)[0], z))
+    np.testing.assert_array_equal(sign, 1)
+    np.testing.assert_allclose(log_det, expected, rtol=1e-9, atol=1e-9)
+    assert np.abs(expected).max() > 0.01, "too near the identity to tell anything"
 
 
 @pytest.mark.parametrize(("name", "options", "dim"), SIZES)

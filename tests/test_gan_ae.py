@@ -1,5 +1,7 @@
 """GAN-AE does what its paper says."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -145,8 +147,10 @@ def test_turns_alternate_and_each_trains_its_own_network(adapted, train_events):
     assert turns == [["discriminator"], ["discriminator"], ["autoencoder"], ["discriminator"]]
 
 
-def test_pretraining_leaves_the_discriminator_alone_and_the_other_way_round(train_events):
-    model = small(cycles=1, d_epochs=1, ae_epochs=1, pretraining_epochs=2, d_pretraining_epochs=2)
+@pytest.fixture(scope="module")
+def trained(train_events):
+    """A model trained in all phases: which networks each changed, and its histories. Tests train it anew, traced as it is."""
+    model = small(cycles=3, d_epochs=1, ae_epochs=1, pretraining_epochs=2, d_pretraining_epochs=2)
     model.adapt(train_events)
     weights, seen = {n: values(getattr(model, n).trainable_variables) for n in NETWORKS}, {}
 
@@ -155,34 +159,35 @@ def test_pretraining_leaves_the_discriminator_alone_and_the_other_way_round(trai
         seen[phase.name] = {n for n in NETWORKS if changed(weights[n], after[n])}
         weights.update(after)
 
-    model.on_phase_end = ended
-    model.fit(train_events, verbose=0, jit_compile=False)
-    assert seen == {"pretraining": {"autoencoder"}, "discriminator": {"discriminator"}, "cycles": set(NETWORKS)}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(model), "on_phase_end", lambda model, phase, events: ended(phase, events))
+        model.fit(train_events, verbose=0, jit_compile=False)
+    histories = {name: history.history for name, history in model.histories.items()}
+    return types.SimpleNamespace(model=model, seen=seen, histories=histories)
 
 
-def test_history_has_every_term_per_cycle(train_events):
-    history = small(cycles=3, d_epochs=1, ae_epochs=1).fit(train_events, verbose=0, jit_compile=False).history
+def test_pretraining_leaves_the_discriminator_alone_and_the_other_way_round(trained):
+    changes = {"pretraining": {"autoencoder"}, "discriminator": {"discriminator"}, "cycles": set(NETWORKS)}
+    assert trained.seen == changes
+
+
+def test_history_has_every_term_per_cycle(trained):
+    history = trained.histories["cycles"]
     terms = {"loss", "distance", "adversarial", "disco", "discriminator_loss", "discriminator_accuracy"}
     assert set(history) == terms and all(len(v) == 3 and np.isfinite(v).all() for v in history.values())
 
 
-def test_earlier_phases_record_only_what_they_measure(train_events):
-    model = small(cycles=1, d_epochs=1, ae_epochs=1, d_pretraining_epochs=1)
-    model.fit(train_events, verbose=0, jit_compile=False)
-    assert set(model.histories["pretraining"].history) == {"distance"}
-    assert set(model.histories["discriminator"].history) == {"discriminator_loss", "discriminator_accuracy"}
+def test_earlier_phases_record_only_what_they_measure(trained):
+    assert set(trained.histories["pretraining"]) == {"distance"}
+    assert set(trained.histories["discriminator"]) == {"discriminator_loss", "discriminator_accuracy"}
 
 
-def test_disco_is_recorded_without_being_asked_to_vanish(train_events):
-    history = small(cycles=1, alpha=0.0).fit(train_events, verbose=0, jit_compile=False).history
-    assert history["disco"][0] > 0
-
-
-def test_alpha_decorrelates_the_score_from_the_mass(train_events):
-    found = []
+def test_alpha_decorrelates_the_score_from_the_mass_and_disco_is_recorded_without_it(trained, train_events):
+    found, model = [], trained.model
     for alpha in (0.0, 200.0):
-        model = small(alpha=alpha, cycles=5, d_epochs=1, ae_epochs=5, learning_rate=2e-3)
-        model.fit(train_events, verbose=0, jit_compile=False)
+        model.reset(alpha=alpha, ae_epochs=5, learning_rate=2e-3)
+        history = model.fit(train_events, epochs=5, verbose=0, jit_compile=False).history
+        assert history["disco"][0] > 0
         score = model.score(train_events)
         found.append(float(distance_correlation(tf.constant(train_events.mass), tf.constant(score))))
     assert found[1] < 0.5 * found[0]

@@ -99,7 +99,7 @@ class DDP(Detector):
     Example:
         >>> import numpy as np, zoo
         >>> model = zoo.get("ddp", channels=8, dilations=(1,), half_widths=(7, 28), steps=2, batch_size=16)
-        >>> history = model.fit(epochs=1, verbose=0)
+        >>> history = model.fit(epochs=1, verbose=0, jit_compile=False)  # XLA pays in longer trainings
         >>> model.significance(np.full((3, 40), 100), np.linspace(1000, 3000, 41), width=1.5).shape
         (3, 40)
     """
