@@ -141,10 +141,11 @@ def main():
         if asked["words"][0] != "data":  # which needs no TensorFlow
             import linear_model
             import matplotlib.figure
+            from conftest import PIXEL
 
             from tuning import session  # noqa: F401  else each child imports it
 
-            matplotlib.figure.Figure.savefig = lambda figure, file, **options: file.write(b"no pixels")
+            matplotlib.figure.Figure.savefig = lambda figure, file, **options: file.write(PIXEL)
             stack.enter_context(linear_model.registered())
         program = importlib.import_module({"zoo": "zoo.cli.main", "tune": "tuning.cli"}[asked["program"]]).main
         print(json.dumps(sweep(program, asked["words"], asked["folder"], asked["points"], asked.get("more", ()))))
