@@ -224,7 +224,7 @@ def test_a_damaged_record_is_left_out_and_named(written, tmp_path):
     shutil.copytree(written, tmp_path / "s")
     (tmp_path / "s" / "trials" / "003.json").write_text("{")
     (tmp_path / "s" / "trials" / "004.json").write_text("{}")
-    with pytest.warns(UserWarning, match=r"003.json: damaged .*left out"):
+    with pytest.warns(UserWarning, match=r"003.json: .*damaged.*left out"):
         results = load_results(tmp_path / "s")
     assert len(results.trials) == 28 and [path[-8:] for path in results.damaged] == ["003.json", "004.json"]
 
@@ -232,7 +232,7 @@ def test_a_damaged_record_is_left_out_and_named(written, tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", '{"objective": 3}'])
 def test_a_folder_with_a_damaged_search_is_refused(text, tmp_path):
     (tmp_path / "search.json").write_text(text)
-    with pytest.raises(InputError, match=r"search.json: (damaged|no objective)"):
+    with pytest.raises(InputError, match=r"search.json: .*damaged"):
         load_results(tmp_path)
 
 
