@@ -92,6 +92,14 @@ def searched(events=None, **options):
     return search(Column(), some_events() if events is None else events, **(given | options))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_limits():
+    """Upper limits take a second each and have tests of their own, test_limits.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.bumphunt.limits.upper_limit", lambda n, b, error: (b, (b / 4, b / 2, b, 2 * b, 4 * b)))
+        yield
+
+
 @pytest.fixture
 def undrawn(monkeypatch):
     """Leave the pixels out: for what is said and counted, which is the same."""

@@ -65,9 +65,10 @@ EVENTS = made_events()
 
 @pytest.fixture(scope="module", autouse=True)
 def brief():
-    """Reports, which take ten seconds each, are left to their own tests and to a slow one here."""
+    """Reports, which take ten seconds each, and limits are left to their own tests and to a slow one here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipelines.bumphunt.write.write_report", lambda folder, search: (folder / "report.html").touch())
+        patch.setattr("pipelines.bumphunt.limits.upper_limit", lambda n, b, error: (b, (b / 4, b / 2, b, 2 * b, 4 * b)))
         yield patch
 
 

@@ -396,7 +396,7 @@ def caveat(search: Search) -> tuple[str, bool]:
         return (
             f"{differ} Either the score changes with the mass faster than the threshold may follow, or there is a signal, "
             "which makes them differ too. A sample of background alone tells which.",
-            best.reference_describes is not True,
+            above > SURE or best.reference_describes is not True,
         )
     return (
         f"{differ} Either the score depends on the mass, and then the cut makes bumps of its own which no p-value here can "
