@@ -395,6 +395,7 @@ def test_folder_holds_every_number(tmp_path):
     found = search(Members(), EVENTS, **OPTIONS | {"percentiles": [80, 90], "spectra": ("mass", "m_jjj")})
     out = write(found, tmp_path / "out")
     read = json.loads((out / "search.json").read_text())
+    assert read.pop("limit")["window"] == list(found.hunt.best.interval)
     assert read == json.loads(found.to_json())
     assert (
         read["configuration"]["data"]["events"] == len(found.events)
