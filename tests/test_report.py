@@ -656,6 +656,10 @@ def test_where_no_cut_helps_no_number_is_told(tmp_path, undrawn):
     found = dataclasses.replace(found, hunt=failing(found.hunt))
     page, numbers = written(found, tmp_path)
     assert found.believed is None and "No number of this search can be believed: the reference" in page.said()
+    assert "faster with the mass than a threshold may follow. Take another score" in page.said()
+    both = searched(knowing_the_mass(), cut="global")
+    both = dataclasses.replace(both, following=failing(both.following))
+    assert "So that fails too." in written(both, tmp_path / "both")[0].said() and both.believed is None
     assert numbers["result"]["believed"] == {
         "cut": None, "background": None, "global_p_value": None, "global_p_value_is_bound": None, "global_significance": None,
     }  # fmt: skip

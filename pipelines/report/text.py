@@ -285,13 +285,21 @@ def _reference(search: Search) -> tuple[str, bool]:
     return f"{fails} {_instead(search)}", True
 
 
+ANOTHER = "Take another score, or a background that is fitted to the selected spectrum (--background auto)."
+
+
 def _instead(search: Search) -> str:
+    if search.following is not None and search.believed is None:
+        return (
+            f"The same hunt with a threshold that follows the mass assumes less: {_of_following(search.following)} So that "
+            f"fails too. {ANOTHER}"
+        )
     if search.following is not None:
         again = "So the number above is of the same hunt with a threshold that follows the mass, which assumes less: "
         return f"{again}{_of_following(search.following)}"
     if search.following_refused is not None:
-        return f"A threshold that follows the mass was not possible: {search.following_refused}."
-    return "The score changes faster with the mass than a threshold may follow; take another score."
+        return f"A threshold that follows the mass was not possible: {search.following_refused}. {ANOTHER}"
+    return f"The score changes faster with the mass than a threshold may follow. {ANOTHER}"
 
 
 def _of_following(hunt: BumpHunt) -> str:
