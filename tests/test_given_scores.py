@@ -53,7 +53,7 @@ def test_command_reads_scores_of_every_kind_of_file(tmp_path, ending):
     printed = json.loads(done.stdout)
     in_python = pipelines.search(HEAVY, EVENTS, **OPTIONS).summary()
     assert {name: printed[name] for name in in_python} == json.loads(json.dumps(in_python))
-    assert set(printed) - set(in_python) == {"out", "warnings"}
+    assert set(printed) - set(in_python) == {"out", "limit", "warnings"}
     assert json.loads((tmp_path / "out/search.json").read_text())["configuration"]["model"] == str(path)
 
 
@@ -120,6 +120,8 @@ def test_terminal_and_json_warn_of_a_score_that_shapes_the_mass_as_the_report_do
         "--widths",
         "1",
         "4",
+        "--cut",
+        "global",
     ]
     said = {}
     for name, scores in {
@@ -135,7 +137,9 @@ def test_terminal_and_json_warn_of_a_score_that_shapes_the_mass_as_the_report_do
             said[name, form] = done.stdout
         assert (tmp_path / f"{name}text/report.html").exists()
     warnings = json.loads(said["mass", "--json"])["warnings"]
-    assert len(warnings) == 1 and "more than statistics can explain" in warnings[0]
-    assert f"Warning: {warnings[0]}" in said["mass", "text"]
+    assert len(warnings) == 2 and "assumes that the score of background does not depend on the mass" in warnings[0]
+    assert "more than statistics can explain" in warnings[1]
+    assert all(f"Warning: {warning}" in said["mass", "text"] for warning in warnings)
+    assert json.loads(said["mass", "--json"])["believed"]["cut"] == "mass"
     assert "more than statistics can explain" in (tmp_path / "masstext/report.html").read_text()
     assert json.loads(said["chance", "--json"])["warnings"] == [] and "Warning" not in said["chance", "text"]

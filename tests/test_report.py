@@ -92,6 +92,14 @@ def searched(events=None, **options):
     return search(Column(), some_events() if events is None else events, **(given | options))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_limits():
+    """Upper limits take a second each and have tests of their own, test_limits.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.bumphunt.limits.upper_limit", lambda n, b, error: (b, (b / 4, b / 2, b, 2 * b, 4 * b)))
+        yield
+
+
 @pytest.fixture
 def undrawn(monkeypatch):
     """Leave the pixels out: for what is said and counted, which is the same."""
@@ -648,6 +656,10 @@ def test_where_no_cut_helps_no_number_is_told(tmp_path, undrawn):
     found = dataclasses.replace(found, hunt=failing(found.hunt))
     page, numbers = written(found, tmp_path)
     assert found.believed is None and "No number of this search can be believed: the reference" in page.said()
+    assert "faster with the mass than a threshold may follow. Take another score" in page.said()
+    both = searched(knowing_the_mass(), cut="global")
+    both = dataclasses.replace(both, following=failing(both.following))
+    assert "So that fails too." in written(both, tmp_path / "both")[0].said() and both.believed is None
     assert numbers["result"]["believed"] == {
         "cut": None, "background": None, "global_p_value": None, "global_p_value_is_bound": None, "global_significance": None,
     }  # fmt: skip

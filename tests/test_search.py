@@ -65,9 +65,10 @@ EVENTS = made_events()
 
 @pytest.fixture(scope="module", autouse=True)
 def brief():
-    """Reports, which take ten seconds each, are left to their own tests and to a slow one here."""
+    """Reports, which take ten seconds each, and limits are left to their own tests and to a slow one here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipelines.bumphunt.write.write_report", lambda folder, search: (folder / "report.html").touch())
+        patch.setattr("pipelines.bumphunt.limits.upper_limit", lambda n, b, error: (b, (b / 4, b / 2, b, 2 * b, 4 * b)))
         yield patch
 
 
@@ -394,6 +395,7 @@ def test_folder_holds_every_number(tmp_path):
     found = search(Members(), EVENTS, **OPTIONS | {"percentiles": [80, 90], "spectra": ("mass", "m_jjj")})
     out = write(found, tmp_path / "out")
     read = json.loads((out / "search.json").read_text())
+    assert read.pop("limit")["window"] == list(found.hunt.best.interval)
     assert read == json.loads(found.to_json())
     assert (
         read["configuration"]["data"]["events"] == len(found.events)

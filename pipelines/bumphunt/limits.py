@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,11 +71,13 @@ def upper_limit(events: float, background: float, error: float) -> tuple[float, 
         raise InputError(
             f"limit: {events:g} events, background {background:g} +- {error:g}, expected numbers of at least 0"
         )
-    import pyhf
-
     background = max(background, LEAST_BACKGROUND)
     error = max(error, LEAST_ERROR * background)
-    model = pyhf.simplemodels.uncorrelated_background([1.0], [background], [error])
+    with warnings.catch_warnings():  # pyhf 0.7 uses what jsonschema deprecates
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import pyhf
+
+        model = pyhf.simplemodels.uncorrelated_background([1.0], [background], [error])
     sigma = float(np.sqrt(max(background, 1.0) + error**2))
     signals = np.geomspace(0.5 * sigma, 5 * sigma + max(events - background, 0), POINTS).tolist()
     found = {signal: _log_cls(model, events, signal) for signal in signals}
@@ -100,9 +103,12 @@ def _log_cls(model: Any, events: float, signal: float) -> np.ndarray:
     import pyhf
 
     bounds = [(0, 4 * signal + 10), (1e-10, 10)]
-    observed, expected = pyhf.infer.hypotest(
-        signal, [events, *model.config.auxdata], model, test_stat="qtilde", par_bounds=bounds, return_expected_set=True
-    )
+    with warnings.catch_warnings():  # of fits with a parameter at its bound
+        warnings.simplefilter("ignore")
+        observed, expected = pyhf.infer.hypotest(
+            signal, [events, *model.config.auxdata], model, test_stat="qtilde", par_bounds=bounds,
+            return_expected_set=True,
+        )  # fmt: skip
     return np.log(np.maximum(np.array([float(observed), *map(float, expected)]), SMALLEST_CLS))
 
 

@@ -285,13 +285,21 @@ def _reference(search: Search) -> tuple[str, bool]:
     return f"{fails} {_instead(search)}", True
 
 
+ANOTHER = "Take another score, or a background that is fitted to the selected spectrum (--background auto)."
+
+
 def _instead(search: Search) -> str:
+    if search.following is not None and search.believed is None:
+        return (
+            f"The same hunt with a threshold that follows the mass assumes less: {_of_following(search.following)} So that "
+            f"fails too. {ANOTHER}"
+        )
     if search.following is not None:
         again = "So the number above is of the same hunt with a threshold that follows the mass, which assumes less: "
         return f"{again}{_of_following(search.following)}"
     if search.following_refused is not None:
-        return f"A threshold that follows the mass was not possible: {search.following_refused}."
-    return "The score changes faster with the mass than a threshold may follow; take another score."
+        return f"A threshold that follows the mass was not possible: {search.following_refused}. {ANOTHER}"
+    return f"The score changes faster with the mass than a threshold may follow. {ANOTHER}"
 
 
 def _of_following(hunt: BumpHunt) -> str:
@@ -396,7 +404,7 @@ def caveat(search: Search) -> tuple[str, bool]:
         return (
             f"{differ} Either the score changes with the mass faster than the threshold may follow, or there is a signal, "
             "which makes them differ too. A sample of background alone tells which.",
-            best.reference_describes is not True,
+            above > SURE or best.reference_describes is not True,
         )
     return (
         f"{differ} Either the score depends on the mass, and then the cut makes bumps of its own which no p-value here can "
