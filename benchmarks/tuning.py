@@ -8,16 +8,18 @@
     python benchmarks/tuning.py --model vae --programs "" --programs optimizer=adam --programs "flow=planar num_flows=2"
 
 Ours is `tuning.search`. Stock is `keras_tuner.oracles.HyperbandOracle` in KerasTuner's own loop, over the same space, on the
-same events, with the same model, XLA and objective; it builds, traces and compiles every trial anew, as it always does. Its
+same events, with the same model and objective, with XLA and without; it builds and traces every trial anew, as it always does. Its
 plan is a whole search of as many cycles as it likes, of which it runs the first `--stock` trials. Both plan brackets of
 their own, and draw configurations of their own from one distribution, so what is compared is the time of an epoch and of a trial:
-the ratios are stock's over ours. With `--architectures` ours alone is limited; `--set` fixes a hyperparameter for both.
+the ratios are those of the better stock over ours. With `--architectures` ours alone is limited; `--set` fixes a hyperparameter for both.
+
+With `--apart` there is a row of ours in which every size of a network, scaling and batch size has a program of its own.
 
 `outside` is 1 - (seconds in training steps) / (wall seconds x workers), from the call of the search to its result: all
 that is not training counts, also between trials and before the first. `compiling` is the part of it that traces and
 compiles, and `but for compiling` what is outside without that. `waiting` is a worker's mean time from the end of a trial to
 the next one's beginning, as the main process learns of them. Memory, resident, is of the process that trains, after trial
-20 (or the last, if there are fewer) and at the end; where workers train it is not measured.
+20 and 100 (or the last, if there are fewer) and at the end; where workers train it is not measured.
 
 With `--seeds N` N searches of `--stock` trials each, by ours and by stock, are compared by the best objective that
 they found; only an objective that does not depend on what is searched, as `val_loss` does, compares anything.
@@ -66,7 +68,7 @@ def new_folder() -> Path:
     return Path(tempfile.mkdtemp()) / "search"
 
 
-def ours(model, data, events, trials, max_epochs, objective, fixed, seed, workers=1, architectures=0):
+def ours(model, data, events, trials, max_epochs, objective, fixed, seed, workers=1, architectures=0, apart=False):
     """Run our search; returns its times."""
     import tuning
     from tuning.listener import SearchListener
@@ -84,6 +86,8 @@ def ours(model, data, events, trials, max_epochs, objective, fixed, seed, worker
             self.free[self.at[record["trial"]]] = time.perf_counter()
             self.memory.append(resident())
 
+    if apart:
+        tuning.session.sizes = lambda model, points: {}
     clock, events = Clock(), opened(data, events)
     started = time.perf_counter()
     results = tuning.search(
@@ -107,7 +111,7 @@ def ours(model, data, events, trials, max_epochs, objective, fixed, seed, worker
     }
 
 
-def stock(model, data, events, trials, max_epochs, objective, fixed, seed) -> dict[str, object]:
+def stock(model, data, events, trials, max_epochs, objective, fixed, seed, xla=True) -> dict[str, object]:
     """Run stock KerasTuner; returns its times."""
     import zoo
     from tuning.kerastuner import keras_tuner
@@ -126,7 +130,8 @@ def stock(model, data, events, trials, max_epochs, objective, fixed, seed) -> di
             built = self._try_build(trial.hyperparameters)
             if first:
                 zoo.run.load_state(built, self._state(values["tuner/trial_id"]))
-            history = built.fit(training, watched, epochs=last, initial_epoch=first, verbose=0, finish=False)
+            history = built.fit(training, watched, epochs=last, initial_epoch=first, verbose=0, finish=False,
+                                jit_compile=xla)  # fmt: skip
             self._state(trial.trial_id).parent.mkdir(parents=True, exist_ok=True)
             zoo.run.save_state(built, self._state(trial.trial_id))
             epochs.append(last - first)
@@ -202,7 +207,7 @@ def _times(seconds: float, trials: int, epochs: int) -> dict[str, float]:
 
 
 def _memory(after: list[float]) -> list[float]:
-    return [after[min(20, len(after)) - 1], after[-1]] if after else []
+    return [after[min(place, len(after)) - 1] for place in (20, 100, len(after))] if after else []
 
 
 def measured(what: str, **options) -> dict[str, object]:
@@ -232,11 +237,12 @@ def measured(what: str, **options) -> dict[str, object]:
 @click.option("--set", "settings", multiple=True, help="NAME=VALUE, fixed for both; may be repeated.")
 @click.option("--workers", multiple=True, type=int, default=(1, 2, 4), show_default=True)
 @click.option("--seeds", default=0, help="Compare the best of so many searches of --stock trials, ours and stock.")
+@click.option("--apart", is_flag=True, help="A row of ours with a program for every size.")
 @click.option("--programs", multiple=True, help="Measure a program: NAME=VALUE in words, or none; may be repeated.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", type=click.Path(path_type=Path), help="Write all numbers there.")
 def main(
-    models, data, objects, events, trials, stock_trials, max_epochs, objective, architectures, settings, workers, seeds,
+    models, data, objects, events, trials, stock_trials, max_epochs, objective, architectures, settings, workers, seeds, apart,
     programs, seed, as_json,
 ):  # fmt: skip
     """Print tables for each model."""
@@ -260,7 +266,12 @@ def main(
             found = [{what: measured(what, seed=seed + n, **each) for what in ("ours", "stock")} for n in range(seeds)]
             title, text = f"best {objective}", quality(found, seed)
         else:
-            found = {STOCK: measured("stock", trials=stock_trials, seed=seed, **common)} if stock_trials else {}
+            found = {}
+            for name, xla in ((STOCK, True), (f"{STOCK}, no XLA", False)) if stock_trials else ():
+                found[name] = measured("stock", trials=stock_trials, seed=seed, xla=xla, **common)
+            if apart:
+                name = "ours, a program for every size"
+                found[name] = measured("ours", trials=stock_trials or trials, seed=seed, apart=True, **common)
             for count in workers:
                 limits = {"workers": count, "architectures": architectures}
                 name = f"ours, {count} worker{'s' * (count > 1)}"
@@ -282,14 +293,15 @@ def times(found: dict[str, dict]) -> str:
     """Return the time that searches took, and what it was spent on."""
     heads = ["", "trials", "epochs", "s/trial", "ratio", "s/epoch", "ratio", "trials/h", "waiting (s)", "outside",
              "compiling", "but for compiling", "memory (MB)"]  # fmt: skip
-    base, rows = found.get(STOCK), []
+    bases, rows = [found[name] for name in found if name.startswith(STOCK)], []
     for name, row in found.items():
         cells = [name, str(row["trials"]), str(row["epochs"])]
         for pace in ("seconds_per_trial", "seconds_per_epoch"):
-            cells += [f"{row[pace]:.2f}", f"{base[pace] / row[pace]:.1f}" if base else ""]
+            best = min((base[pace] for base in bases), default=None)
+            cells += [f"{row[pace]:.2f}", f"{best / row[pace]:.1f}" if best else ""]
         cells += [f"{row['trials_per_hour']:.0f}", f"{row['waiting']:.2f}" if "waiting" in row else ""]
         cells += [f"{row[n]:.0%}" if n in row else "" for n in ("outside", "compiling", "outside_but_compiling")]
-        rows.append([*cells, "{:.0f} to {:.0f}".format(*row["memory"]) if row.get("memory") else ""])
+        rows.append([*cells, ", ".join(f"{one:.0f}" for one in row["memory"]) if row.get("memory") else ""])
     return table(heads, rows)
 
 
