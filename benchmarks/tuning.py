@@ -23,7 +23,7 @@ the next one's beginning, as the main process learns of them. Memory, resident, 
 
 With `--seeds N` N searches of `--stock` trials each, by ours and by stock, are compared by the best objective that
 they found; only an objective that does not depend on what is searched, as `val_loss` does, compares anything.
-With `--programs` nothing is compared: it prints the CPU seconds, all threads together, that the first trial of an
+With `--programs` nothing is compared: it prints the CPU seconds, with XLA, all threads together, that the first trial of an
 architecture costs more than the second, and those of an epoch with its validation.
 """
 
@@ -195,7 +195,7 @@ def program(model, data, events, settings, seed) -> dict[str, object]:
     fixed = {**usual, **SMALL.get(model, {}), **dict(map(setting, settings)), "seed": seed}  # but for the runtime ones
     tuning.search(
         model, opened(data, events), trials=2, out=new_folder(), algorithm="random", objective="val_loss",
-        max_epochs=EPOCHS, fixed=fixed, seed=seed, listener=Clock(),
+        max_epochs=EPOCHS, fixed=fixed, seed=seed, listener=Clock(), jit_compile=True,
     )  # fmt: skip
     first, second = (end - begin for begin, end in zip(Clock.begins, Clock.ends))
     return {"program": first - second, "epoch": (Clock.epochs[-1] - Clock.epochs[EPOCHS]) / (EPOCHS - 1)}
