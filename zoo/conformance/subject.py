@@ -36,6 +36,9 @@ SMALL = {
     "latent_dim": 4,
     "channels": (8, 4, 2),
     "decoder_epochs": 2,
+    "window": (3300, 3700),
+    "folds": 2,
+    "units": (8, 4),
 }
 # and what makes a model of objects take all that it can
 OBJECTS = {"columns": HIGH_LEVEL, "high_level_features": True, "multiplicities": True}
