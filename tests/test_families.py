@@ -7,6 +7,7 @@ import threading
 import h5py
 import numpy as np
 import pytest
+import test_cathode_arrays
 import test_lhco_features
 from click.testing import CliRunner
 
@@ -22,6 +23,7 @@ SMALL = "--set batch_size=32 --set ae_units=8 --set d_units=8 --set cycles=1 --s
 PRESELECTION = {"lhco": "--mass-range 2000 8000", "lhco_features": "--set columns=mass_*,tau*"}
 PRESELECTION |= {"darkmachines": "--convert channel=2b --set columns=MET,n_*,pt_*"}
 PRESELECTION |= {"atlas": "--set columns=*,!mll", "table": "--convert mass=mjj --set columns=tau*"}
+PRESELECTION |= {"cathode": "--set columns=*"}
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,8 @@ def published(tmp_path_factory):
     simulate("darkmachines_background", files["darkmachines"], events=80, channel="2b", process="ttbar")
     simulate("atlas_background", folder / "atlas", events=80, process="Zee")
     (files["atlas"],) = (folder / "atlas").glob("*.root")
+    files["cathode"] = folder / "innerdata.npy"
+    np.save(files["cathode"], test_cathode_arrays.rows(90))
     files["table"] = folder / "jets.csv"
     rng = np.random.default_rng(1)
     lines = (f"{m:.1f},{a:.4f},{b:.4f}" for m, a, b in zip(rng.uniform(3000, 4000, 90), *rng.uniform(0, 1, (2, 90))))

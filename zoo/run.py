@@ -40,7 +40,7 @@ __all__ = [
     "save_state", "state_of", "train", "write",
 ]  # fmt: skip
 
-KEPT = ("hyperparameters", "data", "epochs", "tuning", "mass_range", "conversion")  # of the configuration, by `origin`
+KEPT = ("hyperparameters", "data", "epochs", "tuning", "mass_range", "conversion", "yardstick")  # of the configuration, by `origin`
 
 
 class RunConfig(TypedDict):
@@ -56,6 +56,7 @@ class RunConfig(TypedDict):
     validation: NotRequired[float | str | dict[str, Any] | None]
     mass_range: NotRequired[list[float] | None]
     tuning: NotRequired[dict[str, Any] | None]
+    yardstick: NotRequired[str | None]
     state_sha256: NotRequired[str]
     sha256: NotRequired[str]
 
@@ -229,6 +230,7 @@ def configuration(model, events: Events, **extra: object) -> dict[str, object]:
         "data": model.provenance(events),
         "versions": provenance.versions(),
         "command": provenance.command(),
+        **({"yardstick": model.yardstick} if model.yardstick else {}),
         **extra,
     }
 

@@ -37,6 +37,10 @@ SMALL = {
     "channels": (8, 4, 2),
     "decoder_epochs": 2,
     "window": (3300, 3700),
+    "background": "lhco_sim_train",
+    "sample": 500,
+    "trees": 20,
+    "subsample": 64,
     "folds": 2,
     "units": (8, 4),
 }

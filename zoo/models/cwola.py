@@ -56,6 +56,6 @@ class CWoLa(WindowClassifier):
         self.regions.check(events)
         super().adapt(events)
 
-    def sample(self, events):
+    def selected(self, events):
         mass = events.mass
         return events.take(self.regions.inside(mass) | self.regions.beside(mass))

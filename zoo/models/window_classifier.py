@@ -14,6 +14,8 @@ from zoo.layers.random import Dropout, fold_of
 from zoo.windows import ClassBalance, Regions, WindowHyperparameters
 
 ACTIVATION = Limit(choices=("relu", "leaky_relu", "elu", "selu", "swish"))
+COLUMNS = ("mass_light", "mass_difference", "tau21_light", "tau21_heavy")
+"""The features of the LHC Olympics benchmark: masses of two jets and their N-subjettiness, whatever the jets' order."""
 FOLDS = Limit(2, 100, whole=True)
 FOLD_STEP = 7_368_787  # seeds of the folds' dropout are this far apart
 
@@ -22,20 +24,21 @@ FOLD_STEP = 7_368_787  # seeds of the folds' dropout are this far apart
 class ClassifierHyperparameters(WindowHyperparameters):
     """What every classifier of a window has."""
 
+    columns: Sequence[str] = hyperparameter(COLUMNS)
     folds: int = hyperparameter(5, "classifiers of a member; each is trained without its share of the events", FOLDS)
     units: Sequence[int] = hyperparameter((64, 64, 64), "widths of the hidden layers", UNITS)
     activation: str = hyperparameter("relu", "of the hidden layers", ACTIVATION)
-    dropout_rate: float = hyperparameter(0.0, "of the hidden layers", FRACTION, runtime=True)
+    dropout_rate: float = hyperparameter(0.1, "of the hidden layers", FRACTION, runtime=True)
     weight_decay: float = hyperparameter(0.0, "times |W|^2 / 2 of all kernels", NOT_NEGATIVE, runtime=True)
     learning_rate: float = hyperparameter(1e-3, "of Adam", POSITIVE, runtime=True)
-    epochs: int = hyperparameter(20, "passes through the events", COUNT)
+    epochs: int = hyperparameter(30, "passes through the events", COUNT)
 
 
 class WindowClassifier(AnomalyModel):
     """A classifier of a window's events against others, which a subclass chooses; see `zoo.models.cwola`.
 
-    A subclass states `sample(events)`, the events that are trained on, and `first(mass)`, which of them are of the first
-    class, by their masses: that is all that a batch says of an event's class.
+    A subclass states `selected(events)`, which events are trained on, `sample(events)`, these and what they are compared
+    with, and `first(mass)`, which of the sample are of the first class, by their masses: that is all that a batch says of it.
 
     Every member is `folds` networks. The fold of an event is a hash of its features (`zoo.layers.random.fold_of`), so it
     is the same while training and while scoring, in a file, in an array and in a SavedModel. Network k is trained on all
@@ -56,13 +59,20 @@ class WindowClassifier(AnomalyModel):
         """The window and its side bands; raises `InputError` if there is no window."""
         return Regions.of(self.hp, self.zoo_name or type(self).__name__)
 
-    def sample(self, events: Events) -> Events:
-        """Return the events that are trained on, of both classes."""
+    def selected(self, events: Events) -> Events:
+        """Return those of the events that are trained on."""
         raise NotImplementedError
+
+    def sample(self, events: Events) -> Events:
+        """Return all that is trained on, of both classes: by default the `selected` events."""
+        return self.selected(events)
 
     def first(self, mass):
         """Tell by their masses, an array or a tensor, which events of `sample` are of the first class."""
         return self.regions.inside(mass)
+
+    def fit_scaling(self, events, inputs):
+        super().fit_scaling(self.selected(events), inputs)
 
     def make(self, width):
         shape = (*self.member_shape, self.hp.folds)
