@@ -40,7 +40,15 @@ __all__ = [
     "save_state", "state_of", "train", "write",
 ]  # fmt: skip
 
-KEPT = ("hyperparameters", "data", "epochs", "tuning", "mass_range", "conversion", "yardstick")  # of the configuration, by `origin`
+KEPT = (
+    "hyperparameters",
+    "data",
+    "epochs",
+    "tuning",
+    "mass_range",
+    "conversion",
+    "yardstick",
+)  # of the configuration, by `origin`
 
 
 class RunConfig(TypedDict):

@@ -99,7 +99,10 @@ def show(name, as_json):
 @click.option("--validation", type=float, default=0.0, show_default=True, help="Share of the events held out to watch.")
 @MASS_RANGE
 @click.option(
-    "--window", type=Finite(), nargs=2, metavar="LOW HIGH",
+    "--window",
+    type=Finite(),
+    nargs=2,
+    metavar="LOW HIGH",
     help="Signal region, GeV, of a model that needs one, such as cwola.",
 )
 @SEED

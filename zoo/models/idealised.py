@@ -51,6 +51,10 @@ class Idealised(WindowClassifier):
     presets = {"hallin2021": {"units": (64, 64, 64), "batch_size": 128, "epochs": 100, "members": 10}}
     yardstick = "idealised is told the true background: a yardstick, no search"
 
+    def check_enough(self, events):
+        if len(events) < FEWEST:  # a batch has events of the background too
+            super().check_enough(events)
+
     def adapt(self, events):
         self.check_enough(events)
         self.regions.check(events, sidebands=False)

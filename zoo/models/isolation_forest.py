@@ -90,7 +90,7 @@ class IsolationForest(ClosedForm):
     def learn(self, x, weight, seed):
         from sklearn.ensemble import IsolationForest as Forest
 
-        grown = Forest(self.hp.trees, max_samples=min(self.hp.subsample, len(x)), random_state=seed).fit(x)
+        grown = Forest(n_estimators=self.hp.trees, max_samples=min(self.hp.subsample, len(x)), random_state=seed).fit(x)
         trees = [self._arrays(tree.tree_, index) for index, tree in enumerate(grown.estimators_)]
         return {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
 

@@ -71,6 +71,9 @@ class WindowClassifier(AnomalyModel):
         """Tell by their masses, an array or a tensor, which events of `sample` are of the first class."""
         return self.regions.inside(mass)
 
+    def amount_trained(self, events):
+        return len(self.sample(events)), "events"
+
     def fit_scaling(self, events, inputs):
         super().fit_scaling(self.selected(events), inputs)
 
