@@ -51,7 +51,7 @@ def test_pca_takes_event_weights_as_so_many_events(events):
 
 
 def test_pca_refuses_as_many_components_as_features(events):
-    with pytest.raises(InputError, match="latent_dim=5 is not possible for 5 features.*at most 4"):
+    with pytest.raises(InputError, match=r"latent_dim=5 is not possible for 5 features.*at most 4"):
         fitted("pca", events, latent_dim=5)
 
 

@@ -75,8 +75,9 @@ def described(model) -> dict[str, object]:
     True
     """
     tuning = (getattr(model, "loaded_from", None) or {}).get("tuning") or {}
+    yardstick = getattr(model, "yardstick", "")
     version = provenance.versions(["hep-anomaly-zoo"])["hep-anomaly-zoo"]
-    return {"model": model.zoo_name, "version": version, "truth_used": bool(tuning.get("truth_used"))}
+    return {"model": model.zoo_name, "version": version, "truth_used": bool(tuning.get("truth_used") or yardstick)}
 
 
 def _of_members(model, found):

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import InputError
 from zoo.printed import as_html
@@ -158,7 +159,7 @@ def _with_window(model, hyperparameters, window) -> dict[str, object]:
         return dict(hyperparameters or {})
     from zoo import registry
 
-    kind = registry.model_class(model) if isinstance(model, str) else type(model)
+    kind: Any = registry.model_class(model) if isinstance(model, str) else type(model)
     if "window" not in kind.Hyperparameters.defaults():
         raise InputError(f"--window is for models that need a signal region, such as cwola: {kind.zoo_name} has none")
     return {**(hyperparameters or {}), "window": tuple(window)}

@@ -133,8 +133,8 @@ class ClassBalance:
         first: tells by the masses (N,) which events are of the first class.
 
     >>> events = Events.from_arrays(np.zeros((4, 1)), [3000.0, 3500.0, 4000.0, 4100.0], ["x"])
-    >>> ClassBalance(events, Regions(3300.0, 3700.0).inside)(events.mass).round(3).tolist()
-    [0.667, 2.0, 0.667, 0.667]
+    >>> print(ClassBalance(events, Regions(3300.0, 3700.0).inside)(events.mass).round(3))
+    [0.667 2.    0.667 0.667]
     """
 
     def __init__(self, events: Events, first: Callable[[np.ndarray], np.ndarray]):

@@ -42,6 +42,9 @@ SMALL = {
     "trees": 20,
     "subsample": 64,
     "folds": 2,
+    "density_epochs": 1,
+    "flow_width": 8,
+    "num_flows": 2,
     "units": (8, 4),
 }
 # and what makes a model of objects take all that it can

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -30,7 +31,7 @@ class ClosedForm(AnomalyModel):
     Hyperparameters = SampleHyperparameters
     hp: SampleHyperparameters
 
-    figures = ("roc",)
+    figures: ClassVar[tuple[str, ...]] = ("roc",)
     reconstructs = False
 
     def learn(self, x: np.ndarray, weight: np.ndarray, seed: int) -> Mapping[str, np.ndarray]:
@@ -60,7 +61,7 @@ class ClosedForm(AnomalyModel):
 
     def _sample(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return scaled features (n, F) and weights (n,) of the events that a member learns from."""
-        events = self.trainer.data
+        events: Any = self.trainer.data
         if len(events) > self.hp.sample:
             events = events.sample(self.hp.sample, seed)
         blocks = list(events.blocks("features", "weight", columns=self.resolved_columns))

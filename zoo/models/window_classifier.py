@@ -11,6 +11,7 @@ from pipelines.events.events import Events
 from zoo.base import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, UNITS, AnomalyModel, Limit, hyperparameter
 from zoo.layers.dense import MLP, glorot_uniform, leaky_relu
 from zoo.layers.random import Dropout, fold_of
+from zoo.training import Terms
 from zoo.windows import ClassBalance, Regions, WindowHyperparameters
 
 ACTIVATION = Limit(choices=("relu", "leaky_relu", "elu", "selu", "swish"))
@@ -92,12 +93,13 @@ class WindowClassifier(AnomalyModel):
         return super().batches(self.sample(data), weighting, smaller, **room)
 
     def losses(self, batch, seed, training):
-        x, weight = batch["features"], batch["weight"]
-        z = self.logits(x, self.dropout(seed) if training else tf.identity)
+        return self.compared(batch, self.logits(self.scaled(batch["features"]), seed if training else None))
+
+    def compared(self, batch, z: tf.Tensor) -> Terms:
+        """Return the losses of a batch of which the networks say z, (folds, B) or (K, folds, B)."""
         first = tf.cast(self.first(batch["mass"]), z.dtype)
-        entropy = weight * (tf.nn.softplus(z) - first * z)
-        own = tf.cast(self.own(x), z.dtype)
-        folds = self.hp.folds
+        entropy = batch["weight"] * (tf.nn.softplus(z) - first * z)
+        own, folds = tf.cast(self.own(batch["features"]), z.dtype), self.hp.folds
         loss = tf.reduce_mean((1.0 - own) * entropy, (-2, -1)) * (folds / (folds - 1))
         decay = tf.add_n([tf.reduce_sum(tf.square(kernel), (-3, -2, -1)) for kernel in self.network.kernels])
         held_out = tf.reduce_mean(tf.reduce_sum(own * entropy, -2), -1)
@@ -109,20 +111,29 @@ class WindowClassifier(AnomalyModel):
         folds = FOLD_STEP * tf.range(self.hp.folds, dtype=seed.dtype)
         return Dropout(rate[..., None] if rate.shape.rank else rate, seed[..., None] + folds)
 
-    def logits(self, features: tf.Tensor, drop=tf.identity) -> tf.Tensor:
-        """Return what every network says of features (B, F) in physical units, (folds, B) or (K, folds, B)."""
-        return tf.squeeze(self.network(self.scaler(features), drop), -1)
+    def scaled(self, features: tf.Tensor) -> tf.Tensor:
+        """Return what the networks take of features (B, F) in physical units."""
+        return self.scaler(features)
+
+    def logits(self, x: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Return what every network says of scaled events (B, F), (folds, B) or (K, folds, B); with dropout if `seed` is given."""
+        return tf.squeeze(self.network(x, tf.identity if seed is None else self.dropout(seed)), -1)
 
     def own(self, features: tf.Tensor) -> tf.Tensor:
         """Tell which network has not seen which event, (folds, B)."""
         return fold_of(features, self.hp.folds) == tf.range(self.hp.folds)[:, None]
 
     def infer(self, features):
-        z = self.logits(features)
+        z = self.logits(self.scaled(features))
         return {"probability": tf.sigmoid(tf.reduce_sum(tf.where(self.own(features), z, tf.zeros_like(z)), -2))}
 
     @classmethod
     def search_space(cls, hp):
+        return {**cls.classifier_space(hp), "scaling": hp.Choice("scaling", ["standard", "minmax", "quantile"])}
+
+    @classmethod
+    def classifier_space(cls, hp):
+        """Return hyperparameters of the networks drawn from the KerasTuner object `hp`."""
         width, layers = hp.Int("width", 16, 128, sampling="log"), hp.Int("layers", 1, 4)
         return {
             "units": (width,) * layers,
@@ -130,7 +141,6 @@ class WindowClassifier(AnomalyModel):
             "dropout_rate": hp.Float("dropout_rate", 0.0, 0.3),
             "weight_decay": hp.Float("weight_decay", 1e-7, 1e-3, sampling="log"),
             "learning_rate": hp.Float("learning_rate", 1e-4, 1e-2, sampling="log"),
-            "scaling": hp.Choice("scaling", ["standard", "minmax", "quantile"]),
         }
 
 
