@@ -64,6 +64,7 @@ class CATHODE(CWoLa):
         }
     }  # fmt: skip
     stochastic = True
+    recorded = ("nll", "loss", "held_out")
 
     def make(self, width):
         super().make(width)
@@ -75,7 +76,6 @@ class CATHODE(CWoLa):
         self.shift = self.add_weight("shift", (width,), **fixed)
         self.scale = self.add_weight("scale", (width,), trainable=False, initializer="ones")
         self.masses = self.add_weight("masses", (KNOTS,), **fixed)
-        self.create_metrics("nll", "loss", "held_out")
 
     def recipe(self):
         return (

@@ -52,6 +52,7 @@ class WindowClassifier(AnomalyModel):
     score_kinds = ("probability",)
     figures = ("roc",)
     reconstructs = False
+    recorded = ("loss", "held_out")
     outliers_score_high = False
     scaled_batches = False  # the fold of an event is known by its features in physical units
 
@@ -81,7 +82,7 @@ class WindowClassifier(AnomalyModel):
     def make(self, width):
         shape = (*self.member_shape, self.hp.folds)
         self.network = MLP((*self.hp.units, 1), _ACTIVATIONS[self.hp.activation], member_shape=shape, inputs=width)
-        self.create_metrics("loss", "held_out")
+        self.create_metrics(*self.recorded)
 
     def initial(self, shape, seed):
         return glorot_uniform(shape, seed) if len(shape) > 2 else tf.zeros(shape)  # biases have an axis of folds too
