@@ -73,6 +73,7 @@ OWN = {
         "bad arrays are refused with their reason",
         "search space gives hyperparameters that the model takes",
     ),
+    "cathode": ("config round trip", "search space gives hyperparameters that the model takes"),
     "idealised": ("config round trip", "every preset and the defaults can be built"),
     "pca": (*_CLOSED, "a constant factor on all event weights changes nothing"),
     "knn": _CLOSED,

@@ -53,7 +53,10 @@ def run(line, code=0):
 
 @pytest.mark.parametrize(
     "family",
-    [pytest.param(one, marks=pytest.mark.slow) if one in ("lhco_features", "cathode", "table") else one for one in FORMATS],
+    [
+        pytest.param(one, marks=pytest.mark.slow) if one in ("lhco_features", "cathode", "table") else one
+        for one in FORMATS
+    ],
 )
 def test_a_published_file_becomes_a_scored_run_in_one_command(family, published, tmp_path):
     out = tmp_path / "run"
