@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import tensorflow as tf
 
@@ -52,7 +53,7 @@ class WindowClassifier(AnomalyModel):
     score_kinds = ("probability",)
     figures = ("roc",)
     reconstructs = False
-    recorded = ("loss", "held_out")
+    recorded: ClassVar[tuple[str, ...]] = ("loss", "held_out")  # terms of the losses in the history
     outliers_score_high = False
     scaled_batches = False  # the fold of an event is known by its features in physical units
 
