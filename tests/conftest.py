@@ -46,10 +46,48 @@ BY_THE_CODE_OF_OTHERS = {
 def pytest_collection_modifyitems(items):
     slow = {f"test_model[{claim}-{model}]" for model, claims in BY_THE_CODE_OF_OTHERS.items() for claim in claims}
     for item in items:
+        claim, _, model = item.name.removeprefix("test_model[").removesuffix("]").rpartition("-")
+        if model in OWN and claim not in OWN[model]:
+            slow.add(item.name)
+    for item in items:
         if item.name in slow:
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3600))
+
+
+# What weakly supervised models and those without gradient steps are tested for in minutes only by what is their own; the rest
+# they keep by the code of the base, or by that which they share with each other.
+_CLOSED = (
+    "training step is traced once whatever the epochs and phases",
+    "what the model infers is what it says",
+    "events far from the training sample score elsewhere",
+    "reset starts over exactly",
+    "config round trip",
+    "score looks at neither mass nor label",
+    "search space gives hyperparameters that the model takes",
+)
+OWN = {
+    "cwola": (
+        "validation and training loss agree on the same events",
+        "a constant factor on all event weights changes nothing",
+        "reset starts over exactly",
+        "training step is traced once whatever the epochs and phases",
+        "config round trip",
+        "a saved run has the same scores",
+        "training goes on from a state as if it had not stopped",
+        "score looks at neither mass nor label",
+        "labels never train",
+        "columns are found by name in any order",
+        "bad arrays are refused with their reason",
+        "search space gives hyperparameters that the model takes",
+    ),
+    "cathode": ("config round trip", "search space gives hyperparameters that the model takes"),
+    "idealised": ("config round trip", "every preset and the defaults can be built"),
+    "pca": (*_CLOSED, "a constant factor on all event weights changes nothing"),
+    "knn": _CLOSED,
+    "isolation_forest": (*_CLOSED, "a saved run has the same scores"),
+}
 
 
 # the smallest picture there is, of one pixel

@@ -57,6 +57,17 @@ def test_a_derived_column_is_that_of_the_heavier_or_lighter_jet_of_each_event(va
     np.testing.assert_array_equal(found[:, 0], by_hand(values, variable, side))
 
 
+def test_difference_of_masses_does_not_depend_on_the_order_of_jets():
+    values = jets()
+    swapped = values.copy()
+    for variable in PAIRED:
+        one, other = STORED.index(f"{variable}_1"), STORED.index(f"{variable}_2")
+        swapped[:, [one, other]] = swapped[:, [other, one]]
+    heavy, light = by_hand(values, "mass", "heavy"), by_hand(values, "mass", "light")
+    for each in (values, swapped):
+        np.testing.assert_array_equal(made(each).read("features", ["mass_difference"])[:, 0], heavy - light)
+
+
 def test_heavy_and_light_masses_are_the_larger_and_the_smaller():
     values, masses = jets(), [STORED.index("mass_1"), STORED.index("mass_2")]
     found = made(values).read("features", ["mass_light", "mass_heavy"])
@@ -100,8 +111,13 @@ def test_sources_are_both_jets_and_both_masses():
 
 
 def test_every_variable_of_both_jets_can_be_derived_and_no_other():
-    assert derivable(STORED) == tuple(f"{variable}_{side}" for side in SIDES for variable in PAIRED)
-    assert derivable(["mass_1", "mass_2", "tau21_1", "pt_2", "met"]) == ("mass_heavy", "mass_light")
+    names = [f"{variable}_{side}" for side in SIDES for variable in PAIRED]
+    assert derivable(STORED) == (*names, "mass_difference")
+    assert derivable(["mass_1", "mass_2", "tau21_1", "pt_2", "met"]) == (
+        "mass_heavy",
+        "mass_light",
+        "mass_difference",
+    )
     assert derivable(["mass_1", "pt_1", "pt_2"]) == derivable(["pt_1", "pt_2"]) == derivable([]) == ()
 
 

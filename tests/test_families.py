@@ -8,6 +8,7 @@ import threading
 import h5py
 import numpy as np
 import pytest
+import test_cathode_arrays
 import test_lhco_features
 from click.testing import CliRunner
 
@@ -24,6 +25,7 @@ SMALL = "--set batch_size=32 --set units=8 --set latent_dim=4 --set epochs=1 --n
 PRESELECTION = {"lhco": "--mass-range 2000 8000", "lhco_features": "--set columns=mass_*,tau*"}
 PRESELECTION |= {"darkmachines": "--convert channel=2b --set columns=MET,n_*,pt_*"}
 PRESELECTION |= {"atlas": "--set columns=*,!mll", "table": "--convert mass=mjj --set columns=tau*"}
+PRESELECTION |= {"cathode": "--set columns=*"}
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,8 @@ def published(tmp_path_factory):
     simulate("darkmachines_background", files["darkmachines"], events=80, channel="2b", process="ttbar")
     simulate("atlas_background", folder / "atlas", events=80, process="Zee")
     (files["atlas"],) = (folder / "atlas").glob("*.root")
+    files["cathode"] = folder / "innerdata.npy"
+    np.save(files["cathode"], test_cathode_arrays.rows(90))
     files["table"] = folder / "jets.csv"
     rng = np.random.default_rng(1)
     lines = (f"{m:.1f},{a:.4f},{b:.4f}" for m, a, b in zip(rng.uniform(3000, 4000, 90), *rng.uniform(0, 1, (2, 90))))
@@ -51,7 +55,10 @@ def run(line, code=0):
 
 @pytest.mark.parametrize(
     "family",
-    [pytest.param(one, marks=pytest.mark.slow) if one in ("lhco_features", "table") else one for one in FORMATS],
+    [
+        pytest.param(one, marks=pytest.mark.slow) if one in ("lhco_features", "cathode", "table") else one
+        for one in FORMATS
+    ],
 )
 def test_a_published_file_becomes_a_scored_run_in_one_command(family, published, tmp_path):
     out = tmp_path / "run"

@@ -199,7 +199,8 @@ class Objective:
         if "reconstruction" in self.weights and not model.reconstructs:
             raise InputError(
                 f"objective {self.text!r} is not possible: {model.zoo_name} does not reconstruct events; give another, as "
-                f"--objective sculpting, or sculpting+stability with --set members=4"
+                f"--objective {'sculpting' if model.outliers_score_high else 'val_loss'}, or sculpting+stability with "
+                f"--set members=4"
             )
         for name in self.weights:
             if name.startswith(TRUTH):

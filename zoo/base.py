@@ -113,6 +113,7 @@ class AnomalyModel(Detector):
     takes: ClassVar[str] = "features"
     figures: ClassVar[tuple[str, ...]] = ("errors", "observables", "roc", "scan")
     reconstructs: ClassVar[bool] = True  # whether `infer` gives "reconstructed"
+    scaled_batches: ClassVar[bool] = True  # whether `losses` gets scaled features; else in physical units
 
     def __init__(self, given: Mapping[str, object] | None = None, /, **hyperparameters: object):
         super().__init__(given, **hyperparameters)
@@ -281,7 +282,8 @@ class AnomalyModel(Detector):
             size = len(events) // -(-len(events) // size)
         self.inputs.check_layout(events)
         objects = bool(self.inputs.object_columns)
-        options = {"objects": objects, "transform": self.scaler, "weighting": weighting, "seed": self.hp.seed, **room}
+        transform = self.scaler if self.scaled_batches else None
+        options = {"objects": objects, "transform": transform, "weighting": weighting, "seed": self.hp.seed, **room}
         return Batches(events, self.resolved_columns, size, **options)
 
     # -- scoring ---------------------------------------------------------------------------------

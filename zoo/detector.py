@@ -40,6 +40,9 @@ class Detector(legacy.DeprecatedNames, keras.Model):
     score_kinds: ClassVar[tuple[str, ...]] = ()
     # score kinds whose direction the method does not give: look at both tails
     undirected: ClassVar[tuple[str, ...]] = ()
+    # False of a classifier, which says nothing of events that are unlike all that it was trained on
+    outliers_score_high: ClassVar[bool] = True
+    yardstick: ClassVar[str] = ""  # of a model that is told the truth: what every run and report of it has to say
     stochastic: ClassVar[bool] = False  # whether validation draws random numbers
     # whether validation is compiled too: of a small network it takes longer to compile than to run, epoch after epoch
     validated_by_xla: ClassVar[bool] = False

@@ -128,7 +128,8 @@ def search(
     recipe = getattr(model, "recipe", None)
     if isinstance(recipe, Recipe):
         about["training"] = {"preset": recipe.preset, "epochs": recipe.epochs, "on": "these data, without labels",
-                             "hyperparameters": recipe.model().get_config()}  # fmt: skip
+                             "hyperparameters": recipe.model().get_config(),
+                             "yardstick": recipe.model().yardstick or None}  # fmt: skip
     spectra = options.get("spectra", ("mass",))
     names = [spectra] if isinstance(spectra, str) else list(spectra)
     by_name = dict(mass_range) if isinstance(mass_range, Mapping) else {}

@@ -50,6 +50,7 @@ KEPT = (
     "mass_range",
     "conversion",
     "state_sha256",
+    "yardstick",
 )  # of the configuration, by `origin`
 
 
@@ -66,6 +67,7 @@ class RunConfig(TypedDict):
     validation: NotRequired[float | str | dict[str, Any] | None]
     mass_range: NotRequired[list[float] | None]
     tuning: NotRequired[dict[str, Any] | None]
+    yardstick: NotRequired[str | None]
     state_sha256: NotRequired[str]
     sha256: NotRequired[str]
 
@@ -289,6 +291,7 @@ def configuration(model, events: Events, **extra: object) -> dict[str, object]:
         "data": model.provenance(events),
         "versions": provenance.versions(),
         "command": provenance.command(),
+        **({"yardstick": model.yardstick} if model.yardstick else {}),
         **extra,
     }
 

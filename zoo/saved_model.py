@@ -87,9 +87,10 @@ def described(model) -> dict[str, object]:
     True
     """
     tuning = (getattr(model, "loaded_from", None) or {}).get("tuning") or {}
+    yardstick = getattr(model, "yardstick", "")
     version = provenance.versions(["hep-anomaly-zoo"])["hep-anomaly-zoo"]
     sha256 = (getattr(model, "loaded_from", None) or {}).get("state_sha256")
-    truth_used = bool(tuning.get("truth_used"))
+    truth_used = bool(tuning.get("truth_used") or yardstick)
     return {"model": model.zoo_name, "version": version, "truth_used": truth_used, "state_sha256": sha256}
 
 

@@ -64,6 +64,7 @@ def train(
     epochs: int | None = None,
     validation: float = 0.0,
     mass_range: tuple[float, float] | None = None,
+    window: tuple[float, float] | None = None,
     seed: int = 0,
     score: bool = False,
     memory: float | None = None,
@@ -86,6 +87,7 @@ def train(
         epochs: of the main phase; the model's own number otherwise.
         validation: share of the events held out, whose losses are recorded.
         mass_range: train on events with low <= mass < high, GeV.
+        window: signal region (low, high), GeV, of a model that needs one: its hyperparameter of this name.
         score: score all these events too, into OUT/scores.h5.
         memory: gigabytes of events held in memory while training; more are read from disk.
         resume: go on with an interrupted training, where there is one; what is finished stays as it is.
@@ -108,7 +110,7 @@ def train(
         raise TypeError("train() needs out, the new run directory")
     out = Path(check_new(out, unless=runs.CONFIG if resume else None))
     _check_numbers(validation, memory)
-    made = _model(model, preset, hyperparameters, seed)
+    made = _model(model, preset, _with_window(model, hyperparameters, window), seed)
     if not resume:
         runs.Checkpoint.refuse(out)
     if data is None or made.data_kind != "events":
@@ -155,6 +157,18 @@ def _model(model, preset, hyperparameters, seed):
             "preset, hyperparameters: the model is made already; give them to zoo.get, or give its name here"
         )
     return model
+
+
+def _with_window(model, hyperparameters, window) -> dict[str, object]:
+    """Return hyperparameters with the window, if one is given; raises `InputError` for a model that has none."""
+    if window is None:
+        return dict(hyperparameters or {})
+    from zoo import registry
+
+    kind: Any = registry.model_class(model) if isinstance(model, str) else type(model)
+    if "window" not in kind.Hyperparameters.defaults():
+        raise InputError(f"--window is for models that need a signal region, such as cwola: {kind.zoo_name} has none")
+    return {**(hyperparameters or {}), "window": tuple(window)}
 
 
 def _check_numbers(validation: float, memory: float | None) -> None:

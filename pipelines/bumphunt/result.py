@@ -186,11 +186,15 @@ QUOTED = ("global_p_value", "global_p_value_is_bound", "global_significance")
 def truth_in_tuning(configuration: Mapping[str, Any]) -> str | None:
     """Return what to say where labels chose the hyperparameters of the run that a search used; None if they did not.
 
-    `configuration["run"]["tuning"]` is what `tune` wrote into the run's config.json.
+    `configuration["run"]["tuning"]` is what `tune` wrote into the run's config.json. A model that is told the truth while
+    it is trained says so there too, as `yardstick`, or in `configuration["training"]`.
 
     >>> truth_in_tuning({"run": {"tuning": {"truth_used": True, "objective": "auc:two-prong"}}})
     "TRUTH USED: labels chose this model's hyperparameters (tune --objective auc:two-prong)"
     """
+    told = [(configuration.get(part) or {}).get("yardstick") for part in ("run", "training")]
+    if yardstick := next(filter(None, told), None):
+        return f"TRUTH USED: {yardstick}"
     tuning = (configuration.get("run") or {}).get("tuning") or {}
     if not tuning.get("truth_used"):
         return None

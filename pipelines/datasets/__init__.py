@@ -22,6 +22,7 @@ FORMATS = {
     "lhco_features": "LHC Olympics high-level features (HDF5)",
     "darkmachines": "Dark Machines challenge events (CSV, CSV.gz)",
     "atlas": "ATLAS Open Data, 13 TeV, tree mini (ROOT)",
+    "cathode": "CATHODE's arrays of LHC Olympics events (NumPy)",
     "table": "any table with a mass column (CSV, Parquet, NumPy, HDF5)",
 }
 COMMON = {"sources", "out", "workers", "scheduler", "progress"}

@@ -1,8 +1,8 @@
 """Columns that are computed from stored ones while events are read: the jets of a pair, told apart by mass.
 
 `mass_heavy` is the mass of the heavier of the first two jets, `tau21_light` tau21 of the lighter, and so for every
-variable that a file has as `..._1` and `..._2`, whatever the order of its jets. Ask for them by name or pattern like
-for any column; "*" does not mean them.
+variable that a file has as `..._1` and `..._2`, whatever the order of its jets. `mass_difference` is the mass of the
+heavier less that of the lighter. Ask for them by name or pattern like for any column; "*" does not mean them.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from collections.abc import Sequence
 import numpy as np
 
 SIDES = ("heavy", "light")
+DIFFERENCE = "mass_difference"
 
 
 def derivable(columns: Sequence[str]) -> tuple[str, ...]:
     """Return the names of all columns that can be computed from these.
 
     >>> derivable(["mass_1", "pt_1", "mass_2", "pt_2", "tau21_1"])
-    ('mass_heavy', 'pt_heavy', 'mass_light', 'pt_light')
+    ('mass_heavy', 'pt_heavy', 'mass_light', 'pt_light', 'mass_difference')
     """
     stored = set(columns)
     if not {"mass_1", "mass_2"} <= stored:
         return ()
     variables = [c.removesuffix("_1") for c in columns if c.endswith("_1") and f"{c[:-2]}_2" in stored]
-    return tuple(f"{variable}_{side}" for side in SIDES for variable in variables if f"{variable}_{side}" not in stored)
+    names = (*(f"{variable}_{side}" for side in SIDES for variable in variables), DIFFERENCE)
+    return tuple(name for name in names if name not in stored)
 
 
 def sources(column: str) -> tuple[str, ...]:
@@ -34,6 +36,7 @@ def sources(column: str) -> tuple[str, ...]:
     ('tau21_1', 'tau21_2', 'mass_1', 'mass_2')
     """
     variable = column.rpartition("_")[0]
+    # of the difference of masses, too: these four are `mass_1`, `mass_2` twice
     return f"{variable}_1", f"{variable}_2", "mass_1", "mass_2"
 
 
@@ -42,8 +45,12 @@ def derive(column: str, values: np.ndarray) -> np.ndarray:
 
     >>> derive("pt_heavy", np.array([[500.0, 400.0, 80.0, 90.0]])).tolist()
     [400.0]
+    >>> derive("mass_difference", np.array([[80.0, 90.0, 80.0, 90.0]])).tolist()
+    [10.0]
     """
     first, second, mass_1, mass_2 = values.T
+    if column == DIFFERENCE:
+        return np.abs(mass_1 - mass_2)
     swapped = mass_2 > mass_1
     return np.where(swapped if column.endswith("_heavy") else ~swapped, second, first)
 

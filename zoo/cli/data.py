@@ -103,7 +103,7 @@ def info(source, as_json):
 @data.command()
 @click.argument("sources", nargs=-1, required=True)
 @click.argument("out", type=OUT)
-@click.option("--format", "format_", metavar="NAME", help="lhco, lhco_features, darkmachines, atlas or table.")
+@click.option("--format", "format_", metavar="NAME", help="lhco, lhco_features, darkmachines, atlas, cathode or table.")
 @click.option("--on-error", type=click.Choice(["stop", "skip"]), help="Lines that cannot be read: stop, or count them.")
 @click.option(
     "--mass", metavar="COLUMN", help="Tables: the column that is the mass spectrum. LHC Olympics: which m_jj."

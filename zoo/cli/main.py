@@ -24,6 +24,7 @@ from zoo.cli.terminal import (
     SEED,
     WORKERS,
     Commands,
+    Finite,
     progress,
     quiet_zoo,
     say,
@@ -99,6 +100,13 @@ def show(name, as_json):
 )
 @click.option("--validation", type=float, default=0.0, show_default=True, help="Share of the events held out to watch.")
 @MASS_RANGE
+@click.option(
+    "--window",
+    type=Finite(),
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Signal region, GeV, of a model that needs one, such as cwola.",
+)
 @SEED
 @click.option("--score", is_flag=True, help="Score these events too, into the run's scores.h5.")
 @click.option(

@@ -36,6 +36,16 @@ SMALL = {
     "latent_dim": 4,
     "channels": (8, 4, 2),
     "decoder_epochs": 2,
+    "window": (3300, 3700),
+    "background": "lhco_sim_train",
+    "sample": 500,
+    "trees": 20,
+    "subsample": 64,
+    "folds": 2,
+    "density_epochs": 1,
+    "flow_width": 8,
+    "num_flows": 2,
+    "units": (8, 4),
 }
 # and what makes a model of objects take all that it can
 OBJECTS = {"columns": HIGH_LEVEL, "high_level_features": True, "multiplicities": True}

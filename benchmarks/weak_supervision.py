@@ -1,0 +1,105 @@
+"""Weak supervision: how well a detector finds a little signal in a window of mass, whatever it was trained on.
+
+    python benchmarks/weak_supervision.py cwola --data rnd.h5 --window 3300 3700 --s-over-b 0.014 --out cwola.json
+    python benchmarks/weak_supervision.py idealised --data inner.h5 --background more.h5 --window 3300 3700 --out ideal.json
+
+The data are all events of label 0, and signal mixed in at a ratio S/B in the window; without `--s-over-b`, the events as they
+are. A model is trained on them without labels, for every seed, which also draws the signal. The background that judges is
+that of the data in the window; the signal that judges is all there is in the window, also what was not mixed in. A model
+that has no folds of its own (a baseline) has seen the background that judges it.
+
+Largest SIC = efficiency of the signal / sqrt(that of the background), over cuts that at least 25 or 100 events of the
+background pass. The JSON file is written anew after every training.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import click
+import numpy as np
+
+import pipelines
+import zoo
+from pipelines import metrics
+from pipelines.outputs import write_json
+from zoo.cli.terminal import setting
+from zoo.windows import Regions
+
+FLOORS = (25, 100)  # events of the background that pass
+WORKING_POINTS = (1e-2, 1e-3)  # efficiencies of the background
+COLUMNS = ("mass_light", "mass_difference", "tau21_light", "tau21_heavy")
+
+
+def mixed(events, signal, regions, s_over_b, seed):
+    """The data that are trained on, and masks of the background and the signal that judge, of all events."""
+    label, inside = events.label, regions.inside(events.mass)
+    background, there = label == 0, np.flatnonzero(label == signal)
+    if s_over_b is None:
+        return events.without_labels(), background & inside, (label == signal) & inside
+    share = s_over_b * (background & inside).sum() / inside[there].sum()
+    drawn = np.random.default_rng(seed).permutation(there)[: round(share * len(there))]
+    chosen = background.copy()
+    chosen[drawn] = True
+    return events.take(chosen).without_labels(), background & inside, (label == signal) & inside
+
+
+def judged(background, signal):
+    """AUC, the largest SIC by the number of background events that pass at least, and SIC at working points."""
+    threshold, signal = np.sort(background)[::-1], np.sort(signal)
+    passing = np.arange(1, len(threshold) + 1)  # events at or above each threshold
+    efficiency = 1.0 - np.searchsorted(signal, threshold, side="left") / len(signal)
+    sic = efficiency / np.sqrt(passing / len(threshold))
+    found = {"auc": metrics.auc(background, signal)}
+    found |= {f"sic_{floor}": sic[passing >= floor].max() for floor in FLOORS}
+    return found | {f"sic_at_{at:g}": sic[round(at * len(threshold)) - 1] for at in WORKING_POINTS}
+
+
+@click.command()
+@click.argument("model")
+@click.option("--data", multiple=True, required=True, help="Labelled events; may be repeated.")
+@click.option("--more-signal", help="Labelled events whose signal judges too.")
+@click.option("--window", type=float, nargs=2, required=True, help="GeV.")
+@click.option("--mass-range", type=float, nargs=2, help="GeV; all masses otherwise.")
+@click.option("--s-over-b", type=float, help="In the window; the events as they are otherwise.")
+@click.option("--signal", type=int, default=1, show_default=True, help="Label of the signal.")
+@click.option("--background", help="Events whose label 0 is the true background of idealised.")
+@click.option("--set", "settings", multiple=True, help="NAME=VALUE of the model.")
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+def main(model, data, more_signal, window, mass_range, s_over_b, signal, background, settings, seeds, out):
+    """Train MODEL for every seed and judge it by labels."""
+    warnings.simplefilter("ignore")
+    events = pipelines.open(list(data), mass_range or None)
+    regions, rows = Regions(*window), []
+    more = pipelines.open(more_signal).select(label=signal, mass_range=window) if more_signal else None
+    kind = zoo.registry.model_class(model)
+    own = {name: window for name in ("window",) if name in kind.Hyperparameters.defaults()}
+    with tempfile.TemporaryDirectory() as folder:
+        if background:
+            pipelines.open(background).select(label=0).without_labels().write(Path(folder) / "background.h5")
+            own["background"] = str(Path(folder) / "background.h5")
+        for seed in range(seeds):
+            given = {"columns": COLUMNS, **own, **dict(map(setting, settings))}
+            found = zoo.get(model, **given, seed=100 * seed)
+            train, is_background, is_signal = mixed(events, signal, regions, s_over_b, seed)
+            start = time.perf_counter()
+            found.fit(train, verbose=0)
+            seconds, score = time.perf_counter() - start, found.score(events)
+            of_signal = score[is_signal] if more is None else np.concatenate([score[is_signal], found.score(more)])
+            rows.append({"seed": seed, "seconds": seconds, **judged(score[is_background], of_signal)})
+            click.echo(", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()))
+            write_json(out, {"model": model, "hyperparameters": found.get_config(), "cpus": os.cpu_count(), "rows": rows,
+                             "trained on": len(train), "background": int(is_background.sum()),
+                             "signal": len(of_signal)})  # fmt: skip
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        click.echo(f"{name}: {np.mean(values):.4g} +- {np.std(values, ddof=1) if len(values) > 1 else 0:.2g}")
+
+
+if __name__ == "__main__":
+    main()

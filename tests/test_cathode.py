@@ -1,0 +1,119 @@
+"""CATHODE: a conditional density against autodiff and a closed form, and what is learnt from which events."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from pipelines import Events, InputError
+from pipelines.metrics import auc
+from zoo.windows import Regions
+
+WINDOW = (3300, 3700)
+SMALL = {
+    "window": WINDOW, "columns": ("*",), "units": (16,), "batch_size": 256, "folds": 2, "num_flows": 2, "flow_width": 16,
+    "learning_rate": 0.01, "density_learning_rate": 0.01, "dropout_rate": 0.0, "epochs": 3, "density_epochs": 12,
+}  # fmt: skip
+SLOPE = 0.5  # of the first feature's mean, in its standard deviations, from the centre of the window to its edge
+
+
+def toy(size=6000, signal=0.0, seed=0):
+    """Two correlated features whose means move with the mass; signal at a place of its own, in the window."""
+    rng = np.random.default_rng(seed)
+    mass, label = rng.uniform(2800, 4200, size), np.zeros(size, "int8")
+    x = rng.normal(size=(size, 2)) @ [[1.0, 0.6], [0.0, 0.8]]
+    x[:, 0] += SLOPE * (mass - 3500) / 200
+    there = rng.random(size) < signal
+    mass[there], label[there] = rng.uniform(*WINDOW, there.sum()), 1
+    x[there] = 0.3 * x[there] + [0.0, 3.0]
+    return Events.from_arrays(x, mass, ["a", "b"], label=label, mass_column="m")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    model = zoo.get("cathode", **SMALL, seed=1)
+    model.fit(toy(signal=0.02), verbose=0, jit_compile=False)
+    return model
+
+
+def test_log_density_is_that_of_autodiff(trained):
+    events = toy(7, seed=3)
+    v, mass = trained.scaled(tf.constant(events.read("features"))), tf.constant(events.mass)
+    with tf.GradientTape() as tape:
+        tape.watch(v)
+        z, log_det = trained.flow(trained.condition(mass), v)
+    jacobian = tape.batch_jacobian(z, v)
+    np.testing.assert_allclose(log_det, tf.math.log(tf.linalg.det(jacobian)), rtol=1e-4, atol=1e-5)
+    expected = log_det - tf.reduce_sum(z**2, -1) / 2 - np.log(2 * np.pi)
+    np.testing.assert_allclose(trained.log_prob(tf.constant(events.read("features")), mass), expected, rtol=1e-4)
+
+
+def test_inverse_gives_events_back_at_their_masses(trained):
+    events = toy(50, seed=4)
+    v = back = trained.scaled(tf.constant(events.read("features")))
+    condition = trained.condition(tf.constant(events.mass))
+    z, _ = trained.flow(condition, v)
+    back = z
+    for flow in reversed(trained.flow.bijectors(condition)):
+        back = flow.inverse(back)
+    np.testing.assert_allclose(back, v, atol=1e-3)
+    other = trained.flow(condition + 1.0, v)[0]
+    assert np.abs(other - z).max() > 0.1  # the mass says something
+
+
+def test_samples_are_the_background_of_the_window_which_the_flow_has_not_seen(trained):
+    samples = trained.draw(4000, tf.constant(5, tf.int64)).numpy()
+    events = toy(60_000, seed=6)
+    inside = events.take(Regions(*WINDOW).inside(events.mass))
+    v = trained.scaled(tf.constant(inside.read("features"))).numpy()
+    np.testing.assert_allclose(samples.mean(axis=0), v.mean(axis=0), atol=0.1)
+    np.testing.assert_allclose(samples.std(axis=0), v.std(axis=0), rtol=0.15)
+    assert abs(np.corrcoef(samples.T)[0, 1] - np.corrcoef(v.T)[0, 1]) < 0.12
+
+
+def test_density_learns_from_side_bands_alone_and_the_classifier_compares_with_samples(trained):
+    events = toy(500, seed=7)
+    inside = Regions(*WINDOW).inside(events.mass)
+    seed = tf.constant(1, tf.int64)
+
+    def gradients(which, losses, name, weights):
+        x, mass = events.read("features")[which], events.mass[which]
+        batch = {"features": tf.constant(x), "mass": tf.constant(mass), "weight": tf.ones(len(x))}
+        with tf.GradientTape() as tape:
+            loss = losses(batch, seed, True)[name]
+        return [0.0 if one is None else np.abs(one).max() for one in tape.gradient(loss, weights)]
+
+    flow, network = trained.flow.trainable_weights, trained.network.kernels
+    assert max(gradients(inside, trained.density_losses, "nll", flow)) == 0
+    assert max(gradients(~inside, trained.density_losses, "nll", flow)) > 0
+    assert (
+        max(gradients(~inside, trained.losses, "loss", flow))
+        == 0
+        < max(gradients(~inside, trained.losses, "loss", network))
+    )
+    x = tf.constant(events.read("features")[~inside])
+    batch = {"mass": tf.constant(events.mass[~inside]), "weight": tf.ones(len(x))}
+    # what events beside the window look like is nothing to the classifier, but for their folds
+    assert trained.losses({**batch, "features": x}, seed, False)["loss"] > 0
+    drawn = [trained.logits(trained.draw(len(x), seed)) for _ in range(2)]
+    np.testing.assert_array_equal(*drawn)
+
+
+def test_signal_is_found_where_features_depend_on_the_mass(trained):
+    test = toy(8000, signal=0.3, seed=8)
+    test = test.take(Regions(*WINDOW).inside(test.mass))
+    score = trained.score(test)
+    assert auc(score[test.label == 0], score[test.label == 1]) > 0.9
+
+
+def test_members_have_densities_and_samples_of_their_own():
+    model = zoo.get("cathode", **SMALL, members=2)
+    model.adapt(toy(2000))
+    samples = model.draw(100, tf.constant([3, 4], tf.int64)).numpy()
+    assert samples.shape == (2, 100, 2) and np.abs(samples[0] - samples[1]).min(axis=0).max() > 0
+    assert model.log_prob(tf.zeros((5, 2)), tf.fill([5], 3500.0)).shape == (2, 5)
+
+
+def test_scalings_without_bounds_are_refused():
+    with pytest.raises(InputError, match="scaling='standard' is not possible; expected one of 'minmax', 'quantile'"):
+        zoo.get("cathode", scaling="standard")
