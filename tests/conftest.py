@@ -70,7 +70,6 @@ _CLOSED = (
 OWN = {
     "cwola": (
         "validation and training loss agree on the same events",
-        "a constant factor on all event weights changes nothing",
         "reset starts over exactly",
         "training step is traced once whatever the epochs and phases",
         "config round trip",
