@@ -23,7 +23,7 @@ from pipelines.errors import InputError
 from pipelines.moved import moved_names
 from tuning import pareto
 from tuning.objectives import Objective
-from tuning.schemas import Asked, Table, read_record
+from tuning.schemas import Asked, Table, damaged, read_record
 from tuning.schemas import History as HistoryFile
 
 __getattr__ = moved_names(__name__, {"importance": "tuning.importance.importance"})
@@ -178,21 +178,21 @@ def load_results(out: str | os.PathLike) -> Results:
     if not (out / "search.json").is_file():
         found = "no such folder" if not out.exists() else "no search.json in it"
         raise InputError(f"{out}: {found}, expected the folder of a search made by `tune`")
-    asked: Any = read_json_document(out / "search.json", Asked, advice="damaged; expected what `tune` wrote")
     try:
+        asked: Any = read_json_document(out / "search.json", Asked)
         terms = Objective.parse(asked["objective"]).weights
     except InputError as error:
-        raise InputError(f"{out / 'search.json'}: {error}; damaged") from None
-    records, damaged = [], []
+        raise InputError(f"{damaged(out / 'search.json', error)}; expected what `tune` wrote") from None
+    records, left_out = [], []
     for path in sorted((out / "trials").glob("*.json")):
         if path.name.count(".") > 1:  # ID.history.json
             continue
         try:
             records.append(read_record(path, terms))
         except InputError as error:
-            damaged.append(str(path))
-            warnings.warn(f"{error}; damaged, this trial is left out", stacklevel=2)
-    return Results(ranked(records, asked["objective"]), asked["objective"], out, _exhausted(out), asked, damaged)
+            left_out.append(str(path))
+            warnings.warn(f"{damaged(path, error)}; this trial is left out", stacklevel=2)
+    return Results(ranked(records, asked["objective"]), asked["objective"], out, _exhausted(out), asked, left_out)
 
 
 def _exhausted(out: Path) -> bool:
@@ -203,7 +203,7 @@ def _exhausted(out: Path) -> bool:
     try:
         found: Any = read_json_document(path, Table)
     except InputError as error:
-        warnings.warn(f"{error}; damaged, whether the search space was exhausted is not known", stacklevel=3)
+        warnings.warn(f"{damaged(path, error)}; whether the search space was exhausted is not known", stacklevel=3)
         return False
     return bool(found.get("exhausted"))
 

@@ -111,6 +111,11 @@ def read_record(path: Path, terms: Iterable[str] = (), needed: Iterable[str] = (
     return dict(record)
 
 
+def damaged(path: Path, error: InputError) -> str:
+    """Return that a file is damaged, and why, from what refuses it."""
+    return f"{path}: damaged ({str(error).removeprefix(f'{path}: ')})"
+
+
 def _check_merits(path: Path, metrics: Mapping[str, Any], names: list[str]) -> None:
     for name in names:
         value = metrics.get(name)
