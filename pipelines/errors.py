@@ -18,12 +18,21 @@ def last_read() -> str | None:
     return next(iter(_last_read), None)
 
 
+LONGEST = 2000  # characters of a message
+
+
 class InputError(ValueError):
     """Something the user gave cannot be used: a file, a column, a value, an output path.
 
     Its message is one line: the file or argument, what was found, what was expected, what to try.
-    The command line prints it on stderr and exits with code 2.
+    The command line prints it on stderr and exits with code 2. What is longer than 2,000 characters, such as a value of a
+    hostile file, is cut in its middle.
     """
+
+    def __init__(self, *args: object):
+        if len(args) == 1 and isinstance(args[0], str) and len(args[0]) > LONGEST:
+            args = (f"{args[0][: LONGEST // 2]} ... {args[0][-LONGEST // 3 :]}",)
+        super().__init__(*args)
 
 
 class Unfinished(InputError):

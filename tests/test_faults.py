@@ -77,6 +77,13 @@ def test_a_traceback_that_cannot_be_written_is_told(broken):
     assert done.exit_code == 70 and "the traceback is in no file (No such file or directory)" in done.stderr
 
 
+def test_a_message_with_a_hostile_value_is_cut_in_its_middle():
+    from pipelines import InputError
+
+    text = str(InputError(f"space.yaml: alpha is {'x' * 100_000}, expected a number"))
+    assert len(text) < 2000 and text.startswith("space.yaml: alpha is xxx") and text.endswith("xxx, expected a number")
+
+
 def test_the_command_can_be_called_by_its_old_name():
     from zoo.cli import main
 

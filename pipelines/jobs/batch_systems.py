@@ -76,21 +76,23 @@ class Batch:
     def _check(self, name: str, value: object) -> None:
         if name not in KNOWN:
             near = ", ".join(difflib.get_close_matches(str(name), KNOWN, 3)) or ", ".join(KNOWN)
-            raise InputError(f"{self.source}: {name!r} is not known; near: {near}")
+            raise InputError(f"{self.source}: {shown(name)} is not known; near: {near}")
         if ONLY.get(name, self.system) != self.system:
             raise InputError(f"{self.source}: {name} is an option of {ONLY[name]}, this is {self.system}")
         if name == "walltime" and (not isinstance(value, str) or not re.fullmatch(r"(\d+-)?\d+:\d{2}:\d{2}", value)):
             raise InputError(
-                f'{self.source}: walltime is {value!r}, expected hours, minutes, seconds in quotes, "12:00:00"'
+                f'{self.source}: walltime is {shown(value)}, expected hours, minutes, seconds in quotes, "12:00:00"'
             )
         lines = isinstance(value, list) and all(isinstance(line, str) for line in value)
         if name == "directives" and self.system == "htcondor":
             if not isinstance(value, Mapping):
-                raise InputError(f"{self.source}: directives is {value!r}, expected names and values for {self.system}")
+                raise InputError(
+                    f"{self.source}: directives is {shown(value)}, expected names and values for {self.system}"
+                )
         elif name in ("directives", "prologue") and not lines:
-            raise InputError(f"{self.source}: {name} is {value!r}, expected a list of lines")
+            raise InputError(f"{self.source}: {name} is {shown(value)}, expected a list of lines")
         if name == "cores" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise InputError(f"{self.source}: cores is {value!r}, expected a whole number, at least 1")
+            raise InputError(f"{self.source}: cores is {shown(value)}, expected a whole number, at least 1")
         if name in TEXTS and (not isinstance(value, str) or not value):
             raise InputError(f"{self.source}: {name} is {shown(value)}, expected a word")
         if name in ("memory", "disk") and not re.fullmatch(r"\d+(\.\d+)? ?([kMGT]i?)?B", str(value), re.IGNORECASE):
