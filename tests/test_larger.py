@@ -86,5 +86,10 @@ def test_sizes_scalings_and_batch_sizes_of_the_default_space_share_programs():
     assert len({program_of("vae", point, room, False) for point in points}) == 14  # 7 flows, 2 latent sizes
 
 
+def test_disco_has_a_program_for_each_batch_size():
+    points = [{"batch_size": size, "scaling": scaling} for size in (1024, 2048) for scaling in ("minmax", "standard")]
+    assert len({program_of("gan_ae", point, {}, False) for point in points}) == 2
+
+
 def test_a_model_of_spectra_has_no_larger_network():
     assert sizes("ddp", [{}]) == {}

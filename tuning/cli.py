@@ -65,7 +65,7 @@ XLA = click.option("--xla/--no-xla", default=True, help="Compile training steps 
 TRIALS_XLA = click.option(
     "--xla/--no-xla",
     default=None,
-    help="Compile the training steps of trials with XLA; by default where there is a GPU.",
+    help="Compile the training steps of trials with XLA; by default on a GPU, and of models whose trials it pays for.",
 )
 SEARCH = click.argument("search", type=click.Path(path_type=Path), metavar="DIR")
 

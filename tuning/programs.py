@@ -54,11 +54,17 @@ def program_of(model: str, hyperparameters: Mapping[str, object], larger: Mappin
     False
     """
     kind: Any = registry.model_class(model)
-    free = {*kind.runtime_hyperparameters, *larger, *([] if xla else ["batch_size"])}
+    free = {*kind.runtime_hyperparameters, *larger, *([] if told_batch_size(model, xla) else ["batch_size"])}
     fixed = {name: value for name, value in hyperparameters.items() if name not in free}
     if fixed.get("scaling") in SCALERS:
         fixed["scaling"] = SCALERS[str(fixed["scaling"])].formula
     return json.dumps(fixed, sort_keys=True)
+
+
+def told_batch_size(model: str, xla: bool) -> bool:
+    """Return whether the programs of a model are told the size of a batch: by XLA, or if its losses need it, as DisCo."""
+    kind: Any = registry.model_class(model)
+    return xla or not kind.any_batch_size
 
 
 @dataclasses.dataclass(frozen=True)

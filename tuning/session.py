@@ -112,7 +112,8 @@ def search(
         cluster, jobs, cluster_config: "slurm" or "htcondor", the number of jobs that are submitted as workers instead,
             and a YAML file of what the site asks for (see `pipelines.jobs.batch_systems`).
         seed: fixes configurations, split, weights and the order of events.
-        jit_compile: compile training steps with XLA; None is where there is a GPU, since on a CPU trials are too short.
+        jit_compile: compile training steps with XLA; None is where there is a GPU, or where
+            the model says that it pays on a CPU (`Detector.searched_by_xla`).
         extra: goes into the configuration of the best run.
         listener: is told of the progress. watcher: its old name, deprecated.
 

@@ -30,9 +30,9 @@ from pipelines.outputs import as_json, write_json
 from tuning.batch_cache import BatchCache, load_into_memory
 from tuning.checkpoint import TrialCheckpoint, Unwritable
 from tuning.objectives import Objective
-from tuning.programs import Programs, Trainee, program_of
+from tuning.programs import Programs, Trainee, program_of, told_batch_size
 from tuning.schemas import Partial, Record
-from zoo import run
+from zoo import registry, run
 
 PARTIAL = ("partial.json", "partial0.h5", "partial1.h5")
 
@@ -44,7 +44,7 @@ class Job:
     Attributes:
         token: names the process that gives them out.
         model, objective, out: the model's name, what is minimised, the search's folder.
-        jit_compile: whether XLA compiles training steps; None is where there is a GPU.
+        jit_compile: whether XLA compiles training steps; None is where there is a GPU, or where the model says that it pays.
         training, validation: events.
         larger: sizes of the network that holds those of all trials (see `tuning.programs`).
     """
@@ -60,12 +60,10 @@ class Job:
 
     @property
     def xla(self) -> bool:
-        """Whether XLA compiles training steps in this process.
-
-        On a CPU the trials of a search are too short for it: a program takes 4 to 15 s to compile, and gains about 1 ms a
-        step.
-        """
-        return bool(tf.config.list_physical_devices("GPU")) if self.jit_compile is None else self.jit_compile
+        """Whether XLA compiles training steps in this process."""
+        if self.jit_compile is not None:
+            return self.jit_compile
+        return registry.model_class(self.model).searched_by_xla or bool(tf.config.list_physical_devices("GPU"))
 
     def program(self, hyperparameters: Mapping[str, object]) -> str:
         """Return the name of the program that a trial of these hyperparameters takes."""
@@ -142,7 +140,7 @@ class TrialRunner:
         except (InputError, OSError) as error:
             raise WorkerFault(first_line(error)) from None
         self.watched = self.validation.without_labels() if self.validation.has_labels else self.validation
-        cache = BatchCache(self.training, self.watched, static=job.xla)
+        cache = BatchCache(self.training, self.watched, static=told_batch_size(job.model, job.xla))
         self.programs = Programs(job.model, job.larger, job.xla, lambda model: model.adapt(self.training), cache)
 
     # -- one trial -----------------------------------------------------------------------------------

@@ -46,6 +46,10 @@ class Detector(legacy.DeprecatedNames, keras.Model):
     stochastic: ClassVar[bool] = False  # whether validation draws random numbers
     # whether validation is compiled too: of a small network it takes longer to compile than to run, epoch after epoch
     validated_by_xla: ClassVar[bool] = False
+    # whether losses take batches whose size TensorFlow is not told, so that one traced step does for all sizes
+    any_batch_size: ClassVar[bool] = False
+    # whether a search on a CPU has XLA compile its trials: of short trials of many architectures that takes longer than it saves
+    searched_by_xla: ClassVar[bool] = True
     longest_execution: ClassVar[int] = LONGEST_EXECUTION  # steps between two calls of a callback, at most
 
     # which follow from the declared hyperparameters

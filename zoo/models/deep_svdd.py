@@ -56,6 +56,8 @@ class DeepSVDD(AnomalyModel):
     score_kinds = ("distance",)
     figures = ("roc",)
     reconstructs = False
+    any_batch_size = True
+    searched_by_xla = False
 
     def make(self, width):
         widths = (*self.hp.units, self.hp.latent_dim)

@@ -128,6 +128,8 @@ class BumpHuntingVAE(AnomalyModel):
     score_kinds = ("kl", "mean2", "median2", "log_var", "reconstruction", "rarity")
     undirected = ("kl", "mean2", "median2", "log_var")
     stochastic = True
+    any_batch_size = True
+    searched_by_xla = False
 
     def make(self, width):
         hp, members = self.hp, self.member_shape
