@@ -145,6 +145,7 @@ def test_a_trial_that_kills_its_workers_fails_with_its_reason_unless_it_comes_fu
 
     spec = at_work.waiting["0"]
     kept = {"spec": json.loads(json.dumps(spec.record)), "epochs": 1, "state": "0.partial1.h5", "rows": []}
+    kept |= {"members": [], "seconds": 1.0}
     (tmp_path / "out" / "trials" / "0.partial.json").write_text(json.dumps(kept))
     assert die() == "0" and "0" in at_work.waiting  # an epoch was done: once more
     assert die() == "0" and at_work.records["0"]["status"] == "FAILED"
