@@ -1,5 +1,6 @@
 """The challenge's evaluation against hand-computed tables, plain loops and toys; no published file is needed."""
 
+import errno
 import json
 import resource
 import subprocess
@@ -28,7 +29,7 @@ from pipelines.leaderboard import (
     report,
     write,
 )
-from pipelines.outputs import new_disk
+from pipelines.outputs import Disk
 
 HEADER = "Signal,Model,Chan,AUC,1e-2,1e-3,1e-4"
 # stop is in two channels. By hand, eps_S / sqrt(eps_B) with 10, 31.6228 and 100 for the three columns:
@@ -609,12 +610,12 @@ def test_figure_that_cannot_be_made_leaves_nothing(table, tmp_path, name, option
 
 
 def test_figure_whose_numbers_cannot_be_written_is_not_there(table, tmp_path, monkeypatch):
-    def full(path, **options):
-        if path.suffix == ".json":
-            raise InputError(f"{path}: cannot be written")
-        return new_disk(path, **options)
+    def full(disk, data, write=Disk.write):
+        if ".json" in str(disk.name):
+            disk.error = OSError(errno.ENOSPC, "No space left on device")
+        return write(disk, data)
 
-    monkeypatch.setattr("pipelines.plots.record.new_disk", full)
+    monkeypatch.setattr(Disk, "write", full)
     with pytest.raises(InputError, match=r"boxes\.json: cannot be written"):
         plot(table, tmp_path / "boxes.png")
     assert list(tmp_path.glob("*boxes*")) == []
