@@ -21,8 +21,8 @@ from zoo.layers.scalers import SCALERS
 
 KEPT_BYTES = 700 * 2**20  # of programs that are kept for trials to come
 LEAST_BYTES = 4 * 2**20  # that a program takes, whatever was measured
-TRACING = 4.0  # seconds that a program takes to trace
-PRODUCTS = 2e10  # multiplications and additions a second, of one thread
+TRACING = 4.0  # seconds that a program takes to trace, before one of its kind was measured
+PRODUCTS = 5e10  # multiplications and additions a second, of two threads
 POINTS = 200  # of a space, drawn at random, by which the sizes of its networks are found
 
 
@@ -73,6 +73,7 @@ class Trainee:
 
     Attributes:
         trained: the model that is trained; its program may be that of earlier trials.
+        key: of its program.
         own: the model that the trial is about, whose state is kept: the same one, or one that `trained` holds.
         fresh: whether the program is traced by this trial.
         larger: what holds `own`, or None.
@@ -80,6 +81,7 @@ class Trainee:
 
     trained: Any
     own: Any
+    key: str
     fresh: bool
     larger: Larger | None = None
 
@@ -120,6 +122,7 @@ class Programs:
         self._adapt, self._batch_cache = adapt, batch_cache
         self.kept: dict[str, Any] = {}  # by program, a model or what holds others; the latest used last
         self._bytes: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
         self._before = 0
 
     def model(self, hyperparameters: Mapping[str, object], events: int = 0, epochs: int = 0) -> Trainee:
@@ -136,11 +139,11 @@ class Programs:
             self._adapt(own)
             key = program_of(self._model, hyperparameters, self._larger, self._xla)
             holder = self.kept.get(key) or self._new_holder(own, sizes)
-            if holder.fits(own) and self._is_worth(holder, own, events * epochs):
+            if holder.fits(own) and self._is_worth(key, holder, own, events * epochs):
                 fresh = key not in self.kept
                 self._keep(key, holder)
                 holder.hold(own)
-                return Trainee(holder.model, own, fresh, holder)
+                return Trainee(holder.model, own, key, fresh, holder)
         return self._plain(own, hyperparameters)
 
     def _plain(self, own: Any, hyperparameters: Mapping[str, object]) -> Trainee:
@@ -160,7 +163,7 @@ class Programs:
             found.hp = own.hp
             found.reset()
         self._keep(key, found)
-        return Trainee(found, found, fresh)
+        return Trainee(found, found, key, fresh)
 
     def _new_holder(self, own: Any, sizes: Mapping[str, object]) -> Larger:
         switched: dict[str, Any] = {name: value for name, value in sizes.items() if isinstance(value, list)}
@@ -170,9 +173,13 @@ class Programs:
         self._batch_cache.serve(model)
         return Larger(model, switched)
 
-    def _is_worth(self, holder: Larger, own: Any, seen: int) -> bool:
+    def took(self, key: str, seconds: float) -> None:
+        """Learn how long a program took to trace, or to trace and compile."""
+        self._seconds[key] = seconds
+
+    def _is_worth(self, key: str, holder: Larger, own: Any, seen: int) -> bool:
         """Whether the products with zeros take less time than to trace a program for this network alone."""
-        return 6 * (size(holder.model) - size(own)) * seen / PRODUCTS < TRACING
+        return 6 * (size(holder.model) - size(own)) * seen / PRODUCTS < self._seconds.get(key, TRACING)
 
     def _keep(self, key: str, found: Any) -> None:
         """Keep a program, the latest used last, and as many of the others as there is memory for."""
