@@ -713,15 +713,16 @@ def test_events_are_scaled_once_for_all_that_see_them_alike(search, alone, monke
 
 
 def test_only_so_many_programs_are_kept(events, tmp_path, monkeypatch):
-    monkeypatch.setattr(programs, "LEAST_BYTES", 2**40)  # whatever was measured
-    monkeypatch.setattr(programs, "KEPT_BYTES", 4.5 * 2**40)
+    kept = {}
+    monkeypatch.setattr(programs, "resident", lambda: len(kept) * 2**30)
+    monkeypatch.setattr(programs, "KEPT_BYTES", 4 * 2**30)
     runner = worker.TrialRunner(worker.Job("", "linear", "reconstruction", False, str(tmp_path), *events.split(0.8)))
+    runner.programs.kept = kept
     for units in (1, 2, 3, 4, 1, 5):
         latest = runner.programs.model({"units": units})
     again = runner.programs.model({"units": 5})
     assert again.trained is latest.trained and latest.fresh and not again.fresh
-    kept = [json.loads(key)["units"] for key in runner.programs.kept]
-    assert kept == [3, 4, 1, 5]  # the one longest unused went
+    assert [json.loads(key)["units"] for key in kept] == [3, 4, 1, 5]  # the one longest unused went
 
 
 def test_a_lock_that_is_a_link_is_not_followed(tmp_path):

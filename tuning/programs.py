@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
-import resource
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,19 @@ from zoo.larger import Larger, room, size
 from zoo.layers.scalers import SCALERS
 
 KEPT_BYTES = 700 * 2**20  # of programs that are kept for trials to come
-LEAST_BYTES = 4 * 2**20  # that a program takes, whatever was measured
+LEAST_BYTES = 4 * 2**20  # that a program takes
+MOST_PROGRAMS = 64  # that are kept, where the system does not tell what memory they take
 TRACING = 4.0  # seconds that a program takes to trace, before one of its kind was measured
 PRODUCTS = 5e10  # multiplications and additions a second, of two threads
 POINTS = 200  # of a space, drawn at random, by which the sizes of its networks are found
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process takes; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
 
 
 def sizes(model: str, points: list[Mapping[str, object]]) -> dict[str, object]:
@@ -121,9 +130,8 @@ class Programs:
         self._model, self._larger, self._xla = model, dict(larger), xla
         self._adapt, self._batch_cache = adapt, batch_cache
         self.kept: dict[str, Any] = {}  # by program, a model or what holds others; the latest used last
-        self._bytes: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
-        self._before = 0
+        self._limit = resident() + KEPT_BYTES
 
     def model(self, hyperparameters: Mapping[str, object], events: int = 0, epochs: int = 0) -> Trainee:
         """Return the model of a trial at its start.
@@ -183,22 +191,19 @@ class Programs:
 
     def _keep(self, key: str, found: Any) -> None:
         """Keep a program, the latest used last, and as many of the others as there is memory for."""
-        now = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        if self.kept and self._before:  # what the last trial took
-            last = next(reversed(self.kept))
-            self._bytes.setdefault(last, max(LEAST_BYTES, now - self._before))
-        self._before = now
         self.kept.pop(key, None)
         self.kept[key] = found
-        while len(self.kept) > 1 and sum(self._bytes.get(one, 0) for one in self.kept) > KEPT_BYTES:
+        self.forget(MOST_PROGRAMS)
+        while len(self.kept) > 1 and (before := resident()) > self._limit:
             self.forget(len(self.kept) - 1)
+            if resident() > before - LEAST_BYTES:
+                break  # something else takes the memory
 
     def forget(self, left: int) -> None:
         """Keep only so many programs, those used last."""
         names = list(self.kept)[: max(0, len(self.kept) - left)]
         for name in names:
             found = self.kept.pop(name)
-            self._bytes.pop(name, None)
             (found.model if isinstance(found, Larger) else found).release()
         if names:
             gc.collect()
