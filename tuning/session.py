@@ -39,7 +39,7 @@ from tuning.results import Results, load_results, ranked
 from tuning.schemas import Asked, History, Record
 from tuning.space import Space
 from tuning.space_points import sample
-from tuning.trial import Job, TrialRunner, read_json
+from tuning.trial import Job, TrialRunner, forget_programs, read_json
 from zoo import registry, run
 from zoo.cli.terminal import workplace
 from zoo.inputs import TAKES, resolve
@@ -328,8 +328,8 @@ class _Session:
         best, path = results.best, self.out / "best"
         if self._is_written(path, best["trial"]):
             return
-        plain = registry.get(self.asked.model, **best["hyperparameters"])
-        if is_over and any(phase.epochs for phase in plain.recipe()[plain.main_phase + 1 :]):
+        model = registry.get(self.asked.model, **best["hyperparameters"])
+        if is_over and any(phase.epochs for phase in model.recipe()[model.main_phase + 1 :]):
             self.listener.told(
                 f"The time is up: {path} is not written, whose later phases take a while; --resume does it."
             )
@@ -338,7 +338,7 @@ class _Session:
             runner = TrialRunner(job)
         except WorkerFault as error:
             raise Unfinished(f"{error}; the best is not written, --resume does it") from None
-        model = registry.get(self.asked.model, **best["hyperparameters"])
+        forget_programs()
         model.adapt(runner.training)
         try:
             run.load_state(model, runner.file(best["trial"], "h5"))

@@ -116,6 +116,12 @@ def run_trial(job: Job, spec: Spec, until: float | None = None) -> dict[str, obj
     return {"record": record, "warm": list(runner.programs.kept)}
 
 
+def forget_programs() -> None:
+    """Let go of what trials in this process were trained by: a search that has ended needs it no more."""
+    for runner in _runners.values():
+        runner.programs.forget(0)
+
+
 def _prepare_devices() -> None:
     """Let a GPU be shared, and take no more threads than the worker has; once TensorFlow is at work it is too late."""
     from distributed import get_worker
