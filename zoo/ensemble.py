@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from zoo.fused import update_of
 from zoo.keras import keras
 
 
@@ -120,6 +121,15 @@ def memberwise(optimizer: type[keras.optimizers.Optimizer]) -> type[keras.optimi
                 super().update_step(gradient, variable)
             finally:
                 self._rate = None
+
+        def apply_gradients(self, grads_and_vars, *args, **options):
+            pairs = list(grads_and_vars)
+            update = update_of(self, optimizer)
+            plain = all(isinstance(one, tf.Tensor) for one, _ in pairs) and not any(s.shape.rank for s in self._shares)
+            if update is None or not plain:
+                return super().apply_gradients(pairs, *args, **options)
+            update(self, tf.cast(self.learning_rate, tf.float32) * tf.reduce_prod(tf.stack(self._shares)), pairs)
+            return self.iterations.assign_add(1)
 
         def slots(self, weight: tf.Variable) -> list[tf.Variable]:
             """Return what the optimizer remembers of a weight, such as its momenta."""

@@ -250,9 +250,17 @@ class InverseAutoregressive(Flow):
         self.kernels = [kernel * tf.constant(mask, kernel.dtype) for kernel, mask in zip(kernels, masks)]
         self.biases, self.reverse = list(biases), reverse
         self.context = 0.0 if context is None else context
+        # of one dimension no unit sees z: what the MADE gives is worked out once, however many z are sent through
+        self.fixed = None if len(masks[0]) > 1 else self._made(tf.zeros_like(self.biases[0][..., None, :1]))
 
     def shift_and_scale(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return mu and sigma (..., B, D)."""
+        if self.fixed is None:
+            return self._made(z)
+        mu, sigma = self.fixed
+        return mu + tf.zeros_like(z), sigma + tf.zeros_like(z)
+
+    def _made(self, z):
         h = tf.nn.elu(z @ self.kernels[0] + self.biases[0][..., None, :]) + self.context
         for kernel, bias in zip(self.kernels[1:-1], self.biases[1:-1]):
             h = tf.nn.elu(h @ kernel + bias[..., None, :])

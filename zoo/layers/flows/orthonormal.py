@@ -8,6 +8,7 @@ import tensorflow as tf
 
 # `polar` converges where the smallest singular value is at least this part of the Frobenius norm
 SMALLEST_SINGULAR_VALUE = 1e-4
+WRITTEN_OUT = 3  # steps up to which a loop takes longer to trace than its steps one after the other
 
 
 def polar(vectors: tf.Tensor) -> tf.Tensor:
@@ -57,6 +58,11 @@ BASES = {"polar": polar, "gram_schmidt": gram_schmidt}
 
 
 def _loop(step, start, times):
+    if times <= WRITTEN_OUT:
+        found = start
+        for k in range(times):
+            _, found = step(k, found)
+        return found
     # one compiled body instead of one a step; with the number of steps known, XLA can go back for the gradient
     return tf.while_loop(lambda k, _: k < times, step, (0, start), maximum_iterations=times)[1]
 
