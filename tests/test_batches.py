@@ -1,12 +1,15 @@
 """Batches: static shapes, honest passes, the same from memory and from disk, and blind to truth."""
 
+import gc
 import itertools
 
 import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
+from linear_model import Linear
 from scipy.stats import spearmanr
+from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
 from pipelines import Events, InputError
 from pipelines.events import batches
@@ -15,6 +18,7 @@ from pipelines.events.batches import Batches
 from pipelines.events.layout import TRUTH
 from pipelines.events.mixing import join, mix, write_spread
 from pipelines.events.weighting import FlatMass
+from zoo.keras import keras
 
 SIZE, B = 1000, 64  # 15 whole batches and 40 events left over
 COLUMNS = ["number", "pt_1"]
@@ -267,6 +271,36 @@ def test_a_file_that_breaks_during_training_is_told_by_its_name(events, tmp_path
     with pytest.raises(tf.errors.OpError):
         next(iter(made.shuffled()))
     assert isinstance(made.error, InputError) and "events.h5" in str(made.error)
+
+
+class Stop(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise KeyboardInterrupt
+
+
+def test_no_iterator_is_left_to_the_garbage_collector(events, tmp_path):
+    """Whoever drops it waits for threads that read, and they may wait for a lock of the thread that collects garbage."""
+    model = Linear(columns=COLUMNS, batch_size=B, cycles=2, units=1)
+    given = {"verbose": 0, "jit_compile": False, **FROM_FILE}
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(iterators())
+        model.fit(events, events.sample(100), **given)
+        assert len(iterators()) == before
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            model.fit(events, events.sample(100), callbacks=[Stop()], **given)
+        assert len(iterators()) == before and stopped
+        model.on_phase_begin = lambda phase: (tmp_path / "events.h5").write_bytes(b"nothing")
+        with pytest.raises(InputError, match=r"events\.h5") as told:
+            model.fit(events, **given)
+        assert len(iterators()) == before and told
+    finally:
+        gc.enable()
+
+
+def iterators():
+    return [one for one in gc.get_objects() if isinstance(one, OwnedIterator)]
 
 
 def test_last_batch_is_smaller_only_if_asked(events):

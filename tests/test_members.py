@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import types
 
@@ -28,6 +29,7 @@ from zoo.base import (
     Task,
     hyperparameter,
 )
+from zoo.conformance.subject import eagerly
 from zoo.ensemble import BestEpoch, MemberMean, before, leading
 from zoo.keras import keras
 
@@ -98,6 +100,12 @@ def group(events, tmp_path_factory):
         return kept[name]
 
     return give
+
+
+@pytest.fixture(scope="module")
+def loaded(group):
+    """The run of three members of every model, loaded once: nobody changes it."""
+    return functools.cache(lambda name: zoo.load(group(name).out))
 
 
 @pytest.fixture(scope="module")
@@ -290,8 +298,8 @@ def test_the_members_of_a_preset_may_have_their_own_dials():
 
 
 @every_model
-def test_score_is_the_mean_over_members_and_score_std_their_standard_deviation(name, group, events):
-    model = zoo.load(group(name).out)
+def test_score_is_the_mean_over_members_and_score_std_their_standard_deviation(name, loaded, events):
+    model = loaded(name)
     for kind in model.score_kinds:
         each = model.score(events, kind, per_member=True)
         assert each.shape == (MEMBERS, len(events)) and each.dtype == np.float32
@@ -306,9 +314,9 @@ def test_score_is_the_mean_over_members_and_score_std_their_standard_deviation(n
 
 @every_model
 def test_a_plain_model_has_no_axis_of_members_anywhere(name, events):
-    plain, default, together = small(name, members=1), small(name, members=1), small(name)
+    plain, together = small(name, members=1), small(name)
     assert zoo.describe(name)["hyperparameters"]["members"] == 1
-    for model in (plain, default, together):
+    for model in (plain, together):
         model.adapt(events)
     states = [run.state_of(model) for model in (plain, together)]
     assert list(states[0]) == list(states[1])
@@ -328,12 +336,13 @@ def test_a_plain_model_has_no_axis_of_members_anywhere(name, events):
     assert all(value.shape == () for value in shown.values())
     assert all(m.members.shape == () for m in plain.metrics if isinstance(m, MemberMean))
     few = events.sample(7)
-    one, many = (model.results(few, list(plain.infer(tf.zeros((1, 6))))) for model in (plain, together))
-    for key, value in one.items():
-        assert len(value) == 7 and many[key].shape == (MEMBERS, *value.shape), key
-    assert plain.score(few).shape == (7,) and plain.score(few, per_member=True).shape == (1, 7)
-    np.testing.assert_array_equal(plain.score(few, per_member=True)[0], plain.score(few))
-    np.testing.assert_array_equal(plain.score_std(few), np.zeros(7))
+    with eagerly():
+        one, many = (model.results(few, list(plain.infer(tf.zeros((1, 6))))) for model in (plain, together))
+        for key, value in one.items():
+            assert len(value) == 7 and many[key].shape == (MEMBERS, *value.shape), key
+        assert plain.score(few).shape == (7,) and plain.score(few, per_member=True).shape == (1, 7)
+        np.testing.assert_array_equal(plain.score(few, per_member=True)[0], plain.score(few))
+        np.testing.assert_array_equal(plain.score_std(few), np.zeros(7))
     assert plain.member_rows == []
 
 
@@ -341,16 +350,16 @@ def test_a_plain_model_has_no_axis_of_members_anywhere(name, events):
 
 
 @every_model
-def test_a_run_of_members_is_loaded_with_each_of_their_scores(name, group, events):
-    loaded, then = zoo.load(group(name).out), group(name).then
-    assert loaded.members == MEMBERS
+def test_a_run_of_members_is_loaded_with_each_of_their_scores(name, group, loaded, events):
+    model, then = loaded(name), group(name).then
+    assert model.members == MEMBERS
     for kind, scores in then.scores.items():
-        np.testing.assert_array_equal(loaded.score(events, kind, per_member=True), scores)
+        np.testing.assert_array_equal(model.score(events, kind, per_member=True), scores)
 
 
 @every_model
-def test_state_of_members_goes_to_a_file_and_back(name, group, events, tmp_path):
-    saved, other = zoo.load(group(name).out), small(name, seed=77)
+def test_state_of_members_goes_to_a_file_and_back(name, group, loaded, events, tmp_path):
+    saved, other = loaded(name), small(name, seed=77)
     run.save_state(saved, tmp_path / "state.h5")
     other.build_for(COLUMNS)
     run.load_state(other, tmp_path / "state.h5")
@@ -361,8 +370,8 @@ def test_state_of_members_goes_to_a_file_and_back(name, group, events, tmp_path)
 
 @every_model
 @pytest.mark.parametrize("members", [1, 2])
-def test_the_state_of_another_number_of_members_is_refused(name, members, group, tmp_path):
-    run.save_state(zoo.load(group(name).out), tmp_path / "state.h5")
+def test_the_state_of_another_number_of_members_is_refused(name, members, loaded, tmp_path):
+    run.save_state(loaded(name), tmp_path / "state.h5")
     other = small(name, members=members)
     other.build_for(COLUMNS)
     before_it = [v.numpy() for v in run.state_of(other).values()]
@@ -400,9 +409,9 @@ def test_a_second_training_leaves_the_rows_of_no_other(name, group, events):
         assert rows == [(phase, epoch, member) for phase, epoch in expected for member in range(MEMBERS)]
 
 
-@every_model
-def test_an_export_has_the_mean_the_spread_and_every_member(name, group, events, tmp_path):
-    model = zoo.load(group(name).out)
+@pytest.mark.parametrize("name", quick("vae"))
+def test_an_export_has_the_mean_the_spread_and_every_member(name, loaded, events, tmp_path):
+    model = loaded(name)
     model.export(tmp_path / "served")
     serve = tf.saved_model.load(tmp_path / "served").signatures["serving_default"]
     got = serve(features=tf.constant(events.read("features", model.resolved_columns)))
@@ -418,7 +427,7 @@ def test_an_export_has_the_mean_the_spread_and_every_member(name, group, events,
         np.testing.assert_allclose(got[key], own, rtol=1e-3, atol=1e-3, err_msg=key)
 
 
-@pytest.mark.parametrize("name", quick("vae"))
+@pytest.mark.parametrize("name", quick("deep_svdd"))
 def test_members_that_were_interrupted_end_as_those_that_were_not(name, group, events, tmp_path, monkeypatch):
     whole, model, options = group(name), small(name), {"validation": events.sample(200), **QUIET}
     whole.model.reset(**usual(name))
@@ -446,7 +455,7 @@ def stop_after(monkeypatch, epoch):
     monkeypatch.setattr(run.Checkpoint, "on_epoch_end", stop)
 
 
-@pytest.mark.parametrize("name", quick("ae"))
+@pytest.mark.parametrize("name", quick("deep_svdd"))
 def test_members_compiled_by_xla_are_those_that_are_not(name, group, events):
     model = small(name)
     model.fit(events, events.sample(200), verbose=0, jit_compile=True)
@@ -725,9 +734,8 @@ def scripted(monkeypatch):
         monkeypatch.setattr(Scripted, "script", np.transpose(sequences))
         return zoo.get("scripted", members=len(sequences), epochs=len(sequences[0]), **options)
 
-    tf.config.run_functions_eagerly(True)  # so few steps cost less than to trace one
-    yield make
-    tf.config.run_functions_eagerly(False)
+    with eagerly():  # so few steps cost less than to trace one
+        yield make
 
 
 @pytest.fixture(scope="module")

@@ -48,8 +48,9 @@ def events(train_events):
 
 @pytest.fixture
 def alone(monkeypatch):
-    """Nothing that was compiled for other tests is used, as in a process of its own."""
+    """Nothing that was compiled for other tests is used, and nothing is kept, as in a process of its own."""
     monkeypatch.setattr(worker.TrialRunner, "__init__", begin)
+    monkeypatch.setattr(session, "forget_programs", worker.forget_programs)
 
 
 begin = worker.TrialRunner.__init__
@@ -58,14 +59,18 @@ begin = worker.TrialRunner.__init__
 @pytest.fixture(scope="module", autouse=True)
 def shared_programs():
     """Let searches of these tests share what they compile: what they share is started over for every trial anyway."""
-    compiled = {}
+    first = {}
 
     def begin_with_what_is_there(runner, job):
         begin(runner, job)
-        runner.programs.kept = compiled.setdefault((job.model, job.jit_compile, provenance.checksum(job.training)), {})
+        data = (provenance.checksum(events) for events in (job.training, job.validation))
+        there = first.setdefault((job.model, job.xla, json.dumps(job.larger), *data), runner)
+        for name in ("training", "validation", "watched", "programs"):  # which know each other
+            setattr(runner, name, getattr(there, name))
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(worker.TrialRunner, "__init__", begin_with_what_is_there)
+        patched.setattr(session, "forget_programs", lambda: None)
         yield
 
 
@@ -712,7 +717,7 @@ def test_events_are_scaled_once_for_all_that_see_them_alike(search, alone, monke
     assert sorted(kept) == [120, 480]
 
 
-def test_only_so_many_programs_are_kept(events, tmp_path, monkeypatch):
+def test_only_so_many_programs_are_kept(events, tmp_path, monkeypatch, alone):
     kept = {}
     monkeypatch.setattr(programs, "resident", lambda: len(kept) * 2**30)
     monkeypatch.setattr(programs, "KEPT_BYTES", 4 * 2**30)

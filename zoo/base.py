@@ -99,7 +99,7 @@ class AnomalyModel(Detector):
 
     Example:
         >>> import pipelines, zoo
-        >>> model = zoo.get("gan_ae", ae_units=16, d_units=(16,), batch_size=1024, cycles=1, pretraining_epochs=1)
+        >>> model = zoo.get("deep_svdd", units=(16,), latent_dim=4, batch_size=1024, epochs=1)
         >>> events = pipelines.open("lhco_sim_train").sample(3000)
         >>> history = model.fit(events, verbose=0, jit_compile=False)
         >>> model.score(pipelines.open("lhco_sim_test")).shape

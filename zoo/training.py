@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from pipelines.errors import InputError
 from zoo.ensemble import BestEpoch, MemberHistory
+from zoo.iterators import let_go_of_iterators
 from zoo.keras import keras
 
 if TYPE_CHECKING:
@@ -323,10 +324,12 @@ class Trainer:
                 callbacks=[MemberHistory(self, phase.name, best), *callbacks],
                 **options,
             )
-        except tf.errors.OpError:
-            if batches.error is None:
+        except BaseException as error:
+            let_go_of_iterators(error)
+            if batches.error is None or not isinstance(error, tf.errors.OpError):
                 raise
-            raise batches.error from None  # what TensorFlow makes a long text of
+            cause, batches.error = batches.error, None  # whose traceback has the batches: not a circle
+            raise cause from None  # what TensorFlow makes a long text of
         if best is not None:
             best.settle()
         for metric in self.model.metrics:  # what a phase never measures would stand there as zero

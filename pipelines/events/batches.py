@@ -23,6 +23,9 @@ POOL = 2**26  # bytes of rows shuffled together. Many small units mix a file sor
 LEAST = 16  # units that are shuffled together at least
 SHORT = 256  # steps for which rows are handed to TensorFlow at a time, of several passes if one has fewer
 
+# TensorFlow looks into functions for what it has to rewrite, which takes as long as to trace them: there is nothing
+_as_written = tf.autograph.experimental.do_not_convert
+
 
 class Batches:
     """Batches of a set of events, in an order that depends only on the seed and the number of the pass.
@@ -101,7 +104,7 @@ class Batches:
                 pools = zip(*map(self._one_pass, passes))
                 yield from ((rows[0], np.concatenate(orders)) for rows, orders in (zip(*pool) for pool in pools))
 
-        data = self._dataset(pools).flat_map(self._cut)
+        data = self._dataset(pools).flat_map(_as_written(self._cut))
         return _to_device(data.prefetch(8).with_options(_untuned()))
 
     def ordered(self, drop_remainder: bool = True) -> tf.data.Dataset:
@@ -116,9 +119,9 @@ class Batches:
                 yield rows, np.zeros((0, self.batch_size), np.int32)
 
         data = self._dataset(pools).flat_map(
-            lambda rows, _: tf.data.Dataset.from_tensor_slices(rows).batch(self.batch_size, drop_remainder)
+            _as_written(lambda rows, _: tf.data.Dataset.from_tensor_slices(rows).batch(self.batch_size, drop_remainder))
         )
-        data = data.map(self.packing.unpack)
+        data = data.map(_as_written(self.packing.unpack))
         count = len(self.events) // self.batch_size if drop_remainder else -(-len(self.events) // self.batch_size)
         data = data.apply(tf.data.experimental.assert_cardinality(count))  # Keras asks how many there are
         return data.prefetch(8).with_options(_untuned())
@@ -135,7 +138,7 @@ class Batches:
         with tf.device("CPU"):
             data = tf.data.Dataset.from_tensor_slices(shaped)
             if self._told_size is None:
-                data = data.map(_of_any_size)
+                data = data.map(_as_written(_of_any_size))
             return data.with_options(_untuned())
 
     def _fewest(self, workers: int) -> int:

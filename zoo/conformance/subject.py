@@ -6,6 +6,7 @@ import contextlib
 import functools
 import random
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
@@ -210,7 +211,11 @@ def eagerly() -> Iterator[None]:
     """Do without tracing, where every step is done a few times only and nothing is asked of the traced program."""
     tf.config.run_functions_eagerly(True)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "Even though the `tf.config"
+            )  # it does not hold for tf.data, which is meant
+            yield
     finally:
         tf.config.run_functions_eagerly(False)
 

@@ -33,6 +33,7 @@ class SpectrumBatches:
         """Return the batches that watch a training, which no training draws."""
         return self._from(HELD_OUT).take(self.steps).cache()
 
+    @tf.autograph.experimental.do_not_convert
     def _from(self, first: int) -> tf.data.Dataset:
         longest = self.generator.bins[1]
 
