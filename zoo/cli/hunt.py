@@ -97,6 +97,8 @@ def with_options(options):
               help="Instead of RUN: scores that you have, one for each event of --data; HDF5 (dataset score), .npy, or text.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for results and report.")
 @with_options([*CUTS, *SEARCHING, *TRAINING])
+@click.option("--explain", is_flag=True,
+              help="Say in the report what each input contributes to the scores of the selected events; of a trained RUN.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with what an interrupted search has trained, or begin.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that train folds.")
 @SCHEDULER
