@@ -71,7 +71,7 @@ def _worked(cell: Cell) -> dict[str, Any]:
         recipe(cell),
     )
     model = chosen.model()
-    blind = mixture if model.yardstick or not mixture.has_labels else mixture.without_labels()
+    blind = mixture.without_labels() if mixture.has_labels else mixture
     model.fit(blind, epochs=chosen.epochs, verbose=0, jit_compile=False)
     seconds = time.monotonic() - begun
     kind = cell.training.get("score_kind") or model.score_kinds[0]
