@@ -111,7 +111,8 @@ def spectrum(
     }
     needed = {way: {kind: validation.needed_yield(found, kind, target) for kind in ("local", "global")}
               for way, found in ways.items()}  # fmt: skip
-    reach = _reach(background.mass, at, width, signal) if not {"deficit", "statistic"} & set(options) else {}
+    defined = not options.get("deficit") and options.get("statistic", "poisson") == "poisson"
+    reach = _reach(background.mass, at, width, signal) if defined else {}
     found = {"at": at, "width": width, "repeats": repeats, **ways, "target": target, "needed": needed, "reach": reach}
     return _told({**found, "uses_labels": labels}, run)
 

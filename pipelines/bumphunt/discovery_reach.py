@@ -256,6 +256,6 @@ def reach_said(reach: Mapping[str, Any], kind: str = "global") -> str:
     parts: list[str] = []
     for target, one in reach["reach"][kind].items():
         where = f"{one['events']:,.0f} events" if one["events"] is not None else "none of those injected"
-        ratio = "" if one["s_over_b"] is None else f", S/B {100 * one['s_over_b']:.2g} %"
+        ratio = "" if one["s_over_b"] is None else f", S/B {100 * one['s_over_b']:.3g} %"
         parts.append(f"of {target} sigma{'' if parts else f' ({kind})'} at {where}{ratio}")
     return f"Signal at {reach['mass']:g}, width {reach['width']:g}: median {'; '.join(parts)}."
