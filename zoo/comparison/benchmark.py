@@ -90,12 +90,14 @@ def benchmark(
         `print(zoo.benchmark("benchmark.yaml", "compared"))`
     """
     wanted, out = read(specification), Path(out)
-    check_new(out, unless=SPECIFICATION if resume else None)
+    if not (resume and _is_begun(out)):
+        check_new(out, unless=SPECIFICATION if resume else None)
     _check(wanted)
     tell = said or (lambda text: None)
-    (out / "cells").mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     with hold(out / SPECIFICATION, new=False):
         write_json(out / SPECIFICATION, {"document": wanted.document, "command": provenance.command()})
+        (out / "cells").mkdir(exist_ok=True)
         results = dict(_kept(wanted.cells, out))
         missing = [(i, (cell,)) for i, cell in enumerate(wanted.cells) if i not in results]
         if results:
@@ -113,6 +115,11 @@ def benchmark(
         )  # fmt: skip
         summary.write(found.rows, [pair for pair in cells if "failed" not in pair[1]], out, found.to_dict())
     return found
+
+
+def _is_begun(out: Path) -> bool:
+    """Whether a folder has nothing in it yet but what is hidden: the command was killed before it wrote anything."""
+    return out.is_dir() and all(path.name.startswith(".") for path in out.iterdir())
 
 
 def _said(cell: Cell) -> str:
