@@ -104,7 +104,6 @@ def test_a_mixture_has_what_the_ratio_says_and_is_not_what_judges(done, folder):
     )
 
 
-@pytest.mark.drawn
 def test_figures_have_the_curves_and_their_floor(folder, done, tmp_path):
     found = zoo.benchmark(written(folder, "drawn.yaml", s_over_b=[0.02]), tmp_path / "out")
     numbers = read_numbers(tmp_path / "out/sic_toy_0.02_far.json")

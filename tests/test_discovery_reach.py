@@ -139,7 +139,6 @@ def test_injections_and_templates_that_cannot_be_are_refused(options, says):
         bumphunt(np.full(40, 90.0), edges=EDGES, pseudo_experiments=5, **{"background": "exp1", **options})
 
 
-@pytest.mark.drawn
 def test_command_writes_reach_and_spurious_signal(tmp_path):
     lines = ["low,high,observed", *(f"{a},{b},{round(1e4 * np.exp(-a / 500))}" for a, b in itertools.pairwise(EDGES))]
     (tmp_path / "s.csv").write_text("\n".join(lines) + "\n")
@@ -222,7 +221,6 @@ def test_spectra_of_a_second_hunt_and_of_fits_are_written(sculpted, tmp_path, mo
     assert believed is None or believed["background"] == "exp1"
 
 
-@pytest.mark.drawn
 def test_curve_counts_what_is_not_believed_as_nothing(tmp_path):
     one = {"global_extrapolated": 4.0, "local": 5.0, "efficiency": 0.2, "gain": 3.0, "mass_bias": 10.0}
     rows = [{"ratio": 0.0, "believed": None}, {"ratio": 0.01, "believed": None}]
@@ -235,7 +233,6 @@ def test_curve_counts_what_is_not_believed_as_nothing(tmp_path):
     assert plot_injection_curve(found, tmp_path / "c.png") == read_numbers(tmp_path / "c.json")
 
 
-@pytest.mark.drawn
 def test_reach_is_drawn_from_the_numbers_beside_it(tmp_path):
     options = BumpHuntOptions(percentiles=90, mass_range=(2700, 5000), bins=20, widths=(1, 4), pseudo_experiments=100)
     mass = 2700 + np.random.default_rng(0).exponential(500, 5000)

@@ -137,7 +137,6 @@ def told(*words):
     return done.exit_code, done.stdout, done.stderr
 
 
-@pytest.mark.drawn
 def test_command_writes_every_format_and_the_figure(run, tmp_path):
     line = ["explain", run, "--data", "lhco_sim_test", "--percentile", 98]
     code, text, errors = told(*line, "--out", tmp_path / "why.csv", "--plot", tmp_path / "why.png", "--json")
@@ -157,7 +156,6 @@ def test_command_writes_every_format_and_the_figure(run, tmp_path):
     assert code == 2 and "expected one of .csv, .h5, .json" in errors and errors.count("\n") == 1
 
 
-@pytest.mark.drawn
 def test_a_hunt_explains_the_events_that_it_selects(run, tmp_path):
     options = {"percentiles": 80, "pseudo_experiments": 20, "bins": 20, "widths": (1, 4)}
     found = zoo.hunt(run, "lhco_sim_test", tmp_path / "out", explain=True, **options)
