@@ -60,6 +60,10 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
     kept = json.loads(out.read_text()) if out.exists() else {"asked": asked, "results": {}}
     if kept["asked"] != asked:
         raise click.ClickException(f"{out} holds results of {kept['asked']}, asked for {asked}; give another --out")
+    if any("believed" not in one for one in kept["results"].values()):
+        raise click.ClickException(
+            f"{out} is of an older version, which did not keep what is believed; give another --out"
+        )
     ratios = [float(ratio) for ratio in s_over_b.split(",")]
     for path in signals:
         validation.check_ratios(qcd, open_events([path], None), ratios, options["mass_range"])
