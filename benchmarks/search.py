@@ -22,7 +22,7 @@ from pipelines.bumphunt import validation
 from pipelines.outputs import write_json
 from zoo.cli.hunt import CUTS, TAILS, with_options
 from zoo.cli.terminal import SEED, Command, open_events, quiet_zoo
-from zoo.cli.validate import cuts, paper_table
+from zoo.cli.validate import believed_table, cuts, paper_table
 from zoo.printed import plain_table
 from zoo.settings import parse_setting
 
@@ -60,6 +60,10 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
     kept = json.loads(out.read_text()) if out.exists() else {"asked": asked, "results": {}}
     if kept["asked"] != asked:
         raise click.ClickException(f"{out} holds results of {kept['asked']}, asked for {asked}; give another --out")
+    if any("believed" not in one for one in kept["results"].values()):
+        raise click.ClickException(
+            f"{out} is of an older version, which did not keep what is believed; give another --out"
+        )
     ratios = [float(ratio) for ratio in s_over_b.split(",")]
     for path in signals:
         validation.check_ratios(qcd, open_events([path], None), ratios, options["mass_range"])
@@ -82,6 +86,10 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
     results = kept["results"].values()
     heads, lines = paper_table(list(results))
     names = [Path(one["signal"]).stem if one["signal"] else "none" for one in results for _ in one["selections"]]
+    click.echo(plain_table(["signal file", *heads], [[name, *line] for name, line in zip(names, lines)]))
+    heads, lines = believed_table(list(results))
+    names = [Path(one["signal"]).stem if one["signal"] else "none" for one in results]
+    click.echo("\nWhat may be believed:\n")
     click.echo(plain_table(["signal file", *heads], [[name, *line] for name, line in zip(names, lines)]))
     click.echo(f"\n{PAPER}")
 

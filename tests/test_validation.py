@@ -536,6 +536,8 @@ def test_command_spectrum_shows_a_row_for_every_yield(trained):
     )
     assert [row["events"] for row in found["injected"]] == [0, 90]
     assert found["injected"][1]["local"][1] > found["injected"][0]["local"][1]
+    reach = found["reach"]["80"]
+    assert reach["reach"]["local"]["3"]["events"] < reach["reach"]["global"]["3"]["events"] and reach["repeats"] == 400
 
 
 def test_command_spectrum_has_pybumphunters_injection_beside_its_own(trained):
@@ -554,8 +556,9 @@ def test_command_injection_judges_every_ratio(trained, how):
     assert [row["ratio"] for row in found["injected"]] == [0, 0.05]
     assert [one["percentile"] for one in found["injected"][1]["selections"]] == [80, 70]
     assert found["injected"][0]["signal_events"] is None and found["injected"][1]["signal_events"] > 100
+    assert [one["ratio"] for one in found["curve"]] == [0, 0.05] and set(found["reach"]) == {"3", "5"}
     code, text, _ = told(trained, f"injection RUN {mixture} --toys 20 {CUTS}")
-    assert code == 0 and "S/B gain" in text and "5.00%" in text
+    assert code == 0 and "S/B gain" in text and "5.00%" in text and "believed at S/B" in text
 
 
 def test_command_contamination_and_stability_and_supervised(trained):

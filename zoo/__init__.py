@@ -36,9 +36,11 @@ alias(
 
 _WHERE = {  # names whose modules take TensorFlow or SciPy: imported when they are asked for
     "AnomalyModel": "zoo.base",
+    "benchmark": "zoo.comparison.benchmark",
     "check": "zoo.conformance",
     "bumphunt": "pipelines.bumphunt.spectrum_hunt",
     "evaluate": "zoo.evaluation",
+    "explain": "zoo.explanation",
     "export": "zoo.saved_model",
     "hunt": "zoo.hunting",
     "load": "zoo.run",
@@ -50,10 +52,12 @@ _WHERE = {  # names whose modules take TensorFlow or SciPy: imported when they a
 
 __all__ = [
     "AnomalyModel",
+    "benchmark",
     "bumphunt",
     "check",
     "describe",
     "evaluate",
+    "explain",
     "export",
     "get",
     "hunt",

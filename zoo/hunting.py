@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipelines.bumphunt.given_scores import GivenScores
-from pipelines.bumphunt.result import Search
+from pipelines.bumphunt.result import Contributions, Search
 from pipelines.bumphunt.search import is_the_mass
 from pipelines.bumphunt.search import search as search_with
 from pipelines.errors import InputError
@@ -36,6 +39,7 @@ def hunt(
     epochs: int | None = None,
     jit_compile: bool = True,
     resume: bool = False,
+    explain: bool = False,
     workers: int = 1,
     scheduler: Any = None,
     verbose: int | str = 0,
@@ -58,6 +62,8 @@ def hunt(
         train: train one model on these very data, without labels, then score them.
         folds: train K models; each scores what it has not seen.
         preset, hyperparameters, epochs, jit_compile: of the training.
+        explain: say what each input contributes to the scores of the events that the best bump selects (`zoo.explain`): in the
+            report, and as `explained` of what is returned. Of a trained run only.
         resume: go on with an interrupted search, which `out` names, or begin where there is none.
         workers, scheduler: who trains the folds. verbose, said: Keras' progress bar; is told what is being trained.
         mass_range: GeV, of all spectra or by name. By default only events in the range of the run's training are
@@ -87,15 +93,17 @@ def hunt(
     with contextlib.nullcontext() if out is None else hold(out) as out:
         return _hunt(
             run, events, out, scores=scores, train=train, folds=folds, preset=preset, hyperparameters=hyperparameters,
-            epochs=epochs, jit_compile=jit_compile, resume=resume, workers=workers, scheduler=scheduler, verbose=verbose,
+            epochs=epochs, jit_compile=jit_compile, resume=resume, explain=explain, workers=workers, scheduler=scheduler, verbose=verbose,
             said=said, conversion=conversion, mass_range=mass_range, seed=seed, **options,
         )  # fmt: skip
 
 
 def _hunt(
-    run, events, out, *, scores, train, folds, preset, hyperparameters, epochs, jit_compile, resume, workers, scheduler,
-    verbose, said, conversion, mass_range, seed, **options,
+    run, events, out, *, scores, train, folds, preset, hyperparameters, epochs, jit_compile, resume, explain, workers,
+    scheduler, verbose, said, conversion, mass_range, seed, **options,
 ) -> Search:  # fmt: skip
+    if explain and (train or folds or scores is not None):
+        raise InputError("--explain: only a trained RUN can be explained; leave it out, or train first (zoo train)")
     given = {"--preset": preset, "--set": hyperparameters, "--epochs": epochs, "--resume": resume}
     if scores is not None:
         given = {"RUN": run, "--train": train, "--folds": folds, "--score-kind": options.get("score_kind"), **given}
@@ -108,6 +116,8 @@ def _hunt(
         model = _trained_already(run, [name for name, value in given.items() if value])
     data = open_for(run, events, **(conversion or {}))
     found = search(run, model, data, mass_range=mass_range, folds=folds or (1 if train else None), seed=seed, **options)
+    if explain:
+        found = dataclasses.replace(found, explained=explained(model, found, options.get("score_kind"), seed))
     if out is not None:
         from pipelines.bumphunt.write import write
 
@@ -115,6 +125,16 @@ def _hunt(
     if isinstance(model, Trainer):
         model.done()
     return found
+
+
+def explained(model: Any, found: Search, kind: str | None, seed: int) -> Contributions:
+    """Return what each input contributes, on average, to the scores of the events that the best bump of a search selects."""
+    from zoo.explanation import explain_events
+
+    best = (found.believed or found.hunt).best
+    said = f"percentile {best.percentile:g}, {best.tail} tail"
+    chosen = np.flatnonzero(found.selected(best))
+    return explain_events(model, found.events, chosen, kind or model.score_kinds[0], seed=seed, said=said).averaged()
 
 
 def search(

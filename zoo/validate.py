@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.bumphunt import validation
+from pipelines.bumphunt import selection_reach, validation
+from pipelines.bumphunt.options import BumpHuntOptions, with_changes
 from pipelines.bumphunt.result import truth_in_tuning
 from pipelines.bumphunt.scores import natural_tails, scores_of
 from pipelines.datasets.opening import open_events
@@ -28,6 +29,7 @@ Range = tuple[float, float]
 Found = dict[str, Any]
 RATIOS = (0, 0.0008, 0.0025, 0.005, 0.01)  # S/B within the mass range
 PSEUDO_EXPERIMENTS = 1000  # of each hunt: a study has many
+APART = 10_000  # between the seeds of trainings of several mixtures: none has a member or a fold of another
 
 
 def sculpting(
@@ -90,6 +92,7 @@ def spectrum(
         run, data, ignore_labels, score_kind, mass_range: as for `sculpting`.
         at, width: mean and standard deviation of the signal's mass, GeV.
         yields: selected signal events. repeats: data sets of each. target: the significance whose yield is told.
+            `reach` has the events for 3 and 5 sigma, by percentile, of many more data sets (`pipelines.bumphunt.selection_reach`).
         pybumphunter: beside it pyBumpHunter's own signal_inject.
         cut, pseudo_experiments, seed, options: of each search.
 
@@ -108,24 +111,43 @@ def spectrum(
     }
     needed = {way: {kind: validation.needed_yield(found, kind, target) for kind in ("local", "global")}
               for way, found in ways.items()}  # fmt: skip
-    found = {"at": at, "width": width, "repeats": repeats, **ways, "target": target, "needed": needed}
+    defined = not options.get("deficit") and options.get("statistic", "poisson") == "poisson"
+    reach = _reach(background.mass, at, width, signal) if defined else {}
+    found = {"at": at, "width": width, "repeats": repeats, **ways, "target": target, "needed": needed, "reach": reach}
     return _told({**found, "uses_labels": labels}, run)
+
+
+def _reach(mass: np.ndarray, at: float, width: float, signal: Mapping[str, Any]) -> Found:
+    """The discovery reach of every percentile."""
+    options = {name: value for name, value in signal.items() if name not in ("at", "width", "seed")}
+    more = max(signal["pseudo_experiments"], selection_reach.PSEUDO_EXPERIMENTS)
+    asked = BumpHuntOptions(**{**options, "pseudo_experiments": more})
+    return {
+        f"{percentile:g}": selection_reach.selection_reach(
+            mass, with_changes(asked, {"percentiles": percentile}), at=at, width=width, seed=signal["seed"]
+        ).to_dict()
+        for percentile in asked.several_percentiles
+    }
 
 
 def injection(
     run: Any, background: Any, signal: Any, ratios: Sequence[float] = RATIOS, *, train: bool = False,
     folds: int | None = None, preset: str | None = None, hyperparameters: Mapping[str, object] | None = None,
     epochs: int | None = None, jit_compile: bool = True, mass_range: Range | None = None,
-    pseudo_experiments: int = PSEUDO_EXPERIMENTS, seed: int = 0, said: Callable[[str], object] | None = None,
-    **options: Any,
+    pseudo_experiments: int = PSEUDO_EXPERIMENTS, repeats: int = 1, seed: int = 0,
+    said: Callable[[str], object] | None = None, **options: Any,
 ) -> Found:  # fmt: skip
     """Mix signal into background at every S/B, search end to end, and return what truth says of it.
+
+    `injected` has a row for every S/B and mixture. `curve` has for every S/B the median and the central 68 % over the mixtures of
+    what is believed (`pipelines.bumphunt.validation.injection_curve`), and `reach` the S/B at which the median reaches 3 and 5 sigma.
 
     Args:
         run: a run directory, a trained model, or with `train` or `folds` the name of a model that is trained on each
             mixture (see `zoo.hunt`, also for preset, hyperparameters, epochs, jit_compile).
         background, signal: events; of labelled ones the background and the signal.
-        ratios: S/B within the mass range.
+        ratios: S/B within the mass range. repeats: mixtures of each, with other signal events, trainings and
+            pseudo-experiments; the background is the same.
         mass_range, pseudo_experiments, seed, options: of each search. said: is told what is done.
 
     Example:
@@ -134,22 +156,25 @@ def injection(
     if train and folds:
         raise InputError("--train and --folds: give one")
     background, signal = open_events(background), open_events(signal)
-    model: Any = None if train or folds else trained_model(run)
-    if model is None:
-        recipe = recipe_of(run, seed, preset=preset, hyperparameters=hyperparameters, epochs=epochs)
-        model = InMemory(recipe, jit_compile, said)
+    if repeats < 1:
+        raise InputError(f"{repeats} mixtures of every S/B, expected at least 1")
+    trained: Any = None if train or folds else trained_model(run)
+    training = {"preset": preset, "hyperparameters": hyperparameters, "epochs": epochs}
+    recipes = [] if trained else [recipe_of(run, seed + APART * i, **training) for i in range(repeats)]  # type: ignore[arg-type]
     within = mass_range or mass_range_of(run)
     validation.check_ratios(background, signal, ratios, within)
     rows = []
-    for ratio in ratios:
+    for ratio, repeat in [(ratio, repeat) for ratio in ratios for repeat in range(repeats)]:
+        model: Any = trained or InMemory(recipes[repeat], jit_compile, said)
         found = validation.injected(
-            model, background, signal, ratio, folds=folds or (1 if train else None), seed=seed, mass_range=within,
+            model, background, signal, ratio, folds=folds or (1 if train else None), seed=seed + repeat, mass_range=within,
             pseudo_experiments=pseudo_experiments, **options,
         )  # fmt: skip
-        rows.append({"ratio": ratio, **validation.paper_numbers(found)})
+        rows.append({"ratio": ratio, "repeat": repeat, **validation.paper_numbers(found)})
         if said:
-            said(f"S/B {ratio:g} done")
-    return _told({"model": str(run), "injected": rows, "uses_labels": "to judge only"}, run)
+            said(f"S/B {ratio:g}, mixture {repeat + 1} of {repeats} done")
+    curve = validation.injection_curve(rows)
+    return _told({"model": str(run), "injected": rows, **curve, "uses_labels": "to judge only"}, run)
 
 
 def contamination(

@@ -113,6 +113,27 @@ def functions_of(kind: str) -> tuple[FitFunction, ...]:
     raise InputError(f"background {kind!r}: no such function; there are {', '.join([*FAMILIES, *FUNCTIONS])}")
 
 
+def one_more(function: FitFunction) -> FitFunction:
+    """Return the function with one parameter more: the next power of ln x in the exponent, or of x for exponentials.
+
+    >>> one_more(FUNCTIONS["dijet3"]).parameters, one_more(FUNCTIONS["dijet5"]).name
+    (4, 'dijet5 with one parameter more')
+    """
+    power = function.parameters - (1 if function.below_sqrt_s else 0)
+
+    def terms(x: Array) -> Array:
+        more = (np.log(x) if function.above_zero else x) ** power
+        return np.concatenate([function.terms(x), more[..., None]], axis=-1)
+
+    return dataclasses.replace(
+        function,
+        name=f"{function.name} with one parameter more",
+        formula=f"{function.formula}, and the next power",
+        terms=terms,
+        parameters=function.parameters + 1,
+    )
+
+
 def check_range(function: FitFunction, edges: Array, sqrt_s: float) -> None:
     """Raise `InputError` where a function is not defined over the whole spectrum.
 

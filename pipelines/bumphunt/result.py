@@ -20,6 +20,33 @@ SHORT = {"m_jj": "mj1j2", "m_jjj": "mj1j2j3"}  # the usual names of the masses o
 
 
 @dataclasses.dataclass(frozen=True)
+class Contributions:
+    """What each input contributes to the score of selected events, on average (see `zoo.explain`).
+
+    Attributes:
+        names: of the inputs. mean, error: over the selected events, in units of the score. others: of other events, or None.
+        events: how many. kind, method: of the score, and how it was explained. baseline, selected: in words, against what, and
+            which events.
+    """
+
+    names: tuple[str, ...]
+    mean: tuple[float, ...]
+    error: tuple[float, ...]
+    others: tuple[float, ...] | None
+    events: int
+    kind: str
+    method: str
+    baseline: str
+    selected: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return everything, ready for JSON."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
+        }
+
+
+@dataclasses.dataclass(frozen=True)
 class Search:
     """What a search did and found.
 
@@ -39,6 +66,7 @@ class Search:
         truth: per bump, what labels say of it (see `pipelines.bumphunt.truth`); None if there are none, or they were to be ignored.
         configuration: model, options, seed, versions, data with checksum, command.
         fits: for every bump the hunt in its selected spectrum with a fitted background, if that was asked for.
+        explained: what each input contributes to the scores of the selected events, if that was asked for.
         following: the same hunt with cuts that follow the mass, made where one threshold was asked for and cannot be
             believed. following_refused: why there is none, if that was impossible.
     """
@@ -59,6 +87,7 @@ class Search:
     following: BumpHunt | None = None
     following_refused: str | None = None
     fits: tuple[SpectrumHunt, ...] = ()
+    explained: Contributions | None = None
 
     @property
     def best_fit(self) -> SpectrumHunt | None:
@@ -127,6 +156,7 @@ class Search:
             "fits": [fit.to_dict() for fit in self.fits],
             "following": None if self.following is None else self.following.to_dict(),
             "following_refused": self.following_refused,
+            "explained": None if self.explained is None else self.explained.to_dict(),
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
             "sculpting": self.sculpting,
             "sculpting_following": self.sculpting_following,
@@ -141,6 +171,9 @@ class Search:
     def summary(self) -> dict[str, object]:
         """Return the result in short: the best bump, the p-value with all trials, and each selection's numbers.
 
+        The bump and the p-value are those that may be believed: of this hunt, of that with a threshold that follows the mass, or
+        of that with a fitted background. Where none may be, p-values and significances are None. `selections` are those of this
+        hunt, whatever may be believed of it.
         `believed` has the p-value and significance that may be quoted, and the cut that they are of; its values are None
         where the reference describes no selected spectrum (see `Search.believed`). `truth_used` says whether labels chose the model's hyperparameters (see `truth_in_tuning`).
         """
@@ -149,17 +182,35 @@ class Search:
                  "global_significance", "interval", "mass_estimate", "signal_estimate", "absorbed",
                  "reference_p_value")  # fmt: skip
         each = [{name: getattr(bump, name) for name in names} for bump in self.hunt.bumps]
-        best = each[self.hunt.bumps.index(self.hunt.best)]
+        told = self.believed or self.hunt
+        best = {name: getattr(told.best, name) for name in names} | self._of_fit()
         overall = ("global_p_value", "global_p_value_is_bound", "global_significance", "trials_factor")
         more = ("pseudo_experiments", "events")
-        truth_used = truth_in_tuning(self.configuration) is not None
+        truth_used, believed = truth_in_tuning(self.configuration) is not None, self._quoted()
         return {
             **{name: best[name] for name in names if name not in overall},
-            **{name: getattr(self.hunt, name) for name in (*overall, *more)},
-            "believed": self._quoted(),
+            **{name: getattr(told, name) for name in (*overall, *more)},
+            **({} if (self.believed or self.fits) else dict.fromkeys(SIGNIFICANCES)),
+            **({name: value for name, value in believed.items() if name in QUOTED} if self.fits else {}),
+            "believed": believed,
             "truth_used": truth_used,
             "selections": each,
         }
+
+    def _of_fit(self) -> dict[str, object]:
+        """What a hunt with a fitted background says of its bump instead of the hunt without; nothing where there is none."""
+        fit = self.best_fit
+        if fit is None:
+            return {}
+        bump = self.hunt.bumps[next(i for i, one in enumerate(self.fits) if one is fit)]
+        same = ("spectrum", "percentile", "tail", "threshold", "selected_events")
+        told = (fit.local_p_value, fit.local_significance) if fit.believed else (None, None)
+        return {
+            **{name: getattr(bump, name) for name in same}, "local_p_value": told[0], "local_significance": told[1],
+            "fisher_p_value": None, "fisher_significance": None, "interval": fit.interval, "mass_estimate": fit.mass_estimate,
+            "signal_estimate": fit.signal_estimate, "absorbed": 0.0, "reference_p_value": fit.background.p_value,
+            "trials_factor": None,
+        }  # fmt: skip
 
     def _quoted(self) -> dict[str, object]:
         if self.best_fit is not None:
@@ -181,6 +232,14 @@ class Search:
 
 
 QUOTED = ("global_p_value", "global_p_value_is_bound", "global_significance")
+SIGNIFICANCES = (
+    *QUOTED,
+    "trials_factor",
+    "local_p_value",
+    "local_significance",
+    "fisher_p_value",
+    "fisher_significance",
+)
 
 
 def truth_in_tuning(configuration: Mapping[str, Any]) -> str | None:

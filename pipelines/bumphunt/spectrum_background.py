@@ -50,7 +50,7 @@ def background_of(spectrum: MassSpectrum, options: SpectrumOptions) -> tuple[Bac
     if options.sliding_window is not None or options.exclude is not None:
         what = "sliding window" if options.sliding_window is not None else "excluded range"
         raise InputError(f"a {what} is for a fitted background, not for {_called(asked)}")
-    events, name = _given(spectrum, asked)
+    events, name = given_events(spectrum, asked)
     unexpected = (events == 0) & (spectrum.counts > 0)
     if unexpected.any():
         bad = int(np.flatnonzero(unexpected)[0])
@@ -89,8 +89,11 @@ def _called(asked: object) -> str:
     return repr(str(asked)) if isinstance(asked, (str, os.PathLike)) else "an array"
 
 
-def _given(spectrum: MassSpectrum, asked: object) -> tuple[Array, str]:
-    """Events of a background that is a column, a file, or an array."""
+def given_events(spectrum: MassSpectrum, asked: object) -> tuple[Array, str]:
+    """Return the events (B,) of a background that is a column, a file, or an array, and what it is called.
+
+    Raises `InputError` for what is none of these, and for other bins.
+    """
     if not isinstance(asked, (str, os.PathLike)):
         events = np.asarray(asked, np.float64)
         if events.shape != spectrum.counts.shape:

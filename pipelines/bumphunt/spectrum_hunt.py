@@ -13,21 +13,26 @@ The global p-value is that of the first fit, which a signal can only make less s
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipelines.bumphunt.background_fit import Background
+from pipelines.bumphunt.background_fit import Background, FittedBackground
 from pipelines.bumphunt.batched_fit import bin_significance
 from pipelines.bumphunt.bump_hunt import significance
+from pipelines.bumphunt.discovery_reach import REPEATS
 from pipelines.bumphunt.fit_functions import SQRT_S, Array
 from pipelines.bumphunt.fitted_scan import every_window, scan, significance_of_log
 from pipelines.bumphunt.pseudo_experiments import estimated
-from pipelines.bumphunt.spectrum_background import background_of, opened
+from pipelines.bumphunt.spectrum_background import background_of, given_events, opened
 from pipelines.bumphunt.spectrum_options import PSEUDO_EXPERIMENTS, SpectrumOptions
+from pipelines.bumphunt.spectrum_reach import spectrum_reach
 from pipelines.bumphunt.spectrum_refit import background_result, without_bump
 from pipelines.bumphunt.spectrum_result import BackgroundResult, SpectrumHunt, assumptions
+from pipelines.errors import InputError
 from pipelines.spectrum_files import MassSpectrum
 
 __all__ = [
@@ -61,6 +66,10 @@ def bumphunt(
     seed: int = 0,
     deficit: bool = False,
     normalise: bool = False,
+    template: str | os.PathLike[str] | ArrayLike | None = None,
+    inject: tuple[float, float] | None = None,
+    inject_events: Sequence[float] | None = None,
+    repeats: int = REPEATS,
 ) -> SpectrumHunt:
     """Hunt a bump in a spectrum; see the top of this module.
 
@@ -82,15 +91,26 @@ def bumphunt(
         ((2200.0, 2300.0), True, 2250)
     """
     options = SpectrumOptions(
-        background, column, mass_range, sqrt_s, sliding_window, exclude, widths, pseudo_experiments, seed, deficit, normalise
+        background, column, mass_range, sqrt_s, sliding_window, exclude, widths, pseudo_experiments, seed, deficit, normalise,
+        template, inject, inject_events, repeats,
     )  # fmt: skip
     options.check()
     found = opened(spectrum, edges, column)
     if mass_range is not None:
         found = found.within(mass_range)
     found.check_poisson()
+    options.check_injection((float(found.edges[0]), float(found.edges[-1])))
     chosen, asked = background_of(found, options)
-    return hunted(found, chosen, asked, options)
+    if options.template is not None and not isinstance(chosen, FittedBackground):
+        raise InputError(
+            "a template measures the spurious signal of a function that is fitted to the whole spectrum; none is"
+        )
+    hunt = hunted(found, chosen, asked, options)
+    if inject is None:
+        return hunt
+    return dataclasses.replace(
+        hunt, reach=spectrum_reach(hunt, *inject, options.inject_events or None, repeats=repeats)
+    )
 
 
 def hunted(spectrum: MassSpectrum, background: Background, asked: str, options: SpectrumOptions) -> SpectrumHunt:
@@ -134,6 +154,8 @@ def hunted(spectrum: MassSpectrum, background: Background, asked: str, options: 
         pseudo_experiments=len(toys),
         seed=options.seed,
         sqrt_s=options.sqrt_s,
+        normalised=options.normalise,
+        template=None if options.template is None else given_events(spectrum, options.template),
         edges=edges,
         counts=counts,
         expected=reference,

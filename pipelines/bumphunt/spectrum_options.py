@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
+from pipelines.bumphunt.discovery_reach import REPEATS, check_signal
 from pipelines.bumphunt.fit_functions import SQRT_S
 from pipelines.errors import InputError
 
@@ -27,6 +29,10 @@ class SpectrumOptions:
         widths: narrowest and widest window in bins; 2 to half of the bins by default.
         pseudo_experiments: how many. seed: of these.
         deficit: look for too few events. normalise: scale a given background by the events outside each window.
+        template: background on which the spurious signal of a fitted function is measured: a column, a file, or an array (B,).
+            By default the function with one parameter more, fitted to the data.
+        inject: mass and standard deviation of a signal, in the unit of the edges, whose discovery reach is worked out.
+            inject_events: its numbers of events. repeats: spectra of each.
     """
 
     background: str | os.PathLike[str] | ArrayLike = "auto"
@@ -40,6 +46,10 @@ class SpectrumOptions:
     seed: int = 0
     deficit: bool = False
     normalise: bool = False
+    template: str | os.PathLike[str] | ArrayLike | None = None
+    inject: tuple[float, float] | None = None
+    inject_events: Sequence[float] | None = None
+    repeats: int = REPEATS
 
     def check(self) -> None:
         """Raise `InputError` for options that cannot be."""
@@ -51,6 +61,18 @@ class SpectrumOptions:
             )
         if self.exclude is not None and not self.exclude[0] < self.exclude[1]:
             raise InputError(f"exclude {self.exclude[0]:g} to {self.exclude[1]:g}, expected the low end first")
+
+    def check_injection(self, ends: tuple[float, float]) -> None:
+        """Raise `InputError` for an injected signal that cannot be in a spectrum from one end to the other."""
+        if self.inject is None:
+            if self.inject_events:
+                raise InputError(
+                    "numbers of injected events without a signal; give its mass and width (--inject MASS WIDTH)"
+                )
+            return
+        if self.deficit:
+            raise InputError("a signal is injected, and a deficit is looked for; leave out --inject or --deficit")
+        check_signal(*self.inject, self.inject_events or None, self.repeats, ends)
 
     def widths_in(self, bins: int) -> tuple[int, int]:
         """Return the widths of the windows in a spectrum of so many bins; raises `InputError` if they do not fit."""

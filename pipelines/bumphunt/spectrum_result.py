@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
 
-from pipelines.bumphunt.background_fit import Background
+from pipelines.bumphunt.background_fit import Background, FittedBackground
+from pipelines.bumphunt.discovery_reach import DiscoveryReach
 from pipelines.bumphunt.fit_functions import FAMILIES, Array
 from pipelines.bumphunt.limits import Limit, limit_of
+from pipelines.bumphunt.spurious_signal import CORE, SpuriousSignals, of_spectrum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +66,9 @@ class SpectrumHunt:
             estimates, `expected_events` and `expected` are then of this one.
         refit_local_significance: of the window with that background, without trials factor; else None.
         windows, widths: how many were scanned, and the bins of the narrowest and widest.
-        pseudo_experiments, seed: of the global p-value.
+        pseudo_experiments, seed: of the global p-value. normalised: whether a given background is, window by window.
+        template: (B,) events of the background that the spurious signal is measured on, and what it is; None if none was given.
+        reach: what would have been found of an injected signal; None if none was asked for.
         edges (B + 1,), counts, expected (B,): the spectrum; `expected` is of the last fit. first_expected (B,): of the fit
             to all bins, which the p-values are of.
         tomography: (W, 3), ends and local p-value of every window.
@@ -92,6 +97,7 @@ class SpectrumHunt:
     pseudo_experiments: int
     seed: int
     sqrt_s: float
+    normalised: bool
     edges: Array = dataclasses.field(repr=False, compare=False)
     counts: Array = dataclasses.field(repr=False, compare=False)
     expected: Array = dataclasses.field(repr=False, compare=False)
@@ -99,6 +105,8 @@ class SpectrumHunt:
     tomography: Array = dataclasses.field(repr=False, compare=False)
     toys: Array = dataclasses.field(repr=False, compare=False)
     fit: Background = dataclasses.field(repr=False, compare=False)
+    template: tuple[Array, str] | None = dataclasses.field(repr=False, compare=False)
+    reach: DiscoveryReach | None = None
 
     @property
     def window(self) -> slice | None:
@@ -113,6 +121,24 @@ class SpectrumHunt:
         """Whether the background describes the spectrum, or does without the window that was left out."""
         last = self.refit or self.background
         return last.describes and last.converged
+
+    @functools.cached_property
+    def spurious(self) -> SpuriousSignals | None:
+        """The spurious signal of the function that was fitted (see `pipelines.bumphunt.spurious_signal`).
+
+        None for a background that is given, for a sliding window, and where there are too few bins.
+        """
+        if not isinstance(self.fit, FittedBackground):
+            return None
+        choice = [function.name for function in self.fit.functions].index(self.background.kind)
+        window, bump = self.window, None
+        if self.mass_estimate is not None and window is not None:
+            bump = self.mass_estimate, float(self.edges[window.stop] - self.edges[window.start]) / CORE
+        template, name = (None, "") if self.template is None else self.template
+        return of_spectrum(
+            self.fit, choice, self.counts, widths=self.widths, template=template, name=name, bump=bump,
+            excluded=None if self.refit is None else self.refit.excluded,
+        )  # fmt: skip
 
     def limit(self, fits: int = 200) -> Limit | None:
         """Return the upper limit on signal events in the window; None without one, and for a deficit.
@@ -143,12 +169,16 @@ class SpectrumHunt:
 
     def to_dict(self) -> dict[str, object]:
         """Return everything but single pseudo-experiments and windows, for JSON."""
-        left_out = {"edges", "counts", "expected", "first_expected", "tomography", "toys", "fit", "background", "refit"}
+        arrays = {"edges", "counts", "expected", "first_expected", "tomography", "toys", "fit"}
+        left_out = arrays | {"background", "refit", "template", "reach"}
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
         return {
             **found,
+            "believed": self.believed,
             "background": dataclasses.asdict(self.background),
             "refit": None if self.refit is None else dataclasses.asdict(self.refit),
+            "spurious_signal": None if self.spurious is None else self.spurious.to_dict(),
+            "reach": None if self.reach is None else self.reach.to_dict(),
             "assumptions": self.assumptions,
             "spectrum": {
                 "edges": self.edges.tolist(),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+from pipelines.bumphunt.bump_hunt import Bump
 from pipelines.bumphunt.result import Search
+from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.checksums import create, store
 from pipelines.outputs import new_directory, new_disk, write_json
 from pipelines.report import write_report
@@ -18,7 +21,8 @@ def write(search: Search, out: str | os.PathLike[str], runs: Path | None = None)
 
     search.json   every number but those of single events; what was done
     scores.h5     score, row and masses of every event hunted, and its fold
-    spectra.h5    a group for every selection: spectra, tomography, test statistics of all pseudo-experiments
+    spectra.h5    a group for every selection: spectra, tomography, test statistics of all pseudo-experiments; in `following`
+                  those of a second hunt with thresholds that follow the mass, in `fits` those with a fitted background
     runs/         what was trained for it, copied from the folder `runs`
     report.html   all of it to read, with figures
 
@@ -48,14 +52,36 @@ def _write_scores(search: Search, path: Path) -> None:
 
 
 def _write_spectra(search: Search, path: Path) -> None:
-
-    arrays = {name: name for name in ("edges", "before", "observed", "reference", "tomography")}
-    arrays["toys"] = "pseudo_statistics"
     with new_disk(path) as disk, create(disk, track_order=True) as file:
         for bump in search.hunt.bumps:
-            group = file.create_group(f"{bump.spectrum} {bump.percentile:g} {bump.tail}")
-            for name, attribute in arrays.items():
-                store(group, name, getattr(bump, attribute))
-            group.attrs["columns of tomography"] = "low GeV, high GeV, p-value"
-            for name in ("spectrum", "percentile", "tail", "threshold", "test_statistic", "normalisation"):
-                group.attrs[name] = getattr(bump, name)
+            _write_bump(file, bump)
+        for bump in () if search.following is None else search.following.bumps:
+            _write_bump(file.require_group("following"), bump)
+        for bump, fit in zip(search.hunt.bumps, search.fits):
+            _write_fit(file.require_group("fits").create_group(_group_name(bump)), fit)
+
+
+def _group_name(bump: Bump) -> str:
+    return f"{bump.spectrum} {bump.percentile:g} {bump.tail}"
+
+
+def _write_bump(parent: Any, bump: Bump) -> None:
+    arrays = {name: name for name in ("edges", "before", "observed", "reference", "tomography")}
+    group = parent.create_group(_group_name(bump))
+    for name, attribute in {**arrays, "toys": "pseudo_statistics"}.items():
+        store(group, name, getattr(bump, attribute))
+    if bump.threshold_curve is not None:
+        store(group, "threshold_mass", bump.threshold_curve.mass)
+        store(group, "threshold_curve", bump.threshold_curve.threshold)
+    group.attrs["columns of tomography"] = "low GeV, high GeV, p-value"
+    for name in ("spectrum", "percentile", "tail", "threshold", "test_statistic", "normalisation"):
+        group.attrs[name] = getattr(bump, name)
+
+
+def _write_fit(group: Any, fit: SpectrumHunt) -> None:
+    arrays = {"edges": fit.edges, "observed": fit.counts, "expected": fit.expected, "first_expected": fit.first_expected,
+              "tomography": fit.tomography, "toys": fit.toys}  # fmt: skip
+    for name, values in arrays.items():
+        store(group, name, values)
+    group.attrs["columns of tomography"] = "low GeV, high GeV, p-value"
+    group.attrs["background"], group.attrs["test_statistic"] = fit.background.kind, fit.test_statistic

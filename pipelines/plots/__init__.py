@@ -24,7 +24,7 @@ from pipelines.plots.scan import plot_scan, smooth_density
 from pipelines.plots.scanned import plot_found_bumps, plot_off, plot_scanned, plot_two_scans
 from pipelines.plots.selected import plot_composition, plot_features, plot_scores, plot_working_points
 from pipelines.plots.training import plot_history, plot_peak
-from pipelines.plots.validation import plot_coverage, plot_injection
+from pipelines.plots.validation import plot_coverage, plot_injection, plot_injection_curve, plot_reach
 
 __all__ = [
     "plot_bump",
@@ -35,9 +35,11 @@ __all__ = [
     "plot_found_bumps",
     "plot_history",
     "plot_injection",
+    "plot_injection_curve",
     "plot_observables",
     "plot_off",
     "plot_peak",
+    "plot_reach",
     "plot_roc",
     "plot_scan",
     "plot_scanned",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -73,4 +74,68 @@ def plot_injection(rows: Sequence[Mapping[str, object]], path: str | os.PathLike
                       label="at least")  # fmt: skip
         axes.set(xlabel="injected events, all selected", ylabel="significance", ylim=(0, None))
         axes.legend()
+    return numbers
+
+
+def plot_reach(found: Mapping[str, object], path: str | os.PathLike) -> dict[str, object]:
+    """Draw significance and efficiency against the number of injected signal events, with their spread.
+
+    Args:
+        found: what `pipelines.bumphunt.discovery_reach.DiscoveryReach.to_dict` returns.
+
+    Returns:
+        `found`. Left, local and global significance, medians and 68 % bands; right, the share of spectra whose global
+        significance is 3 and 5 sigma at least, with intervals of 68 %. Above, S/B within 1.4 standard deviations of the mass.
+    """
+    rows: Any = found["rows"]
+    events = np.array([row["events"] for row in rows], float)
+    with page(target(path), plain(found), (15, 7)) as figure:
+        left, right = figure.subplots(1, 2)
+        for name, colour in (("local", "C0"), ("global", "C1")):
+            low, middle, high = np.array([row[name] for row in rows], float).T
+            left.fill_between(events, low, high, color=colour, alpha=0.25, lw=0)
+            left.plot(events, middle, color=colour, marker="o", label=f"{name}, median and 68 %")
+        for sigma in rows[0]["efficiency"]:
+            left.axhline(float(sigma), color="0.6", ls="--", lw=1)
+        left.set(xlabel="injected signal events", ylabel="significance", ylim=(0, None))
+        left.legend(loc="upper left")
+        for colour, sigma in zip(("C2", "C3"), rows[0]["efficiency"]):
+            low, middle, high = np.array([row["efficiency"][sigma] for row in rows], float).T
+            right.fill_between(events, low, high, color=colour, alpha=0.25, lw=0)
+            right.plot(events, middle, color=colour, marker="o", label=f"{sigma} sigma, global")
+        right.set(xlabel="injected signal events", ylabel="share of spectra that reach", ylim=(0, 1.05))
+        right.legend(loc="lower right")
+        ratios = [row["s_over_b"] / row["events"] for row in rows if row["events"] and row["s_over_b"]]
+        if ratios:
+            for axes in (left, right):
+                above = axes.secondary_xaxis(
+                    "top", functions=(lambda n: 100 * n * ratios[0], lambda r: r / (100 * ratios[0]))
+                )
+                above.set_xlabel("S/B [%]")
+    return dict(found)
+
+
+def plot_injection_curve(found: Mapping[str, object], path: str | os.PathLike) -> dict[str, object]:
+    """Draw what is believed of searches in mixtures against S/B: global significance, and efficiency of the cut.
+
+    Args:
+        found: with the `curve` and the `reach` of `pipelines.bumphunt.validation.injection_curve`.
+
+    Returns:
+        These two. Bands are the central 68 % of the mixtures, lines their medians.
+    """
+    curve: Any = found["curve"]
+    numbers = plain({"curve": curve, "reach": found["reach"]})
+    ratios = 100 * np.array([one["ratio"] for one in curve], float)
+    with page(target(path), numbers, (15, 7)) as figure:
+        for axes, name, scale, label in zip(
+            figure.subplots(1, 2), ("global", "efficiency"), (1, 100), ("global significance", "signal efficiency [%]")
+        ):
+            known = [i for i, one in enumerate(curve) if one[name] is not None]
+            if known:
+                low, middle, high = scale * np.array([curve[i][name] for i in known], float).T
+                axes.fill_between(ratios[known], low, high, color="C0", alpha=0.25, lw=0)
+                axes.plot(ratios[known], middle, color="C0", marker="o", label="median and 68 %")
+                axes.legend()
+            axes.set(xlabel="injected S/B [%]", ylabel=label, ylim=(0, None))
     return numbers

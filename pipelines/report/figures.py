@@ -15,6 +15,7 @@ from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.metrics import sculpting
 from pipelines.plots import hunt as plots
 from pipelines.plots import selected as of_selected
+from pipelines.plots.contributions import plot_contributions
 from pipelines.plots.selected import TRUTH
 from pipelines.plots.spectrum_fit import plot_spectrum_fit
 from pipelines.report.page import Page
@@ -228,6 +229,19 @@ class Painter:
             "difference at all, or only one that the mass explains, such as larger momenta at larger masses."
         )
         return self._keep("features", caption, numbers)
+
+    def contributions(self) -> Figure | None:
+        """What each input contributes to the scores of the selected events; None if that was not asked for."""
+        found = self.search.explained
+        if found is None:
+            return None
+        path = self.folder / "contributions.png"
+        numbers = plot_contributions(found.to_dict(), path)
+        caption = (
+            f"Mean contribution of each input to {found.kind} of {found.events:,} selected events ({found.selected}), by "
+            f"{found.method}, {found.baseline}. The dots are those of other events. Worrying: an input that follows the mass alone."
+        )
+        return self._keep("contributions", caption, numbers)
 
     # -- what the labels say -------------------------------------------------------------------------
 

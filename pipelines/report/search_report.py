@@ -17,6 +17,7 @@ from pipelines.report import tables
 from pipelines.report import text as words
 from pipelines.report.figures import Figure, Painter, classes_of
 from pipelines.report.page import Page
+from pipelines.report.spectrum_report import spurious_text
 
 
 def tell(search: Search, plots: Path) -> tuple[Page, dict[str, object]]:
@@ -40,7 +41,7 @@ class _Story:
 
     def tell(self) -> tuple[Page, dict[str, object]]:
         for chapter in (self._summary, self._beliefs, self._fits, self._bump, self._spectra, self._statistics, self._scores,
-                        self._selections, self._sculpting, self._features):  # fmt: skip
+                        self._selections, self._sculpting, self._features, self._explained):  # fmt: skip
             chapter()
         if self.search.truth is not None:
             self._truth()
@@ -93,6 +94,9 @@ class _Story:
             return
         self.page.section("Background by a fit")
         self._table("fits", tables.fits(self.search, self.names))
+        for fit, name in zip(self.search.fits, self.names.bumps):
+            if fit.spurious is not None:
+                self.page.text(f"{name}: {spurious_text(fit.spurious)}")
         for fit in self.search.fits:
             if fit is not self.search.best_fit:
                 self._fit(fit)
@@ -166,6 +170,12 @@ class _Story:
             return
         figure.add_to(self.page)
         self._table("features", tables.features(figure.numbers))
+
+    def _explained(self) -> None:
+        figure = self.painter.contributions()
+        if figure is not None:
+            self.page.section("Why these events are anomalous")
+            figure.add_to(self.page)
 
     def _truth(self) -> None:
         self.page.section("What the labels say", mark=TRUTH)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from pipelines import provenance
+from pipelines.bumphunt import discovery_reach, spurious_signal
 from pipelines.bumphunt.limits import Limit
 from pipelines.bumphunt.limits import said as limit_said
 from pipelines.bumphunt.result import z_text
@@ -14,6 +15,7 @@ from pipelines.bumphunt.spectrum_hunt import BackgroundResult, SpectrumHunt
 from pipelines.outputs import new_directory, write_json
 from pipelines.plots.hunt import p_value_text, plot_test_statistic, plot_tomography
 from pipelines.plots.spectrum_fit import plot_spectrum_fit
+from pipelines.plots.validation import plot_reach
 from pipelines.report.page import Cell, Page
 
 EVIDENCE, OBSERVATION = 3.0, 5.0  # sigma
@@ -65,9 +67,13 @@ def _draw(found: SpectrumHunt, plots: Path, xlabel: str) -> None:
     plot_tomography(found.tomography, plots / "tomography.png", xlabel=xlabel)
     about = (found.toys, found.test_statistic, found.global_p_value, found.global_p_value_is_bound)
     plot_test_statistic({"all windows": about}, plots / "pseudo_experiments.png")
+    if found.reach is not None:
+        plot_reach(found.reach.to_dict(), plots / "reach.png")
 
 
 def _said_in_figure(found: SpectrumHunt) -> str:
+    if not believed(found):
+        return "the background does not\ndescribe the spectrum"
     p = p_value_text(found.global_p_value, found.global_p_value_is_bound, found.pseudo_experiments)
     return f"global {p}\n{z_text(found.global_significance, found.global_p_value_is_bound)} sigma"
 
@@ -113,13 +119,14 @@ def _result(found: SpectrumHunt) -> str:
     p = p_value_text(found.global_p_value, found.global_p_value_is_bound, found.pseudo_experiments)
     z = z_text(found.global_significance, found.global_p_value_is_bound)
     trusted = believed(found)
-    head = (
-        _head(found)
-        if trusted
-        else "The background does not describe the spectrum, and the p-value of a bump assumes that it does"
-    )
+    if not trusted:
+        return (
+            "The background does not describe the spectrum, and the p-value of a bump assumes that it does: no significance is told. "
+            f"The most significant window is {low:g} to {high:g}, with {found.observed_events:,.0f} events where "
+            f"{found.expected_events:,.1f} are expected."
+        )
     return (
-        f"{head}: the most significant window is {low:g} to {high:g}, with {found.observed_events:,.0f} events where "
+        f"{_head(found)}: the most significant window is {low:g} to {high:g}, with {found.observed_events:,.0f} events where "
         f"{found.expected_events:,.1f} are expected. Of spectra of background alone, "
         f"{_share(found)} {'have' if found.global_p_value > 0 else 'has'} a window as extreme (global {p}, {z} sigma)."
     )
@@ -200,6 +207,9 @@ def _page(found: SpectrumHunt, plots: Path, numbers: dict[str, object]) -> Page:
             f"{limit_said(limit).replace(' GeV', '')} The window was chosen for its excess: it is a limit for a signal there only."
         )
     _backgrounds(page, found)
+    if found.reach is not None:
+        page.section("What would have been found of a signal")
+        add_reach(page, found.reach, plots / "reach.png")
     page.section("Windows and pseudo-experiments")
     page.figure(
         plots / "tomography.png",
@@ -223,9 +233,15 @@ def _results(page: Page, found: SpectrumHunt) -> None:
     local = "< 1e-300" if found.local_p_value <= 1e-300 else f"{found.local_p_value:.3g}"
     p = p_value_text(found.global_p_value, found.global_p_value_is_bound, found.pseudo_experiments).removeprefix("p ")
     z = z_text(found.global_significance, found.global_p_value_is_bound)
+    untold = not believed(found)  # what these assume fails
     rows: list[list[Cell]] = [
-        ["global p-value", p.removeprefix("= "), z, says["global_p_value"]],
-        ["local p-value", local, z_text(found.local_significance), says["local_p_value"]],
+        ["global p-value", None if untold else p.removeprefix("= "), None if untold else z, says["global_p_value"]],
+        [
+            "local p-value",
+            None if untold else local,
+            None if untold else z_text(found.local_significance),
+            says["local_p_value"],
+        ],
         ["background p-value", f"{found.background.p_value:.3g}", None, says["background_p_value"]],
     ]
     page.section("Results")
@@ -250,6 +266,8 @@ def _results(page: Page, found: SpectrumHunt) -> None:
 def _backgrounds(page: Page, found: SpectrumHunt) -> None:
     page.section("Background")
     page.text(goodness(found))
+    if found.spurious is not None:
+        page.text(spurious_text(found.spurious))
     for background in filter(None, (found.background, found.refit)):
         if background.formula is not None:
             where = (
@@ -265,16 +283,67 @@ def _backgrounds(page: Page, found: SpectrumHunt) -> None:
             page.table(["parameter", "value", "error"], rows, f"Parameters of {background.kind}.")
 
 
+def add_reach(page: Page, reach: discovery_reach.DiscoveryReach, figure: Path) -> None:
+    """Add what would have been found of an injected signal to a page: a sentence, the figure, and the rows."""
+    page.text(" ".join(discovery_reach.said(reach, kind) for kind in ("global", "local")))
+    page.figure(
+        figure,
+        f"Signal of mass {reach.mass:g} and standard deviation {reach.width:g} added to the background, {reach.repeats} "
+        "spectra of each number of events, each hunted in as the data. Left: median significance and the central 68 %. Right: "
+        "the share that reaches 3 and 5 sigma, with its statistical error.",
+    )
+    rows: list[list[Cell]] = [
+        [row["events"], _percent(row["s_over_b"]), _band(row["local"]), _band(row["global"]),
+         *(f"{100 * share:.0f} %" for _, share, _ in row["efficiency"].values()), f"{100 * row['in_window']:.0f} %",
+         f"{100 * row['extrapolated']:.0f} %"]
+        for row in reach.rows
+    ]  # fmt: skip
+    heads = ["events", "S/B", "local sigma", "global sigma", "reach 3 sigma", "reach 5 sigma", "window holds the mass",
+             "extrapolated"]  # fmt: skip
+    page.table(
+        heads,
+        rows,
+        "Medians, and the central 68 % of the spectra in brackets. Global significances beyond the pseudo-experiments are extrapolated.",
+    )
+
+
+def _band(quantiles: list[float]) -> str:
+    low, middle, high = quantiles
+    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:.2g} %"
+
+
+def spurious_text(found: spurious_signal.SpuriousSignals) -> str:
+    """Return the spurious signal of a function, and what is asked of it.
+
+    >>> one = spurious_signal.SpuriousSignal(3000, 100, 4.0, 20.0)
+    >>> spurious_text(spurious_signal.SpuriousSignals("dijet3", "qcd", True, (one,), None)).split(". ")[-1]
+    'ATLAS asked for less than 0.2 (arXiv:1207.7214).'
+    """
+    open_ = (
+        ""
+        if found.given
+        else " The data cannot exclude such a background; one from simulation (--template) tells more."
+    )
+    return f"{spurious_signal.said(found)}{open_} ATLAS asked for less than 0.2 (arXiv:1207.7214)."
+
+
 def table(found: SpectrumHunt) -> str:
     """Return a hunt as lines for a terminal."""
     p = p_value_text(found.global_p_value, found.global_p_value_is_bound, found.pseudo_experiments)
     z = z_text(found.global_significance, found.global_p_value_is_bound)
     mass = "-" if found.mass_estimate is None else f"{found.mass_estimate:.6g}"
+    numbers = [
+        f"global        {p}, {z} sigma ({found.pseudo_experiments:,} pseudo-experiments)",
+        f"local         {found.local_significance:.1f} sigma, -ln p = {found.test_statistic:.3f}",
+    ]
     lines = [
         verdict(found),
         "",
-        f"global        {p}, {z} sigma ({found.pseudo_experiments:,} pseudo-experiments)",
-        f"local         {found.local_significance:.1f} sigma, -ln p = {found.test_statistic:.3f}",
+        *(numbers if believed(found) else []),
         f"window        {'none' if found.interval is None else '{:g} to {:g}'.format(*found.interval)} "
         f"({found.windows:,} windows of {found.widths[0]} to {found.widths[1]} bins)",
         f"mass, signal  {mass}, {found.signal_estimate:,.1f} events"
@@ -284,4 +353,8 @@ def table(found: SpectrumHunt) -> str:
             else " in {:g} to {:g}".format(*found.refit.excluded)
         ),
     ]
+    if found.spurious is not None:
+        lines += ["", spurious_signal.said(found.spurious)]
+    if found.reach is not None:
+        lines += ["", discovery_reach.said(found.reach), discovery_reach.said(found.reach, "local")]
     return "\n".join(lines)

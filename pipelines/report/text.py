@@ -83,8 +83,19 @@ def lead(search: Search) -> str:
     p = p_value_text(hunt.global_p_value, hunt.global_p_value_is_bound, hunt.pseudo_experiments)
     z = z_text(hunt.global_significance, hunt.global_p_value_is_bound)
     low, high = hunt.best.interval
+    if hunt.global_significance < WORTH_A_LOOK and not hunt.global_p_value_is_bound:
+        return _nothing(hunt.global_p_value, z, p, what, low, high)
     head = _head(hunt.global_significance, hunt.global_p_value_is_bound, what)
     return f"{head}: {z} sigma ({p}, global) for a {what} at {low:.0f} to {high:.0f} GeV."
+
+
+def _nothing(p_value: float, z: str, said: str, what: str, low: float, high: float) -> str:
+    """Say that a window is no more than background alone makes."""
+    share = f"{100 * p_value:.0f} %"  # of 2 or more: below, it is worth a look
+    return (
+        f"No evidence of a {what}: of searches in background alone {share} find one as significant as that at {low:.0f} to "
+        f"{high:.0f} GeV ({said}, global; {z} sigma)."
+    )
 
 
 def _lead_of_fit(search: Search, fit: SpectrumHunt) -> str:
@@ -98,6 +109,9 @@ def _lead_of_fit(search: Search, fit: SpectrumHunt) -> str:
     one = p_value_text(fit.global_p_value, bound, fit.pseudo_experiments)
     of = f"{one}, global" if len(search.fits) == 1 else f"{len(search.fits)} selections x {one}, global"
     low, high = fit.interval
+    if z < WORTH_A_LOOK and not bound:
+        with_fit = f"with the background {fit.background.kind} fitted to the selected spectrum"
+        return f"{_nothing(p, z_text(z, bound), of.removesuffix(', global'), what, low, high)[:-1]}, {with_fit}."
     return (
         f"{_head(z, bound, what)}: {z_text(z, bound)} sigma ({of}) for a {what} at {low:.0f} to {high:.0f} GeV, with the "
         f"background {fit.background.kind} fitted to the selected spectrum."
@@ -405,6 +419,12 @@ def caveat(search: Search) -> tuple[str, bool]:
             f"{differ} Either the score changes with the mass faster than the threshold may follow, or there is a signal, "
             "which makes them differ too. A sample of background alone tells which.",
             above > SURE or best.reference_describes is not True,
+        )
+    if search.believed is not None and search.believed is search.following:
+        return (
+            f"{differ} So either the score depends on the mass, or there is a signal. The number above is of a threshold that "
+            "follows the mass, and not of this cut.",
+            True,
         )
     return (
         f"{differ} Either the score depends on the mass, and then the cut makes bumps of its own which no p-value here can "

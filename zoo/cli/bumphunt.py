@@ -31,6 +31,15 @@ from zoo.cli.terminal import JSON, SEED, Command, Finite, progress, say, stdout_
 @click.option("--exclude", type=Finite(), nargs=2, metavar="LOW HIGH", help="Leave this range out of the fit.")
 @click.option("--normalise", is_flag=True, help="Scale a given background by the events outside each window.")
 @click.option("--deficit", is_flag=True, help="Look for too few events.")
+@click.option("--template", metavar="COLUMN|FILE",
+              help="Background on which the spurious signal of the fitted function is measured, as from simulation.")  # fmt: skip
+@click.option("--inject", type=Finite(), nargs=2, metavar="MASS WIDTH",
+              help="A Gaussian signal: how many events of it would be found at 3 and 5 sigma, and how often?")  # fmt: skip
+@click.option("--inject-events", type=click.FloatRange(min=0), multiple=True, metavar="N",
+              help="Of the injected signal; may be repeated. By default up to 12 sigma of the background.")  # fmt: skip
+@click.option(
+    "--repeats", type=click.IntRange(min=2), default=400, show_default=True, help="Spectra of each --inject-events."
+)
 @SEED
 @click.option("--xlabel", default="mass [GeV]", show_default=True, help="Of the figures.")
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for report.html, bumphunt.json and figures.")

@@ -97,6 +97,8 @@ def with_options(options):
               help="Instead of RUN: scores that you have, one for each event of --data; HDF5 (dataset score), .npy, or text.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for results and report.")
 @with_options([*CUTS, *SEARCHING, *TRAINING])
+@click.option("--explain", is_flag=True,
+              help="Say in the report what each input contributes to the scores of the selected events; of a trained RUN.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with what an interrupted search has trained, or begin.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that train folds.")
 @SCHEDULER
@@ -178,14 +180,15 @@ def _fits(found) -> tuple[list[str], list[list[str]]]:
     from pipelines.bumphunt.bump_hunt import p_text
     from pipelines.bumphunt.result import z_text
 
-    heads = ["percentile", "tail", "background", "its p", "interval [GeV]", "signal", "local Z", "global Z", "global p"]
+    heads = ["percentile", "tail", "background", "its p", "interval [GeV]", "excess", "local Z", "global Z", "global p"]
     rows = []
     for bump, fit in zip(found.hunt.bumps, found.fits):
         interval = f"{fit.interval[0]:.0f} to {fit.interval[1]:.0f}" if fit.interval else "none"
         bound = fit.global_p_value_is_bound
         numbers = [f"{fit.local_significance:.1f}", z_text(fit.global_significance, bound),
                    p_text(fit.global_p_value, bound, fit.pseudo_experiments)]  # fmt: skip
-        rows.append([f"{bump.percentile:g}", bump.tail, fit.background.kind, f"{fit.background.p_value:.2g}", interval,
+        last = fit.refit or fit.background  # which is believed or not
+        rows.append([f"{bump.percentile:g}", bump.tail, fit.background.kind, f"{last.p_value:.2g}", interval,
                      f"{fit.signal_estimate:.1f}", *(numbers if fit.believed else ["-"] * 3)])  # fmt: skip
     return heads, rows
 
@@ -200,7 +203,7 @@ def table(found) -> str:
     hunted = believed or found.hunt
     n = hunted.pseudo_experiments
     several = len({bump.spectrum for bump in hunted.bumps}) > 1
-    heads = ["spectrum"] * several + ["percentile", "tail", "selected", "interval [GeV]", "mass [GeV]", "signal",
+    heads = ["spectrum"] * several + ["percentile", "tail", "selected", "interval [GeV]", "mass [GeV]", "excess",
                                       "local Z", "Fisher Z", "global Z", "global p"]  # fmt: skip
     rows = []
     for bump in hunted.bumps:
@@ -225,10 +228,11 @@ def table(found) -> str:
         [
             f"{hunted.events:,} events, {n:,} pseudo-experiments, {hunted.mode}, {cut}",
             "",
+            *(["With the spectrum before the cut as the reference:"] if found.fits else []),
             plain_table(heads, rows),
             "",
             lead(found),
-            *([said] if believed and not found.fits else []),
+            *([said] if believed and not found.fits and len(rows) > 1 else []),
             *(["", "With a fitted background:", plain_table(*_fits(found))] if found.fits else []),
             *(["", tuned] if tuned else []),
         ]

@@ -12,10 +12,12 @@ from pathlib import Path
 import click
 
 from pipelines.errors import InputError
+from zoo.cli.benchmark import benchmark
 from zoo.cli.bumphunt import bumphunt
 from zoo.cli.check import check
 from zoo.cli.data import conversion, data, prepared
 from zoo.cli.evaluate import evaluate, leaderboard, plot, warn
+from zoo.cli.explain import explain
 from zoo.cli.hunt import hunt
 from zoo.cli.scan import scan
 from zoo.cli.terminal import (
@@ -42,7 +44,7 @@ def main():
     """A zoo of Keras anomaly detectors for the LHC: train, score, evaluate, export."""
 
 
-for command in (data, evaluate, leaderboard, plot, hunt, bumphunt, scan, validate, check):
+for command in (benchmark, data, evaluate, explain, leaderboard, plot, hunt, bumphunt, scan, validate, check):
     main.add_command(command)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pipelines.errors import InputError
 from zoo.cli.hunt import (
     CUT,
     CUTS,
@@ -105,11 +106,15 @@ def coverage(run, data, shuffle, out, figure, seed, as_json, **options):
 @click.option("--repeats", type=int, default=20, show_default=True, help="Data sets of each yield.")
 @click.option("--target", type=Finite(), default=2.0, show_default=True, help="Significance whose yield is told.")
 @click.option("--pybumphunter", is_flag=True, help="Beside it pyBumpHunter's own signal_inject, up to the target.")
+@click.option("--plot-reach", "reach_figure", type=click.Path(path_type=Path),
+              help="New PNG of significance and efficiency against S/B, of many more data sets.")  # fmt: skip
 @SCORE_KIND
 @with_options([*CUTS, TOYS, PLOT, *ENDING])
-def spectrum(run, data, target, out, figure, seed, as_json, **options):
-    """Add signal to the selected spectrum: what significance has how many events?"""
-    check(out, figure)
+def spectrum(run, data, target, out, figure, reach_figure, seed, as_json, **options):
+    """Add signal to the selected spectrum: what significance has how many events, and how many reach 3 and 5 sigma?"""
+    from pipelines.bumphunt.discovery_reach import reach_said
+
+    check(out, figure, reach_figure)
     found = quiet_zoo().validate.spectrum(run, data, target=target, seed=seed, **cuts(options))
     from pipelines.plots.validation import plot_injection
 
@@ -122,6 +127,13 @@ def spectrum(run, data, target, out, figure, seed, as_json, **options):
     names = {"injected": "of the table", "pybumphunter": "pyBumpHunter's signal_inject"}
     said = [f"events for {target:g} sigma, {names[way]}: local {_number(one['local'], '.0f')}, "
             f"global {_number(one['global'], '.0f')}" for way, one in needed.items()]  # fmt: skip
+    said += [f"percentile {p}: {reach_said(one)}" for p, one in found["reach"].items()]
+    if reach_figure:
+        from pipelines.plots.validation import plot_reach
+
+        if not found["reach"]:
+            raise InputError("no discovery reach for --deficit or --statistic, so no --plot-reach; leave one out")
+        plot_reach(next(iter(found["reach"].values())), reach_figure)
     _told(found, out, as_json, heads, lines, run, said=said)
 
 
@@ -131,20 +143,58 @@ def spectrum(run, data, target, out, figure, seed, as_json, **options):
 @TAILS
 @SCORE_KIND
 @TOYS
-@with_options(ENDING)
-def injection(run, background, signal, ratios, trained, settings, xla, out, seed, as_json, **options):
+@click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Mixtures of every S/B, each with its own signal events and training.")  # fmt: skip
+@with_options([PLOT, *ENDING])
+def injection(run, background, signal, ratios, trained, settings, xla, out, figure, seed, as_json, **options):
     """Mix signal into background, search end to end, and judge with truth; with --train or --folds train on each mixture.
 
-    RUN is a run directory; with --train or --folds also the name of a model.
+    RUN is a run directory; with --train or --folds also the name of a model. Below the table of what was asked for is that of
+    what may be believed.
     """
-    check(out)
+    check(out, figure)
     training = {"train": trained, "hyperparameters": dict(map(setting, settings)), "jit_compile": xla}
     zoo = quiet_zoo()
     with stdout_to_stderr():
         found = zoo.validate.injection(
             run, background, signal, ratios, seed=seed, said=_say, **training, **cuts(options)
         )
-    _told(found, out, as_json, *paper_table(found["injected"]), run)
+    if figure:
+        from pipelines.plots.validation import plot_injection_curve
+
+        plot_injection_curve(found, figure)
+    said = [plain_table(*believed_table(found["injected"])), *_reached(found)]
+    _told(found, out, as_json, *paper_table(found["injected"]), run, said=said)
+
+
+def _reached(found) -> list[str]:
+    """Return a line on the S/B at which the median of what is believed reaches 3 and 5 sigma."""
+    said = [
+        f"{target} sigma at {'no S/B of these' if at is None else f'S/B {at:.2%}'}"
+        for target, at in found["reach"].items()
+    ]
+    return ["", f"Median global significance, of what is believed: {', '.join(said)}."]
+
+
+def believed_table(rows) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of what may be believed of searches at several S/B, one row for each search."""
+    from pipelines.bumphunt.result import z_text
+
+    heads = ["believed at S/B", "cut", "background", "percentile", "tail", "local Z", "global Z", "interval [GeV]",
+             "mass bias [GeV]", "efficiency", "S/B gain"]  # fmt: skip
+    lines = []
+    for row in rows:
+        s = row["believed"]
+        if s is None:
+            lines.append([f"{row['ratio']:.2%}", "no number is believed", *["-"] * 9])
+            continue
+        interval = "none" if s["interval"] is None else "{:.0f} to {:.0f}".format(*s["interval"])
+        lines.append(
+            [f"{row['ratio']:.2%}", s["cut"], s["background"], f"{s['percentile']:g}", s["tail"], z_text(s["local"]),
+             z_text(s["global"], s["global_is_bound"]), interval, _number(s["mass_bias"], "+.0f"),
+             _number(s["efficiency"], ".1%"), _number(s["gain"], ".1f")]
+        )  # fmt: skip
+    return heads, lines
 
 
 def paper_table(rows) -> tuple[list[str], list[list[str]]]:

@@ -10,6 +10,7 @@ from scipy.stats import norm
 
 from pipelines.bumphunt.bump_hunt import BumpHunt, bump_hunt
 from pipelines.bumphunt.bumphunter import inject_by_pybumphunter
+from pipelines.bumphunt.discovery_reach import crossing
 from pipelines.bumphunt.options import BumpHuntOptions, with_changes
 from pipelines.bumphunt.selection import equal_edges, expected, ranges_of
 from pipelines.bumphunt.spectrum import histogram
@@ -167,8 +168,4 @@ def needed_yield(rows: Sequence[Mapping[str, Any]], kind: str, target: float) ->
     >>> needed_yield(rows, "local", 1.0), needed_yield(rows, "local", 2.0)
     (10.0, None)
     """
-    reached = [(float(row["events"]), row[kind][1]) for row in rows]
-    for (events, z), (before, z_before) in zip(reached, [reached[0], *reached]):
-        if z >= target:
-            return before + (events - before) * ((target - z_before) / (z - z_before) if z > z_before else 1.0)
-    return None
+    return crossing([row["events"] for row in rows], [row[kind][1] for row in rows], target)

@@ -1,0 +1,95 @@
+"""Do members of a score without direction point the same way, and what tells without labels?
+
+    python benchmarks/direction.py RUN --data LABELLED [--kind kl] [--json FILE]
+
+For every member of a run: the AUC of its score, and its mean rank correlation with the others, which takes no label. Then the AUC
+of several combinations, none of which looks at a label:
+
+- the mean of the scores, as `zoo score` gives it; the mean of their ranks;
+- aligned: members turned round by the signs of the leading eigenvector of the matrix of rank correlations, then the mean of ranks;
+- two-sided: the mean over members of -log of the share of events as far out on either side (`rarity` by ranks);
+- two-sided of the aligned mean: the same of one number.
+
+Aligned, the whole still points either way: a search looks at both tails, and the AUC of both is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import rankdata
+
+import zoo
+from pipelines.metrics import auc
+
+
+def main() -> None:
+    """Read the command line, score, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--kind")
+    parser.add_argument("--json", type=Path, help="file for every number")
+    options = parser.parse_args()
+    scores = zoo.score(
+        options.run, options.data, options.kind, mass_range=zoo.load(options.run).loaded_from.get("mass_range")
+    )
+    events = zoo.evaluate(options.run, options.data, options.kind).events
+    label = events.label
+    ranks = np.array([rankdata(one) / len(one) for one in scores.per_member])
+    correlation = np.corrcoef(ranks)
+    signs = aligned(correlation)
+    combined = {
+        "mean score": scores.mean,
+        "mean rank": ranks.mean(axis=0),
+        "aligned, mean rank": np.where(signs[:, None] > 0, ranks, 1 - ranks).mean(axis=0),
+        "two-sided, mean of members": two_sided(ranks).mean(axis=0),
+    }
+    combined["two-sided of the aligned mean"] = two_sided(rankdata(combined["aligned, mean rank"])[None] / len(label))[
+        0
+    ]
+    signals = [int(k) for k in np.unique(label) if k]
+    names = [events.about.label_names.get(k, f"signal {k}") for k in signals]
+
+    def areas(score: np.ndarray) -> list[float]:
+        return [auc(score[label == 0], score[label == k]) for k in signals]
+
+    members = [{"member": k, "auc": areas(one), "correlation": float((correlation[k].sum() - 1) / max(len(ranks) - 1, 1)),
+                "sign": int(signs[k])} for k, one in enumerate(scores.per_member)]  # fmt: skip
+    table = Table(
+        "member", *(f"AUC {name}" for name in names), "rank correlation with others", "sign", title=scores.kind
+    )
+    for one in members:
+        table.add_row(
+            str(one["member"]), *(f"{a:.3f}" for a in one["auc"]), f"{one['correlation']:.2f}", f"{one['sign']:+d}"
+        )
+    together = {name: areas(score) for name, score in combined.items()}
+    summary = Table("combination", *(f"AUC {name} (other tail)" for name in names))
+    for name, each in together.items():
+        summary.add_row(name, *(f"{a:.3f} ({1 - a:.3f})" for a in each))
+    for one in (table, summary):
+        Console(width=110).print(one)
+    if options.json:
+        options.json.write_text(json.dumps({"members": members, "combined": together, "signals": names}, indent=1))
+
+
+def aligned(correlation: np.ndarray) -> np.ndarray:
+    """Return the sign of every member (K,): of the leading eigenvector of their correlations, most of them +1."""
+    leading = np.linalg.eigh(correlation)[1][:, -1]
+    signs = np.where(leading >= 0, 1, -1)
+    return signs if signs.sum() >= 0 else -signs
+
+
+def two_sided(ranks: np.ndarray) -> np.ndarray:
+    """Return -log of the share of events as far out on either side, of ranks (K, N) in (0, 1]."""
+    share = np.minimum(ranks, 1 - ranks + 1 / ranks.shape[1])
+    return -np.log(np.clip(2 * share, 1e-12, 1))
+
+
+if __name__ == "__main__":
+    main()
