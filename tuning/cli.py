@@ -78,8 +78,23 @@ SEARCH = click.argument("search", type=click.Path(path_type=Path), metavar="DIR"
 @click.option("--validation", metavar="FILE", help="Events file that judges trials; a fifth of --data otherwise.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the search; tune-MODEL otherwise.")
 @click.option(
-    "--objective", help="What to minimise: as reconstruction+10*sculpting, or pareto:reconstruction,sculpting."
+    "--objective", help="What to minimise: as reconstruction+10*sculpting, argos, or pareto:reconstruction,sculpting."
 )
+@click.option(
+    "--window",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Signal region, GeV, of --objective argos, and of models that have one.",
+)
+@click.option(
+    "--sidebands",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Outer edges of its side bands, GeV; all events outside of the window otherwise.",
+)
+@click.option("--template", metavar="FILE", help="Events file of background for argos, instead of side bands.")
 @click.option(
     "--algorithm", type=click.Choice(ALGORITHMS), default="hyperband", show_default=True, help="What chooses trials."
 )
