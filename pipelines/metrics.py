@@ -12,6 +12,7 @@ from pipelines.errors import InputError
 from pipelines.events.events import Events
 
 LEAST = 10  # background events that must pass for a best S/sqrt(B) to count
+ARGOS_LEAST = 25  # background events that must pass for a cut to count in ARGOS
 PERCENTILES = (50.0, 85.0, 95.0, 99.0)
 BACKGROUND_EFFICIENCIES = (1e-1, 1e-2, 1e-3)
 MASS_BINS = 40  # as the histogram of the bump hunt in GAN-AE sec. 4.3
@@ -117,6 +118,48 @@ def significance_improvement(
         "error": float(s / np.sqrt(b) * relative),
         "background_efficiency": float(b),
         "signal_efficiency": float(s),
+    }
+
+
+def argos(
+    template: np.ndarray, region: np.ndarray, least: int = ARGOS_LEAST, weights: Weights | None = None
+) -> dict[str, float]:
+    """The largest ARGOS over all cuts on the score: how sensitive a detector is, measured without labels.
+
+    ARGOS = eps_SR / sqrt(eps_BT) - sqrt(eps_BT), with the shares of the signal region and of the background template that
+    pass (Hein et al. 2025, arXiv:2511.14832). If the template is background as in the region and a share f of the region is
+    signal, it is f (eps_S - eps_B) / sqrt(eps_B): it grows with the significance improvement. A score that knows nothing
+    has 0 at every cut, with a standard deviation of sqrt((1 - eps) (1/N_SR + 1/N_BT)).
+
+    Only cuts that at least `least` events of the template pass count. With `weights`, of template and region, shares are
+    of the weight, and these are effective events, (sum w)^2 / sum w^2. The cut that all pass has 0, so that the
+    result is never below.
+
+    template, region: scores, (Nb,) and (Nr,). Returns `argos`, its statistical `error` (binomial) at that cut, and there
+    `template_efficiency` and `region_efficiency`. Raises `InputError` if too few events of the template are there.
+
+    >>> found = argos(np.arange(1000.0), np.r_[np.arange(1000.0), np.full(100, 949.5)])
+    >>> round(found["argos"], 3), found["template_efficiency"]
+    (0.386, 0.05)
+    """
+    _check_scores(template, region)
+    if len(template) < least:
+        raise InputError(f"{len(template)} events of background; expected at least {least}")
+    (b, passing_b), (r, passing_r) = _efficiencies(template, region, weights)
+    enough = (passing_b >= least - 1e-9) & (b > 0)
+    if not enough.any():
+        raise InputError(f"no cut is passed by {least} effective events of background; ignore the weights")
+    b, r, passing_b, passing_r = (one[enough] for one in (b, r, passing_b, passing_r))
+    found = r / np.sqrt(b) - np.sqrt(b)
+    best = int(np.argmax(found))
+    b, r = b[best], r[best]
+    of_region = r**2 * max(0.0, 1 - r) / max(passing_r[best], 1.0) / b
+    of_template = (r / b + 1) ** 2 / 4 * b * max(0.0, 1 - b) / passing_b[best]
+    return {
+        "argos": float(found[best]),
+        "error": float(np.sqrt(of_region + of_template)),
+        "template_efficiency": float(b),
+        "region_efficiency": float(r),
     }
 
 

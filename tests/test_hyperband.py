@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from tuning.brackets import extended
 from tuning.hyperband import Bracket, BudgetedHyperband, Round, plan, total_epochs
 from tuning.kerastuner import keras_tuner
 
@@ -85,6 +86,25 @@ def test_deepest_bracket_is_exact_at_powers_of_the_factor():
 def test_bad_numbers_are_named(name, arguments):
     with pytest.raises(ValueError, match=f"^{name} = .* must be an integer, at least"):
         plan(*arguments)
+
+
+def test_a_plan_that_goes_on_keeps_its_brackets_and_is_that_of_the_start_where_a_bracket_ends():
+    for n, r, eta in LAYOUTS[::7]:
+        for more in (1, 5, 40):
+            grown, before = extended([n, n + more], r, eta), plan(n, r, eta)
+            assert sum(bracket.trials for bracket in grown) == n + more
+            assert max(bracket.number for bracket in grown) == 0 or grown[: len(before)] == before
+    whole = plan(200, 9, 3)
+    for end in range(1, 8):
+        n = sum(bracket.trials for bracket in whole[:end])
+        assert extended([n, 200], 9, 3) == whole
+    # 13 trials are a bracket, 15 are not: the second one comes again, whole
+    assert extended([15, 30], 9, 3)[:3] == [*plan(15, 9, 3), plan(30, 9, 3)[1]]
+
+
+def test_a_plan_does_not_shrink():
+    with pytest.raises(ValueError, match="must grow"):
+        extended([6, 3], 9, 3)
 
 
 # ---- driving the oracle
@@ -245,7 +265,7 @@ def test_ties_are_broken_by_trial_id():
     oracle = make(13, 9, 3)
     run(oracle, workers=5, objective=lambda trial: 1.0)
     origins = [t.hyperparameters.values["tuner/trial_id"] for t in oracle.trials.values() if is_promoted(t)]
-    assert sorted(origins)[:3] == ["00", "01", "02"]
+    assert sorted(origins)[:3] == ["0000", "0001", "0002"]
 
 
 def test_failures_in_a_row_do_not_end_the_search_unless_asked():
@@ -337,6 +357,82 @@ def test_a_hyperparameter_found_on_the_way_reopens_an_exhausted_space():
     finish(oracle, trials[1], 1.0)
     run(oracle)
     assert len(oracle.trials) == 8
+
+
+# ---- more trials
+
+
+def configured(oracle):
+    """The trials of every round by their place in the plan: those of first rounds with names, the promoted of a round as a set."""
+    found = {}
+    for position, (_, rounds) in enumerate(rounds_of(oracle)):
+        for index, trials in enumerate(rounds):
+            found[position, index] = {
+                (trial.trial_id if index == 0 else "", *sorted(tried(trial).items())) for trial in trials
+            }
+    return found
+
+
+def goes_on(before, n, **options):
+    """An oracle that is given more trials, restored from those that an earlier one did, as `tuning.engine` does."""
+    oracle = make(n, before=[len(before.trials)], **options)
+    while oracle.create_trial(f"start {len(oracle.trials)}").status == "RUNNING":
+        pass
+    for name in sorted(set(before.trials) - set(oracle.trials)):
+        trial = before.trials[name]
+        oracle.restore_trial(name, trial.hyperparameters.values, *before.position_of(name))
+    for name, trial in before.trials.items():
+        assert oracle.trials[name].hyperparameters.values == trial.hyperparameters.values
+        finish(oracle, oracle.trials[name], trial.score)
+    oracle.ongoing_trials = {
+        f"worker{i}": trial for i, trial in enumerate(t for t in oracle.trials.values() if t.status == "RUNNING")
+    }
+    running = dict(oracle.ongoing_trials)
+    for trial in running.values():
+        finish(oracle, trial, loss(trial))
+    run(oracle)
+    return oracle
+
+
+@pytest.mark.parametrize("boundary", [13, 19, 22])
+def test_a_search_that_goes_on_after_a_whole_bracket_is_the_longer_search_from_the_start(boundary):
+    first = make(boundary)
+    run(first)
+    longer, from_start = goes_on(first, 40), make(40)
+    run(from_start)
+    assert configured(longer) == configured(from_start)
+
+
+@pytest.mark.parametrize("n, total", [(3, 6), (10, 30), (15, 22)])
+def test_a_search_that_goes_on_keeps_its_trials_and_draws_what_a_longer_one_draws(n, total):
+    first = make(n)
+    run(first)
+    longer, from_start = goes_on(first, total), make(total)
+    run(from_start)
+    check_followed_the_plan(longer)
+    assert len(longer.trials) == total
+
+    def fresh(oracle):
+        return [tried(oracle.trials[name]) for name in sorted(oracle.trials) if not is_promoted(oracle.trials[name])]
+
+    both = min(len(fresh(longer)), len(fresh(from_start)))
+    assert both > 1 and fresh(longer)[:both] == fresh(from_start)[:both]
+
+
+def test_names_do_not_depend_on_how_many_trials_there_are():
+    short, long = make(13), make(500)
+    run(short), run(long)
+    assert configured(short).items() <= configured(long).items()
+    assert sorted(short.trials) == sorted(long.trials)[:13] == [f"{number:04d}" for number in range(13)]
+
+
+def test_a_failed_trials_substitute_changes_no_configuration_that_is_to_come():
+    def first_rounds(failures):
+        oracle = make(40, 9, 3)
+        run(oracle, failures=failures)
+        return [tried(trials[0][i]) for _, trials in rounds_of(oracle) for i in range(len(trials[0]))]
+
+    assert first_rounds(0.0) == first_rounds(0.8)
 
 
 # ---- seeds

@@ -14,6 +14,7 @@ from tuning.space import Space, sample
 from tuning.spacefile import load_space, read_space
 from zoo import registry
 from zoo.base import COUNT, POSITIVE, Limit
+from zoo.cli.terminal import setting
 
 MODELS = zoo.names()
 
@@ -230,6 +231,24 @@ def test_a_file_fixes_and_chooses_among_layouts(file):
     assert seen(space, "rate") == {0.05} and seen(space, "units") == {(64, 32), (16,)}
     assert not {"width", "depth"} & set(space.searched)
     assert seen(Space("toy", overrides=file("units: {fix: [6, 3]}\n")), "units") == {(6, 3)}
+
+
+@pytest.mark.parametrize(
+    "value", ["two", "1.5", "true", "none", "[2, none]", "[2.5, 3]", "1000000000", "{type: float, max: 3}"]
+)
+def test_a_name_that_only_the_space_has_takes_numbers_of_its_kind_alone(value, file):
+    with pytest.raises(InputError, match=r"depth .*expected a whole number"):
+        Space("toy", overrides=file(f"depth: {value}\n")).check()
+    if value[0] not in "[{":
+        with pytest.raises(InputError, match=r"--set: depth=.*expected a whole number"):
+            Space("toy", fixed=dict([setting(f"depth={value}")]))
+
+
+@pytest.mark.parametrize("line", ["units: {fix: [6, 3]}", "slope: 0.25", "units: [[6, 3], [2]]"])
+def test_the_printed_yaml_keeps_what_a_file_has_fixed(line, file):
+    space = Space("toy", overrides=file(f"{line}\n"))
+    again = Space("toy", overrides=file(space.template()))
+    assert again.rows() == space.rows() and draws(again, 5) == draws(space, 5)
 
 
 def test_a_file_adds_what_the_models_own_space_does_not_have_with_conditions(file):

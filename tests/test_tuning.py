@@ -290,7 +290,7 @@ def test_the_plan_is_told_before_anything_begins(search):
     told.begun = lambda name, epochs, *_: told.heard.append((name, epochs))
     search(trials=2, max_epochs=1, listener=told)
     assert told.heard[0] == (2, 2, 1, ["bracket 0: 2 to epoch 1"])
-    assert told.heard[1:] == [("0", range(1)), ("1", range(1))]
+    assert told.heard[1:] == [("0000", range(1)), ("0001", range(1))]
 
 
 # -- what is found -----------------------------------------------------------------------------------
@@ -604,7 +604,7 @@ def test_a_best_run_of_which_a_part_is_missing_is_made_again(part, search, unbro
 
 @pytest.mark.parametrize("size", [0, 1, 60])
 @pytest.mark.parametrize(
-    "name", ["search.json", "trials/0.json", "trials/4.json", "trials/4.planned.json", "results.json"]
+    "name", ["search.json", "trials/0000.json", "trials/0004.json", "trials/0004.planned.json", "results.json"]
 )
 def test_a_truncated_file_is_named_set_aside_and_made_anew(name, size, search, unbroken, tmp_path):
     shutil.copytree(unbroken.out, tmp_path / "broken")

@@ -143,14 +143,14 @@ def test_a_trial_that_kills_its_workers_fails_with_its_reason_unless_it_comes_fu
         at_work._take(Done(name, error=WorkersDied(f"task {name}: every worker that tried it died"), worker="worker"))
         return name
 
-    spec = at_work.waiting["0"]
-    kept = {"spec": json.loads(json.dumps(spec.record)), "epochs": 1, "state": "0.partial1.h5", "rows": []}
+    spec = at_work.waiting["0000"]
+    kept = {"spec": json.loads(json.dumps(spec.record)), "epochs": 1, "state": "0000.partial1.h5", "rows": []}
     kept |= {"members": [], "seconds": 1.0}
-    (tmp_path / "out" / "trials" / "0.partial.json").write_text(json.dumps(kept))
-    assert die() == "0" and "0" in at_work.waiting  # an epoch was done: once more
-    assert die() == "0" and at_work.records["0"]["status"] == "FAILED"
-    assert at_work.records["0"]["message"] == "every worker that tried it died"
-    assert die() == "1" and len(at_work.records) == 2 and not at_work.waiting
+    (tmp_path / "out" / "trials" / "0000.partial.json").write_text(json.dumps(kept))
+    assert die() == "0000" and "0000" in at_work.waiting  # an epoch was done: once more
+    assert die() == "0000" and at_work.records["0000"]["status"] == "FAILED"
+    assert at_work.records["0000"]["message"] == "every worker that tried it died"
+    assert die() == "0001" and len(at_work.records) == 2 and not at_work.waiting
 
 
 class Pool:

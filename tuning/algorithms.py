@@ -12,7 +12,7 @@ the same search. An oracle keeps nothing on disk: a resumed search restores it f
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -98,9 +98,11 @@ def make(
     seed: int,
     architectures: int = 0,
     shapes: Iterable[str] = (),
+    before: Sequence[int] = (),
 ) -> Oracle:
     """Return the oracle of an algorithm over a space; raises `InputError` for what it cannot search.
 
+    `before` are the numbers of trials that the search was asked for earlier: more trials change nothing that was tried then.
     With `architectures` > 0 the names in `shapes` have no more than so many different values together (`tuning.sampling`).
 
     >>> space = keras_tuner.HyperParameters()
@@ -121,7 +123,9 @@ def make(
     common = {"max_trials": trials, "hyperparameters": space, "max_consecutive_failed_trials": None}
     try:
         if algorithm == "hyperband":
-            oracle = BudgetedHyperband(OBJECTIVE, max_epochs=max_epochs, factor=factor, seed=seed, **common)
+            oracle = BudgetedHyperband(
+                OBJECTIVE, max_epochs=max_epochs, factor=factor, seed=seed, before=before, **common
+            )
         else:
             plan(trials, max_epochs, factor)  # which says what is wrong with them
             common["max_consecutive_failed_trials"] = trials + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import cycle, pairwise
+from itertools import pairwise
 from numbers import Integral
 
 
@@ -130,20 +130,45 @@ def plan(trials, max_epochs, factor=3):
     bracket 1: 5 to epoch 3, best 1 to epoch 9
     bracket 0: 1 to epoch 9
     """
-    left = _require_integer("trials", trials, 1)
+    return extended([trials], max_epochs, factor)
+
+
+def extended(budgets, max_epochs, factor=3):
+    """Lay out a search that was asked for N trials and went on with more: no bracket changes, others follow.
+
+    The cycle of `plan` goes on where it was: a bracket that was cut short stays as it is, and comes again. So if all but
+    the last of the budgets end with a whole bracket, this is the plan of a search of the last one from the start.
+
+    Args:
+        budgets: numbers of trials in all, each larger than the one before. max_epochs, factor: as of `plan`.
+
+    Returns and raises as `plan`.
+
+    >>> extended([13, 19], max_epochs=9) == plan(19, max_epochs=9)
+    True
+    >>> for bracket in extended([3, 6], max_epochs=9):
+    ...     print(bracket)
+    bracket 1: 2 to epoch 3, best 1 to epoch 9
+    bracket 1: 2 to epoch 3, best 1 to epoch 9
+    """
+    budgets = [_require_integer("trials", trials, 1) for trials in budgets]
+    if any(after <= before for before, after in pairwise(budgets)):
+        raise ValueError(f"trials = {budgets}: must grow from each budget to the next")
     max_epochs, factor = _require_integer("max_epochs", max_epochs, 1), _require_integer("factor", factor, 2)
     deepest = _deepest_bracket(max_epochs, factor)
     if deepest == 0:  # Nothing to halve: the cycle's one-trial brackets are one random search.
-        return [_small_bracket(left, 0, max_epochs, factor)]
-    brackets = []
-    for number in cycle(range(deepest, -1, -1)):
-        bracket = _standard_bracket(number, max_epochs, factor)
-        if bracket.trials > left:
-            bracket = _small_bracket(left, number, max_epochs, factor)
-        brackets.append(bracket)
-        left -= bracket.trials
-        if not left:
-            break
+        return [_small_bracket(budgets[-1], 0, max_epochs, factor)]
+    brackets, number = [], deepest
+    for before, trials in pairwise((0, *budgets)):
+        left = trials - before
+        while left:
+            bracket = whole = _standard_bracket(number, max_epochs, factor)
+            if whole.trials > left:
+                bracket = _small_bracket(left, number, max_epochs, factor)
+            brackets.append(bracket)
+            left -= bracket.trials
+            if bracket == whole:
+                number = number - 1 if number else deepest
     return brackets
 
 

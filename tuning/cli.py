@@ -78,8 +78,23 @@ SEARCH = click.argument("search", type=click.Path(path_type=Path), metavar="DIR"
 @click.option("--validation", metavar="FILE", help="Events file that judges trials; a fifth of --data otherwise.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the search; tune-MODEL otherwise.")
 @click.option(
-    "--objective", help="What to minimise: as reconstruction+10*sculpting, or pareto:reconstruction,sculpting."
+    "--objective", help="What to minimise: as reconstruction+10*sculpting, argos, or pareto:reconstruction,sculpting."
 )
+@click.option(
+    "--window",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Signal region, GeV, of --objective argos, and of models that have one.",
+)
+@click.option(
+    "--sidebands",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Outer edges of its side bands, GeV; all events outside of the window otherwise.",
+)
+@click.option("--template", metavar="FILE", help="Events file of background for argos, instead of side bands.")
 @click.option(
     "--algorithm", type=click.Choice(ALGORITHMS), default="hyperband", show_default=True, help="What chooses trials."
 )
@@ -126,13 +141,15 @@ def main(context, **options):
 
 
 def _search(
-    model, data, validation, out, objective, space, settings, preset, export_to, mass_range, as_json, xla, **options
-):
+    model, data, validation, out, objective, window, sidebands, template, space, settings, preset, export_to, mass_range,
+    as_json, xla, **options,
+):  # fmt: skip
     quiet_zoo()
     import tensorflow as tf
 
     from pipelines.outputs import check_new
     from tuning import session
+    from tuning.argos import windowed
     from tuning.display import display
     from tuning.objectives import Objective
     from tuning.results import load_results
@@ -142,7 +159,8 @@ def _search(
 
     tf.get_logger().setLevel("ERROR")  # architectures differ, so each is traced: TensorFlow warns of every one
     session.share_gpus()
-    fixed, out = dict(map(setting, settings)), out or Path(f"tune-{model}")
+    window, sidebands = window or (), sidebands or ()
+    fixed, out = windowed(model, dict(map(setting, settings)), window, sidebands), out or Path(f"tune-{model}")
     Space(model, fixed, preset, space).check()  # here, where its file has a name
     objective = Objective.parse(objective or session.DEFAULT_OBJECTIVE)
     session.check_out(out, options["resume"])
@@ -152,7 +170,7 @@ def _search(
         [] if data else [f"No --data given: tuning on the embedded sample {SAMPLE} (simulated, 20,000 QCD dijets)."]
     )
     events = open_events([data or SAMPLE], mass_range)
-    judges = open_events([validation], mass_range) if validation else None
+    judges, background = (open_events([file], mass_range) if file else None for file in (validation, template))
     with stdout_to_stderr(), display(objective, notices) as listener:
         session.search(
             model,
@@ -160,6 +178,9 @@ def _search(
             validation=judges,
             out=out,
             objective=objective.text,
+            window=window,
+            sidebands=sidebands,
+            template=background,
             fixed=fixed,
             preset=preset,
             space=None if space is None else load_space(space),

@@ -27,7 +27,7 @@ from tuning import algorithms
 from tuning.listener import SearchListener
 from tuning.objectives import Objective
 from tuning.oracle import Oracle
-from tuning.schemas import Partial, Planned, read_record
+from tuning.schemas import Partial, Planned, numbered, read_record
 from tuning.trial import PARTIAL, Job, Spec, is_wanted, run_trial
 
 WINDOW = 256  # trials, in the order of the plan, among which one is chosen for a worker
@@ -73,7 +73,7 @@ class Engine:
             self._add(trial)
         self._restore_promoted(kept)
         while new := [name for name in self.waiting if name in kept]:
-            for name in sorted(new):
+            for name in sorted(new, key=numbered):
                 self._check_same(self.waiting[name], kept[name])
                 self._end(kept[name])
                 for end in PARTIAL:  # of a process that was killed before it removed them
@@ -87,19 +87,16 @@ class Engine:
         """Take up promoted trials, whose place in the plan depends on what came first."""
         if not self.oracle.promotes:
             return
-        number, width = len(self.oracle.trials), len(str(self.oracle.max_trials))
-        while True:
-            name = f"{number:0{width}d}"
-            planned = self._read(self.trials / f"{name}.planned.json", _read_planned)
+        for path in sorted(self.trials.glob("*.planned.json"), key=lambda path: numbered(path.name.split(".")[0])):
+            name, planned = path.name.split(".")[0], self._read(path, _read_planned)
             if planned is None:
-                break
+                continue
             try:
                 trial = self.oracle.restore_trial(name, planned["values"], planned["place"], planned["round"])
             except (ValueError, IndexError, KeyError, TypeError, AttributeError):
-                self._set_aside(self.trials / f"{name}.planned.json", "it does not fit to the other trials")
-                break
+                self._set_aside(path, "it does not fit to the other trials")
+                continue
             self._add(trial, write=False)
-            number += 1
         for later in sorted(self.trials.glob("*.json")):  # their promotion is lost: they are given out anew
             if later.name.split(".")[0] not in self.waiting:
                 self._set_aside(later, "of a trial whose promotion is not there")
@@ -192,7 +189,9 @@ class Engine:
         """Return the trial to begin on a worker, as `pipelines.jobs.executors` wants it; None if there is none now."""
         if self.is_over or not self.waiting or worker in self.faulty:
             return None
-        first = sorted(self.waiting.values(), key=lambda spec: (spec.position, -spec.round, spec.trial))[:WINDOW]
+        first = sorted(self.waiting.values(), key=lambda spec: (spec.position, -spec.round, numbered(spec.trial)))[
+            :WINDOW
+        ]
         own, others = self.warm.get(worker, []), {key for kept in self.warm.values() for key in kept}
 
         def cost(spec: Spec) -> int:

@@ -18,6 +18,7 @@ from tuning import pareto
 from tuning.importance import importance
 from tuning.page import to_html, value_text, write_hparams
 from tuning.results import Results, best_so_far
+from tuning.schemas import numbered
 
 __all__ = [
     "draw", "draw_history", "draw_importance", "draw_learning", "draw_parallel", "draw_pareto", "write_hparams"
@@ -70,9 +71,10 @@ def draw_history(results: Results, path: str | os.PathLike) -> dict[str, object]
     Returns `trial`, `objective`, `epochs`, `best_so_far` (of completed trials), and `failed`, ids. Of a Pareto objective
     the hypervolume is drawn alone: single trials have no number of that kind.
     """
-    done = sorted(results.completed, key=lambda trial: trial["trial"])
-    failed = sorted(trial["trial"] for trial in results.trials if trial["status"] != "COMPLETED")
-    place = {name: i + 1 for i, name in enumerate(sorted(trial["trial"] for trial in results.trials))}
+    done = sorted(results.completed, key=lambda trial: numbered(trial["trial"]))
+    failed = sorted((trial["trial"] for trial in results.trials if trial["status"] != "COMPLETED"), key=numbered)
+    names = sorted((trial["trial"] for trial in results.trials), key=numbered)
+    place = {name: i + 1 for i, name in enumerate(names)}
     numbers = plain(
         {
             "objective_is": results.objective,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from tuning.brackets import Bracket, Round, plan, total_epochs
+from tuning.brackets import Bracket, Round, extended, plan, total_epochs
 from tuning.kerastuner import keras_tuner
 from tuning.oracle import InMemoryOracle
 from tuning.sampling import RandomSampler
+from tuning.schemas import numbered
 
 __all__ = ["Bracket", "BudgetedHyperband", "Round", "plan", "total_epochs"]
 
@@ -28,6 +29,9 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
     A configuration is promoted as soon as it is certain to be among the best of its round (Li et al. 2018,
     Algorithm 1), ties broken by trial id; while a round waits for results, the brackets after it are begun.
     Which configurations are tried where follows from the seed and the results, not from which came first.
+    The order of fresh configurations follows from the seed alone: they fill the first rounds, bracket by bracket, so a
+    search that goes on with more trials tries those that a longer one would have tried. A trial is named by its place in
+    the plan: bracket by bracket, round by round.
     With `order`, a function from ids of trials to their places, best first, a round is compared as a whole.
     Failed trials and scores that are not a number are never promoted: a place that nobody is left to take
     goes to a fresh random configuration, trained from the start to that round's epoch: the budget is used.
@@ -39,6 +43,7 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
         max_epochs: R >= 1, the epochs of a fully trained configuration.
         factor: eta >= 2, one configuration in eta is promoted.
         seed: integer or None; the same seed (0 is one) gives the same configurations.
+        before: numbers of trials that the search was asked for earlier, before it went on to `max_trials`.
         max_consecutive_failed_trials: failures in a row that end the search; None, the default, for never.
         **kwargs: the other arguments of `keras_tuner.oracles.HyperbandOracle`, such as `hyperparameters`.
 
@@ -62,9 +67,10 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
         factor: int = 3,
         seed: int | None = None,
         max_consecutive_failed_trials: int | None = None,
+        before: Sequence[int] = (),
         **kwargs: object,
     ):
-        self.plan = plan(max_trials, max_epochs, factor)
+        self.plan = extended([*before, max_trials], max_epochs, factor)
         super().__init__(
             objective,
             max_epochs=int(max_epochs),
@@ -82,6 +88,7 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
             {"bracket_num": bracket.number, "rounds": [[] for _ in bracket.rounds]} for bracket in self.plan
         ]
         self._drawn, self._given = [], set()  # fresh configurations, in the order of drawing; which are given out
+        self._substitutes = {}  # by number, the configurations that took the places of trials that failed
         self._exhausted_at = None
         self.verbose = 0
 
@@ -95,24 +102,26 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
         """Give a trial its values: a promotion where one is certain, else a fresh configuration.
 
         Args:
-            trial_id: string, the id of the trial to fill.
+            trial_id: string, what KerasTuner would call it; its own name follows from its place in the plan.
 
         Returns:
-            dict with "status" ("RUNNING", "IDLE" or "STOPPED") and, if running, "values".
+            dict with "status" ("RUNNING", "IDLE" or "STOPPED") and, if running, "values" and "name".
         """
         was_exhausted = self.exhausted
         for position, (bracket, book) in enumerate(zip(self.plan, self._brackets, strict=True)):
             # The last round first: its trials are the longest.
             for index in reversed(range(len(bracket.rounds))):
-                values = self._next_values(position, book["rounds"], index)
+                place = self._free_place(position, index)
+                values = self._next_values(position, book["rounds"], index, place)
                 if values is not None:
-                    book["rounds"][index].append({"past_id": values.get("tuner/trial_id"), "id": trial_id})
-                    return {"status": "RUNNING", "values": values}
+                    name = self._names(position, index)[place]
+                    book["rounds"][index].append({"past_id": values.get("tuner/trial_id"), "id": name})
+                    return {"status": "RUNNING", "values": values, "name": name}
         if self.exhausted and not was_exhausted:
             return self.populate_space(trial_id)  # Rounds need not wait any more for trials that cannot come.
         return {"status": "IDLE" if self.ongoing_trials else "STOPPED"}
 
-    def _next_values(self, position: int, rounds: list[list[dict]], index: int) -> dict[str, object] | None:
+    def _next_values(self, position: int, rounds: list[list[dict]], index: int, place: int) -> dict[str, object] | None:
         bracket = self.plan[position]
         free = bracket.rounds[index].size - len(rounds[index])
         if not free:
@@ -126,7 +135,8 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
         elif candidates or awaited:
             return None
         else:
-            values, start = self._fresh_values(self._slot(position, index) + len(rounds[index])), 0
+            number = self._number(position, index) + min(place, len(rounds[index]))
+            values, start = self._substitute(number) if index else self._fresh_values(number), 0
         if values is None:
             return None
         return {
@@ -150,22 +160,30 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
         best = scored if self.order is None else [scored[i] for i in self.order([t.trial_id for t in scored])]
         return [trial for trial in best if trial.trial_id not in promoted]
 
-    def _origin(self, trial) -> str:
-        """The id of the fresh trial behind a promoted one: it does not depend on which result came first."""
+    def _origin(self, trial) -> tuple[int, str]:
+        """The place of the fresh trial behind a promoted one: it does not depend on which result came first."""
         while "tuner/trial_id" in trial.hyperparameters.values:
             trial = self.trials[trial.hyperparameters.values["tuner/trial_id"]]
-        return trial.trial_id
+        return numbered(trial.trial_id)
 
-    def _slot(self, position: int, index: int) -> int:
-        """The number of the first trial of a round: first rounds count first, bracket by bracket, then the others."""
+    def _number(self, position: int, index: int) -> int:
+        """The number of the first configuration of a round: first rounds count for themselves, and so do all others."""
         sizes = [[each.size for each in bracket.rounds] for bracket in self.plan]
         if index == 0:
             return sum(each[0] for each in sizes[:position])
-        return (
-            sum(each[0] for each in sizes)
-            + sum(sum(each[1:]) for each in sizes[:position])
-            + sum(sizes[position][1:index])
-        )
+        return sum(sum(each[1:]) for each in sizes[:position]) + sum(sizes[position][1:index])
+
+    def _names(self, position: int, index: int) -> list[str]:
+        """The names of the trials of a round; in a search of an earlier version those of all of its first plan."""
+        rounds = self.plan[position].rounds
+        first = sum(bracket.trials for bracket in self.plan[:position]) + sum(each.size for each in rounds[:index])
+        numbers = range(self.in_order) if first < self.in_order else range(first, first + rounds[index].size)
+        return [f"{number:0{self.width}d}" for number in numbers]
+
+    def _free_place(self, position: int, index: int) -> int:
+        """The first place of a round, among its names, that no trial has; the number of names if there is none."""
+        names = self._names(position, index)
+        return next((place for place, name in enumerate(names) if name not in self.trials), len(names))
 
     def _awaited(self, bracket: Bracket, rounds: Sequence[list[dict]], index: int) -> int:
         """The number of trials of the round that have not ended, started or not."""
@@ -183,15 +201,38 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
         """
         if number in self._given:
             number = len(self._drawn)
-        while len(self._drawn) <= number and (values := self._random_values()) is not None:
-            self._drawn.append(values)
-            self._tried_so_far.add(self._compute_values_hash(values))
+        self._draw(number + 1)
         left = [n for n in range(len(self._drawn)) if n not in self._given]
         if not left:
             return None
         number = number if number in left else left[0]
         self._given.add(number)
         return dict(self._drawn[number])
+
+    def _draw(self, count: int) -> None:
+        """Draw so many configurations for first rounds in all, or those that the space has."""
+        while len(self._drawn) < count and (values := self._random_values()) is not None:
+            self._drawn.append(values)
+            self._tried_so_far.add(self._compute_values_hash(values))
+
+    def _substitute(self, number: int) -> dict[str, object] | None:
+        """The configuration number n of those that take the place of a promotion, since trials have failed.
+
+        It follows from the seed and n: these are drawn apart from, and after, those of the first rounds, which they must not
+        change. Of an exhausted space the first one that is left, and None if there is none.
+        """
+        self._draw(sum(bracket.rounds[0].size for bracket in self.plan))
+        if number not in self._substitutes:
+            kept = self._seed_state, self._number_drawn
+            self._seed_state = random.Random(f"{self.seed} {number}").getrandbits(48)
+            self._number_drawn = self._architectures + number % max(1, len(self._first))
+            values = self._random_values()
+            self._seed_state, self._number_drawn = kept
+            if values is None:
+                return self._fresh_values(len(self._drawn))
+            self._tried_so_far.add(self._compute_values_hash(values))
+            self._substitutes[number] = values
+        return dict(self._substitutes[number])
 
     def _random_values(self) -> dict[str, object] | None:
         if self._exhausted_at == len(self.hyperparameters.space):
@@ -224,8 +265,8 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
         entries = self._brackets[position]["rounds"][index]
         if len(entries) >= self.plan[position].rounds[index].size or (past is not None and past not in self.trials):
             raise ValueError(f"trial {trial_id} has no room in the plan")
-        if past is None and self._fresh_values(self._slot(position, index) + len(entries)) is None:
-            raise ValueError(f"trial {trial_id} is of another space")
+        if trial_id in self.trials or trial_id not in self._names(position, index):
+            raise ValueError(f"trial {trial_id} has another place in the plan")
         hyperparameters = self.hyperparameters.copy()
         hyperparameters.values = dict(values)
         trial = keras_tuner.engine.trial.Trial(hyperparameters=hyperparameters, trial_id=trial_id, status="RUNNING")

@@ -1,8 +1,8 @@
 """Figures of merit: numbers that a tuner minimises, alone, as a weighted sum, or all at once as a Pareto front.
 
 The GAN-AE authors tuned by hand on reconstruction error, mass sculpting and stability (their sec. 4.1): the three are
-here, without labels and in units that do not depend on the hyperparameters, so that trials can be compared. For
-benchmarks there is `auc:LABEL`, which looks at the truth of the validation events and says so wherever it comes out.
+here, without labels and in units that do not depend on the hyperparameters, so that trials can be compared. `argos`
+measures, also without labels, how sensitive a detector is in a signal region (`tuning.argos`). For benchmarks there is `auc:LABEL`, which looks at the truth of the validation events and says so wherever it comes out.
 Whatever the objective is, training never sees a label.
 """
 
@@ -18,6 +18,7 @@ from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.metrics import PERCENTILES, auc, sculpting
 from tuning import pareto
+from tuning.argos import SignalRegion, sensitivity
 from tuning.pareto import AUGMENTATION
 
 ENOUGH = 100  # selected events without which a spectrum of 40 bins says nothing
@@ -139,6 +140,10 @@ class _Once:
         each = found if found.ndim > 1 else found[None]
         return each if per_member else each.mean(axis=0)
 
+    def score_others(self, events: Events) -> np.ndarray:
+        """Return the first score of other events than those of the first call."""
+        return self._model.score(events)
+
 
 TERMS: dict[str, Callable[..., float]] = {
     "reconstruction": reconstruction,
@@ -147,12 +152,16 @@ TERMS: dict[str, Callable[..., float]] = {
     "stability": stability,
 }
 TRUTH = "1-auc:"  # how a term that looks at the truth begins
+ARGOS = "argos"  # which is to be large: what is minimised, and recorded, is minus it
+NAMES = (*TERMS, ARGOS)
 WORD = r"(?:[a-z_]+|auc:[^+*,]+)"
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """What is minimised: a weighted sum of figures of merit, or with `pareto` all of them at once.
+
+    `region` is the signal region of `argos`; without it such an objective can be read and compared, but not measured.
 
     >>> Objective.parse("reconstruction+10*sculpting").weights
     {'reconstruction': 1.0, 'sculpting': 10.0}
@@ -164,23 +173,29 @@ class Objective:
     text: str
     weights: Mapping[str, float]
     pareto: bool = False
+    region: SignalRegion | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Objective:
+    def parse(cls, text: str, region: SignalRegion | None = None) -> Objective:
         """Read an objective; raises `InputError` for an unknown term or a weight that is not a positive number."""
         if text.startswith("pareto:"):
-            return cls(text, _pareto_terms(text), True)
+            return cls(text, _pareto_terms(text), True, region)
         weights: dict[str, float] = {}
         for term in text.split("+"):
             match = re.fullmatch(rf"\s*(?:(\d+\.?\d*|\.\d+)\s*\*)?\s*({WORD})\s*", term)
             if not match or not _known(match[2]) or not 0 < float(match[1] or 1) < float("inf"):
                 raise InputError(
-                    f"objective {text!r}: {term.strip()!r} is not known; expected a sum of {', '.join(TERMS)}, auc:LABEL, "
+                    f"objective {text!r}: {term.strip()!r} is not known; expected a sum of {', '.join(NAMES)}, auc:LABEL, "
                     f"each with a positive weight or none, as in 'reconstruction+10*sculpting', or 'pareto:' and a list"
                 )
             name = _named(match[2])
             weights[name] = weights.get(name, 0.0) + float(match[1] or 1.0)
-        return cls(text, weights)
+        return cls(text, weights, region=region)
+
+    @property
+    def needs_region(self) -> bool:
+        """Whether a term is measured in a signal region."""
+        return _named(ARGOS) in self.weights
 
     @property
     def uses_truth(self) -> bool:
@@ -207,6 +222,8 @@ class Objective:
                 _label(validation, name.removeprefix(TRUTH))
         if "stability" in self.weights:
             _check_members(model.members)
+        if self.region is not None:
+            self.region.check(validation)
 
     def __call__(self, model, validation: Events, history: Mapping[str, list[float]]) -> dict[str, float]:
         """Return every term and `objective`, their weighted sum.
@@ -216,8 +233,15 @@ class Objective:
         """
         unlabelled = validation.without_labels() if validation.has_labels else validation
         asked = _Once(model, ["reconstructed"] if "reconstruction" in self.weights else [])
-        found = {name: _measure(name, asked, validation, unlabelled, history) for name in self.weights}
+        found = {name: self._measure(name, asked, validation, unlabelled, history) for name in self.weights}
         return found | {"objective": self._one(found)}
+
+    def _measure(self, name: str, model, labelled: Events, unlabelled: Events, history) -> float:
+        if name.startswith(TRUTH):
+            return missed_area(model, labelled, history, name.removeprefix(TRUTH))
+        if name == _named(ARGOS):
+            return sensitivity(model, unlabelled, self.region)
+        return TERMS[name](model, unlabelled, history)
 
     def _one(self, found: Mapping[str, float]) -> float:
         if self.pareto:
@@ -258,7 +282,7 @@ def _pareto_terms(text: str) -> dict[str, float]:
     for term in terms:
         if not re.fullmatch(WORD, term) or not _known(term):
             raise InputError(
-                f"objective {text!r}: {term!r} is not known; expected 'pareto:' and at least two of {', '.join(TERMS)}, "
+                f"objective {text!r}: {term!r} is not known; expected 'pareto:' and at least two of {', '.join(NAMES)}, "
                 f"auc:LABEL, without weights, as in 'pareto:reconstruction,sculpting,stability'"
             )
     if len(terms) < 2 or len(set(terms)) < len(terms):
@@ -267,15 +291,11 @@ def _pareto_terms(text: str) -> dict[str, float]:
 
 
 def _known(term: str) -> bool:
-    return term in TERMS or term.startswith("auc:")
+    return term in NAMES or term.startswith("auc:")
 
 
 def _named(term: str) -> str:
-    """A term as it is recorded: what is minimised is one minus the area."""
+    """A term as it is recorded: what is minimised is one minus the area, or minus ARGOS."""
+    if term == ARGOS:
+        return f"-{ARGOS}"
     return f"1-{term.strip()}" if term.startswith("auc:") else term
-
-
-def _measure(name: str, model, labelled: Events, unlabelled: Events, history) -> float:
-    if name.startswith(TRUTH):
-        return missed_area(model, labelled, history, name.removeprefix(TRUTH))
-    return TERMS[name](model, unlabelled, history)

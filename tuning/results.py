@@ -23,7 +23,7 @@ from pipelines.errors import InputError
 from pipelines.moved import moved_names
 from tuning import pareto
 from tuning.objectives import Objective
-from tuning.schemas import Asked, Table, damaged, read_record
+from tuning.schemas import Asked, Table, damaged, numbered, read_record
 from tuning.schemas import History as HistoryFile
 
 __getattr__ = moved_names(__name__, {"importance": "tuning.importance.importance"})
@@ -95,7 +95,7 @@ class Results:
             trial for trial in self.trials if trial["trial"] == name or trial["trial"].lstrip("0") == name.lstrip("0")
         ]
         if not found:
-            names = ", ".join(sorted(trial["trial"] for trial in self.trials)[:8])
+            names = ", ".join(sorted((trial["trial"] for trial in self.trials), key=numbered)[:8])
             raise InputError(f"{self.out}: no trial {name!r}; there are {names} ... ({len(self.trials)} in all)")
         return found[0]
 
@@ -161,7 +161,7 @@ def ranked(records: Sequence[Mapping[str, object]], objective: str) -> list[Mapp
     >>> [record["trial"] for record in ranked(found, "reconstruction")]
     ['1', '0']
     """
-    records = sorted(records, key=lambda record: record["trial"])
+    records = sorted(records, key=lambda record: numbered(record["trial"]))
     done = [record for record in records if record["status"] == "COMPLETED"]
     order = Objective.parse(objective).order([record["metrics"] for record in done])
     return [done[place] for place in order] + [record for record in records if record["status"] != "COMPLETED"]
@@ -250,7 +250,7 @@ def best_so_far(results: Results) -> list[tuple[str, float]]:
     Of a Pareto objective it is the hypervolume of the front until then, which grows: on axes on which all completed trials
     span [0, 1], up to 1.1 (see `tuning.pareto.hypervolume`).
     """
-    done = sorted(results.completed, key=lambda trial: trial["trial"])
+    done = sorted(results.completed, key=lambda trial: numbered(trial["trial"]))
     names = [trial["trial"] for trial in done]
     if results.parsed.pareto:
         x = pareto.normalised(results.parsed.values([trial["metrics"] for trial in done]))

@@ -20,7 +20,7 @@ class RandomSampler:
     that is left was overlooked with probability (1 - 1/(t + 1))^(20 (t + 1)) < e^-20.
     """
 
-    _architectures, _shapes, _number = 0, frozenset(), 0
+    _architectures, _shapes, _number_drawn, _first = 0, frozenset(), 0, {}
 
     def limit_architectures(self, architectures: int, shapes: Iterable[str]) -> None:
         """Draw no more than so many different values of the names in `shapes`; before anything is drawn."""
@@ -28,16 +28,17 @@ class RandomSampler:
 
     def _random_values(self) -> dict[str, object] | None:
         for attempt in range(20 * (len(self._tried_so_far) + 1)):
-            values = self._sample(self._number + attempt)
+            values = self._sample(self._number_drawn + attempt)
             if not self._duplicate(values):
-                if self._number < self._architectures:
-                    self._first[self._number] = {name: values[name] for name in self._shapes & set(values)}
-                self._number += 1
+                if self._number_drawn < self._architectures:
+                    self._first[self._number_drawn] = {name: values[name] for name in self._shapes & set(values)}
+                self._number_drawn += 1
                 return values
         return None
 
     def _sample(self, number: int) -> dict[str, object]:
-        shape = self._first.get(number % self._architectures, {}) if self._architectures else {}
+        known = min(self._architectures, len(self._first))
+        shape = self._first[number % known] if known and number >= self._architectures else {}
         drawn = keras_tuner.HyperParameters()
         for one in self.hyperparameters.space:
             drawn.merge([one])

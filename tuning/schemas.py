@@ -18,6 +18,8 @@ from pipelines.errors import InputError
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Number = float | None  # None for what is not finite
+WIDTH = 4  # digits of a trial's name at least, however many trials there are
+Budget = Annotated[int, Field(ge=1, lt=2**31)]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w-]+$")]  # of a trial, part of a file's name
 
 
@@ -69,12 +71,21 @@ class Partial(TypedDict):
     times: NotRequired[dict[str, float]]
 
 
+class Names(TypedDict):
+    """How the trials of a search are named: digits at least, and how many in the order of their start."""
+
+    width: Annotated[int, Field(ge=1, le=20)]
+    in_order: Count
+
+
 class Asked(TypedDict):
     """search.json."""
 
     model: str
     objective: str
-    trials: Annotated[int, Field(ge=1, lt=2**31)]
+    trials: Budget
+    budgets: NotRequired[list[Budget]]
+    names: NotRequired[Names]
     fixed: NotRequired[dict[str, Any]]
     max_epochs: NotRequired[Count]
     factor: NotRequired[Count]
@@ -82,6 +93,9 @@ class Asked(TypedDict):
     space: NotRequired[list[dict[str, Any]]]
     data: NotRequired[dict[str, Any]]
     validation: NotRequired[dict[str, Any] | None]
+    window: NotRequired[list[float] | None]
+    sidebands: NotRequired[list[float | None] | None]
+    template: NotRequired[dict[str, Any] | None]
     extra: NotRequired[dict[str, Any]]
 
 
@@ -89,6 +103,17 @@ class Table(TypedDict):
     """results.json."""
 
     exhausted: NotRequired[bool]
+    budgets: NotRequired[list[Budget]]
+    names: NotRequired[Names]
+
+
+def numbered(name: str) -> tuple[int, str]:
+    """Return what names of trials are sorted by: as numbers, though there may be more of them than their digits allow.
+
+    >>> sorted(["10", "9", "100"], key=numbered), sorted(["0010", "0009"], key=numbered)
+    (['9', '10', '100'], ['0009', '0010'])
+    """
+    return len(name), name
 
 
 def read_record(path: Path, terms: Iterable[str] = (), needed: Iterable[str] = ()) -> dict[str, Any]:

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import shutil
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
-from pipelines import provenance
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError, Unfinished, WorkerFault
 from pipelines.events.batches import check_enough
@@ -29,14 +27,16 @@ from pipelines.events.events import Events
 from pipelines.events.layout import match_columns
 from pipelines.events.overlap import overlap
 from pipelines.jobs.executors import Batch
-from pipelines.outputs import as_json, check_new, clean_folder, new_directory, write_json
+from pipelines.outputs import as_json, clean_folder, new_directory, write_json
 from tuning import algorithms
+from tuning.argos import chosen_region, described_region, windowed
+from tuning.description import NAMES, check_out, check_same, described, growth, is_begun, read_asked
 from tuning.engine import Engine, owned
 from tuning.listener import Plan, SearchListener
 from tuning.objectives import Objective
 from tuning.programs import POINTS, sizes
 from tuning.results import Results, load_results, ranked
-from tuning.schemas import Asked, History, Record
+from tuning.schemas import History, Record, numbered
 from tuning.space import Space
 from tuning.space_points import sample
 from tuning.trial import Job, TrialRunner, forget_programs, read_json
@@ -74,6 +74,9 @@ def search(
     cluster_config: str | os.PathLike | None = None,
     seed: int = 0,
     resume: bool = False,
+    window: Sequence[float] = (),
+    sidebands: Sequence[float] = (),
+    template: Events | None = None,
     jit_compile: bool | None = None,
     extra: Mapping[str, object] | None = None,
     listener: SearchListener | None = None,
@@ -90,7 +93,8 @@ def search(
     Args:
         model: registered name.
         events: the events; labels, if there are any, are not read, unless the objective says so.
-        trials: how many, 1 or more; fewer run only if the space has fewer (`Results.exhausted` then says so).
+        trials: how many, 1 or more; fewer run only if the space has fewer (`Results.exhausted` then says so). With `resume`
+            they may be more than the search was begun with: those that are done stay as they are, and others follow.
         out: new folder; with `resume` also that of an interrupted search, which goes on. Workers on other machines must
             see it.
         validation: events that judge, instead of a fifth of the others. Their labels are read by a term of the objective
@@ -111,6 +115,10 @@ def search(
         scheduler: address of a Dask scheduler whose workers are used instead, or a `pipelines.jobs.executors.Batch`.
         cluster, jobs, cluster_config: "slurm" or "htcondor", the number of jobs that are submitted as workers instead,
             and a YAML file of what the site asks for (see `pipelines.jobs.batch_systems`).
+        window: signal region (low, high), GeV, of the objective "argos"; also of the model, if it has one itself and none is
+            fixed. Of such a model it may be left out. sidebands: outer edges (low, high), GeV, of the side bands that are
+            background; by default all events outside of the window. template: events of background that are it instead;
+            those in the window are taken, and labels, if there are any, are not read.
         seed: fixes configurations, split, weights and the order of events.
         jit_compile: compile training steps with XLA; None is where there is a GPU, or where
             the model says that it pays on a CPU (`Detector.searched_by_xla`).
@@ -139,12 +147,12 @@ def search(
         )
     share_gpus()
     check_out(Path(out), resume)
-    asked = _Asked(
-        model, preset, dict(fixed or {}), algorithm, trials, max_epochs, factor, architectures, objective, seed
-    )
+    fixed = windowed(model, fixed or {}, window, sidebands)
+    asked = _Asked(model, preset, fixed, algorithm, trials, max_epochs, factor, architectures, objective, seed)
     session = _Session(
-        asked, space, events, Path(out), jit_compile, extra or {}, listener or SearchListener(), validation
-    )
+        asked, space, events, Path(out), jit_compile, extra or {}, listener or SearchListener(), validation,
+        window, sidebands, template,
+    )  # fmt: skip
     if not resume or not is_begun(session.out):
         session.start()
     with owned(session.out) as token:
@@ -167,20 +175,6 @@ def share_gpus() -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def check_out(out: Path, resume: bool) -> None:
-    """Raise `InputError` if something is there already; with `resume`, if that is no search."""
-    if resume and is_begun(out):
-        return
-    if is_begun(out):
-        raise InputError(f"{out}: a search exists already; go on with it by --resume, or give another --out")
-    check_new(out)
-
-
-def is_begun(out: Path) -> bool:
-    """Return whether there is a search in a folder, though its description may be damaged."""
-    return any((out / name).is_file() for name in ("search.json", "search.json.damaged"))
-
-
 def _check_alike(model, events: Events, validation: Events) -> None:
     """Raise `InputError` unless a model that learns some events can be judged by others."""
     if not len(validation):
@@ -189,12 +183,6 @@ def _check_alike(model, events: Events, validation: Events) -> None:
     if taken.columns:
         match_columns(taken.columns, validation.columns, validation.name)
     taken.check_layout(validation)
-
-
-def _described(events: Events, truth: bool) -> dict[str, object]:
-    """Return which events these are; their labels too, which are in no checksum of events, where they matter."""
-    found = {"source": events.name, "events": len(events), "sha256": provenance.checksum(events)}
-    return found | ({"label_sha256": hashlib.sha256(events.label.tobytes()).hexdigest()} if truth else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +204,8 @@ class _Session:
 
     def __init__(
         self, asked: _Asked, space, events: Events, out: Path, jit_compile: bool | None, extra: Mapping, listener,
-        validation: Events | None = None,
+        validation: Events | None = None, window: Sequence[float] = (), sidebands: Sequence[float] = (),
+        template: Events | None = None,
     ):  # fmt: skip
         self.asked, self.out, self.jit_compile, self.extra, self.listener = asked, out, jit_compile, extra, listener
         objective = Objective.parse(asked.objective)
@@ -224,16 +213,7 @@ class _Session:
         registry.model_class(asked.model).require("events", "tune")
         self.searched = self.space.hyperparameters()
         plain = registry.get(asked.model, **{"seed": asked.seed, **self.space.draw(self.space.hyperparameters())})
-        self.oracle = algorithms.make(
-            asked.algorithm,
-            self.searched,
-            asked.trials,
-            asked.max_epochs,
-            asked.factor,
-            asked.seed,
-            asked.architectures,
-            self.space.shapes(),
-        )
+        self.oracle = self._oracle({"budgets": [asked.trials], "names": NAMES})
         self.training, self.validation = events, validation
         if validation is None:
             self.training, self.validation = events.split(1.0 - VALIDATION_SHARE, asked.seed)
@@ -241,7 +221,11 @@ class _Session:
             _check_alike(plain, events, validation)
         self.space.check(events=len(self.training))
         check_enough(self.training, plain.hp.batch_size)
-        objective.check(self.validation, plain)
+        names = {one.name for one in self.searched.space} - set(asked.fixed)
+        self.region = chosen_region(objective.needs_region, plain, names, window, sidebands, template)
+        if template is not None:
+            _check_alike(plain, events, template)
+        dataclasses.replace(objective, region=self.region).check(self.validation, plain)
         self.training = self.training.without_labels()
         if not objective.uses_truth:
             self.validation = self.validation.without_labels()
@@ -250,12 +234,26 @@ class _Session:
         points = [self.space.draw(sample(self.searched, seed)) for seed in range(POINTS)]
         self.larger = sizes(asked.model, points)
 
+    def _oracle(self, growth: Mapping[str, object]) -> algorithms.Oracle:
+        """Return what decides on trials, of a search that has grown like this (see `tuning.description.growth`)."""
+        asked, names = self.asked, growth["names"]
+        oracle = algorithms.make(asked.algorithm, self.searched, asked.trials, asked.max_epochs, asked.factor, asked.seed,
+                                 asked.architectures, self.space.shapes(), growth["budgets"][:-1])  # fmt: skip
+        oracle.width, oracle.in_order = names["width"], names["in_order"]
+        return oracle
+
     def _description(self, events: Events, validation: Events | None, truth: bool) -> dict[str, object]:
         space = self.searched.get_config()["space"]
-        data = {"data": _described(events, truth and validation is None), "validation": None}
+        data = {"data": described(events, truth and validation is None), "validation": None}
         if validation is not None:
-            data["validation"] = {**_described(validation, truth), "also_trained_on": overlap(events, validation)}
-        return as_json({**dataclasses.asdict(self.asked), "space": space, **data, "extra": self.extra})
+            data["validation"] = {**described(validation, truth), "also_trained_on": overlap(events, validation)}
+        region = described_region(self.region)
+        if region["template"]:
+            region["template"]["also_in_data"] = overlap(events, self.region.template)
+        growth = {"budgets": [self.asked.trials], "names": NAMES}
+        return as_json(
+            {**dataclasses.asdict(self.asked), **growth, "space": space, **data, **region, "extra": self.extra}
+        )
 
     def start(self) -> None:
         """Make the folder."""
@@ -266,40 +264,29 @@ class _Session:
 
     def resume(self) -> None:
         """Check that the folder is of this search, and remove what killed processes left in it."""
-        path = self.out / "search.json"
+        path, kept = self.out / "search.json", read_asked(self.out)
         for folder in (self.out, self.out / "trials"):
             clean_folder(folder)
-        if os.path.lexists(path) and read_json(path, Asked) is None:
+        if os.path.lexists(path) and kept is None:
             os.replace(path, f"{path}.damaged")
             self.listener.told(
                 f"{path}: damaged; set aside as search.json.damaged, and made anew of what is asked for now"
             )
-        if not path.is_file():  # the records of trials are compared with what is asked for
-            write_json(path, self.description)
-        kept = read_json_document(path, Asked)
         (self.out / "trials").mkdir(exist_ok=True)
-        for key, value in self._comparable(self.description).items():
-            if self._comparable(kept).get(key) != value:
-                raise InputError(
-                    f"{self.out}: begun with {key}={kept.get(key)}, cannot go on with {value}; "
-                    f"give the same, or another --out"
-                )
-
-    @staticmethod
-    def _comparable(description: Mapping) -> dict[str, object]:
-        """What makes it the same search: the same events may lie elsewhere now."""
-        data = {name: description.get(name) for name in ("data", "validation")}
-        for name, value in data.items():
-            if isinstance(value, Mapping):
-                data[name] = {k: v for k, v in value.items() if k != "source"}
-        return {name: value for name, value in description.items() if name != "extra"} | data
+        if kept is not None:  # else the records of trials are compared with what is asked for
+            check_same(self.out, kept, self.description)
+        found = growth(self.out, kept, self.asked.trials)
+        self.description |= found
+        self.oracle = self._oracle(found)
+        if kept is None or kept["trials"] != self.asked.trials:
+            write_json(path, self.description)
 
     def run(
         self, token: str, deadline: float | None, workers: int, place, trial_timeout: float | None = None
     ) -> Results:
         """Do the trials that are left; write the table and the best run."""
         job = Job(token, self.asked.model, self.asked.objective, self.jit_compile, str(self.out.resolve()),
-                  self.training, self.validation, self.larger)  # fmt: skip
+                  self.training, self.validation, self.larger, self.region)  # fmt: skip
         engine = Engine(self.oracle, self.space.draw, job, self.listener, deadline, trial_timeout)
         engine.restore()
         count = place.jobs if isinstance(place, Batch) else workers
@@ -308,6 +295,9 @@ class _Session:
             self.listener.told(
                 f"{again} of the {len(self.validation)} events that judge also train: trials look better than they are"
             )
+        also = (self.description["template"] or {}).get("also_in_data")
+        if also:
+            self.listener.told(f"{also} events of the template are in --data too: they are no independent background")
         self.listener.planned(Plan(self.oracle.plan, count, list(engine.records.values()), job.program))
         engine.run(workers, place)
         return self._finish(engine, job)
@@ -316,11 +306,12 @@ class _Session:
         records = ranked(list(engine.records.values()), self.asked.objective)
         exhausted = bool(self.oracle.exhausted) and len(records) < self.asked.trials and not engine.waiting
         results = Results(records, self.asked.objective, self.out, exhausted, self.description)
-        write_json(self.out / "results.json", results.to_json())
+        grown = {name: self.description[name] for name in ("budgets", "names")}
+        write_json(self.out / "results.json", {**results.to_json(), **grown})
         if results.best is not None:
             self._write_best(results, job, engine.is_over)
         elif results.complete and records:
-            first = min(records, key=lambda record: record["trial"])
+            first = min(records, key=lambda record: numbered(record["trial"]))
             raise InputError(f"all {len(records)} trials failed; the first: {first['message']}")
         return results
 
@@ -357,6 +348,11 @@ class _Session:
                 "objective": best["objective"],
                 "search": self.asked.objective,
                 "truth_used": results.truth_used,
+                **(
+                    {name: self.description[name] for name in ("window", "sidebands", "template")}
+                    if self.region
+                    else {}
+                ),
             },
         }
         rows, model.member_rows = (self._history(best, which) for which in ("rows", "members"))

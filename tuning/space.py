@@ -23,8 +23,8 @@ from collections.abc import Mapping
 from pipelines.errors import InputError
 from tuning.kerastuner import keras_tuner
 from tuning.ranges import SteppedRange, nearest
-from tuning.space_points import complete, definitions, ends, feeds, parents, sample, settle
-from tuning.space_text import range_text, row_of, yaml_line
+from tuning.space_points import complete, definitions, ends, feeds, number_wanted, parents, sample, settle
+from tuning.space_text import fixed_line, range_text, row_of, yaml_line
 from tuning.spacefile import FIX, RANGE, Entry, none_of, read_space
 from zoo import registry
 
@@ -103,7 +103,12 @@ class Space:
         for place, (name, entry) in enumerate(self._entries.items()):
             own = self._names.get(name)
             for key, value in entry.extremes():
-                self._check_word(f"{self.source}: {key} of {name} is {value!r}", name, value)
+                is_whole = entry.kind == RANGE and isinstance(value, float) and value.is_integer()
+                self._check_word(
+                    f"{self.source}: {key} of {name} is {value!r}", name, int(value) if is_whole else value
+                )
+            if name not in self._valid and entry.type == "float" and (wanted := number_wanted(own, 0.5)):
+                raise InputError(f"{self.source}: type of {name} is float, expected {wanted}")
             _check_limits(self.source, entry, limits.get(name), getattr(own, "values", ()))
             if None in entry.values and name not in limits and self._valid.get(name) is not None:
                 raise InputError(
@@ -127,10 +132,12 @@ class Space:
             raise InputError(f"--set: {error}") from None
 
     def _check_word(self, found: str, name: str, value: object) -> None:
-        """Raise `InputError` for a word which the space, not the model, gives a meaning to, if it has none."""
+        """Raise `InputError` for a word or number which the space, not the model, gives a meaning to, if it has none."""
         own = getattr(self._names.get(name), "values", ())
         if name not in self._valid and own and all(isinstance(one, str) for one in own) and value not in own:
             raise InputError(f"{found}; expected one of {', '.join(own)}")
+        if name not in self._valid and (wanted := number_wanted(self._names[name], value)):
+            raise InputError(f"{found}; expected {wanted}")
 
     def _superfluous(self, made_by: Mapping[str, set[str]]) -> set[str]:
         """Return the names that make nothing but hyperparameters which are given otherwise."""
@@ -263,6 +270,7 @@ class Space:
             lines.append(
                 f"{row['name']}: {yaml_line(row, extra, sampling)}" + (f"  # {when}" if when and not extra else "")
             )
+        lines += [f"{name}: {fixed_line(value)}" for name, value in self._given.items() if name not in self.fixed]
         return "\n".join(lines) + "\n"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 import random
 from collections.abc import Callable, Mapping
 
 from pipelines.errors import InputError
 from tuning.kerastuner import keras_tuner
 
+MOST = 1_000_000  # of whole numbers that a space makes something of, such as as many layers
 PROBES = 6  # random points of a space from which it is found out which name makes which hyperparameter
 
 
@@ -35,6 +37,24 @@ def settle(point: keras_tuner.HyperParameters, given: Mapping[str, object]) -> k
 def is_possible(one, value: object) -> bool:
     """Return whether a hyperparameter of KerasTuner may have a value."""
     return one.min_value <= value <= one.max_value if hasattr(one, "min_value") else value in one.values
+
+
+def number_wanted(one, value: object) -> str | None:
+    """Return what was expected in place of a value of a name whose own values are numbers, or None if it is one of them.
+
+    A model knows the limits of its hyperparameters; of a name such as `depth`, which only a space has, its own values tell.
+    """
+    kind, own = type(one).__name__, [v for v in getattr(one, "values", ()) if v is not None]
+    is_bool = isinstance(value, bool)
+    if kind == "Boolean":
+        return None if is_bool else "true or false"
+    if not own or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in own):
+        return None
+    if kind == "Int" or (kind == "Choice" and all(isinstance(v, int) for v in own)):
+        possible = isinstance(value, int) and not is_bool and abs(value) <= MOST
+        return None if possible else f"a whole number of at most {MOST:,}"
+    possible = isinstance(value, (int, float)) and not is_bool and math.isfinite(value)
+    return None if possible else "a finite number"
 
 
 def parents(space: keras_tuner.HyperParameters, one) -> dict[str, object]:

@@ -48,5 +48,15 @@ def yaml_line(row: Mapping[str, object], extra: bool, sampling: str) -> str:
     return "{" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in options.items()) + "}"
 
 
+def fixed_line(value: object) -> str:
+    """Return a fixed value as YAML.
+
+    >>> fixed_line((64, 32)), fixed_line(None)
+    ('{fix: [64, 32]}', 'null')
+    """
+    text = json.dumps(value)
+    return f"{{fix: {text}}}" if isinstance(value, (list, tuple)) else text
+
+
 def _step(row: Mapping[str, object]) -> str:
     return str(Step(row["step"], row["multiplies"]))

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuning.schemas import numbered
+
 if TYPE_CHECKING:
     from tuning.results import Results
 
@@ -60,11 +62,15 @@ def _remarks(results, shown) -> list[str]:
     lines, best = [], results.out / "best"
     failed = [trial for trial in results.trials if trial["status"] != "COMPLETED"]
     if any(trial not in shown for trial in failed):
-        first = min(failed, key=lambda trial: trial["trial"])
+        first = min(failed, key=lambda trial: numbered(trial["trial"]))
         count = "1 trial has failed" if len(failed) == 1 else f"{len(failed)} trials have failed; the first"
         lines.append(f"{count}: trial {first['trial']}, {first['message']}")
     if judges := results.asked.get("validation"):
         lines.append(f"Judged by {judges['events']} events of {judges['source']}.")
+    if window := results.asked.get("window"):
+        template = results.asked.get("template")
+        against = f"{template['in_window']} events of {template['source']}" if template else "its side bands"
+        lines.append(f"argos: {window[0]:g} to {window[1]:g} GeV against {against}.")
     if best.exists():
         lines.append(f"Best: {best} (trial {_trial_of(best)}; zoo score, zoo evaluate and zoo export take it)")
     if results.exhausted:

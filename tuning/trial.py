@@ -27,6 +27,7 @@ from pipelines.errors import InputError, WorkerFault
 from pipelines.events.events import Events
 from pipelines.jobs.executors import tell
 from pipelines.outputs import as_json, write_json
+from tuning.argos import SignalRegion
 from tuning.batch_cache import BatchCache, load_into_memory
 from tuning.checkpoint import TrialCheckpoint, Unwritable
 from tuning.objectives import Objective
@@ -47,6 +48,7 @@ class Job:
         jit_compile: whether XLA compiles training steps; None is where there is a GPU, or where the model says that it pays.
         training, validation: events.
         larger: sizes of the network that holds those of all trials (see `tuning.programs`).
+        region: the signal region that trials are judged in, of an objective that needs one.
     """
 
     token: str
@@ -57,6 +59,7 @@ class Job:
     training: Events
     validation: Events
     larger: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    region: SignalRegion | None = None
 
     @property
     def xla(self) -> bool:
@@ -140,9 +143,10 @@ class TrialRunner:
     """What one process keeps for the trials of a search."""
 
     def __init__(self, job: Job):
-        self.job, self.objective, self.trials = job, Objective.parse(job.objective), Path(job.out) / "trials"
+        self.job, self.trials = job, Path(job.out) / "trials"
         try:
             self.training, self.validation = map(load_into_memory, (job.training, job.validation))
+            self.objective = Objective.parse(job.objective, job.region and job.region.loaded())
         except (InputError, OSError) as error:
             raise WorkerFault(first_line(error)) from None
         self.watched = self.validation.without_labels() if self.validation.has_labels else self.validation

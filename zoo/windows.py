@@ -83,6 +83,12 @@ class Regions:
             )
         return cls(*map(float, hp.window), *map(float, getattr(hp, "sidebands", ())))
 
+    @classmethod
+    def between(cls, window: Sequence[float], sidebands: Sequence[float] = ()) -> Regions:
+        """Return the regions of given edges, GeV; raises `InputError` for edges that are not possible."""
+        hp = SidebandHyperparameters(window=tuple(window), sidebands=tuple(sidebands))
+        return cls(*map(float, hp.window), *map(float, hp.sidebands))
+
     def inside(self, mass: Any) -> Any:
         """Tell which masses, an array or a tensor, are in the window."""
         return (mass >= self.low) & (mass < self.high)
