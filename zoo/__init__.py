@@ -36,6 +36,7 @@ alias(
 
 _WHERE = {  # names whose modules take TensorFlow or SciPy: imported when they are asked for
     "AnomalyModel": "zoo.base",
+    "as_estimator": "zoo.estimator",
     "check": "zoo.conformance",
     "bumphunt": "pipelines.bumphunt.spectrum_hunt",
     "evaluate": "zoo.evaluation",
@@ -50,6 +51,7 @@ _WHERE = {  # names whose modules take TensorFlow or SciPy: imported when they a
 
 __all__ = [
     "AnomalyModel",
+    "as_estimator",
     "bumphunt",
     "check",
     "describe",
