@@ -140,7 +140,7 @@ def test_parameters_are_the_hyperparameters(x):
         zoo.as_estimator("pca", "none")
     with pytest.raises(InputError, match="gcn_vae takes objects"):
         zoo.as_estimator("gcn_vae")
-    with pytest.raises(InputError, match="ddp takes"):
+    with pytest.raises(InputError, match="ddp reads spectra"):
         zoo.as_estimator("ddp")
     with pytest.raises(InputError, match=r"contamination=0.9, expected a number in \(0, 0.5\]"):
         zoo.as_estimator("pca", contamination=0.9).fit(x)

@@ -117,7 +117,14 @@ class Estimator(OutlierMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         columns = [f"x{k}" for k in range(x.shape[1])] if names is None else list(names)
         mass = np.zeros(len(x)) if mass is None else np.asarray(mass, np.float64)
-        weight = None if weight is None else np.broadcast_to(np.asarray(weight, np.float32), (len(x),))
+        if weight is not None:
+            weight = np.asarray(weight, np.float32)
+            weight = np.full(len(x), weight) if weight.ndim == 0 else weight
+            if weight.shape != (len(x),) or not weight.any():
+                zero = "all zero" if weight.shape == (len(x),) else f"of shape {weight.shape}"
+                raise InputError(
+                    f"sample_weight is {zero}, expected the weight of each of {len(x)} events, some above zero"
+                )
         return Events.from_arrays(x, mass, columns, weight=weight)
 
 
