@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
+from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
 from pipelines.documents import MAX_JSON_BYTES, parse_json_document, read_json_document
@@ -20,6 +21,57 @@ PLACE = "assets.extra/zoo.json"  # in the folder of a SavedModel
 PROPERTY = "hep_anomaly_zoo"  # of an ONNX model
 KINDS = {"savedmodel": "SavedModel", "keras": "SavedModel in Keras' format", "onnx": "ONNX model"}
 METADATA_PROPS = 14  # the field of an ONNX ModelProto that has properties
+
+
+class Array(TypedDict):
+    """An input or an output; None in its shape is the number of events."""
+
+    shape: list[int | None]
+    dtype: str
+    columns: NotRequired[list[str]]
+    units: NotRequired[dict[str, str]]
+
+
+class Data(TypedDict, total=False):
+    """What identifies data."""
+
+    source: str
+    events: int
+    sha256: str
+
+
+class CutValue(TypedDict):
+    """A threshold; of a cut that follows the mass that at the median mass, and t at all masses."""
+
+    percentile: float
+    tail: str
+    threshold: float
+    curve: NotRequired[list[float]]
+
+
+class Cuts(TypedDict):
+    """The cut values inside an export."""
+
+    score_kind: str
+    follows_mass: bool
+    mass: list[float]
+    values: list[CutValue]
+    data: Data
+
+
+class Folds(TypedDict):
+    """How many models of folds are inside, and the checksums of their states."""
+
+    number: int
+    state_sha256: list[str | None]
+
+
+class Scaling(TypedDict):
+    """The input scaling, with the numbers of an affine one."""
+
+    name: str
+    shift: NotRequired[list[float]]
+    scale: NotRequired[list[float]]
 
 
 class About(TypedDict):
@@ -32,17 +84,17 @@ class About(TypedDict):
     version: str
     truth_used: bool
     state_sha256: str | None
-    inputs: dict[str, dict[str, Any]]
-    outputs: dict[str, dict[str, Any]]
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
     signatures: NotRequired[dict[str, list[str]]]
     members: int
     score_kinds: list[str]
-    scaling: dict[str, Any] | None
+    scaling: Scaling | None
     hyperparameters: dict[str, Any]
     data: dict[str, Any] | None
-    mass_range: list[float] | None
-    cuts: NotRequired[dict[str, Any]]
-    folds: NotRequired[dict[str, Any]]
+    mass_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    cuts: NotRequired[Cuts]
+    folds: NotRequired[Folds]
     graph: NotRequired[dict[str, dict[str, dict[str, str]]]]
     opset: NotRequired[int]
     versions: dict[str, str]
