@@ -1,6 +1,7 @@
 """Searches side by side: the numbers are those of each search, and only one objective is drawn in one figure."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -35,13 +36,25 @@ def test_sides_have_the_numbers_of_their_searches(searches, tmp_path):
     # promoted trials go on from epoch 3: 3 + 6 epochs are those of a trial and of the one promoted from it
     assert found["searches"]["few"]["failed"] == 1 and found["searches"]["few"]["epochs"] == 8 * 3 + 2 * 3
     html = (tmp_path / "page/index.html").read_text()
-    assert "All searches minimise reconstruction" in html and 'src="data:image/png' in html and "learning_rate" in html
+    assert (
+        "All searches minimise reconstruction of the same events" in html
+        and 'src="data:image/png' in html
+        and "learning_rate" in html
+    )
 
 
 def test_other_objectives_have_a_figure_of_their_own(searches, tmp_path):
     found = compare([searches / "few", searches / "front"], tmp_path / "page")
     assert not found["comparable"] and "progress_2.png" in found["files"]
-    assert "different objectives" in (tmp_path / "page/index.html").read_text()
+    assert "different objectives or events" in (tmp_path / "page/index.html").read_text()
+
+
+def test_other_events_have_a_figure_of_their_own(searches, tmp_path):
+    shutil.copytree(searches / "few", tmp_path / "other")
+    asked = json.loads((tmp_path / "other/search.json").read_text())
+    (tmp_path / "other/search.json").write_text(json.dumps({**asked, "data": {"sha256": "f" * 64}}))
+    found = compare([searches / "few", tmp_path / "other"], tmp_path / "page")
+    assert not found["comparable"] and "progress_2.png" in found["files"]
 
 
 def test_the_command_says_where_the_page_is(searches, tmp_path):

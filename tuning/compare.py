@@ -25,8 +25,8 @@ def compare(searches: Sequence[str | os.PathLike], out: str | os.PathLike) -> di
         out: new folder.
 
     Returns:
-        `searches`, what `side` returns of each; `files`, the names of what was written; `comparable`, whether all searches
-        had the same objective, without which their values are drawn in figures of their own.
+        `searches`, what `side` returns of each; `files`, the names of what was written; `comparable`, whether all had the
+        same objective and the same events. Searches of other objectives or events are drawn in figures of their own.
 
     Raises `InputError` for fewer than two searches, one twice, one without a completed trial, and if `out` exists.
 
@@ -40,15 +40,22 @@ def compare(searches: Sequence[str | os.PathLike], out: str | os.PathLike) -> di
         if not results.completed:
             raise InputError(f"{results.out}: none of {len(results.trials)} trials has completed, nothing to compare")
     sides = {name: side(results) for name, results in found.items()}
-    by_objective: dict[str, list[str]] = {}
+    alike: dict[tuple[object, ...], list[str]] = {}
     for name, results in found.items():
-        by_objective.setdefault(results.objective, []).append(name)
+        alike.setdefault((results.objective, *_events(results)), []).append(name)
+    groups = list(alike.values())
     with new_directory(out) as part:
-        for number, names in enumerate(by_objective.values(), 1):
+        for number, names in enumerate(groups, 1):
             draw_progress({name: found[name] for name in names}, part / f"progress_{number}.png")
-        (part / "index.html").write_text(_to_html(found, sides, by_objective, part), encoding="utf-8")
+        (part / "index.html").write_text(_to_html(found, sides, groups, part), encoding="utf-8")
         files = sorted(path.name for path in part.iterdir())
-    return {"out": str(out), "searches": sides, "comparable": len(by_objective) == 1, "files": files}
+    return {"out": str(out), "searches": sides, "comparable": len(groups) == 1, "files": files}
+
+
+def _events(results: Results) -> tuple[object, ...]:
+    """Return what identifies the events that a search judged its trials by, where it is written down."""
+    kept = [results.asked.get(name) for name in ("data", "validation")]
+    return tuple(one.get("sha256") if isinstance(one, Mapping) else None for one in kept) + (results.mass_range,)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -110,17 +117,19 @@ def draw_progress(searches: Mapping[str, Results], path: str | os.PathLike) -> d
 
 
 def _to_html(
-    found: Mapping[str, Results], sides: Mapping[str, Mapping], by_objective: Mapping[str, Sequence[str]], folder: Path
+    found: Mapping[str, Results], sides: Mapping[str, Mapping], groups: Sequence[Sequence[str]], folder: Path
 ) -> str:
     from pipelines.report.page import Page
 
     made = Page(f"{len(found)} searches side by side", ", ".join(found))
     if told := [name for name, results in found.items() if results.truth_used]:
         made.warning(f"Truth used: labels judged the trials of {', '.join(told)}.")
-    if len(by_objective) == 1:
-        made.lead(f"All searches minimise {next(iter(by_objective))}, so their values can be compared.")
+    if len(groups) == 1:
+        made.lead(
+            f"All searches minimise {next(iter(found.values())).objective} of the same events: their values can be compared."
+        )
     else:
-        made.lead("The searches have different objectives: values of one say nothing of those of another.")
+        made.lead("The searches have different objectives or events: values of one say nothing of those of another.")
     heads = [
         "search",
         "model",
@@ -140,7 +149,7 @@ def _to_html(
     ]  # fmt: skip
     made.section("What was done").table(heads, rows, "Times are those of the trials, added up over all workers.")
     made.section("Progress")
-    for number, names in enumerate(by_objective.values(), 1):
+    for number, names in enumerate(groups, 1):
         caption = f"The best so far of {', '.join(names)}, by completed trials and by the time that they took."
         made.figure(folder / f"progress_{number}.png", caption)
     made.section("The best of each")
