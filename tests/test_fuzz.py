@@ -28,6 +28,7 @@ from tuning.results import load_results
 from tuning.space import Space
 from tuning.table import table
 from zoo import run
+from zoo.artefact import about_text, read_about
 from zoo.state import read_state
 
 FEW, MANY = 20, int(os.environ.get("ZOO_FUZZ", "2000"))  # mutations of each
@@ -102,6 +103,50 @@ def test_documents_of_a_search(name, count, searched, tmp_path):
         path.write_text(json.dumps({"exhausted": True, "trials": []}))
     found = try_all(look_at_search, path, hostile.documents(path.read_text(), name, count))
     assert found["read"] if name.startswith(("trials/003.json", "results")) else found["refused"]
+
+
+ABOUT = {
+    "format": 1, "kind": "savedmodel", "model": "ae", "takes": "features", "version": "0.1.0", "truth_used": False,
+    "state_sha256": "0" * 64, "inputs": {"features": {"shape": [None, 2], "dtype": "float32", "columns": ["pt_1", "pt_2"],
+                                                      "units": {"pt_1": "GeV", "pt_2": "GeV"}}},
+    "outputs": {"score": {"shape": [None], "dtype": "float32"}}, "signatures": {"score": ["score"]}, "members": 1,
+    "score_kinds": ["mse"], "scaling": {"name": "minmax", "shift": [0.0, 0.0], "scale": [1.0, 2.0]}, "hyperparameters": {},
+    "data": {"source": "qcd.h5", "events": 100, "sha256": "f" * 64}, "mass_range": [2700, 5000.0],
+    "cuts": {"score_kind": "mse", "follows_mass": True, "mass": [2700.0, 5000.0], "data": {"source": "a.h5", "events": 9},
+             "values": [{"percentile": 99.0, "tail": "upper", "threshold": 0.1, "curve": [0.1, 0.2]}]},
+    "folds": {"number": 2, "state_sha256": [None, "0"]}, "versions": {"python": "3.11"}, "licence": "BSD-3-Clause",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_what_an_export_says_of_itself(count, tmp_path):
+    (tmp_path / "served/assets.extra").mkdir(parents=True)
+    (tmp_path / "served/saved_model.pb").touch()
+    path = tmp_path / "served/assets.extra/zoo.json"
+    path.write_text(json.dumps(ABOUT))
+    found = try_all(
+        lambda path: about_text(read_about(path.parents[1])), path, hostile.documents(path.read_text(), 4, count)
+    )
+    assert found["read"] and found["refused"]
+    text = json.dumps(ABOUT).encode()
+    rng = random.Random(5)
+    entry = b"".join(
+        bytes([0x0A + 8 * place]) + _varint(len(one)) + one for place, one in enumerate((b"hep_anomaly_zoo", text))
+    )
+    onnx = b"\x08\x08" + b"\x3a\x05graph" + b"\x72" + _varint(len(entry)) + entry  # version, graph, metadata_props
+    (tmp_path / "a.onnx").write_bytes(onnx)
+    assert about_text(read_about(tmp_path / "a.onnx")).startswith("SavedModel of ae")
+    found = try_all(
+        lambda path: about_text(read_about(path)),
+        tmp_path / "a.onnx",
+        [hostile.bytes_mutated(onnx, rng) for _ in range(count)],
+    )
+    assert found["refused"]
+
+
+def _varint(number):
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
 
 
 @pytest.mark.parametrize("count", COUNTS)

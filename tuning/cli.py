@@ -1,4 +1,4 @@
-"""The command line `tune`: a search, and `tune results | plot | best | space` of what there is."""
+"""The command line `tune`: a search, and `tune results | plot | compare | best | space` of what there is."""
 
 from __future__ import annotations
 
@@ -246,6 +246,23 @@ def plot(search, out, tensorboard, seed, as_json):
     board = f"\n{tensorboard}: look at it with `tensorboard --logdir {tensorboard}`" if tensorboard else ""
     drawn = [Path(name).stem for name in told["files"] if name.endswith(".png")]
     say(told, as_json, lambda: f"{out / 'index.html'}: one page with {', '.join(drawn)}{board}")
+
+
+@main.command()
+@click.argument("searches", type=click.Path(path_type=Path), metavar="DIR DIR...", nargs=-1, required=True)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="New folder for index.html and its figures."
+)
+@JSON
+def compare(searches, out, as_json):
+    """Set several searches side by side in one page: how far each came, at what cost, and its best."""
+    quiet_zoo()
+    from pipelines.outputs import check_new
+    from tuning.compare import compare as compare_searches
+
+    check_new(out)
+    told = compare_searches(searches, out)
+    say(told, as_json, lambda: f"{out / 'index.html'}: {', '.join(told['searches'])} side by side")
 
 
 @main.command()

@@ -37,6 +37,7 @@ alias(
 _WHERE = {  # names whose modules take TensorFlow or SciPy: imported when they are asked for
     "AnomalyModel": "zoo.base",
     "benchmark": "zoo.comparison.benchmark",
+    "as_estimator": "zoo.estimator",
     "check": "zoo.conformance",
     "bumphunt": "pipelines.bumphunt.spectrum_hunt",
     "evaluate": "zoo.evaluation",
@@ -52,6 +53,7 @@ _WHERE = {  # names whose modules take TensorFlow or SciPy: imported when they a
 
 __all__ = [
     "AnomalyModel",
+    "as_estimator",
     "benchmark",
     "bumphunt",
     "check",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -39,6 +39,10 @@ from zoo.inputs import TAKES, Inputs, resolve
 from zoo.keras import keras
 from zoo.layers import scalers
 from zoo.training import EarlyStopping, Phase, Task, Trainer
+
+if TYPE_CHECKING:
+    from zoo.cut_values import CutValues
+    from zoo.serving import Serving
 
 __all__ = [
     "BATCH",
@@ -157,8 +161,13 @@ class AnomalyModel(Detector):
         check_enough(events, self.hp.batch_size)
 
     def provenance(self, events: Events) -> dict[str, object]:
-        """Return what identifies the training data in the configuration of a run: source, size, checksum."""
-        return provenance.data(events)
+        """Return what identifies the training data in the configuration of a run: source, size, checksum; and units."""
+        units = dict(zip(events.columns, events.about.units))
+        units |= dict(zip(events.about.object_columns, events.about.object_units))
+        return {**provenance.data(events), "units": {name: units[name] for name in self._taken() if units.get(name)}}
+
+    def _taken(self) -> tuple[str, ...]:
+        return (*self.inputs.columns, *self.inputs.object_columns)
 
     def amount_trained(self, events: Events) -> tuple[int, str]:
         """Return how many, and what, the model was trained on, as (1500, "events")."""
@@ -321,7 +330,7 @@ class AnomalyModel(Detector):
         Args:
             events: `Events`; or, in physical units, an array (N, F) with columns as `resolved_columns`, of a model that
                 takes objects (N, P, C) with columns as `inputs.object_columns`; or a batch, a dict of such arrays; or a
-                DataFrame, Arrow table or array of records, whose columns go by their names and may be more.
+                table (`zoo.tables`: pandas, polars, Arrow, awkward), whose columns go by their names and may be more.
             kind: one of `score_kinds`, by default the first.
             per_member: return each member's, (K, N), also if K = 1.
 
@@ -349,11 +358,11 @@ class AnomalyModel(Detector):
 
     # -- leaving ---------------------------------------------------------------------------------
 
-    def export(self, path: str | os.PathLike) -> None:
-        """Write a SavedModel that takes raw physical features and needs TensorFlow alone (see `zoo.export`)."""
-        from zoo.saved_model import export
+    def serving(self, cuts: CutValues | None = None) -> Serving:
+        """Return what is exported of this model, with cut values if there are some; raises `InputError` if untrained."""
+        from zoo.serving import serving_of
 
-        export(self, path)
+        return serving_of(self, cuts)
 
 
 def _waits_for_input(layer: object) -> bool:

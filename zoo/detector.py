@@ -407,6 +407,16 @@ class Detector(legacy.DeprecatedNames, keras.Model):
 
         save_run(self, folder)
 
+    def serving(self, cuts=None):
+        """Return what is exported of this model (`zoo.serving.Serving`); raises `InputError` if it is not trained."""
+        raise NotImplementedError
+
+    def export(self, path: str | os.PathLike, **options) -> None:
+        """Write a SavedModel that takes raw physical inputs and needs TensorFlow alone; options as of `zoo.export`."""
+        from zoo.saved_model import export
+
+        export(self, path, **options)
+
     def _refuse(self, what: str) -> NoReturn:
         raise InputError(
             f"{what} does not work for models of the zoo; call model.save_run(folder) and zoo.load(folder), or "

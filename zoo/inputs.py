@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from pipelines.errors import InputError
 from pipelines.events.events import Events
-from pipelines.events.layout import match_columns, some_of
+from pipelines.events.layout import match_columns
+from zoo.tables import column_names, read_columns
 
 # The hyperparameters that say what a model takes; meeting the data makes names of patterns, and numbers of "as it is".
 TAKES = {"features": ("columns",), "objects": ("columns", "object_columns", "slots"), "spectrum": ()}
@@ -109,34 +110,7 @@ class Inputs:
         """Return the features (N, F) of a frame, whose columns go by their names; it may have others."""
         if self.object_columns:
             raise InputError("a frame has no objects, which this model takes; expected Events, or a dict of arrays")
-        if missing := [name for name in self.columns if name not in names]:
-            raise InputError(
-                f"the frame has no column {', '.join(map(repr, missing[:10]))}; it has {some_of([*map(str, names)], 20)}"
-            )
-        if twice := [name for name in self.columns if names.count(name) > 1]:
-            raise InputError(f"the frame has several columns {twice[0]!r}, expected one of each name")
-        try:
-            return np.stack([np.asarray(frame[name], np.float32) for name in self.columns], axis=1)
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"the columns of the frame are no numbers ({error}); expected one number an event"
-            ) from None
-
-
-def column_names(arrays: object) -> list[str] | None:
-    """Return the names of the columns of a DataFrame, an Arrow table or an array of records; None for other things.
-
-    >>> column_names(np.zeros(2, [("MET", "f4"), ("HT", "f4")])), column_names(np.zeros((2, 2)))
-    (['MET', 'HT'], None)
-    """
-    if isinstance(arrays, np.ndarray):
-        return None if arrays.dtype.names is None else list(arrays.dtype.names)
-    if isinstance(arrays, Mapping):
-        return None
-    names = getattr(arrays, "column_names", None)  # of Arrow
-    if names is None:
-        names = getattr(arrays, "columns", None)
-    return None if names is None or not hasattr(arrays, "__getitem__") else list(names)
+        return read_columns(frame, self.columns, names)
 
 
 def resolve(

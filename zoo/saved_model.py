@@ -1,97 +1,145 @@
-"""Models as SavedModels that need TensorFlow alone: `zoo.export`."""
+"""Models that are served without this package: `zoo.export`."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from pipelines import provenance
 from pipelines.errors import InputError, Unfinished
-from pipelines.outputs import check_new, new_directory
+from pipelines.outputs import check_new, new_directory, write_json
+from zoo.artefact import PLACE, read_about
+from zoo.cut_values import cut_values
+from zoo.keras import keras
 from zoo.run import load
+from zoo.serving import Serving, about_function
+from zoo.trained import mass_range_of, open_for
+
+FORMATS = ("savedmodel", "keras", "onnx")
 
 
-def export(model: Any, path: str | os.PathLike) -> None:
-    """Write a trained model, or that of a run directory, as a SavedModel that holds scaling, score and columns.
+def export(
+    model: Any,
+    path: str | os.PathLike,
+    *,
+    format: str = "savedmodel",
+    percentiles: float | Sequence[float] | None = None,
+    events: Any = None,
+    cut: str = "mass",
+    mass_range: tuple[float, float] | None = None,
+) -> Mapping[str, Any]:
+    """Write a trained model, or that of a run directory, so that it is served without this package.
 
-    Signatures:
+    Args:
+        model: a run directory, a trained model, or the folder of a search by folds (`zoo hunt --folds`), whose models are
+            exported as one (`zoo.served_folds`).
+        path: new folder, or of "onnx" a new file `*.onnx`.
+        format: "savedmodel" needs TensorFlow alone; "keras" is that too, and `tf_keras.models.load_model` reads it; "onnx"
+            needs onnxruntime alone, and to be written the packages of `hep-anomaly-zoo[onnx]`.
+        percentiles: of the score, whose cut values the export carries: 99 selects one percent.
+        events: what `pipelines.open` takes, by which the cut values are; needed with `percentiles`.
+        cut: "mass", a threshold that follows the mass, as `zoo hunt` has it, or "global", one for all masses.
+        mass_range: GeV, of these events; by default that of the run's training.
+
+    Returns what the export says of itself (`zoo.artefact.read_about`). It takes raw physical inputs. Signatures of a SavedModel:
 
     - `serving_default(features=(N, F) float32)`, or of a model that takes objects `serving_default(objects=(N, P, C),
       features=(N, F))`, the latter if it takes features beside them: `score` (N,), the model's default kind; and
       everything else that the model infers: its score kinds, `reconstructed` in physical units, `latent`. Of K members
       scores are the mean, with their standard deviation as `score_std` and each one's as `score_members` (N, K); what is
       not a score is (N, K, ...);
+    - `score`, `reconstruction` and `latent`, the same with a part of the results, where the model has them;
     - `columns()`: `columns`, the names of the F features in their order, and `object_columns`, those of the C numbers of
       an object, if it takes objects;
-    - `about()`: `about`, a JSON text with `model`, its name, `version`, that of hep-anomaly-zoo, `truth_used`, whether
-      labels chose its hyperparameters (`tune --objective auc:LABEL`), and `state_sha256`, that of the run's state.
+    - `cuts()` and `selected(score=(N,))`, with `mass=(N,)` float64 in GeV of thresholds that follow it, if there are
+      `percentiles`: the numbers, and (N, P) bool, which events are beyond each;
+    - `about()`: `about`, the same as a JSON text.
 
-    Raises `InputError` if the model has not met any data, or if `path` exists or cannot be written.
-
-    It takes raw physical inputs.
+    Raises `InputError` if the model has not met any data, if `path` exists or cannot be written, for what ONNX cannot hold,
+    and for `percentiles` without events.
 
     Example: `zoo.export("run", "served")`, and then, in a Python that has TensorFlow and not this package:
         `served = tf.saved_model.load(path).signatures["serving_default"]`
         `score = served(features=tf.constant(x))["score"]`
     """
-    if isinstance(model, (str, os.PathLike)):
-        check_new(path)
-        load(model).export(path)
-        return
-    if not model.has_met_data:
-        raise InputError("the model has not met any data; fit it, or load a trained run with zoo.load")
-    served = tf.Module()
-    served.state = [*model.variables, *model.scaler.variables, *model.runtime.variables.values()]
-    names = {"columns": model.inputs.columns}
-    names |= {"object_columns": model.inputs.object_columns} if model.inputs.object_columns else {}
-
-    @tf.function(input_signature=model.inputs.specs, autograph=False)
-    def serve(*arrays):
-        found = model.infer(*arrays)
-        return {"score": found[model.score_kinds[0]], **found} if model.members == 1 else _of_members(model, found)
-
-    @tf.function(input_signature=[])
-    def columns():
-        return {name: tf.constant(values, tf.string, (len(values),)) for name, values in names.items()}
-
-    @tf.function(input_signature=[])
-    def about():
-        return {"about": tf.constant(json.dumps(described(model)))}
-
-    served.serve, served.columns, served.about = serve, columns, about
-    signatures = {"serving_default": serve, "columns": columns, "about": about}
-    write(served, path, signatures)
+    if format not in FORMATS:
+        raise InputError(f"format {format!r}, expected one of {', '.join(FORMATS)}")
+    if (percentiles is None) != (events is None):
+        missing = "events (--data), by which the cut values are" if events is None else "percentiles (--percentile)"
+        raise InputError(f"{path}: cut values need {missing}")
+    check_new(path)
+    loaded = _loaded(model) if isinstance(model, (str, os.PathLike)) else model
+    cuts = None
+    if percentiles is not None:
+        loaded.require("events", path)
+        events = open_for(loaded, events)
+        within = mass_range or mass_range_of(loaded)
+        cuts = cut_values(loaded, events, percentiles, cut=cut, mass_range=within and (within[0], within[1]))
+    return write(loaded.serving(cuts), path, format)
 
 
-def write(served: tf.Module, path: str | os.PathLike, signatures: Mapping[str, Any]) -> None:
-    """Write a SavedModel, whole or not at all; raises `InputError` if `path` exists or cannot be written."""
+def _loaded(folder: str | os.PathLike) -> Any:
+    from zoo.served_folds import SEARCH, load_folds
+
+    return load_folds(folder) if (Path(folder) / SEARCH).is_file() else load(folder)
+
+
+def write(serving: Serving, path: str | os.PathLike, format: str = "savedmodel") -> Mapping[str, Any]:
+    """Write what is served, whole or not at all; raises `InputError` if `path` exists or cannot be written."""
+    if format == "onnx":
+        from zoo.onnx_model import write_onnx
+
+        return write_onnx(serving, path)
+    functions = serving.functions()
+    about = serving.described(format, functions)
+    functions["about"] = about_function(about)
+    served: Any = _Served() if format == "keras" else tf.Module()
+    served.state = list(serving.state)
+    served.functions = functions
     with new_directory(path) as part:
         try:
-            tf.saved_model.save(served, str(part), signatures=signatures)
+            if format == "keras":
+                served.names = [one.name for one in serving.specs]
+                served({one.name: tf.zeros([size or 1 for size in one.shape], one.dtype) for one in serving.specs})
+                served.save(str(part), save_format="tf", include_optimizer=False, signatures=functions)
+            else:
+                tf.saved_model.save(served, str(part), signatures=functions)
         except tf.errors.OpError as error:  # of the disk
             reason = str(error.message).partition(" [Op:")[0].rpartition("; ")[2]
             raise Unfinished(
                 f"{path}: cannot be written ({reason}); free some space there or choose another output"
             ) from None
+        (part / PLACE).parent.mkdir()
+        about |= {"graph": _graph(part)}
+        write_json(part / PLACE, about)
+    return about
 
 
-def described(model) -> dict[str, object]:
-    """Return what an exported model says of itself.
+class _Served(keras.Model):
+    """What `tf_keras.models.load_model` gives back: from a dictionary of the inputs to one of all results."""
 
-    >>> from types import SimpleNamespace as Loaded
-    >>> described(Loaded(zoo_name="vae", loaded_from={"tuning": {"truth_used": True}}))["truth_used"]
-    True
-    """
-    tuning = (getattr(model, "loaded_from", None) or {}).get("tuning") or {}
-    yardstick = getattr(model, "yardstick", "")
-    version = provenance.versions(["hep-anomaly-zoo"])["hep-anomaly-zoo"]
-    sha256 = (getattr(model, "loaded_from", None) or {}).get("state_sha256")
-    truth_used = bool(tuning.get("truth_used") or yardstick)
-    return {"model": model.zoo_name, "version": version, "truth_used": truth_used, "state_sha256": sha256}
+    def call(self, inputs):
+        return self.functions["serving_default"](*(inputs[name] for name in self.names))
+
+
+def _graph(folder: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Return the names of tensors behind the signatures, by which programs in C call them."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((folder / "saved_model.pb").read_bytes())
+    signatures = saved.meta_graphs[0].signature_def
+    return {
+        name: {
+            "inputs": {key: one.name for key, one in signatures[name].inputs.items()},
+            "outputs": {key: one.name for key, one in signatures[name].outputs.items()},
+        }
+        for name in sorted(signatures)
+        if not name.startswith("__")
+    }
 
 
 def export_again(run: str | os.PathLike, path: str | os.PathLike) -> None:
@@ -101,21 +149,11 @@ def export_again(run: str | os.PathLike, path: str | os.PathLike) -> None:
     """
     model = load(run)
     if not (os.path.isdir(path) and _state_of_export(path) == model.loaded_from["state_sha256"] is not None):
-        model.export(path)
+        export(model, path)
 
 
 def _state_of_export(path: str | os.PathLike) -> object:
     try:
-        about = tf.saved_model.load(os.fspath(path)).signatures["about"]()["about"]
-        return json.loads(about.numpy()).get("state_sha256")
-    except (OSError, KeyError, ValueError, AttributeError, tf.errors.OpError):
+        return read_about(path)["state_sha256"]
+    except InputError:
         return None
-
-
-def _of_members(model, found):
-    """What `infer` gives of K members, (K, N, ...), with the events first, and its scores as their means."""
-    events_first = {name: tf.transpose(value, (1, 0, *range(2, value.shape.rank))) for name, value in found.items()}
-    each = events_first[model.score_kinds[0]]
-    means = {kind: tf.reduce_mean(events_first[kind], 1) for kind in model.score_kinds}
-    ensemble = {"score": means[model.score_kinds[0]], "score_std": tf.math.reduce_std(each, 1), "score_members": each}
-    return {**events_first, **means, **ensemble}

@@ -18,6 +18,7 @@ from zoo.cli.check import check
 from zoo.cli.data import conversion, data, prepared
 from zoo.cli.evaluate import evaluate, leaderboard, plot, warn
 from zoo.cli.explain import explain
+from zoo.cli.export import export
 from zoo.cli.hunt import hunt
 from zoo.cli.scan import scan
 from zoo.cli.terminal import (
@@ -44,7 +45,7 @@ def main():
     """A zoo of Keras anomaly detectors for the LHC: train, score, evaluate, export."""
 
 
-for command in (benchmark, data, evaluate, explain, leaderboard, plot, hunt, bumphunt, scan, validate, check):
+for command in (benchmark, data, evaluate, explain, export, leaderboard, plot, hunt, bumphunt, scan, validate, check):
     main.add_command(command)
 
 
@@ -65,7 +66,13 @@ def list_(pattern, as_json):
 @click.argument("name")
 @JSON
 def show(name, as_json):
-    """Show a model: what it is, its hyperparameters and presets."""
+    """Show a model: what it is, its hyperparameters and presets; or an exported one, a folder or a file *.onnx."""
+    from zoo.artefact import about_text, is_export, read_about
+
+    if is_export(name):
+        exported = read_about(name)
+        say(exported, as_json, lambda: about_text(exported))
+        return
     zoo = quiet_zoo()
     about = json.loads(json.dumps(zoo.describe(name)))
 
@@ -191,20 +198,6 @@ def score(run, data, out, kind):
     warn(found.warning())
     found.write(out)
     click.echo(f"{out}: {found}")
-
-
-@main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for the SavedModel.")
-def export(run, out):
-    """Export a trained RUN as a SavedModel that needs TensorFlow alone."""
-    from pipelines.outputs import check_new
-
-    check_new(out)
-    zoo = quiet_zoo()
-    model = zoo.load(run)
-    model.export(out)
-    click.echo(f"{out}: SavedModel; serving_default {model.serving_text()}")
 
 
 class _Command(types.ModuleType):

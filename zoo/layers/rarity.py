@@ -46,7 +46,7 @@ class Rarity(keras.layers.Layer):
         """Interpolate log shares (KNOTS,) linearly; the outermost steps go on as far as the values do."""
         after = tf.clip_by_value(tf.searchsorted(self.knots, values, side=side), 1, KNOTS - 1)
         batch = len(self.member_shape)
-        low, high = (tf.gather(self.knots, at, axis=-1, batch_dims=batch) for at in (after - 1, after))
+        low, high = (tf.gather(self.knots, at, axis=batch, batch_dims=batch) for at in (after - 1, after))
         start, end = tf.gather(shares, after - 1), tf.gather(shares, after)
         return start + (end - start) * tf.math.divide_no_nan(values - low, high - low)
 

@@ -76,7 +76,7 @@ class NearestNeighbours(ClosedForm):
     def scores(self, x):
         squares = tf.reduce_sum(tf.square(self.references), -1) + self.absent
         products = tf.matmul(x, self.references, transpose_b=True)
-        squared = tf.reduce_sum(tf.square(x), -1)[:, None] + squares[..., None, :] - 2.0 * products
+        squared = tf.reduce_sum(tf.square(x), -1, keepdims=True) + tf.expand_dims(squares, -2) - 2.0 * products
         nearest = -tf.math.top_k(-squared, self.hp.neighbours).values
         return tf.reduce_mean(tf.sqrt(tf.maximum(nearest, 0.0)), -1)
 

@@ -438,18 +438,21 @@ class DDP(Detector):
         """Return significances (N, B) of a tuple of counts, edges, resolution and mask, as `Network.call` takes them."""
         return self.network(*inputs)[0]
 
-    def export(self, path) -> None:
-        """Write a SavedModel that needs TensorFlow alone.
+    def serving(self, cuts=None):
+        """Return what is exported.
 
         Its signature `serving_default(counts=(N, B), edges=(N, B + 1), resolution=(N, B), mask=(N, B))`, float32 but for
         the edges, which are float64, gives `significance` and `background` (N, B); all may be padded beyond the bins where the mask is 1, with rising
-        edges and a resolution above 0. Raises `InputError` if untrained, or if `path` exists or cannot be written.
+        edges and a resolution above 0. Raises `InputError` if untrained.
         """
         if self.network is None:
             raise InputError("the model has not been trained; fit it, or load a trained run with zoo.load")
-        from zoo.saved_model import write
+        from zoo.serving import Serving, described
 
-        served = tf.Module()
-        served.state = list(self.network.variables)
-        served.serve = tf.function(lambda *arrays: self.infer(*arrays), input_signature=SIGNATURE, autograph=False)
-        write(served, path, {"serving_default": served.serve})
+        edges = np.tile(np.linspace(1000.0, 3000.0, 41), (4, 1))
+        counts = 1e4 * np.exp(-np.arange(40) / 8) * (1 + np.arange(4)[:, None])
+        example = {"counts": counts.astype("float32"), "edges": edges, "resolution": np.full(counts.shape, 100, "float32"),
+                   "mask": np.ones(counts.shape, "float32")}  # fmt: skip
+        return Serving(
+            SIGNATURE, self.infer, ("significance",), list(self.network.variables), described(self), {}, example
+        )
