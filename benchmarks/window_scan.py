@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import tensorflow as tf
 from scipy.stats import kstest
 
 import pipelines
@@ -45,10 +46,12 @@ def made_up(size, seed):
 @click.option("--background", default="spectrum", show_default=True)
 @click.option("--percentile", default=95.0, show_default=True)
 @click.option("--set", "settings", multiple=True, help="NAME=VALUE of the model.")
+@click.option("--eager/--traced", default=True, help="Tracing takes longer than small trees do.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(model, scans, events, data, columns, background, percentile, settings, out):
+def main(model, scans, events, data, columns, background, percentile, settings, eager, out):
     """Scan background SCANS times with MODEL."""
     warnings.simplefilter("ignore")
+    tf.config.run_functions_eagerly(eager)
     known = None
     if data:
         known = pipelines.open(data, RANGE)
