@@ -148,6 +148,24 @@ def test_template_predicts_how_many_background_events_pass_a_cut(trained):
         assert abs((score > threshold).mean() / expected - 1) < 0.25, percentile
 
 
+def test_closure_of_the_template_is_measured_on_background_of_the_window(trained):
+    events = toy(20_000, signal=0.2, seed=6)
+    found = zoo.validate.template(trained, events, percentiles=[50, 90], template_events=20_000)
+    inside = Regions(*WINDOW).inside(events.mass) & (events.label == 0)
+    assert found["events"] == inside.sum() and found["uses_labels"] == "to leave out signal"
+    score = trained.score(events.take(inside))
+    for one in found["cuts"]:
+        assert one["observed"] == (score > one["threshold"]).sum()
+        share = 1 - one["percentile"] / 100
+        assert one["predicted"] == pytest.approx(share * inside.sum(), rel=0.01)
+        assert one["ratio"] == pytest.approx(one["observed"] / one["predicted"])
+        spread = np.sqrt(one["predicted"] * (1 - share) + one["error"] ** 2)
+        assert one["pull"] == pytest.approx((one["observed"] - one["predicted"]) / spread, rel=1e-3)
+    untrained = zoo.get("vae")
+    with pytest.raises(InputError, match="vae has no template"):
+        zoo.validate.template(untrained, events)
+
+
 def test_models_without_a_density_have_no_template():
     with pytest.raises(InputError, match="cwola has no template of the background"):
         zoo.get("cwola", window=WINDOW).template(10)

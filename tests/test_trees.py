@@ -67,6 +67,12 @@ def test_trees_find_signal_without_labels_and_an_event_is_scored_by_trees_that_h
     trained.forest.base.assign(kept)
 
 
+def test_trees_are_the_same_where_steps_are_compiled_by_xla(trained):
+    model = zoo.get("cwola", **SMALL, members=2, seed=1)
+    model.fit(toy(signal=0.1), verbose=0, jit_compile=True)
+    np.testing.assert_array_equal(model.forest.nodes, trained.forest.nodes)
+
+
 def test_trees_of_a_fold_do_not_depend_on_its_events():
     events, nodes = toy(1500, signal=0.1), []
     x = events.read("features")

@@ -139,6 +139,12 @@ class WindowClassifier(WindowModel):
         self.trainer.clock.assign_add(1)
         return self.update_metrics(**self.losses(batch, seed, True))
 
+    def make_train_function(self, force=False):
+        """Return Keras' function of many training steps; of trees not by XLA, which wants to know how many there are."""
+        if not self.has_trees or self.trainer.phase != "training":
+            return super().make_train_function(force)
+        return self.trainer.train_function(lambda: self._loop("train_step", False, count=True))
+
     def validation_losses(self, batch, seed):
         return self.losses(batch, seed, False) if self.has_trees else super().validation_losses(batch, seed)
 
