@@ -141,7 +141,7 @@ def reset_starts_over_exactly(subject: Subject, folder: Path) -> None:
 
 @claim
 def two_models_of_one_seed_are_the_same_whatever_was_trained_before(subject: Subject, folder: Path) -> None:
-    few, scores = subject.train.sample(300), []
+    few, scores = subject.train.sample(1000 if subject.has("window") else 300), []  # a window needs some in it
     for seed in (3, 4, 3):
         model = subject.make(seed=seed, batch_size=len(few))
         with eagerly():
@@ -156,7 +156,7 @@ def xla_and_plain_training_agree(subject: Subject, folder: Path) -> None:
     model = subject.make()
     model.fit(subject.train, epochs=1, verbose=0, jit_compile=True)
     score = subject.again(epochs=1).score(subject.train)
-    np.testing.assert_allclose(score, model.score(subject.train), rtol=1e-3)
+    np.testing.assert_allclose(score, model.score(subject.train), rtol=1e-3, atol=1e-4 * score.std())
 
 
 @claim
@@ -312,9 +312,10 @@ def search_space_gives_hyperparameters_that_the_model_takes(subject: Subject, fo
 @claim
 def every_preset_and_the_defaults_can_be_built(subject: Subject, folder: Path) -> None:
     assert (subject.kind.__doc__ or "").strip(), "no docstring, which `zoo show` prints"
+    window = {"window": (3300, 3700)} if subject.has("window") else {}
     with eagerly():
         for preset in ({}, *subject.kind.presets.values()):
-            model = subject.kind(**preset)
+            model = subject.kind(**window, **preset)
             if subject.takes_objects:
                 model.build_for(model.hp.columns, OBJECT_COLUMNS, sum(SLOTS))
             else:
