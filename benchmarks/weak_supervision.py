@@ -7,7 +7,8 @@ The data are all events of label 0, and signal mixed in at a ratio S/B in the wi
 are. A model is trained on them without labels, for every seed, which also draws the signal. The background that judges is
 that of the data in the window, or of `--test`; the signal that judges is all there is in the window, also what was not mixed
 in. A model that has no folds of its own (a baseline) has seen the background that judges it. Of a model with a template the
-ratio of true background to what the template predicts is given, beyond its 95th percentile.
+ratio of true background to what the template predicts is given, beyond its 95th percentile, and the AUC of boosted trees that
+are trained to tell both apart, cross-validated: 0.5 for a perfect template.
 
 Largest SIC = efficiency of the signal / sqrt(that of the background), over cuts that at least 25 or 100 events of the
 background pass. The JSON file is written anew after every training.
@@ -23,6 +24,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 import pipelines
 import zoo
@@ -59,6 +62,18 @@ def judged(background, signal):
     found = {"auc": metrics.auc(background, signal)}
     found |= {f"sic_{floor}": sic[passing >= floor].max() for floor in FLOORS}
     return found | {f"sic_at_{at:g}": sic[round(at * len(threshold)) - 1] for at in WORKING_POINTS}
+
+
+def told_apart(model, background):
+    """The AUC of boosted trees that tell true background from the model's template, of events they have not seen."""
+    x = background.read("features", model.resolved_columns)
+    x = np.concatenate([x, model.template(len(x), seed=1).read("features")])
+    truth = np.arange(len(x)) < len(background)
+    trees = HistGradientBoostingClassifier(max_iter=60, early_stopping=False)
+    score = cross_val_predict(
+        trees, x, truth, cv=StratifiedKFold(3, shuffle=True, random_state=0), method="predict_proba"
+    )
+    return metrics.auc(score[~truth, 1], score[truth, 1])
 
 
 def scores_of(model, background, signal, more, test, label):
@@ -109,6 +124,7 @@ def main(model, data, more_signal, test, window, mass_range, s_over_b, signal, b
             if getattr(found, "has_template", False):
                 closure = template_closure(of_background, found.score(found.template(100_000)), [95])
                 rows[-1]["template_ratio_95"] = closure[0]["ratio"]
+                rows[-1]["template_auc"] = told_apart(found, events.take(is_background))
             click.echo(", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()))
             write_json(out, {"model": model, "hyperparameters": found.get_config(), "cpus": os.cpu_count(), "rows": rows,
                              "trained on": len(train), "background": int(is_background.sum()),

@@ -19,6 +19,7 @@ from zoo.windows import SidebandHyperparameters
 EDGE = 1e-4  # where the ends of a scaled feature, 0 and 1, are moved before the logit, which is 9.2 there
 KNOTS = 101  # quantiles of the masses in the window
 SAMPLES = 1_000  # which random numbers of a step are the samples': no dropout has as many
+SPREAD = 0.3  # of masses, relative to the window's centre, which is of order 1 for the flow
 RECENT = 8.0  # the averaged weights are those of about the last 1 / (RECENT + 1) of the steps
 
 
@@ -125,12 +126,13 @@ class SidebandDensity(SidebandModel):
         return self.scaler.inverse((tf.sigmoid(v * self.scale + self.shift) - EDGE) / (1.0 - 2.0 * EDGE))
 
     def condition(self, mass: tf.Tensor) -> tf.Tensor:
-        """Return what the flow is told of masses (..., B) in GeV, (..., B, 1): asinh t, t = 0, +-1 at the window's centre and edges.
+        """Return what the flow is told of masses (..., B) in GeV, (..., B, 1): (m - c) / (SPREAD c), c the window's centre.
 
-        More functions of the mass, such as t^2, fit the side bands no better and the window between them worse.
+        That is linear in the mass, so the window takes no more of its range than of the masses'. The flow has no events there,
+        and the wider the gap, the worse it is interpolated.
         """
-        low, high = self.regions.low, self.regions.high
-        return tf.asinh((mass - (low + high) / 2) / ((high - low) / 2))[..., None]
+        centre = (self.regions.low + self.regions.high) / 2
+        return ((mass - centre) / (SPREAD * centre))[..., None]
 
     def latent(self, flow: AutoregressiveFlows, v: tf.Tensor, mass: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return z = f(v; m), (B, F) or (K, B, F), of v (B, F) at masses (B,) in GeV, and ln |det df/dv|."""
