@@ -14,7 +14,7 @@ from zoo.layers.dense import MLP, glorot_uniform, leaky_relu
 from zoo.layers.random import Dropout, fold_of
 from zoo.layers.trees import BoostedTrees, grown
 from zoo.models.window_model import WindowModel
-from zoo.training import EarlyStopping, Phase, Terms
+from zoo.training import Phase, Terms
 from zoo.windows import ClassBalance, WindowHyperparameters
 
 ACTIVATION = Limit(choices=("relu", "leaky_relu", "elu", "selu", "swish"))
@@ -54,8 +54,7 @@ class WindowClassifier(WindowModel):
     is the same while training and while scoring, in a file, in an array and in a SavedModel. Network k is trained on all
     events but those of fold k, and scores those of fold k alone.
 
-    What remains of networks is the epoch of the smallest `held_out`, the loss of events by the networks that have not seen
-    them. Instead of networks there may be boosted trees (`classifier="trees"`), grown in one go before an epoch that
+    Instead of networks there may be boosted trees (`classifier="trees"`), grown in one go before an epoch that
     records their loss; a tenth of the events says when to end. They divide the events in the same way.
     """
 
@@ -90,11 +89,8 @@ class WindowClassifier(WindowModel):
         return (self.classifier_phase(),)
 
     def classifier_phase(self, **options: Any) -> Phase:
-        """Return the phase that trains the classifiers: epochs of networks, of which the best one is kept; or one of trees."""
-        if self.has_trees:
-            return Phase("training", 1, **options)
-        best = EarlyStopping("held_out", "min", restore_best_weights=True)
-        return Phase("training", self.hp.epochs, early_stopping=best, **options)
+        """Return the phase that trains the classifiers: epochs of networks, or one of trees."""
+        return Phase("training", 1 if self.has_trees else self.hp.epochs, **options)
 
     def tasks(self):
         return {} if self.has_trees else super().tasks()
