@@ -5,8 +5,10 @@
 
 The data are all events of label 0, and signal mixed in at a ratio S/B in the window; without `--s-over-b`, the events as they
 are. A model is trained on them without labels, for every seed, which also draws the signal. The background that judges is
-that of the data in the window; the signal that judges is all there is in the window, also what was not mixed in. A model
-that has no folds of its own (a baseline) has seen the background that judges it.
+that of the data in the window, or of `--test`; the signal that judges is all there is in the window, also what was not mixed
+in. A model that has no folds of its own (a baseline) has seen the background that judges it. Of a model with a template the
+ratio of true background to what the template predicts is given, beyond its 95th percentile, and the AUC of boosted trees that
+are trained to tell both apart, cross-validated: 0.5 for a perfect template.
 
 Largest SIC = efficiency of the signal / sqrt(that of the background), over cuts that at least 25 or 100 events of the
 background pass. The JSON file is written anew after every training.
@@ -22,11 +24,14 @@ from pathlib import Path
 
 import click
 import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 import pipelines
 import zoo
 from pipelines import metrics
 from pipelines.outputs import write_json
+from pipelines.window_scan.closure import template_closure
 from zoo.cli.terminal import setting
 from zoo.windows import Regions
 
@@ -59,10 +64,31 @@ def judged(background, signal):
     return found | {f"sic_at_{at:g}": sic[round(at * len(threshold)) - 1] for at in WORKING_POINTS}
 
 
+def told_apart(model, background):
+    """The AUC of boosted trees that tell true background from the model's template, of events they have not seen."""
+    x = background.read("features", model.resolved_columns)
+    x = np.concatenate([x, model.template(len(x), seed=1).read("features")])
+    truth = np.arange(len(x)) < len(background)
+    trees = HistGradientBoostingClassifier(max_iter=60, early_stopping=False)
+    score = cross_val_predict(
+        trees, x, truth, cv=StratifiedKFold(3, shuffle=True, random_state=0), method="predict_proba"
+    )
+    return metrics.auc(score[~truth, 1], score[truth, 1])
+
+
+def scores_of(model, background, signal, more, test, label):
+    """Scores of the background and of the signal that judge."""
+    if test is not None:
+        background, signal = test.select(label=0), test.select(label=label)
+    signals = [model.score(signal)] + ([] if more is None else [model.score(more)])
+    return model.score(background), np.concatenate(signals)
+
+
 @click.command()
 @click.argument("model")
 @click.option("--data", multiple=True, required=True, help="Labelled events; may be repeated.")
 @click.option("--more-signal", help="Labelled events whose signal judges too.")
+@click.option("--test", help="Labelled events that judge instead of the data.")
 @click.option("--window", type=float, nargs=2, required=True, help="GeV.")
 @click.option("--mass-range", type=float, nargs=2, help="GeV; all masses otherwise.")
 @click.option("--s-over-b", type=float, help="In the window; the events as they are otherwise.")
@@ -71,12 +97,13 @@ def judged(background, signal):
 @click.option("--set", "settings", multiple=True, help="NAME=VALUE of the model.")
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(model, data, more_signal, window, mass_range, s_over_b, signal, background, settings, seeds, out):
+def main(model, data, more_signal, test, window, mass_range, s_over_b, signal, background, settings, seeds, out):
     """Train MODEL for every seed and judge it by labels."""
     warnings.simplefilter("ignore")
     events = pipelines.open(list(data), mass_range or None)
     regions, rows = Regions(*window), []
     more = pipelines.open(more_signal).select(label=signal, mass_range=window) if more_signal else None
+    test = pipelines.open(test).select(mass_range=window) if test else None
     kind = zoo.registry.model_class(model)
     own = {name: window for name in ("window",) if name in kind.Hyperparameters.defaults()}
     with tempfile.TemporaryDirectory() as folder:
@@ -89,9 +116,15 @@ def main(model, data, more_signal, window, mass_range, s_over_b, signal, backgro
             train, is_background, is_signal = mixed(events, signal, regions, s_over_b, seed)
             start = time.perf_counter()
             found.fit(train, verbose=0)
-            seconds, score = time.perf_counter() - start, found.score(events)
-            of_signal = score[is_signal] if more is None else np.concatenate([score[is_signal], found.score(more)])
-            rows.append({"seed": seed, "seconds": seconds, **judged(score[is_background], of_signal)})
+            seconds = time.perf_counter() - start
+            of_background, of_signal = scores_of(
+                found, events.take(is_background), events.take(is_signal), more, test, signal
+            )
+            rows.append({"seed": seed, "seconds": seconds, **judged(of_background, of_signal)})
+            if getattr(found, "has_template", False):
+                closure = template_closure(of_background, found.score(found.template(100_000)), [95])
+                rows[-1]["template_ratio_95"] = closure[0]["ratio"]
+                rows[-1]["template_auc"] = told_apart(found, events.take(is_background))
             click.echo(", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()))
             write_json(out, {"model": model, "hyperparameters": found.get_config(), "cpus": os.cpu_count(), "rows": rows,
                              "trained on": len(train), "background": int(is_background.sum()),

@@ -84,6 +84,18 @@ OWN = {
         "search space gives hyperparameters that the model takes",
     ),
     "cathode": ("config round trip", "search space gives hyperparameters that the model takes"),
+    "lacathode": (
+        "config round trip",
+        "score looks at neither mass nor label",
+        "bad arrays are refused with their reason",
+    ),
+    "anode": (
+        "validation and training loss agree on the same events",
+        "training goes on from a state as if it had not stopped",
+        "config round trip",
+        "export gives the same scores from raw features",
+        "search space gives hyperparameters that the model takes",
+    ),
     "idealised": ("config round trip", "every preset and the defaults can be built"),
     "pca": (*_CLOSED, "a constant factor on all event weights changes nothing"),
     "knn": _CLOSED,

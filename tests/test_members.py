@@ -56,7 +56,7 @@ QUIET = {"verbose": 0, "jit_compile": False}
 
 # models of objects and of spectra, those that need a window, and those without gradient steps have tests of their members of
 # their own (test_sets, test_ddp, test_windows, test_cathode, test_baselines)
-OTHERS = {"cwola", "cathode", "idealised", "pca", "knn", "isolation_forest"}
+OTHERS = {"cwola", "cathode", "lacathode", "anode", "idealised", "pca", "knn", "isolation_forest"}
 NAMES = [name for name in zoo.names() if registry.model_class(name).takes == "features" and name not in OTHERS]
 every_model = pytest.mark.parametrize("name", NAMES)
 

@@ -191,7 +191,7 @@ class Programs:
         switched: dict[str, Any] = {name: value for name, value in sizes.items() if isinstance(value, list)}
         sizes = {name: value for name, value in sizes.items() if name not in switched}
         model = registry.get(self._model, **{**own.hp.as_dict(), **sizes})
-        model.build_for(**dataclasses.asdict(own.inputs))
+        model.build_for(own.inputs.columns, own.inputs.object_columns, own.inputs.slots)
         self._batch_cache.serve(model)
         return Larger(model, switched)
 

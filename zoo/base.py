@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -87,6 +86,9 @@ class AnomalyModel(Detector):
       `reconstructed` and `latent` if the model has them. A model without the former says `reconstructs = False`;
     - `search_space(hp)`: its KerasTuner space.
 
+    A model whose score needs the mass of an event says `scores_by_mass = True`; its `infer` gets the mass (B,) in GeV as the
+    last argument, and so does its SavedModel. No other score sees the mass.
+
     Where they are needed: `weighting(events)`; `on_phase_begin(phase)` and `on_phase_end(phase, events)`; `prepare()`, what
     fresh weights ask for; `initial(shape, seed)`, where kernels and biases are not all there is.
 
@@ -98,7 +100,8 @@ class AnomalyModel(Detector):
     the members of a group have the seeds s, s + 1, ..., and the order of events of the first. `score` is their mean.
 
     Everything outside the model is in physical units: the input scaling is fitted by `adapt` and lives in the
-    model. No label is ever read, and the mass is used for training weights and decorrelation only. Event weights have mean
+    model. No label is ever read, and the mass is used for training weights, decorrelation and windows only, but of a model
+    that says otherwise (`scores_by_mass`). Event weights have mean
     one in training, whatever constant they are multiplied with.
 
     Example:
@@ -117,6 +120,7 @@ class AnomalyModel(Detector):
     takes: ClassVar[str] = "features"
     figures: ClassVar[tuple[str, ...]] = ("errors", "observables", "roc", "scan")
     reconstructs: ClassVar[bool] = True  # whether `infer` gives "reconstructed"
+    scores_by_mass: ClassVar[bool] = False  # whether `infer` takes the mass (B,) in GeV too, as its last argument
     scaled_batches: ClassVar[bool] = True  # whether `losses` gets scaled features; else in physical units
 
     def __init__(self, given: Mapping[str, object] | None = None, /, **hyperparameters: object):
@@ -179,7 +183,8 @@ class AnomalyModel(Detector):
 
     def serving_text(self) -> str:
         """Return what the exported `serving_default` takes and gives, for people."""
-        arrays = (f"{name} (N, {', '.join(map(str, shape))})" for name, shape in self.inputs.shapes.items())
+        shapes = self.inputs.shapes.items()
+        arrays = (f"{name} (N, {', '.join(map(str, shape))})" if shape else f"{name} (N,)" for name, shape in shapes)
         return f"takes {' and '.join(arrays)} in physical units and gives score"
 
     # -- meeting the data ------------------------------------------------------------------------
@@ -195,7 +200,7 @@ class AnomalyModel(Detector):
         """
         inputs = self.taken_from(events)
         self.fit_scaling(events, inputs)
-        self.build_for(**dataclasses.asdict(inputs))
+        self.build_for(inputs.columns, inputs.object_columns, inputs.slots)
 
     def fit_scaling(self, events: Events, inputs: Inputs) -> None:
         """Fit the scaling of features, in one pass; models that take objects fit theirs too."""
@@ -210,7 +215,7 @@ class AnomalyModel(Detector):
         """Create all variables for these columns and objects, without looking at any event."""
         if self.has_met_data:
             return
-        self.inputs = Inputs(tuple(columns), tuple(object_columns), slots)
+        self.inputs = Inputs(tuple(columns), tuple(object_columns), slots, self.scores_by_mass)
         if not self.scaler.built:
             self.scaler.build((None, len(columns)))
         self.make(len(columns))

@@ -66,12 +66,13 @@ class Trainer:
                  workers: int = 1, scheduler: str | Batch | None = None, **options: object):  # fmt: skip
         self.recipe, self.folder, self.resume, self._said, self._options = recipe, folder, resume, said, options
         self._workers, self._scheduler, self._made = workers, scheduler, False
-        if not resume and self._holds_something():
+        if not resume and self.holds_something(folder):
             raise InputError(f"an interrupted search is kept in {folder}; add --resume, or remove it")
 
-    def _holds_something(self) -> bool:
-        """Whether a model, or an epoch of one, is finished."""
-        return any(any(self.folder.glob(name)) for name in ("fold-*/config.json", ".fold-*.checkpoint/progress.json"))
+    @staticmethod
+    def holds_something(folder: Path, what: str = "fold") -> bool:
+        """Whether a model of a folder, or an epoch of one, is finished."""
+        return any(any(folder.glob(name)) for name in (f"{what}-*/config.json", f".{what}-*.checkpoint/progress.json"))
 
     @property
     def zoo_name(self) -> str:

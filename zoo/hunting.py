@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,13 @@ def hunt(
     conversion: Mapping[str, Any] | None = None,
     mass_range: Range | Mapping[str, Range] | None = None,
     seed: int = 0,
+    scan: bool = False,
+    window_width: float = 0.12,
+    window_step: float = 0.5,
+    side_band_width: float | None = None,
+    windows: Sequence[Range] = (),
     **options: Any,
-) -> Search:
+) -> Any:
     """Score events, select the most anomalous, and hunt a bump in their mass; with `out` write results and report.
 
     Args:
@@ -69,6 +75,9 @@ def hunt(
         mass_range: GeV, of all spectra or by name. By default only events in the range of the run's training are
             searched, if there is one.
         seed: of the training, the folds and the pseudo-experiments.
+        scan: slide a window over the masses and train a model of a window, such as cwola, for each, without labels. An event
+            is never scored by a classifier that saw it; `folds` are the model's own. A `WindowScan` is returned.
+        window_width, window_step, side_band_width, windows: of a scan, see `pipelines.window_scan.options`.
         options: as for `pipelines.search`, such as `percentiles`, `tails`, `spectra`, `background`; `cut`, by default "mass", a threshold
             that follows the mass (`pipelines.bumphunt.mass_cut`). "global" is the papers' own.
 
@@ -88,9 +97,19 @@ def hunt(
         raise InputError(
             "--train and --folds: one model that scores what it was trained on, or K that do not; give one"
         )
-    if not folds and (workers > 1 or scheduler is not None):
+    sliding = {"window_width": window_width, "window_step": window_step, "side_band_width": side_band_width,
+               "windows": tuple(tuple(one) for one in windows)}  # fmt: skip
+    _check_scan(scan, sliding, train, scores, options.get("background", "spectrum"))
+    if not folds and not scan and (workers > 1 or scheduler is not None):
         raise InputError("--workers, --scheduler and --cluster train the models of several folds at once; add --folds")
     with contextlib.nullcontext() if out is None else hold(out) as out:
+        if scan:
+            recipe = recipe_of(run, seed, preset=preset, hyperparameters=hyperparameters, epochs=epochs)
+            return _scan(
+                run, recipe, events, out, sliding, folds=folds, jit_compile=jit_compile, resume=resume, workers=workers,
+                scheduler=scheduler, verbose=verbose, said=said, conversion=conversion, mass_range=mass_range, seed=seed,
+                **options,
+            )  # fmt: skip
         return _hunt(
             run, events, out, scores=scores, train=train, folds=folds, preset=preset, hyperparameters=hyperparameters,
             epochs=epochs, jit_compile=jit_compile, resume=resume, explain=explain, workers=workers, scheduler=scheduler, verbose=verbose,
@@ -135,6 +154,52 @@ def explained(model: Any, found: Search, kind: str | None, seed: int) -> Contrib
     said = f"percentile {best.percentile:g}, {best.tail} tail"
     chosen = np.flatnonzero(found.selected(best))
     return explain_events(model, found.events, chosen, kind or model.score_kinds[0], seed=seed, said=said).averaged()
+
+
+OF_A_SCAN = {"window_width": 0.12, "window_step": 0.5, "side_band_width": None, "windows": ()}
+
+
+def _check_scan(scan: bool, sliding: Mapping[str, object], train: bool, scores: Any, background: str) -> None:
+    """Raise `InputError` for options that go with a scan of windows alone, or not with it."""
+    if scan and (train or scores is not None):
+        raise InputError("--scan trains a model for every window: leave out --train and --scores")
+    changed = [name for name, value in sliding.items() if value != OF_A_SCAN[name]]
+    if not scan and changed:
+        raise InputError(f"--{changed[0].replace('_', '-').removesuffix('s')} is of a scan of windows; add --scan")
+    if not scan and background in ("template", "sidebands"):
+        raise InputError(f"background {background} is of a scan of windows; add --scan, with --window for one window")
+
+
+def _scan(
+    run, recipe: Recipe, events, out, sliding, *, folds, jit_compile, resume, workers, scheduler, verbose, said, conversion,
+    mass_range, seed, **options,
+):  # fmt: skip
+    from zoo import window_scan
+
+    wanted = window_scan.options_of(options, sliding, mass_range, seed)
+    window_scan.check_scannable(recipe, wanted)
+    if out is None and (resume or workers != 1 or scheduler is not None):
+        raise InputError("resume, workers, scheduler: they go by files; give out, a new folder")
+    about: dict[str, object] = {"training": window_scan.training_of(recipe)}
+    if loaded := dict(about_run(run)):
+        about["run"] = loaded
+        if wanted.mass_range is None and loaded.get("mass_range"):
+            wanted = dataclasses.replace(wanted, mass_range=tuple(loaded["mass_range"]))
+    training: dict[str, Any] = {"jit_compile": jit_compile}
+    folder = None
+    if out is not None:
+        folder = work_folder(Path(out))
+        training |= {"resume": resume, "workers": workers, "scheduler": scheduler, "verbose": verbose}
+    data = open_for(run, events, **(conversion or {}))
+    found = window_scan.scan(
+        recipe, data, wanted, folds=folds, folder=folder, about=about, said=said or _silent, **training
+    )
+    if folder is not None:
+        from pipelines.window_scan.write import write
+
+        write(found, out, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    return found
 
 
 def search(

@@ -21,7 +21,8 @@ TAKES = {"features": ("columns",), "objects": ("columns", "object_columns", "slo
 @dataclasses.dataclass(frozen=True)
 class Inputs:
     """The arrays that `AnomalyModel.infer` takes: `objects` (N, P, C) if there are object columns, `features` (N, F) if
-    there are columns, in that order and in physical units. A slot of objects whose numbers are all 0 is empty.
+    there are columns, in that order and in physical units. A slot of objects whose numbers are all 0 is empty. A model whose
+    score takes the mass (`AnomalyModel.scores_by_mass`) has `mass` (N,) in GeV as the last.
 
     >>> Inputs(("MET", "HT"), ("E", "pt", "eta", "phi"), slots=39).shapes
     {'objects': (39, 4), 'features': (2,)}
@@ -30,12 +31,14 @@ class Inputs:
     columns: tuple[str, ...] = ()
     object_columns: tuple[str, ...] = ()
     slots: int = 0
+    mass: bool = False
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of one event's part of every array."""
         objects = {"objects": (self.slots, len(self.object_columns))} if self.object_columns else {}
-        return objects | ({"features": (len(self.columns),)} if self.columns else {})
+        features = {"features": (len(self.columns),)} if self.columns else {}
+        return objects | features | ({"mass": ()} if self.mass else {})
 
     @property
     def specs(self) -> list[tf.TensorSpec]:
@@ -86,6 +89,11 @@ class Inputs:
         if (names := column_names(arrays)) is not None:
             arrays = self._of_frame(arrays, names)
         if not isinstance(arrays, Mapping):
+            if self.mass:
+                raise InputError(
+                    "the score of this model takes the mass of an event, and an array of features has none; expected Events, "
+                    "or a dict of features (N, F) and mass (N,) in GeV"
+                )
             arrays = {next(iter(self.shapes)): arrays}
         if missing := [name for name in self.shapes if name not in arrays]:
             raise InputError(
@@ -101,16 +109,20 @@ class Inputs:
         size = len(next(iter(given.values()))) if all(array.ndim for array in given.values()) else 0
         for name, shape in self.shapes.items():
             if given[name].shape != (size, *shape):
-                raise InputError(f"{name} have shape {given[name].shape}, expected (N, {', '.join(map(str, shape))})")
-        features = given.get("features")
+                expected = f"(N, {', '.join(map(str, shape))})" if shape else "(N,)"
+                raise InputError(f"{name} have shape {given[name].shape}, expected {expected}")
+        features, mass = given.get("features"), given.get("mass", np.zeros(size))
+        if not np.isfinite(mass).all():
+            raise InputError("mass: NaN or infinite values, expected GeV")
         about = {"objects": given.get("objects"), "object_columns": self.object_columns}
-        return Events.from_arrays(features, np.zeros(size), () if features is None else self.columns, **about)
+        return Events.from_arrays(features, mass, () if features is None else self.columns, **about)
 
-    def _of_frame(self, frame: Any, names: Sequence[str]) -> np.ndarray:
-        """Return the features (N, F) of a frame, whose columns go by their names; it may have others."""
+    def _of_frame(self, frame: Any, names: Sequence[str]) -> np.ndarray | dict[str, np.ndarray]:
+        """Return the features (N, F) of a frame, whose columns go by their names; it may have others, and `mass` if need be."""
         if self.object_columns:
             raise InputError("a frame has no objects, which this model takes; expected Events, or a dict of arrays")
-        return read_columns(frame, self.columns, names)
+        features = read_columns(frame, self.columns, names)
+        return {"features": features, "mass": read_columns(frame, ["mass"], names)[:, 0]} if self.mass else features
 
 
 def resolve(
@@ -123,7 +135,7 @@ def resolve(
 
     >>> events = Events.from_arrays(np.zeros((1, 3)), np.zeros(1), ["MET", "HT", "mass"], mass_column="mass")
     >>> resolve(events, ["*"])
-    Inputs(columns=('MET', 'HT'), object_columns=(), slots=0)
+    Inputs(columns=('MET', 'HT'), object_columns=(), slots=0, mass=False)
     """
     named = match_columns(columns, events.columns, events.name) if columns else ()
     mass = events.about.mass_column

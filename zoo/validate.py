@@ -22,6 +22,7 @@ from pipelines.bumphunt.scores import natural_tails, scores_of
 from pipelines.datasets.opening import open_events
 from pipelines.errors import InputError
 from pipelines.events.events import Events
+from pipelines.window_scan.closure import template_closure
 from zoo.hunting import InMemory, recipe_of
 from zoo.trained import about_run, mass_range_of, open_for, trained_model
 
@@ -78,6 +79,46 @@ def coverage(
         **options,
     )  # fmt: skip
     return _told({**found, "uses_labels": labels}, run)
+
+
+def template(
+    run: Any, data: Any, *, percentiles: Sequence[float] = (50.0, 80.0, 90.0, 95.0, 99.0), template_events: int = 200_000,
+    ignore_labels: bool = False, score_kind: str | None = None, seed: int = 0,
+) -> Found:  # fmt: skip
+    """Return whether the template of a model of a window predicts how many background events there pass cuts on the score.
+
+    Args:
+        run: a run directory, or a trained model, such as of `cathode`. data: what `pipelines.open` takes; of labelled events
+            the background.
+        percentiles: of the template's scores. template_events: drawn, by `seed`.
+        ignore_labels, score_kind: as for `sculpting`.
+
+    Raises `InputError` for a model without a template.
+
+    Example:
+        `zoo.validate.template("run", "mc.h5")["cuts"][0]["ratio"]`
+    """
+    model = trained_model(run)
+    drawn = _template_of(model, template_events, seed)
+    events = open_for(run, data, mass_range_of(run))
+    labels = "to leave out signal" if events.has_labels and not ignore_labels else False
+    events = events.select(label=0) if labels else events
+    inside = events.take(model.regions.inside(events.mass))
+    if not len(inside):
+        raise InputError(f"{events.name}: no event in the window {model.regions.low:g} to {model.regions.high:g} GeV")
+    scores, sampled = (scores_of(model, one, score_kind)[0] for one in (inside, drawn))
+    found = {"cuts": template_closure(scores, sampled, percentiles), "window": [model.regions.low, model.regions.high],
+             "events": len(inside), "template_events": len(drawn), "uses_labels": labels}  # fmt: skip
+    return _told(found, run)
+
+
+def _template_of(model: Any, size: int, seed: int) -> Events:
+    if not hasattr(model, "template"):
+        raise InputError(
+            f"{model.zoo_name} has no template of the background; models that have one: cathode, lacathode, anode"
+        )
+    drawn: Events = model.template(size, seed)
+    return drawn
 
 
 def spectrum(

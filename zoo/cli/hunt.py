@@ -60,7 +60,20 @@ WINDOWS = [
     click.option("--null", type=click.Choice(["shuffled", "poisson"]), default="shuffled", show_default=True,
                  help="What pseudo-experiments are."),
 ]  # fmt: skip
-BACKGROUNDS = ["spectrum", "auto", "auto-exp", "dijet3", "dijet4", "dijet5", "exp1", "exp2", "exp3", "power"]
+BACKGROUNDS = [
+    "spectrum",
+    "sidebands",
+    "template",
+    "auto",
+    "auto-exp",
+    "dijet3",
+    "dijet4",
+    "dijet5",
+    "exp1",
+    "exp2",
+    "exp3",
+    "power",
+]
 CUT = click.option("--cut", type=click.Choice(["mass", "global"]), default="mass", show_default=True,
                    help="A threshold on the score that follows the mass, or one for all masses, the papers' own.")  # fmt: skip
 CUTS = [percentile_option(99.0), CUT, *WINDOWS]
@@ -68,7 +81,8 @@ SEARCHING = [
     TAILS,
     SCORE_KIND,
     click.option("--background", type=click.Choice(BACKGROUNDS), default="spectrum", show_default=True,
-                 help="The spectrum before the cut, or a function that is fitted to the selected one."),
+                 help="The spectrum before the cut, or a function that is fitted to the selected one; with --scan also the "
+                      "side bands, or the model's own template."),
     click.option("--toys", "pseudo_experiments", type=int, default=40_000, show_default=True, help="Pseudo-experiments."),
     click.option("--spectrum", "spectra", multiple=True, default=["mass"], show_default=True,
                  help="The events' mass, or a column in GeV as m_jjj; may be repeated."),
@@ -76,6 +90,18 @@ SEARCHING = [
                  help="Of one spectrum, GeV; may be repeated."),
     click.option("--ignore-labels", is_flag=True, help="As if the file had no truth."),
     click.option("--ignore-weights", is_flag=True, help="Count all events alike in the spectra."),
+]  # fmt: skip
+
+
+SCAN = [
+    click.option("--scan", is_flag=True, help="Slide a window over the masses; train MODEL, of a window, for each."),
+    click.option("--window-width", type=Finite(), default=0.12, show_default=True,
+                 help="Scan: below 1 a share of the window's centre, else GeV."),
+    click.option("--window-step", type=Finite(), default=0.5, show_default=True,
+                 help="Scan: distance of neighbouring windows, in widths."),
+    click.option("--side-band-width", type=Finite(), help="Scan: of each side band, as --window-width; all events otherwise."),
+    click.option("--window", "windows", type=(Finite(), Finite()), multiple=True, metavar="LOW HIGH",
+                 help="Scan: this window, GeV, instead of sliding ones; may be repeated."),
 ]  # fmt: skip
 
 
@@ -96,24 +122,26 @@ def with_options(options):
 @click.option("--scores", type=click.Path(path_type=Path), metavar="FILE",
               help="Instead of RUN: scores that you have, one for each event of --data; HDF5 (dataset score), .npy, or text.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for results and report.")
-@with_options([*CUTS, *SEARCHING, *TRAINING])
+@with_options([*CUTS, *SEARCHING, *TRAINING, *SCAN])
 @click.option("--explain", is_flag=True,
               help="Say in the report what each input contributes to the scores of the selected events; of a trained RUN.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with what an interrupted search has trained, or begin.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that train folds.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that train folds or windows."
+)
 @SCHEDULER
 @SEED
 @JSON
 def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, as_json, **options):
     """Search for a bump in the mass of the most anomalous events.
 
-    RUN is a run directory; with --train or --folds also the name of a model, which is trained on the data. Without RUN, the
-    scores are those of --scores.
+    RUN is a run directory; with --train, --folds or --scan also the name of a model, which is trained on the data. Without
+    RUN, the scores are those of --scores.
     """
     from pipelines.outputs import check_new
 
     check_new(out, unless=SEARCH if options["resume"] else None)  # before TensorFlow is imported
-    trains = trained or options["folds"]
+    trains = trained or options["folds"] or options["scan"]
     if os.path.lexists(out):
         _say_finished(out, as_json)
         return
@@ -128,12 +156,33 @@ def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, a
                 mass_range=by_name, verbose=1 if sys.stderr.isatty() else 2,
                 said=lambda text: click.echo(text, err=True), **options,
             )  # fmt: skip
+    if options["scan"]:
+        _say_scan(found, out, as_json)
+        return
     warnings = _warnings(found)
     below = "".join(f"\n\nWarning: {text}" for text in warnings)
     from pipelines.report.tables import limit_json
 
     said = {"out": str(out), **found.summary(), "limit": limit_json(found), "warnings": warnings}
     say(said, as_json, lambda: f"{table(found)}{below}\n\n{out}: report.html, search.json")
+
+
+def _say_scan(found, out: Path, as_json: bool) -> None:
+    """Tell of a scan of windows."""
+    from pipelines.window_scan import report
+
+    warnings, limit = report.warnings(found), found.limit()
+    rows = [["-" if cell is None else str(cell) for cell in report.row(one)] for one in found.windows]
+    below = "".join(f"\n\nWarning: {text}" for text in warnings)
+    said = {
+        "out": str(out),
+        **found.summary(),
+        "limit": None if limit is None else limit.to_dict(),
+        "warnings": warnings,
+    }
+    text = f"{len(found.events):,} events, {found.pseudo_experiments:,} pseudo-experiments\n\n"
+    text += f"{plain_table(report.HEADS, rows)}\n\n{report.lead(found)}"
+    say(said, as_json, lambda: f"{text}{below}\n\n{out}: report.html, search.json")
 
 
 def _say_finished(out: Path, as_json: bool) -> None:
@@ -149,7 +198,7 @@ def _say_finished(out: Path, as_json: bool) -> None:
         raise InputError(f"{out}: exists already, made by `{command}`; choose another output")
     with hold(out, new=False):
         remove(work_folder(out))
-    more = ("hunt", "ranges", "sculpting", "truth", "configuration")
+    more = ("hunt", "ranges", "sculpting", "truth", "configuration", "left_out")
     said = {"out": str(out), **{name: value for name, value in found.items() if name not in more}}
     say(said, as_json, lambda: f"{out}: finished before; report.html, search.json")
 

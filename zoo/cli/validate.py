@@ -76,6 +76,26 @@ def sculpting(run, data, tails, out, figure, seed, as_json, **options):
 @validate.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @with_options(DATA)
+@SCORE_KIND
+@click.option("--percentile", "percentiles", type=Finite(), multiple=True, default=[50, 80, 90, 95, 99], show_default=True,
+              help="Of the template's scores; may be repeated.")  # fmt: skip
+@click.option(
+    "--template-events", type=click.IntRange(min=100), default=200_000, show_default=True, help="Drawn from it."
+)
+@with_options(ENDING)
+def template(run, data, out, as_json, **options):
+    """Tell whether the template of a RUN predicts how many background events of its window pass a cut."""
+    check(out)
+    found = quiet_zoo().validate.template(run, data, **options)
+    heads = ["percentile", "observed", "predicted", "error", "ratio", "pull"]
+    rows = [[f"{one['percentile']:g}", f"{one['observed']:,.0f}", f"{one['predicted']:,.1f}", f"{one['error']:.1f}",
+             f"{one['ratio']:.3f}", f"{one['pull']:.1f}"] for one in found["cuts"]]  # fmt: skip
+    _told(found, out, as_json, heads, rows, run)
+
+
+@validate.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@with_options(DATA)
 @click.option("--data-sets", type=int, default=100, show_default=True, help="Background-only searches.")
 @click.option("--events", type=int, help="Of each; by default they share all there are.")
 @click.option("--shuffle", is_flag=True, help="Deal the scores anew: test the statistics without the score.")

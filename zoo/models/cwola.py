@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 
 from zoo.models.window_classifier import ClassifierHyperparameters, WindowClassifier
+from zoo.models.window_model import SidebandModel
 from zoo.registry import register
 from zoo.windows import SidebandHyperparameters
 
 
 @register("cwola")
-class CWoLa(WindowClassifier):
+class CWoLa(SidebandModel, WindowClassifier):
     """A classifier of the events in a window of mass against those beside it, without labels (Collins, Howe, Nachman 2018).
 
     Networks f, whose output is a probability, minimise
@@ -50,12 +51,3 @@ class CWoLa(WindowClassifier):
         "collins2019": {"units": (64, 32, 16, 4), "activation": "elu", "dropout_rate": 0.2, "batch_size": 20_000},
         "hallin2021": {"units": (64, 64, 64), "activation": "relu", "batch_size": 128, "epochs": 100, "members": 10},
     }
-
-    def adapt(self, events):
-        self.check_enough(events)
-        self.regions.check(events)
-        super().adapt(events)
-
-    def selected(self, events):
-        mass = events.mass
-        return events.take(self.regions.inside(mass) | self.regions.beside(mass))

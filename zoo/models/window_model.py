@@ -1,0 +1,69 @@
+"""What models of a window in mass share, whatever they learn there: which events they train on, and how they meet them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pipelines.errors import InputError
+from pipelines.events.events import Events
+from zoo.base import AnomalyModel
+from zoo.windows import Regions
+
+
+class WindowModel(AnomalyModel):
+    """A model of a window's events, which a subclass chooses by `selected(events)`.
+
+    Its hyperparameters are those of `zoo.windows.WindowHyperparameters` at least. Batches have features in physical units,
+    by which the fold of an event is known.
+    """
+
+    reconstructs = False
+    figures = ("roc",)
+    outliers_score_high = False
+    scaled_batches = False
+    has_template: ClassVar[bool] = False
+
+    @property
+    def regions(self) -> Regions:
+        """The window and its side bands; raises `InputError` if there is no window."""
+        hp: Any = self.hp
+        return Regions.of(hp, self.zoo_name or type(self).__name__)
+
+    def selected(self, events: Events) -> Events:
+        """Return those of the events that are trained on."""
+        raise NotImplementedError
+
+    def sample(self, events: Events) -> Events:
+        """Return all that is trained on: by default the `selected` events."""
+        return self.selected(events)
+
+    def template(self, size: int, seed: int = 0) -> Events:
+        """Return events (size,) of background in the window, as the model has learnt it.
+
+        Raises `InputError` for a model that has learnt no density (`has_template` is False).
+        """
+        raise InputError(
+            f"{self.zoo_name} has no template of the background; models that have one are cathode, lacathode and anode"
+        )
+
+    def amount_trained(self, events):
+        return len(self.sample(events)), "events"
+
+    def fit_scaling(self, events, inputs):
+        super().fit_scaling(self.selected(events), inputs)
+
+    def batches(self, data, weighting, smaller=False, **room):
+        return super().batches(self.sample(data), weighting, smaller, **room)
+
+
+class SidebandModel(WindowModel):
+    """A model of a window that learns from side bands too."""
+
+    def adapt(self, events):
+        self.check_enough(events)
+        self.regions.check(events)
+        super().adapt(events)
+
+    def selected(self, events):
+        mass = events.mass
+        return events.take(self.regions.inside(mass) | self.regions.beside(mass))
