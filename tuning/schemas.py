@@ -83,6 +83,9 @@ class Asked(TypedDict):
     data: NotRequired[dict[str, Any]]
     validation: NotRequired[dict[str, Any] | None]
     extra: NotRequired[dict[str, Any]]
+    command: NotRequired[str]
+    versions: NotRequired[dict[str, str]]
+    plan: NotRequired[list[str]]
 
 
 class Table(TypedDict):

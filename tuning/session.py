@@ -39,6 +39,7 @@ from tuning.results import Results, load_results, ranked
 from tuning.schemas import Asked, History, Record
 from tuning.space import Space
 from tuning.space_points import sample
+from tuning.space_text import range_text
 from tuning.trial import Job, TrialRunner, forget_programs, read_json
 from zoo import registry, run
 from zoo.cli.terminal import workplace
@@ -193,7 +194,8 @@ def _check_alike(model, events: Events, validation: Events) -> None:
 
 def _described(events: Events, truth: bool) -> dict[str, object]:
     """Return which events these are; their labels too, which are in no checksum of events, where they matter."""
-    found = {"source": events.name, "events": len(events), "sha256": provenance.checksum(events)}
+    files = [str(file.absolute()) for file in events.files]
+    found = {"source": events.name, "files": files, "events": len(events), "sha256": provenance.checksum(events)}
     return found | ({"label_sha256": hashlib.sha256(events.label.tobytes()).hexdigest()} if truth else {})
 
 
@@ -222,6 +224,7 @@ class _Session:
         objective = Objective.parse(asked.objective)
         self.space = Space(asked.model, {"seed": asked.seed, **asked.fixed}, asked.preset, space)
         registry.model_class(asked.model).require("events", "tune")
+        self._fit_space_to(events)
         self.searched = self.space.hyperparameters()
         plain = registry.get(asked.model, **{"seed": asked.seed, **self.space.draw(self.space.hyperparameters())})
         self.oracle = algorithms.make(
@@ -250,12 +253,27 @@ class _Session:
         points = [self.space.draw(sample(self.searched, seed)) for seed in range(POINTS)]
         self.larger = sizes(asked.model, points)
 
+    def _fit_space_to(self, events: Events) -> None:
+        """Narrow the space for the number of features that the model takes of these events, and keep what was changed."""
+        model = registry.get(
+            self.asked.model, **{"seed": self.asked.seed, **self.space.draw(self.space.hyperparameters())}
+        )
+        features = len(resolve(events, **{name: getattr(model.hp, name) for name in TAKES[model.takes]}).columns)
+        fitted, before = self.space.of_features(features), {row["name"]: row for row in self.space.rows()}
+        changed = [row for row in fitted.rows() if row != before.get(row["name"])] if fitted is not self.space else []
+        self.space = fitted
+        if changed:
+            said = "; ".join(f"{row['name']} {range_text(row)}" for row in changed)
+            self.listener.told(f"With {features} features the space is narrower: {said}")
+
     def _description(self, events: Events, validation: Events | None, truth: bool) -> dict[str, object]:
         space = self.searched.get_config()["space"]
         data = {"data": _described(events, truth and validation is None), "validation": None}
         if validation is not None:
             data["validation"] = {**_described(validation, truth), "also_trained_on": overlap(events, validation)}
-        return as_json({**dataclasses.asdict(self.asked), "space": space, **data, "extra": self.extra})
+        about = {"command": provenance.command(), "versions": provenance.versions(),
+                 "plan": [str(bracket) for bracket in self.oracle.plan]}  # fmt: skip
+        return as_json({**dataclasses.asdict(self.asked), "space": space, **data, "extra": self.extra, **about})
 
     def start(self) -> None:
         """Make the folder."""
@@ -291,8 +309,9 @@ class _Session:
         data = {name: description.get(name) for name in ("data", "validation")}
         for name, value in data.items():
             if isinstance(value, Mapping):
-                data[name] = {k: v for k, v in value.items() if k != "source"}
-        return {name: value for name, value in description.items() if name != "extra"} | data
+                data[name] = {k: v for k, v in value.items() if k not in ("source", "files")}
+        about = ("extra", "command", "versions", "plan")
+        return {name: value for name, value in description.items() if name not in about} | data
 
     def run(
         self, token: str, deadline: float | None, workers: int, place, trial_timeout: float | None = None

@@ -177,7 +177,17 @@ class AnomalyModel(Detector):
 
     def taken_from(self, events: Events) -> Inputs:
         """Return what the model takes of events, by the hyperparameters that name it; raises `InputError` as `adapt`."""
-        return resolve(events, **{name: getattr(self.hp, name) for name in TAKES[self.takes]})
+        wanted = {name: getattr(self.hp, name) for name in TAKES[self.takes]}
+        try:
+            return resolve(events, **wanted)
+        except InputError as error:
+            usual = self.hp.defaults()["columns"]
+            if wanted["columns"] != usual or usual in ((), ("*",)):
+                raise
+            raise InputError(
+                f"{error}; these are the columns that {self.zoo_name} takes by default: choose among yours, as by "
+                f"--set 'columns=*', or columns=['*'] in Python"
+            ) from None
 
     def adapt(self, events: Events) -> None:
         """Resolve the columns by name, fit the input scaling, and create the weights.

@@ -105,6 +105,11 @@ class Detector(legacy.DeprecatedNames, keras.Model):
         """Return hyperparameters drawn from the KerasTuner object `hp`."""
         raise NotImplementedError(f"{cls.__name__} has no search space")
 
+    @classmethod
+    def search_space_of(cls, features: int) -> Mapping[str, object]:
+        """Return what is different of the search space for events with so many features, as in a file for `tune --space`."""
+        return {}
+
     @property
     def seeds(self) -> tf.Tensor:
         """The seed of every member, () or (K,)."""

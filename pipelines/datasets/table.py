@@ -71,7 +71,7 @@ def convert(
         sources: a table of a format named above, or several with the same columns.
         out: events file to make; what it is made of stays in `out.parts` if the process is killed, and the same call
             goes on from there.
-        mass: the column that is the mass spectrum; among the features only if they match it too.
+        mass: the column that is the mass spectrum; among the features only if they name it, since no pattern means it.
         features: names and shell patterns of columns; a name is that name first, as `tau[1]`. No column that is truth or
             a weight by its name is ever a feature, and a pattern takes no event numbers
             (`pipelines.events.column_kinds.kind_of_column`).
@@ -203,6 +203,20 @@ def describe(path: str | os.PathLike) -> dict[str, object]:
         "others": {name: table.types[name] for name in table.extra},
         "next": "zoo data convert",
     }
+
+
+def column_names(
+    path: str | os.PathLike[str], columns: Sequence[str] | None = None, tree: str | None = None
+) -> tuple[str, ...]:
+    """Return the names of a table's columns, in their order, those that hold no numbers among them.
+
+    Args:
+        path, columns, tree: as for `convert`.
+
+    Raises `InputError` as `convert` for a file that is missing, damaged, or no table.
+    """
+    table = _open(path, columns, tree)
+    return (*table.columns, *table.extra)
 
 
 def _open(

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from pipelines.errors import InputError
+from zoo.cli.reading import DATA_HELP, reads_data
 from zoo.cli.terminal import (
     JSON,
     SCHEDULER,
@@ -22,6 +23,7 @@ from zoo.cli.terminal import (
     say,
     setting,
     stdout_to_stderr,
+    with_options,
 )
 from zoo.printed import plain_table
 
@@ -79,20 +81,10 @@ SEARCHING = [
 ]  # fmt: skip
 
 
-def with_options(options):
-    """Return a decorator that adds click options in their order."""
-
-    def add(command):
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
 @click.command()
 @click.argument("run", metavar="[RUN]", required=False)
-@click.option("--data", required=True, multiple=True, help="Events file or sample; may be repeated.")
+@click.option("--data", required=True, multiple=True, help=DATA_HELP)
+@reads_data("data")
 @click.option("--scores", type=click.Path(path_type=Path), metavar="FILE",
               help="Instead of RUN: scores that you have, one for each event of --data; HDF5 (dataset score), .npy, or text.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for results and report.")
@@ -102,11 +94,13 @@ def with_options(options):
 @SCHEDULER
 @SEED
 @JSON
-def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, as_json, **options):
+def hunt(
+    run, data, out, trained, settings, xla, mass_range, ranges, no_merge, as_json, conversion, converting, **options
+):
     """Search for a bump in the mass of the most anomalous events.
 
     RUN is a run directory; with --train or --folds also the name of a model, which is trained on the data. Without RUN, the
-    scores are those of --scores.
+    scores are those of --scores. Published files and tables are converted first, into OUT.events.h5.
     """
     from pipelines.outputs import check_new
 
@@ -123,8 +117,8 @@ def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, a
         with stdout_to_stderr(), contextlib.nullcontext() if trains else progress("scoring and hunting"):
             found = zoo.hunt(
                 run, data, out, train=trained, hyperparameters=dict(map(setting, settings)), jit_compile=xla,
-                mass_range=by_name, verbose=1 if sys.stderr.isatty() else 2,
-                said=lambda text: click.echo(text, err=True), **options,
+                mass_range=by_name, verbose=1 if sys.stderr.isatty() else 2, said=converting.said,
+                conversion={**conversion, "progress": converting.progress}, **options,
             )  # fmt: skip
     warnings = _warnings(found)
     below = "".join(f"\n\nWarning: {text}" for text in warnings)
