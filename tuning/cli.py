@@ -10,6 +10,7 @@ import click
 
 from pipelines.errors import InputError
 from tuning.table import best_is_written, brief, table
+from zoo import declarations
 from zoo.cli.reading import DATA_HELP, reads_data
 from zoo.cli.terminal import (
     JSON,
@@ -132,10 +133,17 @@ def _search(
     model, data, validation, out, objective, space, settings, preset, export_to, mass_range, as_json, xla, conversion,
     converting, **options
 ):  # fmt: skip
+    from pipelines.outputs import check_new
+    from tuning.results import check_out
+
+    fixed, out = dict(map(setting, settings)), out or Path(f"tune-{model}")
+    declarations.check_names(model, preset)
+    check_out(out, options["resume"])
+    if export_to and check_new(export_to, unless=EXPORTED if options["resume"] else None).resolve() == out.resolve():
+        raise InputError(f"{export_to}: given for --export and --out; name two folders")
     quiet_zoo()
     import tensorflow as tf
 
-    from pipelines.outputs import check_new
     from tuning import session
     from tuning.display import display
     from tuning.objectives import Objective
@@ -146,12 +154,8 @@ def _search(
 
     tf.get_logger().setLevel("ERROR")  # architectures differ, so each is traced: TensorFlow warns of every one
     session.share_gpus()
-    fixed, out = dict(map(setting, settings)), out or Path(f"tune-{model}")
     Space(model, fixed, preset, space).check()  # here, where its file has a name
     objective = Objective.parse(objective or session.DEFAULT_OBJECTIVE)
-    session.check_out(out, options["resume"])
-    if export_to and check_new(export_to, unless=EXPORTED if options["resume"] else None).resolve() == out.resolve():
-        raise InputError(f"{export_to}: given for --export and --out; name two folders")
     notices = (
         [] if data else [f"No --data given: tuning on the embedded sample {SAMPLE} (simulated, 20,000 QCD dijets)."]
     )
@@ -284,7 +288,7 @@ def best(
     if export_to:
         check_new(export_to, unless=EXPORTED if options["resume"] else None)
     if not retrain:
-        _only_with_retrain(data=data, out=out, mass_range=mass_range, **options)
+        _only_with_retrain(data=data, out=out, mass_range=mass_range, convert=conversion, **options)
         run = search / "best"
         if export_to and (not best_is_written(found) or (trial and chosen is not found.best)):
             raise InputError(f"{search}: the only trained run is its best, at the end of the search; add --retrain")

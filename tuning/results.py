@@ -24,6 +24,7 @@ from pipelines.documents import read_json_document
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.moved import moved_names
+from pipelines.outputs import check_new
 from tuning import pareto
 from tuning.objectives import Objective
 from tuning.schemas import Asked, Table, damaged, read_record
@@ -33,6 +34,20 @@ __getattr__ = moved_names(__name__, {"importance": "tuning.importance.importance
 
 
 NOTHING = 0.9  # of the figure of merit `reconstruction`, which is a little less than 1 for the mean of everything
+
+
+def check_out(out: Path, resume: bool) -> None:
+    """Raise `InputError` if something is there already; with `resume`, if that is no search."""
+    if resume and is_begun(out):
+        return
+    if is_begun(out):
+        raise InputError(f"{out}: a search exists already; go on with it by --resume, or give another --out")
+    check_new(out)
+
+
+def is_begun(out: Path) -> bool:
+    """Return whether there is a search in a folder, though its description may be damaged."""
+    return any((out / name).is_file() for name in ("search.json", "search.json.damaged"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,13 +29,13 @@ from pipelines.events.events import Events
 from pipelines.events.layout import match_columns
 from pipelines.events.overlap import overlap
 from pipelines.jobs.executors import Batch
-from pipelines.outputs import as_json, check_new, clean_folder, new_directory, write_json
+from pipelines.outputs import as_json, clean_folder, new_directory, write_json
 from tuning import algorithms
 from tuning.engine import Engine, owned
 from tuning.listener import Plan, SearchListener
 from tuning.objectives import Objective
 from tuning.programs import POINTS, sizes
-from tuning.results import Results, load_results, ranked
+from tuning.results import Results, check_out, is_begun, load_results, ranked
 from tuning.schemas import Asked, History, Record
 from tuning.space import Space
 from tuning.space_points import sample
@@ -166,20 +166,6 @@ def share_gpus() -> None:
     with contextlib.suppress(RuntimeError, ValueError):  # something has
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
-
-
-def check_out(out: Path, resume: bool) -> None:
-    """Raise `InputError` if something is there already; with `resume`, if that is no search."""
-    if resume and is_begun(out):
-        return
-    if is_begun(out):
-        raise InputError(f"{out}: a search exists already; go on with it by --resume, or give another --out")
-    check_new(out)
-
-
-def is_begun(out: Path) -> bool:
-    """Return whether there is a search in a folder, though its description may be damaged."""
-    return any((out / name).is_file() for name in ("search.json", "search.json.damaged"))
 
 
 def _check_alike(model, events: Events, validation: Events) -> None:

@@ -198,7 +198,13 @@ def stability(
     """
     runs = [runs] if isinstance(runs, (str, os.PathLike)) or not isinstance(runs, Sequence) else list(runs)
     within = mass_range or mass_range_of(runs[0])
-    events, models = open_for(runs[0], data, within, **(conversion or {})), [trained_model(run) for run in runs]
+    models = [trained_model(run) for run in runs]
+    if sum(model.members for model in models) < 2:
+        raise InputError(
+            f"{runs[0]}: one training of one member has nothing to be compared with; give runs of other seeds too, or a run "
+            f"of several members, as by zoo train --set members=4"
+        )
+    events = open_for(runs[0], data, within, **(conversion or {}))
     scores = np.concatenate([model.score(events, score_kind, per_member=True) for model in models])
     found = validation.stability(
         scores, events.mass, seed=seed, tails=tails or natural_tails(models[-1], score_kind), mass_range=within,

@@ -34,13 +34,12 @@ from pipelines.datasets.tables.root import trees_of
 from pipelines.errors import InputError
 from pipelines.events.events import BLOCK
 from pipelines.events.files import regular_file
-from pipelines.events.layout import some_of, source_files, typed
+from pipelines.events.layout import check_magnitudes, some_of, source_files, typed
 from pipelines.jobs.chunks import Arrays, Outcome, write_events
 from pipelines.outputs import check_new
 
 UNITS = {"pt": "GeV", "mass": "GeV", "e": "GeV", "mj1j2": "GeV", "mj1j2j3": "GeV", "phi": "rad"}
 COLLISION = 14_000  # GeV: no jet of the LHC has more
-LARGEST, SMALLEST = 1e15, 1e-30  # beyond, squares of numbers are no float32 any more, and no training goes on
 
 READ, OUTSIDE, BROKEN = "rows read", "outside the mass range", "broken lines left out"
 NOT_FINITE = "left out for NaN, infinite or empty values"
@@ -312,13 +311,8 @@ def _check_energies(values: Columns, keep: np.ndarray, names: Iterable[str], whe
 
 def _check_magnitudes(values: Columns, keep: np.ndarray, names: Iterable[str], where: str) -> None:
     """Raise `InputError` for columns whose squares are beyond float32, in which every training would diverge."""
-    for name in names:
-        most = np.abs(values[name][keep]).max(initial=0)
-        if most > LARGEST or 0 < most < SMALLEST:
-            raise InputError(
-                f"{where}: column {name!r} has {most:.5g} as its largest value, expected {SMALLEST:g} to {LARGEST:g}, with "
-                f"which float32 can calculate; choose other features, or another unit"
-            )
+    names = list(names)
+    check_magnitudes([np.abs(values[name][keep]).max(initial=0) for name in names], names, where)
 
 
 def _count_flags(values: Columns, keep: np.ndarray, names: Iterable[str], counts: dict[str, int]) -> None:

@@ -8,7 +8,7 @@ import click
 
 from pipelines.errors import InputError
 from zoo.cli.reading import DATA_HELP, reads_data
-from zoo.cli.terminal import JSON, MASS_RANGE, SEED, quiet_zoo, say
+from zoo.cli.terminal import JSON, MASS_RANGE, SEED, check_run, quiet_zoo, say
 
 
 @click.command()
@@ -43,6 +43,7 @@ def evaluate(
         )
     if table:
         check_new(table)
+    check_run(run)
     zoo = quiet_zoo()
     from zoo.evaluation import duplicates
 
@@ -104,6 +105,7 @@ def plot(run, data, samples, out, kind, mass_range, seed, as_json, conversion):
             problem = "comes twice" if name in named else "has no NAME or no FILE"
             raise InputError(f"--sample {text}: {problem}; expected names that differ, as in --sample background=mc.h5")
         named[name] = file
+    check_run(run)
     zoo = quiet_zoo()
     files = zoo.plot(
         run, out, list(data) or None, samples=named, kind=kind, mass_range=mass_range, seed=seed, conversion=conversion

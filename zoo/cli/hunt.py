@@ -18,6 +18,7 @@ from zoo.cli.terminal import (
     SCHEDULER,
     SEED,
     Finite,
+    check_run,
     progress,
     quiet_zoo,
     say,
@@ -109,6 +110,8 @@ def hunt(
     if os.path.lexists(out):
         _say_finished(out, as_json)
         return
+    if run is not None and options["scores"] is None:
+        check_run(run, options["preset"], [name for name, _ in map(setting, settings)] if trains else None)
     by_name = {name: mass_range for name in options["spectra"] if mass_range}
     by_name |= {name: (low, high) for name, low, high in ranges}
     options["relative_error"] = None if no_merge else options["relative_error"]
@@ -187,25 +190,13 @@ def _fits(found) -> tuple[list[str], list[list[str]]]:
 def table(found) -> str:
     """Return what a search found as lines for a terminal."""
     from pipelines.bumphunt.bump_hunt import p_text
-    from pipelines.bumphunt.result import truth_in_tuning, z_text
+    from pipelines.bumphunt.result import selection_table, truth_in_tuning, z_text
     from pipelines.report.text import lead
 
     believed, tuned = found.believed, truth_in_tuning(found.configuration)
     hunted = believed or found.hunt
     n = hunted.pseudo_experiments
-    several = len({bump.spectrum for bump in hunted.bumps}) > 1
-    heads = ["spectrum"] * several + ["percentile", "tail", "selected", "interval [GeV]", "mass [GeV]", "signal",
-                                      "local Z", "Fisher Z", "global Z", "global p"]  # fmt: skip
-    rows = []
-    for bump in hunted.bumps:
-        interval = f"{bump.interval[0]:.0f} to {bump.interval[1]:.0f}" if bump.interval else "none"
-        mass = f"{bump.mass_estimate:.0f}" if bump.interval else "-"
-        bound = bump.global_p_value_is_bound
-        significances = [f"{bump.local_significance:.1f}", z_text(bump.fisher_significance),
-                         z_text(bump.global_significance, bound), p_text(bump.global_p_value, bound, n)]  # fmt: skip
-        row = [bump.spectrum] * several + [f"{bump.percentile:g}", bump.tail, f"{bump.selected_events:,}", interval, mass,
-               f"{bump.signal_estimate:.1f}", *(significances if believed else ["-"] * 4)]  # fmt: skip
-        rows.append(row)
+    heads, rows = selection_table(found)
     bound = hunted.global_p_value_is_bound
     trials = "" if hunted.trials_factor is None else f", trials factor {hunted.trials_factor:.2f}"
     of = f"{len(rows)} selections together" if len(rows) > 1 else "the selection"

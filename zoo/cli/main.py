@@ -1,8 +1,8 @@
-"""The command line: `zoo list | show | train | score | evaluate | plot | leaderboard | export | check | data ...`."""
+"""The command line: `zoo list | show | train | score | evaluate | plot | leaderboard | export | check | doctor | data ...`."""
 
 from __future__ import annotations
 
-import json
+import fnmatch
 import sys
 import types
 import warnings
@@ -10,9 +10,11 @@ from pathlib import Path
 
 import click
 
+from zoo import declarations
 from zoo.cli.bumphunt import bumphunt
 from zoo.cli.check import check
 from zoo.cli.data import data
+from zoo.cli.doctor import doctor
 from zoo.cli.evaluate import evaluate, leaderboard, plot, warn
 from zoo.cli.hunt import hunt
 from zoo.cli.reading import DATA_HELP, reads_data
@@ -24,6 +26,7 @@ from zoo.cli.terminal import (
     WORKERS,
     Commands,
     Finite,
+    check_run,
     quiet_zoo,
     say,
     setting,
@@ -40,8 +43,15 @@ def main():
     """A zoo of Keras anomaly detectors for the LHC: train, score, evaluate, export."""
 
 
-for command in (data, evaluate, leaderboard, plot, hunt, bumphunt, scan, validate, check):
+for command in (data, evaluate, leaderboard, plot, hunt, bumphunt, scan, validate, check, doctor):
     main.add_command(command)
+
+
+def _declared() -> declarations.Declared:
+    """Return what all models declare, without TensorFlow where that is possible."""
+    if declarations.known() is None:
+        quiet_zoo()
+    return declarations.declared()
 
 
 @main.command("list")
@@ -49,10 +59,10 @@ for command in (data, evaluate, leaderboard, plot, hunt, bumphunt, scan, validat
 @JSON
 def list_(pattern, as_json):
     """List the models whose name matches PATTERN."""
-    zoo = quiet_zoo()
-    found = [{k: zoo.describe(name)[k] for k in ("name", "summary")} for name in zoo.names(pattern)]
+    models = list(_declared().values())
+    found = [{k: one[k] for k in ("name", "summary")} for one in models if fnmatch.fnmatch(one["name"], pattern)]
     if not found:
-        click.echo(f"No model's name matches {pattern!r}; there are {', '.join(zoo.names())}.", err=True)
+        click.echo(f"No model's name matches {pattern!r}; there are {', '.join(m['name'] for m in models)}.", err=True)
     width = max((len(m["name"]) for m in found), default=0) + 2
     say(found, as_json, lambda: "\n".join(f"{m['name']:{width}}{m['summary']}" for m in found))
 
@@ -62,8 +72,8 @@ def list_(pattern, as_json):
 @JSON
 def show(name, as_json):
     """Show a model: what it is, its hyperparameters and presets."""
-    zoo = quiet_zoo()
-    about = json.loads(json.dumps(zoo.describe(name)))
+    _declared()
+    about = declarations.find_one(name)
 
     def text():
         lines = [about["description"], "", "Hyperparameters:"]
@@ -116,7 +126,9 @@ def train(name, data, out, settings, as_json, conversion, converting, **options)
     from pipelines.outputs import check_new
 
     check_new(out, unless="config.json" if options["resume"] else None)
-    zoo, hyperparameters, converting.kept = quiet_zoo(), dict(map(setting, settings)), True
+    hyperparameters, converting.kept = dict(map(setting, settings)), True
+    declarations.check_names(name, options["preset"], hyperparameters)
+    zoo = quiet_zoo()
     with stdout_to_stderr():
         found = zoo.train(
             name, list(data) or None, out, hyperparameters=hyperparameters, conversion=conversion,
@@ -141,6 +153,7 @@ def score(run, data, out, kind, conversion, converting):
     from pipelines.outputs import check_new
 
     check_new(out)
+    check_run(run)
     found = quiet_zoo().score(run, list(data), kind, **conversion, **converting.told)
     warn(found.warning())
     found.write(out)
@@ -155,6 +168,7 @@ def export(run, out):
     from pipelines.outputs import check_new
 
     check_new(out)
+    check_run(run)
     zoo = quiet_zoo()
     model = zoo.load(run)
     model.export(out)

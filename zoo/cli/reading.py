@@ -135,9 +135,13 @@ def reads_data(*files: str, without: Iterable[str] = (), told: bool = False) -> 
     def add(command: Any) -> Any:
         @functools.wraps(command)
         def wrapped(*args, words, **options):
+            from pipelines.datasets.find import find
+
             words = [f"{name}={options[name]}" for name in short if options[name] is not None] + list(words)
             options = {name: value for name, value in options.items() if name not in short}
             paths = [path for name in files for path in _paths(options.get(name))]
+            for path in paths:
+                find(path)  # told here, before TensorFlow is imported
             with Converting() as converting:
                 given = given_options(words, paths)
                 more = (

@@ -264,19 +264,43 @@ def stdout_to_stderr():
         yield
 
 
-def quiet_zoo():
-    """Import the zoo without the greetings that TensorFlow's libraries print before they can be told not to."""
+def check_run(run, preset=None, hyperparameters=None) -> None:
+    """Raise `InputError` unless a path may be a run directory, before TensorFlow is imported to read it.
+
+    With `hyperparameters`, names of these, it may be the name of a model that is trained with them too.
+    """
+    from zoo import declarations
+
+    if hyperparameters is not None and not os.path.isdir(run):
+        declarations.check_names(str(run), preset, hyperparameters)
+    elif not os.path.isfile(os.path.join(run, "config.json")):
+        found = "no config.json in it" if os.path.exists(run) else "no such folder"
+        models = declarations.known() or {}
+        is_model = f"; {run} is a model: train it first, or add --train where there is such an option"
+        hint = is_model if str(run) in models else ""
+        raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`{hint}")
+
+
+@contextlib.contextmanager
+def hushed():
+    """Let libraries print no greetings, which TensorFlow's do before they can be told not to, while the block runs."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:
-            import zoo.keras
+            yield
         except ImportError as error:  # its message says what to do
             raise InputError(str(error)) from None
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def quiet_zoo():
+    """Import the zoo without greetings."""
+    with hushed():
+        import zoo.keras
     warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
     return zoo
 
