@@ -77,7 +77,7 @@ def test_nothing_has_one_meaning_in_python_too(word):
     "values", [np.ones((3, 2)) + 1j, np.full((3, 2), np.datetime64("2026-01-01")), [["a", "b"]] * 3]
 )
 def test_arrays_that_are_no_real_numbers_are_refused(values):
-    with pytest.raises(InputError, match="features are of type .*, expected real numbers"):
+    with pytest.raises(InputError, match=r"features are of type .*, expected real numbers"):
         Events.from_arrays(values, np.ones(3), ["x", "y"])
 
 
