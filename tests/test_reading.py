@@ -48,8 +48,9 @@ def tables(columns, tmp_path_factory):
     useless = np.full(400, np.nan)
     pyarrow.parquet.write_table(pyarrow.table({**columns, "useless": useless}), folder / "a.parquet")
     with uproot.recreate(folder / "a.root") as file:
-        file["events"] = {name: values for name, values in columns.items() if name != "truth"}
-        file["others"] = {"x": useless}
+        given = {name: values for name, values in columns.items() if name != "truth"}
+        for name, branches in (("events", given), ("others", {"x": useless})):
+            file.mktree(name, {branch: values.dtype for branch, values in branches.items()}).extend(branches)
     wanted = ["pt_1", "pt_2", "mass_1", "mass_2"]
     pipelines.open(folder / "a.csv", mass="mjj", label="truth", weight="w", features=wanted).write(folder / "a.h5")
     return folder
