@@ -250,7 +250,7 @@ class _Session:
         self.space = fitted
         if changed:
             said = "; ".join(f"{row['name']} {range_text(row)}" for row in changed)
-            self.listener.told(f"With {features} features the space is narrower: {said}")
+            self.listener.told(f"The space for {features} features, and for what is fixed: {said}")
 
     def _description(self, events: Events, validation: Events | None, truth: bool) -> dict[str, object]:
         space = self.searched.get_config()["space"]

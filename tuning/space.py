@@ -142,18 +142,19 @@ class Space:
         return idle
 
     def of_features(self, features: int) -> Space:
-        """Return the space for so many features: what a model narrows for them, where neither file nor `fixed` say otherwise.
+        """Return the space for so many features, and for what is fixed, where neither file nor `fixed` say otherwise.
 
         >>> Space("ae").of_features(12).searched["layers"].max_value
         2
         """
-        narrowed = registry.model_class(self.model).search_space_of(features)
+        searched, drawn = self.searched, self.draw(self.hyperparameters())
+        fixed = {name: value for name, value in {**self._valid, **drawn}.items() if name not in searched}
+        narrowed = registry.model_class(self.model).search_space_of(features, fixed)
         given = (
             self.overrides
             if isinstance(self.overrides, Mapping) or self.overrides is None
             else load_space(self.overrides)
         )
-        searched = self.searched if narrowed else {}
         added = {name: value for name, value in narrowed.items() if name in searched and name not in (given or {})}
         return dataclasses.replace(self, overrides={**(given or {}), **added}) if added else self
 

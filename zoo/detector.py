@@ -107,8 +107,12 @@ class Detector(legacy.DeprecatedNames, keras.Model):
         raise NotImplementedError(f"{cls.__name__} has no search space")
 
     @classmethod
-    def search_space_of(cls, features: int) -> Mapping[str, object]:
-        """Return what is different of the search space for events with so many features, as in a file for `tune --space`."""
+    def search_space_of(cls, features: int, fixed: Mapping[str, object]) -> Mapping[str, object]:
+        """Return what is different of the search space here, as in a file for `tune --space`.
+
+        Args:
+            features: how many the events have. fixed: the hyperparameters that are not searched.
+        """
         return {}
 
     @property

@@ -231,10 +231,10 @@ class AE(AnomalyModel):
         }
 
     @classmethod
-    def search_space_of(cls, features):
+    def search_space_of(cls, features, fixed):
         """Return what is different of the search space with so many features: no layer is as wide as they are many.
 
-        >>> AE.search_space_of(12)
+        >>> AE.search_space_of(12, {})
         {'latent_alone': {'max': 11}, 'layers': {'max': 2}, 'encoder_1': {'max': 11}, 'decoder_1': {'max': 11}}
         """
         most = features - 1
