@@ -90,12 +90,15 @@ def conversion(words) -> dict[str, object]:
     """
     convert = with_options(CONVERT)(click.command("convert")(lambda **_: None))
     own = {p.opts[0][2:]: p for p in convert.params if isinstance(p, click.Option)}
-    line = []
+    line, seen = [], set()
     for word in words:
         name, found, value = word.partition("=")
         option = own.get(name.replace("_", "-"))
         if option is None or not found:
             raise InputError(f"--convert {word}: expected NAME=VALUE, where NAME is one of {', '.join(own)}")
+        if option in seen and not option.multiple:
+            raise InputError(f"{name} is given twice, at last by {word}; give it once")
+        seen.add(option)
         if not option.is_flag:
             values = [part for part in value.replace(",", " ").split() if part] if option.nargs > 1 else [value]
             if len(values) != option.nargs:
