@@ -18,7 +18,7 @@ import zoo.cli.main
 from pipelines import InputError
 from tuning.results import load_results, retrained
 
-HUNT = ["--percentile", 80, "--toys", 20, "--bins", 10, "--widths", 1, 2, "--mass-range", 2000, 3000]
+HUNT = ["--percentile", 80, "--toys", 20, "--bins", 10, "--widths", 1, 2, "--mass-range", 2000, 3000, "--no-merge"]
 
 
 def run_command(*words, program=zoo.cli.main.main):

@@ -120,11 +120,11 @@ def _draw_training(run: Path, model, part: Path) -> None:
 def _table(path: Path) -> list[dict[str, object]]:
     if not path.is_file():
         return []
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
     try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
         return [{k: v if k == "phase" else float(v) for k, v in row.items() if v not in ("", None)} for row in rows]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: damaged ({error}), expected a table of numbers; train again") from None
 
 

@@ -269,7 +269,7 @@ def _read_history(path: Path, phase: str) -> tuple[list[int], dict[str, list[flo
             [int(row["epoch"]) for row in rows],
             {name: [float(row[name] or "nan") for row in rows] for name in names},
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{path}: damaged ({type(error).__name__}); train again") from None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from typing_extensions import NotRequired, TypedDict
 
 from pipelines.errors import InputError
 from zoo.cli.reading import DATA_HELP, reads_data
@@ -131,6 +132,18 @@ def hunt(
     say(said, as_json, lambda: f"{table(found)}{below}\n\n{out}: report.html, search.json")
 
 
+class Configuration(TypedDict):
+    """What is read of the configuration in a search.json."""
+
+    command: NotRequired[str | None]
+
+
+class Finished(TypedDict):
+    """What is read of the search.json of a hunt that has ended; the rest is shown as it is."""
+
+    configuration: NotRequired[Configuration | None]
+
+
 def _say_finished(out: Path, as_json: bool) -> None:
     """Tell of a search that an earlier process has finished; raises `InputError` if it was another command's."""
     from pipelines import provenance
@@ -138,7 +151,7 @@ def _say_finished(out: Path, as_json: bool) -> None:
     from pipelines.locks import remove
     from pipelines.outputs import hold, work_folder
 
-    found: Any = read_json_document(out / SEARCH, dict[str, Any], advice="damaged; choose another output")
+    found: Any = read_json_document(out / SEARCH, Finished, advice="damaged; choose another output")
     command = (found.get("configuration") or {}).get("command")
     if command is None or _but_resume(command) != _but_resume(provenance.command()):
         raise InputError(f"{out}: exists already, made by `{command}`; choose another output")
@@ -150,7 +163,11 @@ def _say_finished(out: Path, as_json: bool) -> None:
 
 
 def _but_resume(command: str) -> list[str]:
-    return [word for word in shlex.split(command) if word != "--resume"]
+    try:
+        words = shlex.split(command)
+    except ValueError:  # no command of a shell
+        words = [command]
+    return [word for word in words if word != "--resume"]
 
 
 def _warnings(found) -> list[str]:
