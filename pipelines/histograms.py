@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -30,6 +31,8 @@ LEAST_BINS = 10  # a background needs bins to the left and to the right of a bum
 ROOT_MAGIC = b"root"
 ADVICE = "; leave it out, or all bad ones by --skip-bad, in Python `skip`"
 SLACK = 1e-6  # of a bin, by which an edge may lie outside a range: decimal numbers are not exact
+CUTFLOW = re.compile(r"cut[\s_-]?flow", re.IGNORECASE)
+CUTS_BEGIN = (-0.5, 0.0, 0.5, 1.0)  # first edges of histograms that are filled by the number of a cut
 
 Skip = Callable[[str, str], None]  # is told the name of a bad histogram, and what is wrong with it
 
@@ -226,7 +229,8 @@ def from_hist(histograms: object | Iterable[object], names: Sequence[str] | None
     Those of uproot do too.
 
     Raises `InputError` for objects that are none, that have several axes, that average instead of count, whose
-    variances are known and not their counts (weighted events), whose bins have names, and for all that `Histograms.from_arrays` raises.
+    variances are known and not their counts (weighted events), whose bins have names, that look like cutflows, and for all that
+    `Histograms.from_arrays` raises.
 
     >>> import boost_histogram
     >>> one = boost_histogram.Histogram(boost_histogram.axis.Regular(20, 100, 200))
@@ -279,6 +283,10 @@ def _contents(histogram, source: str) -> tuple[np.ndarray, np.ndarray]:
     if _is_labelled(axes[0]):
         raise InputError(f"{source} has bins with names, expected bins of mass: a cutflow is no spectrum; leave it out")
     values = np.asarray(values, np.float64)
+    if why := _looks_like_cutflow(source, values, edges[0]):
+        raise InputError(
+            f"{source} {why}: a cutflow is no spectrum; leave it out, or if it is one give it another name and its edges in GeV"
+        )
     # A sum of two unweighted histograms knows no variances: whether its counts are whole is looked at later.
     if variances is not None and not np.allclose(variances, values, rtol=1e-6, atol=1e-9, equal_nan=True):
         raise InputError(
@@ -294,6 +302,19 @@ def _is_labelled(axis) -> bool:
         return True
     labels = getattr(axis, "labels", None)  # of an axis in a ROOT file
     return bool(callable(labels) and labels())
+
+
+def _looks_like_cutflow(source: str, values: np.ndarray, edges: np.ndarray) -> str:
+    """Say what of a histogram without names of bins is that of a cutflow; empty if nothing is.
+
+    >>> _looks_like_cutflow("histogram sr1", np.array([90.0, 40.0, 40.0, 3.0]), np.arange(5.0))
+    'has bins 0, 1, 2, ... whose counts never rise'
+    """
+    if CUTFLOW.search(source.rpartition("histogram ")[2]):  # not in the name of a file
+        return "is a cutflow by its name"
+    steps = len(values) > 2 and edges[0] in CUTS_BEGIN and bool(np.all(np.diff(edges) == 1))
+    falls = bool(np.all(np.diff(values) <= 0)) and values[0] > values[-1] > -1
+    return "has bins 0, 1, 2, ... whose counts never rise" if steps and falls else ""
 
 
 # -- files -----------------------------------------------------------------------------------------------

@@ -41,13 +41,14 @@ def checksum(events: Events) -> str:
 
 
 def data(events: Events) -> dict[str, object]:
-    """Return where events come from, how many they are, and their `checksum`.
+    """Return where events come from, how many they are, their `checksum`, and the name of their mass if it has one.
 
     >>> data(Events.from_arrays(np.ones((2, 1)), [3000.0, 3100.0], ["pt_1"]))["events"]
     2
     """
     files = list(map(str, events.files))
-    return {"source": events.name, "files": files, "events": len(events), "sha256": checksum(events)}
+    mass = {"mass_column": events.about.mass_column} if events.about.mass_column else {}
+    return {"source": events.name, "files": files, "events": len(events), "sha256": checksum(events), **mass}
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:

@@ -204,9 +204,9 @@ def test_events_are_kept_where_there_is_room(events, tmp_path, monkeypatch):
     assert Batches(events, COLUMNS, B, memory=rows).kept == "InMemory"
     assert Batches(events, COLUMNS, B, memory=rows - 1, cache=tmp_path).kept == "OnDisk"
     assert Batches(events, COLUMNS, B, memory=0, cache="").kept == "FromFile"
-    monkeypatch.setattr(rows_module, "_free_memory", lambda: 1.9 * rows)
+    monkeypatch.setattr(rows_module, "free_memory", lambda: 1.9 * rows)
     assert Batches(events, COLUMNS, B, cache=tmp_path).kept == "OnDisk"
-    monkeypatch.setattr(rows_module, "_free_memory", lambda: 2 * rows)
+    monkeypatch.setattr(rows_module, "free_memory", lambda: 2 * rows)
     assert Batches(events, COLUMNS, B).kept == "InMemory"
 
 

@@ -124,3 +124,26 @@ def test_output_that_nobody_reads_ends_nothing(table):
 def test_results_that_do_not_arrive_are_an_error(table):
     done = shell('"$@" list > /dev/full', table)
     assert done.returncode == 2 and done.stderr == "Error: stdout: No space left on device\n"
+
+
+# -- two commands at once -----------------------------------------------------------------------------------
+
+HOLDER = (
+    "import sys; from pipelines import locks\nwith locks.held(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+)
+
+
+def test_a_training_that_another_process_is_at_is_not_called_interrupted(tmp_path):
+    from pipelines import InputError
+    from zoo.run import Checkpoint
+
+    (tmp_path / ".run.checkpoint").mkdir()
+    (tmp_path / ".run.checkpoint" / "progress.json").write_text("{}")
+    line = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=rf"another process \({other.pid} on .*\) is writing it"):
+            Checkpoint.refuse(tmp_path / "run")
+        other.stdin.close()
+    with pytest.raises(InputError, match=r"an interrupted training is kept in .*; add --resume"):
+        Checkpoint.refuse(tmp_path / "run")

@@ -1,5 +1,7 @@
 """Whatever a file holds, reading it works or is refused in one line: no trace, no hang, no memory, nothing left behind."""
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -19,16 +21,24 @@ from searched import write_search
 import pipelines
 import zoo
 from pipelines import Events, InputError
+from pipelines import leaderboard as board
+from pipelines.bumphunt.given_scores import GivenScores
 from pipelines.datasets import convert, is_events, recognise
-from pipelines.datasets.download import _records
+from pipelines.datasets.download import State, _records
+from pipelines.datasets.opening import open_events
+from pipelines.documents import read_json_document
 from pipelines.events.files import reason_of
 from pipelines.jobs.batch_systems import Batch
 from pipelines.jobs.chunks import _same_job
+from pipelines.spectrum_files import read as read_spectrum
 from tuning.results import load_results
+from tuning.schemas import Partial, Planned
 from tuning.space import Space
 from tuning.table import table
 from zoo import run
 from zoo.artefact import about_text, read_about
+from zoo.cli.hunt import _say_finished
+from zoo.declarations import Kept
 from zoo.state import read_state
 
 FEW, MANY = 20, int(os.environ.get("ZOO_FUZZ", "2000"))  # mutations of each
@@ -156,7 +166,7 @@ def test_configuration_of_a_run(count, trained, tmp_path):
     del config["sha256"]  # or all would be refused for it
     (folder / "config.json").write_text(json.dumps(config))
     text = (folder / "config.json").read_text()
-    found = try_all(lambda path: zoo.load(path.parent), folder / "config.json", hostile.documents(text, 1, count // 2))
+    found = try_all(lambda path: zoo.load(path.parent), folder / "config.json", hostile.documents(text, 1, count))
     assert found["read"] and found["refused"]
     text = (folder / "metrics.json").read_text()
     found = try_all(
@@ -199,9 +209,7 @@ def test_yaml(kind, count, tmp_path):
         return Space("vae", {}, None, path).check(draws=3)
 
     read(path)
-    found = try_all(
-        read, path, hostile.documents(path.read_text(), kind, count // (1 if kind == "site" else 2), "yaml")
-    )
+    found = try_all(read, path, hostile.documents(path.read_text(), kind, count, "yaml"))
     assert found["refused"]
 
 
@@ -217,6 +225,87 @@ def test_notes_of_conversions_and_downloads(count, tmp_path):
     path.write_text(json.dumps({"a.h5": {"sha256": "0" * 64, "size": 3, "mtime_ns": 4}}))
     found = try_all(lambda path: _records(path.parent), path, hostile.documents(path.read_text(), 4, count))
     assert found["refused"]
+
+
+RECORDS = {
+    "planned": (Planned, {"values": {"learning_rate": 0.01, "tuner/epochs": 3}, "place": 1, "round": 1}),
+    "partial": (Partial, {"spec": {"trial": "003"}, "epochs": 1, "state": "003.partial0.h5", "members": [], "seconds": 1.5,
+                          "rows": [{"phase": "main", "epoch": 0, "loss": 1.0}], "times": {"fit": 1.0}}),
+    "download": (State, {"url": "https://zenodo.org/a.h5", "validator": "abc", "total": 3}),
+    "declarations": (Kept, {"key": "0", "models": {"ae": {"name": "ae", "hyperparameters": {"seed": 0}}}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("name", RECORDS)
+def test_documents_by_their_schema(name, count, tmp_path):
+    schema, document = RECORDS[name]
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(document))
+    read_json_document(path, schema)
+    found = try_all(lambda path: read_json_document(path, schema), path,
+                    hostile.documents(path.read_text(), name, count))  # fmt: skip
+    assert found["refused"]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_the_note_of_a_converted_file(count, tmp_path):
+    (tmp_path / "a.csv").write_text("mjj,x\n3000,1\n3100,2\n")
+    options = {"kept": tmp_path / "o.events.h5", "mass": "mjj"}
+    open_events(tmp_path / "a.csv", **options)
+    path = tmp_path / "o.events.json"
+
+    def again(_):
+        return open_events(tmp_path / "a.csv", **options).mass.sum()
+
+    found = try_all(again, path, hostile.documents(path.read_text(), 6, count))
+    assert found["refused"] > found["read"]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_the_result_of_a_search_that_has_ended(count, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.provenance.command", lambda: "zoo hunt run --out h")
+    (tmp_path / "h").mkdir()
+    path = tmp_path / "h" / "search.json"
+    path.write_text(json.dumps({"believed": {"cut": "mass"}, "configuration": {"command": "zoo hunt run --out h"}}))
+
+    def told(path):
+        with contextlib.redirect_stdout(io.StringIO()):
+            return _say_finished(path.parent, as_json=False)
+
+    told(path)
+    assert try_all(told, path, hostile.documents(path.read_text(), 7, count))["refused"]
+
+
+YAML = {"independent_variables": [{"header": {"name": "m", "units": "GeV"}, "values": [
+            {"low": 100, "high": 120}, {"low": 120, "high": 150}, {"low": 150, "high": 200}]}],
+        "dependent_variables": [{"header": {"name": "events"}, "values": [{"value": 10}, {"value": 4}, {"value": 2}]}]}  # fmt: skip
+TABLES = {
+    "spectrum.csv": ("low,high,observed,fit\n10,20,5,4.5\n20,40,3,3.1\n", read_spectrum),
+    "spectrum.yaml": (yaml.safe_dump(YAML), read_spectrum),
+    "board.csv": ("Signal,Model,Chan,AUC,1e-2,1e-3,1e-4\nstop,mine,1,0.87,0.21,0.10,0.05\n", board.read),
+    "scores.csv": ("score\n1.5\n2.5\n0.25\n", GivenScores.from_file),
+    "history.csv": (
+        "phase,epoch,loss\ntraining,0,1.5\ntraining,1,1.25\n",
+        lambda path: run._read_history(path, "training"),
+    ),
+}
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("name", TABLES)
+def test_small_tables(name, count, tmp_path):
+    text, read = TABLES[name]
+    path, rng = tmp_path / name, random.Random(name)
+    path.write_text(text)
+    read(path)
+    contents = (
+        hostile.documents(text, name, count, "yaml")
+        if name.endswith("yaml")
+        else (hostile.bytes_mutated(text.encode(), rng) for _ in range(count))
+    )
+    found = try_all(read, path, contents)
+    assert found["refused"] and sum(found.values()) == count
 
 
 # -- events and tables: in a process of their own, since HDF5 may hang in what is damaged -------------------

@@ -398,9 +398,9 @@ def test_files_that_differ_are_not_one_sample(tmp_path):
 def test_label_and_weight_are_never_features(tmp_path):
     WRITERS["comma.csv"](tmp_path / "t.csv", jets(20))
     convert(tmp_path / "t.csv", tmp_path / "a.h5", mass="mjj")
-    assert Events.from_file(tmp_path / "a.h5").columns == ("mjj", "tau21_1", "tau21_2", "njets")
+    assert Events.from_file(tmp_path / "a.h5").columns == ("tau21_1", "tau21_2", "njets")
     convert(tmp_path / "t.csv", tmp_path / "b.h5", mass="mjj", label="njets")  # and "label" is no feature for that
-    assert Events.from_file(tmp_path / "b.h5").columns == ("mjj", "tau21_1", "tau21_2")
+    assert Events.from_file(tmp_path / "b.h5").columns == ("tau21_1", "tau21_2")
     refused(tmp_path / "t.csv", tmp_path / "x", "'label'", "never a feature", mass="mjj", features=["label"])
     refused(tmp_path / "t.csv", tmp_path / "x", "three different", mass="mjj", label="mjj")
 
@@ -754,7 +754,7 @@ def test_number_of_a_row_that_pandas_adds_is_no_feature(tmp_path):
     pandas.DataFrame(jets(20), index=np.arange(100, 120)[::-1]).to_parquet(tmp_path / "t.parquet")
     assert any("__index" in name for name in parquet.read_schema(tmp_path / "t.parquet").names)
     convert(tmp_path / "t.parquet", tmp_path / "e.h5", mass="mjj")
-    assert Events.from_file(tmp_path / "e.h5").columns == ("mjj", "tau21_1", "tau21_2", "njets")
+    assert Events.from_file(tmp_path / "e.h5").columns == ("tau21_1", "tau21_2", "njets")
 
 
 def test_events_become_a_table_again_unless_they_have_objects(tmp_path):

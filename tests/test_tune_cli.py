@@ -269,7 +269,7 @@ def test_best_shows_the_trial_asked_for(written):
         ("--export served", "add --retrain"),
         ("--members 3", "--members is for training anew"),
         ("--data lhco_sim_train", "--data is for training anew"),
-        ("--retrain --members 3", "--retrain needs --data"),
+        ("--retrain --members 3", "--retrain needs --out"),
         ("--trial 77", "no trial '77'"),
     ],
 )

@@ -10,13 +10,14 @@ import click
 
 from pipelines.errors import InputError
 from tuning.table import best_is_written, brief, table
+from zoo import declarations
+from zoo.cli.reading import DATA_HELP, reads_data
 from zoo.cli.terminal import (
     JSON,
     MASS_RANGE,
     SCHEDULER,
     SEED,
     Commands,
-    open_events,
     quiet_zoo,
     say,
     setting,
@@ -74,8 +75,11 @@ SEARCH = click.argument("search", type=click.Path(path_type=Path), metavar="DIR"
 @click.version_option(package_name="hep-anomaly-zoo")
 @click.option("--model", help="The model to tune (see `zoo list`).")
 @click.option("--trials", type=int, default=20, show_default=True, help="How many trials, exactly.")
-@click.option("--data", help=f"Events file; the embedded sample {SAMPLE} otherwise.")
-@click.option("--validation", metavar="FILE", help="Events file that judges trials; a fifth of --data otherwise.")
+@click.option("--data", multiple=True, help=f"{DATA_HELP} The embedded sample {SAMPLE} otherwise.")
+@click.option(
+    "--validation", multiple=True, metavar="FILE", help="Events that judge trials; a fifth of --data otherwise."
+)
+@reads_data("data", "validation", without=["label"])
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the search; tune-MODEL otherwise.")
 @click.option(
     "--objective", help="What to minimise: as reconstruction+10*sculpting, argos, or pareto:reconstruction,sculpting."
@@ -142,12 +146,20 @@ def main(context, **options):
 
 def _search(
     model, data, validation, out, objective, window, sidebands, template, space, settings, preset, export_to, mass_range,
-    as_json, xla, **options,
+    as_json, xla, conversion, converting, **options,
 ):  # fmt: skip
+    from pipelines.outputs import check_new
+    from tuning.results import check_out
+
+    fixed, out = dict(map(setting, settings)), out or Path(f"tune-{model}")
+    declarations.check_names(model, preset)
+    check_out(out, options["resume"])
+    if export_to and check_new(export_to, unless=EXPORTED if options["resume"] else None).resolve() == out.resolve():
+        raise InputError(f"{export_to}: given for --export and --out; name two folders")
     quiet_zoo()
     import tensorflow as tf
 
-    from pipelines.outputs import check_new
+    from pipelines.datasets.opening import open_events
     from tuning import session
     from tuning.argos import windowed
     from tuning.display import display
@@ -160,17 +172,14 @@ def _search(
     tf.get_logger().setLevel("ERROR")  # architectures differ, so each is traced: TensorFlow warns of every one
     session.share_gpus()
     window, sidebands = window or (), sidebands or ()
-    fixed, out = windowed(model, dict(map(setting, settings)), window, sidebands), out or Path(f"tune-{model}")
+    fixed = windowed(model, fixed, window, sidebands)
     Space(model, fixed, preset, space).check()  # here, where its file has a name
     objective = Objective.parse(objective or session.DEFAULT_OBJECTIVE)
-    session.check_out(out, options["resume"])
-    if export_to and check_new(export_to, unless=EXPORTED if options["resume"] else None).resolve() == out.resolve():
-        raise InputError(f"{export_to}: given for --export and --out; name two folders")
     notices = (
         [] if data else [f"No --data given: tuning on the embedded sample {SAMPLE} (simulated, 20,000 QCD dijets)."]
     )
-    events = open_events([data or SAMPLE], mass_range)
-    judges, background = (open_events([file], mass_range) if file else None for file in (validation, template))
+    events, judges = _opened(out, data, validation, mass_range, conversion, converting)
+    background = open_events([template], mass_range) if template else None
     with stdout_to_stderr(), display(objective, notices) as listener:
         session.search(
             model,
@@ -195,6 +204,21 @@ def _search(
     if export_to:
         export_again(out / "best", export_to)
     say(results.to_json(), as_json, lambda: table(results))
+
+
+def _opened(out: Path, data, validation, mass_range, conversion, converting):
+    """Open what trains and what judges, None without; tables are converted to files beside `out`, which stay."""
+    from pipelines.datasets.opening import needs_conversion, open_events
+
+    if conversion and not data:
+        raise InputError("--mass, --tree, --weight, --convert: there is nothing to convert; give --data")
+    converting.kept = True
+    found = []
+    for files, name in ((list(data) or [SAMPLE], "events"), (list(validation), "validation")):
+        given = conversion if files and needs_conversion(files) else {}
+        kept = out.with_name(f"{out.name}.{name}.h5")
+        found.append(open_events(files, mass_range, kept=kept, **given, **converting.told) if files else None)
+    return found
 
 
 # -- what there is --------------------------------------------------------------------------------------
@@ -269,17 +293,28 @@ def compare(searches, out, as_json):
 @SEARCH
 @click.option("--trial", help="Another trial than the best, by its id.")
 @click.option("--export", "export_to", type=click.Path(path_type=Path), help="New folder for a SavedModel.")
-@click.option("--retrain", is_flag=True, help="Train it anew, on all events of --data, into the run directory --out.")
+@click.option(
+    "--retrain",
+    is_flag=True,
+    help="Train it anew, on all events of the search or --data, into the run directory --out.",
+)
 @click.option("--members", type=click.IntRange(min=1), help="With --retrain: copies of other seeds, trained together.")
 @click.option("--epochs", type=click.IntRange(min=1), help="With --retrain: another number than the trial had.")
-@click.option("--data", help="With --retrain: events file, or an embedded sample's name.")
+@click.option(
+    "--data",
+    multiple=True,
+    help=f"With --retrain: {DATA_HELP[0].lower()}{DATA_HELP[1:]} Those of the search otherwise.",
+)
+@reads_data("data", without=["label"])
 @click.option("--out", type=click.Path(path_type=Path), help="With --retrain: new run directory.")
 @MASS_RANGE
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="With --retrain: another seed than the search had.")
 @click.option("--resume", is_flag=True, help="With --retrain: go on with an interrupted training, or begin.")
 @XLA
 @JSON
-def best(search, trial, export_to, retrain, data, out, mass_range, as_json, xla, **options):
+def best(
+    search, trial, export_to, retrain, data, out, mass_range, as_json, xla, conversion, converting, **options
+):  # fmt: skip
     """Show the best trial of a search in DIR, export it, or train it anew on all events."""
     quiet_zoo()
     from pipelines.outputs import check_new
@@ -293,12 +328,16 @@ def best(search, trial, export_to, retrain, data, out, mass_range, as_json, xla,
     if export_to:
         check_new(export_to, unless=EXPORTED if options["resume"] else None)
     if not retrain:
-        _only_with_retrain(data=data, out=out, mass_range=mass_range, **options)
+        _only_with_retrain(data=data, out=out, mass_range=mass_range, convert=conversion, **options)
         run = search / "best"
         if export_to and (not best_is_written(found) or (trial and chosen is not found.best)):
             raise InputError(f"{search}: the only trained run is its best, at the end of the search; add --retrain")
     else:
-        run = _retrain(retrained, found, chosen, data, out, mass_range, xla, **options)
+        if out is None:
+            raise InputError("--retrain needs --out, a new run directory")
+        check_new(out, unless="config.json" if options["resume"] else None)
+        events = _to_retrain(found, out, data, mass_range, conversion, converting)
+        run = _retrain(retrained, found, chosen, events, out, mass_range, xla, **options)
     if export_to:
         export_again(run, export_to)
     told = {"trial": chosen, "truth_used": found.truth_used, "objective": found.objective}
@@ -313,13 +352,22 @@ def _only_with_retrain(**options) -> None:
             raise InputError(f"--{name.replace('_', '-')} is for training anew; add --retrain")
 
 
-def _retrain(retrained, found, chosen, data, out, mass_range, xla, **options):
-    if not data or not out:
-        raise InputError("--retrain needs --data, the events to train on, and --out, a new run directory")
-    mass_range = mass_range or found.mass_range
-    events = open_events([data], mass_range)
+def _to_retrain(found, out, data, mass_range, conversion, converting):
+    """Open the events to train on: those of the search, unless others are given."""
+    if data:
+        return _opened(out, data, (), mass_range or found.mass_range, conversion, converting)[0]
+    if mass_range or conversion:
+        raise InputError(
+            "--mass-range and options of a conversion are for other events than those of the search; add --data"
+        )
+    events = found.events()
+    click.echo(f"Training on the {len(events)} events of the search, {events.name}.", err=True)
+    return events
+
+
+def _retrain(retrained, found, chosen, events, out, mass_range, xla, **options):
     verbose = 1 if sys.stderr.isatty() else 2
-    extra = {"mass_range": mass_range}
+    extra = {"mass_range": mass_range or found.mass_range}
     with stdout_to_stderr():
         retrained(found, chosen, events, out, jit_compile=xla, verbose=verbose, extra=extra, **options)
     return out

@@ -11,30 +11,16 @@ from pipelines import provenance
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError
 from pipelines.events.events import Events
-from pipelines.outputs import check_new
 from tuning.schemas import WIDTH, Asked, Table
 
 NAMES = {"width": WIDTH, "in_order": 0}  # how trials are named (see `growth`)
 FILES = ("search.json", "search.json.damaged")
 
 
-def check_out(out: Path, resume: bool) -> None:
-    """Raise `InputError` if something is there already; with `resume`, if that is no search."""
-    if resume and is_begun(out):
-        return
-    if is_begun(out):
-        raise InputError(f"{out}: a search exists already; go on with it by --resume, or give another --out")
-    check_new(out)
-
-
-def is_begun(out: Path) -> bool:
-    """Return whether there is a search in a folder, though its description may be damaged."""
-    return any((out / name).is_file() for name in FILES)
-
-
 def described(events: Events, truth: bool) -> dict[str, object]:
     """Return which events these are; their labels too, which are in no checksum of events, where they matter."""
-    found = {"source": events.name, "events": len(events), "sha256": provenance.checksum(events)}
+    files = [str(file.absolute()) for file in events.files]
+    found = {"source": events.name, "files": files, "events": len(events), "sha256": provenance.checksum(events)}
     return found | ({"label_sha256": hashlib.sha256(events.label.tobytes()).hexdigest()} if truth else {})
 
 
@@ -61,8 +47,8 @@ def _comparable(description: Mapping) -> dict[str, object]:
     data = {name: description.get(name) for name in ("data", "validation", "template")}
     for name, value in data.items():
         if isinstance(value, Mapping):
-            data[name] = {k: v for k, v in value.items() if k != "source"}
-    free = ("extra", "trials", "budgets", "names")
+            data[name] = {k: v for k, v in value.items() if k not in ("source", "files")}
+    free = ("extra", "trials", "budgets", "names", "command", "versions", "plan")
     return {name: value for name, value in description.items() if name not in free} | data
 
 

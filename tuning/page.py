@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.outputs import new_directory
+from pipelines.report.page import Cell, Page
 from tuning.results import Results
+from tuning.space_text import searched_text
 
 CAPTIONS = {
     "history": "The objective of every trial in the order in which they were started, and the best until then; of several "
@@ -24,8 +27,6 @@ CAPTIONS = {
 
 
 def to_html(results: Results, folder: Path, missing: Mapping[str, str]) -> str:
-    from pipelines.report.page import Page
-
     best, asked = results.best, results.asked
     failed = len(results.trials) - len(results.completed)
     page_ = Page(f"Tuning of {asked.get('model', 'a model')}", f"{len(results.trials)} trials by {results.objective}")
@@ -34,14 +35,20 @@ def to_html(results: Results, folder: Path, missing: Mapping[str, str]) -> str:
     told = f"Best is trial {best['trial']}" + (", the knee of the Pareto front" if results.parsed.pareto else "")
     state = "" if results.complete else f" The search is not finished: {asked.get('trials')} trials were asked for."
     page_.lead(f"{told}. {len(results.completed)} trials completed, {failed} failed; {results.parsed.notice}.{state}")
+    for caveat in results.caveats():
+        page_.warning(caveat)
     page_.section("Best trials")
     terms, varied = list(results.parsed.weights), results.varied()
     listed = results.front if results.parsed.pareto else results.completed[:20]
     rows = [
         _row(trial, terms, varied, " (knee)" if results.parsed.pareto and trial is best else "") for trial in listed
     ]
-    caption = "The Pareto front." if results.parsed.pareto else f"The best {len(rows)}, the best first."
-    page_.table(["trial", "epochs", *terms, *varied], rows, caption)
+    caption = f"The best {len(rows)} by {results.objective}, the best first."
+    objective = ["objective"]
+    if results.parsed.pareto:
+        caption, objective = "The Pareto front.", []
+        rows = [[*row[:2], *row[3:]] for row in rows]  # no single trial has a number
+    page_.table(["trial", "epochs", *objective, *terms, *varied], rows, caption)
     for name, caption in CAPTIONS.items():
         if (folder / f"{name}.png").exists():
             page_.section(name.capitalize()).figure(folder / f"{name}.png", caption)
@@ -51,11 +58,48 @@ def to_html(results: Results, folder: Path, missing: Mapping[str, str]) -> str:
         page_.section("Failed trials")
         rows = [[t["trial"], t["epochs"], t.get("message")] for t in results.trials if t["status"] != "COMPLETED"]
         page_.table(["trial", "epochs", "reason"], rows, "What ended them.")
+    _done(page_, asked)
     return page_.to_html()
 
 
+def _done(page_: Page, asked: Mapping[str, Any]) -> None:
+    """Say what was done: data, plan, space, seed and command."""
+    page_.section("What was done")
+    extra, validation = asked.get("extra") or {}, asked.get("validation")
+    within = extra.get("mass_range")
+    rows: list[list[Cell]] = [
+        [
+            "model",
+            " ".join([str(asked.get("model")), *([f"(preset {asked['preset']})"] if asked.get("preset") else [])]),
+        ],
+        ["data", _events(asked.get("data"))],
+        ["judged by", _events(validation) if validation else "a fifth of the data, drawn with the seed"],
+        ["mass range", f"{within[0]:g} to {within[1]:g} GeV" if within else "all"],
+        [
+            "fixed by --set",
+            ", ".join(f"{k}={value_text(v)}" for k, v in (asked.get("fixed") or {}).items()) or "nothing",
+        ],
+        ["algorithm", f"{asked.get('algorithm', 'hyperband')}, {asked.get('trials')} trials"],
+        ["plan", "; ".join(asked.get("plan") or ["not known"])],
+        ["seed", str(asked.get("seed"))],
+    ]
+    page_.table(["", "what"], rows, "What was asked for.")
+    space = searched_text(asked.get("space") or [])
+    if space:
+        page_.table(["name", "searched", "when"], [list(row) for row in space], "The space.")
+    page_.details("The command that repeats it", str(asked.get("command", "not known")))
+    versions = "\n".join(f"{name} {version}" for name, version in (asked.get("versions") or {}).items())
+    page_.details("Versions", versions or "not known")
+
+
+def _events(data: Mapping[str, Any] | None) -> str:
+    if not data:
+        return "not known"
+    return f"{data.get('events')} events of {data.get('source')} (SHA-256 {str(data.get('sha256'))[:12]})"
+
+
 def _row(trial: Mapping, terms: Sequence[str], varied: Sequence[str], note: str) -> list[object]:
-    found = [trial["metrics"].get(name) for name in terms]
+    found = [trial["objective"], *(trial["metrics"].get(name) for name in terms)]
     return [trial["trial"] + note, trial["epochs"], *found, *(_plain(trial["hyperparameters"].get(n)) for n in varied)]
 
 

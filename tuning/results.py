@@ -18,15 +18,36 @@ from typing import Any
 
 import numpy as np
 
+from pipelines import provenance
+from pipelines.datasets.opening import open_events
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError
+from pipelines.events.events import Events
 from pipelines.moved import moved_names
+from pipelines.outputs import check_new
 from tuning import pareto
 from tuning.objectives import Objective
 from tuning.schemas import Asked, Table, damaged, numbered, read_record
 from tuning.schemas import History as HistoryFile
 
 __getattr__ = moved_names(__name__, {"importance": "tuning.importance.importance"})
+
+
+NOTHING = 0.9  # of the figure of merit `reconstruction`, which is a little less than 1 for the mean of everything
+
+
+def check_out(out: Path, resume: bool) -> None:
+    """Raise `InputError` if something is there already; with `resume`, if that is no search."""
+    if resume and is_begun(out):
+        return
+    if is_begun(out):
+        raise InputError(f"{out}: a search exists already; go on with it by --resume, or give another --out")
+    check_new(out)
+
+
+def is_begun(out: Path) -> bool:
+    """Return whether there is a search in a folder, though its description may be damaged."""
+    return any((out / name).is_file() for name in ("search.json", "search.json.damaged"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +93,34 @@ class Results:
             return []
         values = self.parsed.values([trial["metrics"] for trial in done])
         return [done[i] for i in sorted(pareto.fronts(values)[0], key=lambda i: tuple(values[i]))]
+
+    def events(self) -> Events:
+        """Return the events that were searched with, those that judge among them unless they have a file of their own.
+
+        Raises `InputError` if their files are not there any more, or have changed.
+        """
+        data: Mapping[str, Any] = self.asked.get("data") or {}
+        advice = "give the events to train on, --data"
+        if not data.get("files"):
+            raise InputError(f"{self.out}: it is not known in which files its events are; {advice}")
+        try:
+            events = open_events(data["files"], self.mass_range)
+        except InputError as error:
+            raise InputError(f"{self.out}: its events cannot be opened: {error}; {advice}") from None
+        if provenance.checksum(events) != data.get("sha256"):
+            raise InputError(f"{data['source']}: other events than when {self.out} was made; {advice}")
+        return events
+
+    def caveats(self) -> list[str]:
+        """Return what has to be said before the best trial is taken."""
+        found = (self.best or {}).get("metrics") or {}
+        reconstruction = found.get("reconstruction")  # type: ignore[attr-defined]
+        if reconstruction is None or reconstruction < NOTHING:
+            return []
+        return [
+            f"The best trial reconstructs next to nothing: {reconstruction:.3f}, where 1 is the mean of everything. Train "
+            f"longer (--max-epochs), or look at other scalings, learning rates and weights of the loss (--set, --space)."
+        ]
 
     @property
     def truth_used(self) -> bool:
@@ -129,6 +178,7 @@ class Results:
             **pareto,
             "exhausted": self.exhausted,
             **damaged,
+            **({"warnings": caveats} if (caveats := self.caveats()) else {}),
         }
 
     def to_csv(self) -> str:
@@ -215,7 +265,7 @@ def _cell(value: object) -> object:
 def retrained(
     results: Results,
     trial: Mapping[str, object],
-    events,
+    events: Events | None,
     out: str | os.PathLike,
     *,
     members: int | None = None,
@@ -227,7 +277,8 @@ def retrained(
     """Train a trial's hyperparameters anew on all of the events, and write a run directory.
 
     Args:
-        results: the search. trial: one of its records. events: to train on; labels, if there are any, are not read.
+        results: the search. trial: one of its records.
+        events: to train on, by default those of the search; labels, if there are any, are not read.
         members, seed: as the trial had, if None. epochs: of the main phase, as many as the trial had, if None.
         extra: goes into the run's config.json. options: of `zoo.run.train`, such as `resume`.
 
@@ -241,6 +292,7 @@ def retrained(
     about = {"search": str(results.out), "trial": trial["trial"], "objective": results.objective}
     tuned = {**about, "found": trial["objective"], "truth_used": results.truth_used}
     epochs = epochs or trial["epochs"]
+    events = results.events() if events is None else events
     return run.train(model, events, out, epochs=epochs, extra={**(extra or {}), "tuning": tuned}, **options)
 
 

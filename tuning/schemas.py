@@ -97,6 +97,9 @@ class Asked(TypedDict):
     sidebands: NotRequired[list[float | None] | None]
     template: NotRequired[dict[str, Any] | None]
     extra: NotRequired[dict[str, Any]]
+    command: NotRequired[str]
+    versions: NotRequired[dict[str, str]]
+    plan: NotRequired[list[str]]
 
 
 class Table(TypedDict):

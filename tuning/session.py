@@ -20,6 +20,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from pipelines import provenance
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError, Unfinished, WorkerFault
 from pipelines.events.batches import check_enough
@@ -30,15 +31,16 @@ from pipelines.jobs.executors import Batch
 from pipelines.outputs import as_json, clean_folder, new_directory, write_json
 from tuning import algorithms
 from tuning.argos import chosen_region, described_region, windowed
-from tuning.description import NAMES, check_out, check_same, described, growth, is_begun, read_asked
+from tuning.description import NAMES, check_same, described, growth, read_asked
 from tuning.engine import Engine, owned
 from tuning.listener import Plan, SearchListener
 from tuning.objectives import Objective
 from tuning.programs import POINTS, sizes
-from tuning.results import Results, load_results, ranked
+from tuning.results import Results, check_out, is_begun, load_results, ranked
 from tuning.schemas import History, Record, numbered
 from tuning.space import Space
 from tuning.space_points import sample
+from tuning.space_text import range_text
 from tuning.trial import Job, TrialRunner, forget_programs, read_json
 from zoo import registry, run
 from zoo.cli.terminal import workplace
@@ -211,6 +213,7 @@ class _Session:
         objective = Objective.parse(asked.objective)
         self.space = Space(asked.model, {"seed": asked.seed, **asked.fixed}, asked.preset, space)
         registry.model_class(asked.model).require("events", "tune")
+        self._fit_space_to(events)
         self.searched = self.space.hyperparameters()
         plain = registry.get(asked.model, **{"seed": asked.seed, **self.space.draw(self.space.hyperparameters())})
         self.oracle = self._oracle({"budgets": [asked.trials], "names": NAMES})
@@ -242,6 +245,19 @@ class _Session:
         oracle.width, oracle.in_order = names["width"], names["in_order"]
         return oracle
 
+    def _fit_space_to(self, events: Events) -> None:
+        """Narrow the space for the number of features that the model takes of these events, and keep what was changed."""
+        model = registry.get(
+            self.asked.model, **{"seed": self.asked.seed, **self.space.draw(self.space.hyperparameters())}
+        )
+        features = len(resolve(events, **{name: getattr(model.hp, name) for name in TAKES[model.takes]}).columns)
+        fitted, before = self.space.of_features(features), {row["name"]: row for row in self.space.rows()}
+        changed = [row for row in fitted.rows() if row != before.get(row["name"])] if fitted is not self.space else []
+        self.space = fitted
+        if changed:
+            said = "; ".join(f"{row['name']} {range_text(row)}" for row in changed)
+            self.listener.told(f"The space for {features} features, and for what is fixed: {said}")
+
     def _description(self, events: Events, validation: Events | None, truth: bool) -> dict[str, object]:
         space = self.searched.get_config()["space"]
         data = {"data": described(events, truth and validation is None), "validation": None}
@@ -250,9 +266,10 @@ class _Session:
         region = described_region(self.region)
         if region["template"]:
             region["template"]["also_in_data"] = overlap(events, self.region.template)
-        growth = {"budgets": [self.asked.trials], "names": NAMES}
+        about = {"budgets": [self.asked.trials], "names": NAMES, "command": provenance.command(),
+                 "versions": provenance.versions(), "plan": [str(bracket) for bracket in self.oracle.plan]}  # fmt: skip
         return as_json(
-            {**dataclasses.asdict(self.asked), **growth, "space": space, **data, **region, "extra": self.extra}
+            {**dataclasses.asdict(self.asked), "space": space, **data, **region, "extra": self.extra, **about}
         )
 
     def start(self) -> None:
@@ -276,8 +293,8 @@ class _Session:
         if kept is not None:  # else the records of trials are compared with what is asked for
             check_same(self.out, kept, self.description)
         found = growth(self.out, kept, self.asked.trials)
-        self.description |= found
         self.oracle = self._oracle(found)
+        self.description |= {**found, "plan": [str(bracket) for bracket in self.oracle.plan]}
         if kept is None or kept["trials"] != self.asked.trials:
             write_json(path, self.description)
 

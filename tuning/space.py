@@ -25,7 +25,7 @@ from tuning.kerastuner import keras_tuner
 from tuning.ranges import SteppedRange, nearest
 from tuning.space_points import complete, definitions, ends, feeds, number_wanted, parents, sample, settle
 from tuning.space_text import fixed_line, range_text, row_of, yaml_line
-from tuning.spacefile import FIX, RANGE, Entry, none_of, read_space
+from tuning.spacefile import FIX, RANGE, Entry, load_space, none_of, read_space
 from zoo import registry
 
 DRAWS = 100  # that must all be possible before a search starts
@@ -147,6 +147,23 @@ class Space:
             both = ", ".join(sorted(made_by[name] & made))
             raise InputError(f"{name} makes nothing but {both}, which is given too; choose one of the two")
         return idle
+
+    def of_features(self, features: int) -> Space:
+        """Return the space for so many features, and for what is fixed, where neither file nor `fixed` say otherwise.
+
+        >>> Space("ae").of_features(12).searched["layers"].max_value
+        2
+        """
+        searched, drawn = self.searched, self.draw(self.hyperparameters())
+        fixed = {name: value for name, value in {**self._valid, **drawn}.items() if name not in searched}
+        narrowed = registry.model_class(self.model).search_space_of(features, fixed)
+        given = (
+            self.overrides
+            if isinstance(self.overrides, Mapping) or self.overrides is None
+            else load_space(self.overrides)
+        )
+        added = {name: value for name, value in narrowed.items() if name in searched and name not in (given or {})}
+        return dataclasses.replace(self, overrides={**(given or {}), **added}) if added else self
 
     # -- use -----------------------------------------------------------------------------------------
 

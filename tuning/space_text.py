@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tuning.ranges import Step
 
@@ -18,6 +19,31 @@ def row_of(one, makes: Sequence[str]) -> dict[str, object]:
     if kind in ("int", "float"):
         return row | {"min": one.min_value, "max": one.max_value, "step": one.step, "sampling": one.sampling}
     return row | {"values": list(one.values)}
+
+
+def searched_text(space: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return what is searched, from the `space` of a search.json: name, values, and when it is drawn.
+
+    >>> rate = {"name": "rate", "min_value": 1e-4, "max_value": 1e-2, "sampling": "log", "conditions": []}
+    >>> searched_text([{"class_name": "Float", "config": rate}])
+    [('rate', '0.0001 to 0.01, log', '')]
+    """
+    found = []
+    for one in space:
+        config = one.get("config") or {}
+        row = {**config, "kind": str(one.get("class_name", "")).lower()}
+        if "min_value" in config:
+            row |= {
+                "min": config["min_value"],
+                "max": config["max_value"],
+                "sampling": config.get("sampling") or "linear",
+            }
+        else:
+            row["values"] = config.get("values", [config.get("value", "true or false")])
+        conditions = [each.get("config") or {} for each in config.get("conditions") or ()]
+        when = ", ".join(f"{each['name']} is {' or '.join(map(str, each['values']))}" for each in conditions)
+        found.append((str(config.get("name")), range_text(row), when))
+    return found
 
 
 def range_text(row: Mapping[str, object]) -> str:

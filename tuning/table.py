@@ -65,6 +65,7 @@ def _remarks(results, shown) -> list[str]:
         first = min(failed, key=lambda trial: numbered(trial["trial"]))
         count = "1 trial has failed" if len(failed) == 1 else f"{len(failed)} trials have failed; the first"
         lines.append(f"{count}: trial {first['trial']}, {first['message']}")
+    lines += results.caveats()
     if judges := results.asked.get("validation"):
         lines.append(f"Judged by {judges['events']} events of {judges['source']}.")
     if window := results.asked.get("window"):

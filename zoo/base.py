@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,9 +13,10 @@ from pipelines import provenance
 from pipelines.errors import InputError
 from pipelines.events.batches import Batches, check_enough
 from pipelines.events.events import Events
+from pipelines.events.layout import check_magnitudes
 from pipelines.events.weighting import MeanOne
 from zoo import legacy
-from zoo.detector import Detector
+from zoo.detector import Detector, check_epochs
 from zoo.hyperparameters import (
     BATCH,
     COUNT,
@@ -191,7 +192,17 @@ class AnomalyModel(Detector):
 
     def taken_from(self, events: Events) -> Inputs:
         """Return what the model takes of events, by the hyperparameters that name it; raises `InputError` as `adapt`."""
-        return resolve(events, **{name: getattr(self.hp, name) for name in TAKES[self.takes]})
+        wanted = {name: getattr(self.hp, name) for name in TAKES[self.takes]}
+        try:
+            return resolve(events, **wanted)
+        except InputError as error:
+            usual = self.hp.defaults()["columns"]
+            if wanted["columns"] != usual or usual in ((), ("*",)):
+                raise
+            raise InputError(
+                f"{error}; these are the columns that {self.zoo_name} takes by default: choose among yours, as by "
+                f"--set 'columns=*', or columns=['*'] in Python"
+            ) from None
 
     def adapt(self, events: Events) -> None:
         """Resolve the columns by name, fit the input scaling, and create the weights.
@@ -208,8 +219,9 @@ class AnomalyModel(Detector):
             _refuse_the_mass(events, inputs.columns)
             if not self.scaler.built:
                 self.scaler.build((None, len(inputs.columns)))
-            blocks = (block["features"] for block in events.blocks("features", columns=inputs.columns))
-            self.scaler.adapt(blocks, seed=self.hp.seed)
+            largest = np.zeros(len(inputs.columns))
+            self.scaler.adapt(_watched(events, inputs.columns, largest), seed=self.hp.seed)
+            check_magnitudes(largest, inputs.columns, events.name)
 
     def build_for(self, columns: Sequence[str], object_columns: Sequence[str] = (), slots: int = 0) -> None:
         """Create all variables for these columns and objects, without looking at any event."""
@@ -245,6 +257,7 @@ class AnomalyModel(Detector):
         events: Events,
         validation: Events | None = None,
         *,
+        validation_data: Events | None = None,
         epochs: int | None = None,
         initial_epoch: int = 0,
         callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -258,7 +271,8 @@ class AnomalyModel(Detector):
 
         Args:
             events: what to train on; labels, if there are any, are not read.
-            validation: other events, whose losses are recorded as `val_...` after every epoch.
+            validation, validation_data: other events, whose losses are recorded as `val_...` after every epoch; the second
+                is Keras' name.
             epochs: Keras epochs of the main phase, by default the model's own number.
             initial_epoch: epoch of the main phase to go on from with the present weights; earlier phases are done. From a
                 training with `finish=False`, or from a checkpoint of it, that gives what one training would give; later
@@ -276,8 +290,15 @@ class AnomalyModel(Detector):
             several members did is in `model.member_rows`.
 
         Raises `InputError` for missing or non-finite columns, for fewer events than one batch, and for a callback that
-        is not of Keras 2.
+        is not of Keras 2; TypeError for what are no events, and for epochs that are no whole number.
         """
+        if validation is not None and validation_data is not None:
+            raise InputError("validation, validation_data: two names of the same; give one")
+        validation = validation if validation_data is None else validation_data
+        for name, given in (("events", events), ("validation", validation)):
+            if not (isinstance(given, Events) or (given is None and name == "validation")):
+                raise TypeError(_no_events(name, given))
+        check_epochs(epochs)
         return self.trainer.fit(events, validation, epochs=epochs, initial_epoch=initial_epoch, callbacks=callbacks,
                                 verbose=verbose, jit_compile=jit_compile, memory=memory, cache=cache, finish=finish)  # fmt: skip
 
@@ -399,3 +420,18 @@ def Watch(  # noqa: N802  (the name of the class that it was)
     """Return `EarlyStopping` by its former name and words; deprecated."""
     legacy.warn("zoo.base.Watch", "EarlyStopping(monitor, mode, min_delta, patience, restore_best_weights)")
     return EarlyStopping(quantity, best, tolerance, patience, keep)
+
+
+def _watched(events: Events, columns: Sequence[str], largest: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the features block by block, and keep the largest magnitude of each column."""
+    for block in events.blocks("features", columns=columns):
+        np.maximum(largest, np.abs(block["features"]).max(axis=0, initial=0), out=largest)
+        yield block["features"]
+
+
+def _no_events(name: str, given: object) -> str:
+    """Return what to say of an argument that is no `Events`."""
+    return (
+        f"{name} is {type(given).__name__}, expected Events: of a file or a sample pipelines.open(file), of a DataFrame or an "
+        f"Arrow table pipelines.open(frame, mass='mjj'), of arrays pipelines.Events.from_arrays(features, mass, columns)"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
@@ -104,6 +105,15 @@ class Detector(legacy.DeprecatedNames, keras.Model):
     def search_space(cls, hp) -> dict[str, object]:
         """Return hyperparameters drawn from the KerasTuner object `hp`."""
         raise NotImplementedError(f"{cls.__name__} has no search space")
+
+    @classmethod
+    def search_space_of(cls, features: int, fixed: Mapping[str, object]) -> Mapping[str, object]:
+        """Return what is different of the search space here, as in a file for `tune --space`.
+
+        Args:
+            features: how many the events have. fixed: the hyperparameters that are not searched.
+        """
+        return {}
 
     @property
     def seeds(self) -> tf.Tensor:
@@ -441,9 +451,29 @@ class Detector(legacy.DeprecatedNames, keras.Model):
     def __deepcopy__(self, memo) -> NoReturn:
         self._refuse("copy.deepcopy")
 
-    def call(self, *args, **options):
+    def __call__(self, *args, **options) -> NoReturn:
         """Raise `InputError` with what to call."""
         raise InputError("model(x) is not what these models are for; call model.score(events), or model.infer(x)")
+
+    def predict(self, *args, **options) -> NoReturn:
+        """Raise `InputError` with what to call."""
+        raise InputError("model.predict is not what these models are for; call model.score(events), or model.results")
+
+    def evaluate(self, x=None, *args, **options):
+        """Return Keras' losses of batches, as `fit` validates; raise `InputError` with what to call for other things."""
+        if not isinstance(x, (tf.data.Dataset, tf.data.Iterator)) and "_use_cached_eval_dataset" not in options:
+            raise InputError(
+                "model.evaluate is Keras' own, for batches; call zoo.evaluate(model, events), which judges with truth"
+            )
+        return super().evaluate(x, *args, **options)
+
+
+def check_epochs(epochs: object) -> None:
+    """Raise TypeError unless a number of epochs is whole or None, `InputError` unless it is at least 1."""
+    if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, numbers.Integral)):
+        raise TypeError(f"epochs is {epochs!r}, expected a whole number, or None for the model's own")
+    if epochs is not None and epochs < 1:
+        raise InputError(f"epochs is {epochs}, expected at least 1")
 
 
 def _with_table(text: str | None, declared: type[Hyperparameters]) -> str | None:

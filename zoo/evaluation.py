@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,13 +84,13 @@ class Scores:
         return as_html(str(self))
 
 
-def score(run, events, kind: str | None = None, *, mass_range=None, **conversion: object) -> Scores:
+def score(run, events, kind: str | None = None, *, mass_range=None, **conversion: Any) -> Scores:
     """Score events with a trained run: higher is more anomalous.
 
     Args:
         run: a run directory, or a trained model.
-        events: what `pipelines.open` takes. Files that have to be converted are so with the options of the run's training,
-            unless `conversion` has others.
+        events: what `pipelines.open` takes. Files that have to be converted are so as those of the run's training, with
+            its columns and its mass, unless `conversion` says otherwise, as `mass="mjj"`.
         kind: one of the model's `score_kinds`; its default otherwise.
         mass_range: score only events with low <= mass < high, GeV.
 
@@ -156,7 +157,7 @@ class Evaluation(Printed):
 
 def evaluate(
     run, events, kind: str | None = None, *, mass_range=None, ignore_weights: bool = False, seed: int = 0,
-    **conversion: object,
+    **conversion: Any,
 ) -> Evaluation:  # fmt: skip
     """Judge a trained run with truth: AUC, signal efficiencies, best S/sqrt(B), sculpting of the mass spectrum.
 

@@ -156,7 +156,7 @@ def explain(
     repeats: int = REPEATS,
     mass_range: tuple[float, float] | None = None,
     seed: int = 0,
-    **conversion: object,
+    **conversion: Any,
 ) -> Explanation:
     """Say what each input contributes to the scores of the most anomalous events.
 

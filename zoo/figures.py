@@ -16,7 +16,7 @@ from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.outputs import check_new, new_directory
 from zoo import run as runs
-from zoo.trained import mass_range_of, open_for
+from zoo.trained import mass_range_of, open_each
 
 MOST = 100_000  # events of a class that are drawn, at most
 ERRORS = ("reconstruction", "distance", "mse", "chamfer")  # score kinds that are reconstruction errors
@@ -75,6 +75,7 @@ def plot(
     kind: str | None = None,
     mass_range: tuple[float, float] | None = None,
     seed: int = 0,
+    conversion: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Draw the figures of a run directory into a new folder: its training, and how it sees events (see `draw`).
 
@@ -84,6 +85,7 @@ def plot(
         kind: score kind of the ROC curve; the model's default otherwise.
         mass_range: GeV; by default that of the events of the run's training.
         seed: chooses the events that are drawn where there are many.
+        conversion: options of `zoo data convert` for data that need it, where the training's do not do.
 
     Returns the names of the files. Raises `InputError` as `draw` and `pipelines.open`.
 
@@ -92,9 +94,9 @@ def plot(
     """
     check_new(out)
     within = mass_range or mass_range_of(run)
-    opened = None if events is None else open_for(run, events, within)
-    named = {name: open_for(run, sample, within) for name, sample in (samples or {}).items()}
-    return draw(Path(run), Path(out), opened, kind, seed, samples=named)
+    given = {**({} if events is None else {None: events}), **(samples or {})}
+    named = dict(zip(given, open_each(run, list(given.values()), within, **(conversion or {}))))
+    return draw(Path(run), Path(out), named.pop(None, None), kind, seed, samples=named)
 
 
 def _draw_training(run: Path, model, part: Path) -> None:
@@ -118,11 +120,11 @@ def _draw_training(run: Path, model, part: Path) -> None:
 def _table(path: Path) -> list[dict[str, object]]:
     if not path.is_file():
         return []
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
     try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
         return [{k: v if k == "phase" else float(v) for k, v in row.items() if v not in ("", None)} for row in rows]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: damaged ({error}), expected a table of numbers; train again") from None
 
 

@@ -60,9 +60,10 @@ def hunt(
     Args:
         run: a run directory, or a trained model. With `train` or `folds` a run directory or the name of a model, which is
             trained on the data. None with `scores`.
-        events: what `pipelines.open` takes. Files that have to be converted are so with the options of the run's training,
-            unless `conversion` has others.
-        out: new folder for results, report, and what was trained. Without, nothing is written.
+        events: what `pipelines.open` takes. Files that have to be converted are so as those of the run's training, with
+            its columns and its mass, unless `conversion` says otherwise, as {"mass": "mjj"}.
+        out: new folder for results, report, and what was trained. Without, nothing is written. What has to be converted
+            goes into OUT.events.h5, which the same call uses again.
         scores: instead of `run`: (N,) one for each event, in their order, higher is more anomalous; or a file of them (see
             `pipelines.bumphunt.given_scores.GivenScores.from_file`).
         train: train one model on these very data, without labels, then score them.
@@ -133,7 +134,10 @@ def _hunt(
                          scheduler=scheduler)  # fmt: skip
     else:
         model = _trained_already(run, [name for name, value in given.items() if value])
-    data = open_for(run, events, **(conversion or {}))
+    spectra = options.get("spectra", ())
+    also = [spectra] if isinstance(spectra, str) else spectra
+    kept = None if out is None else Path(out).with_name(f"{Path(out).name}.events.h5")
+    data = open_for(run, events, also=also, kept=kept, said=said, **(conversion or {}))
     found = search(run, model, data, mass_range=mass_range, folds=folds or (1 if train else None), seed=seed, **options)
     if explain:
         found = dataclasses.replace(found, explained=explained(model, found, options.get("score_kind"), seed))

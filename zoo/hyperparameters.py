@@ -21,6 +21,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from pipelines.errors import InputError
+from zoo.settings import with_spellings
 
 DEEPEST = 64  # values in a list, such as the layers of a network
 
@@ -175,12 +176,12 @@ class Hyperparameters:
             if name not in defaults:
                 raise InputError(f"hyperparameter {name!r} of {owner!r} is not known; {near(str(name), defaults)}")
         runtime, members = cls.runtime(), given.get("members", 1)
-        several = members != 1
+        several, limits = members != 1, cls.limits()
         return cls(
             **{  # type: ignore[arg-type]
                 name: _each(value)  # type: ignore[arg-type]
                 if several and name in runtime and _is_list(value)
-                else _shaped(name, value, defaults[name])
+                else _shaped(name, _spelled(value, limits.get(name)), defaults[name])
                 for name, value in given.items()
             }
         )
@@ -266,6 +267,14 @@ def near(wrong: str, valid: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(wrong, list(valid), n=3)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"expected one of {', '.join(valid)}"
+
+
+def _spelled(value: object, limit: Limit | None) -> object:
+    """Return what a word spells that is none of the choices: None or a truth value, as in `--set` (see `zoo.settings`)."""
+    if limit is None or not isinstance(value, str) or value in limit.choices:
+        return value
+    meant = with_spellings(value)
+    return meant if meant in limit.choices else value
 
 
 def _is_list(value: object) -> bool:

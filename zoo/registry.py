@@ -8,7 +8,7 @@ import importlib
 import inspect
 import pkgutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import metadata
 
@@ -98,9 +98,26 @@ def names(pattern: str = "*") -> list[str]:
 
 def model_class(name: str) -> type:
     """Return the class behind a name; raises `InputError` listing the near names."""
+    if not isinstance(name, str):
+        raise TypeError(f"name is {type(name).__name__}, expected the name of a model, as 'gan_ae'")
     if name not in names():
-        raise InputError(f"model {name!r} is not known; {near(name, names())}")
+        raise InputError(no_model(name, names()))
     return _models[name]
+
+
+def is_filled() -> bool:
+    """Tell whether models have been imported already."""
+    return bool(_models)
+
+
+def no_model(name: str, valid: Iterable[str]) -> str:
+    """Return what is said of a name that no model has."""
+    return f"model {name!r} is not known; {near(name, valid)}"
+
+
+def no_preset(preset: str, name: str, valid: Iterable[str]) -> str:
+    """Return what is said of a preset that a model does not have."""
+    return f"preset {preset!r} of {name!r} is not known; {near(preset, valid)}"
 
 
 def get(name: str, preset: str | None = None, **hyperparameters: object):
@@ -119,7 +136,7 @@ def get(name: str, preset: str | None = None, **hyperparameters: object):
     """
     model = model_class(name)
     if preset is not None and preset not in model.presets:
-        raise InputError(f"preset {preset!r} of {name!r} is not known; {near(preset, model.presets)}")
+        raise InputError(no_preset(preset, name, model.presets))
     return model(**{**model.presets.get(preset, {}), **hyperparameters})
 
 

@@ -269,7 +269,7 @@ def _read_history(path: Path, phase: str) -> tuple[list[int], dict[str, list[flo
             [int(row["epoch"]) for row in rows],
             {name: [float(row[name] or "nan") for row in rows] for name in names},
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{path}: damaged ({type(error).__name__}); train again") from None
 
 
@@ -313,8 +313,13 @@ class Checkpoint(keras.callbacks.Callback):
 
     @classmethod
     def refuse(cls, out: Path) -> None:
-        """Raise `InputError` if an interrupted training waits to be resumed: beginning anew would lose it."""
+        """Raise `InputError` if an interrupted training waits to be resumed: beginning anew would lose it.
+
+        Of one that another process is at it says so instead.
+        """
         if (cls.place(out) / "progress.json").is_file():
+            with hold(out, new=False):  # raises while another process has it
+                pass
             raise InputError(f"{out}: an interrupted training is kept in {cls.place(out)}; add --resume, or remove it")
 
     def start(self) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.datasets.opening import open_events
+from pipelines.datasets import opening
+from pipelines.datasets.opening import Defaults, open_events
 from pipelines.errors import InputError
+from pipelines.events.derived import derivable, sources
 from pipelines.events.events import Events
 from zoo import run as runs
 
@@ -41,6 +43,48 @@ def mass_range_of(run: Any) -> tuple[float, float] | None:
     return about_run(run).get("mass_range")
 
 
-def open_for(run: Any, events: Any, mass_range: tuple[float, float] | None = None, **conversion: Any) -> Events:
-    """Open events as `pipelines.open`; what has to be converted is so with the options of the run's training."""
-    return open_events(events, mass_range, defaults=about_run(run).get("conversion"), **conversion)
+def open_for(
+    run: Any, events: Any, mass_range: tuple[float, float] | None = None, *, also: Sequence[str] = (), **conversion: Any
+) -> Events:
+    """Open events as `pipelines.open`; what has to be converted is so as the events of the run's training were.
+
+    Args:
+        run: a run directory, or a trained model. events: what `pipelines.open` takes.
+        mass_range: keep low <= mass < high, GeV.
+        also: columns that are wanted beside the model's own.
+        conversion: options of `zoo data convert`, which go before those of the training, and `said` and `progress`.
+    """
+    return open_events(events, mass_range, defaults=conversion_defaults(run, also), **conversion)
+
+
+def open_each(
+    run: Any, groups: Sequence[Any], mass_range: tuple[float, float] | None = None, **conversion: Any
+) -> list[Events]:
+    """Open several samples as `open_for`, some of which may need no conversion; raises `InputError` if none needs it."""
+    return opening.open_each(groups, mass_range, defaults=conversion_defaults(run), **conversion)
+
+
+def conversion_defaults(run: Any, also: Sequence[str] = ()) -> Defaults:
+    """Return what a run's training says of how others' events become its own: see `pipelines.datasets.opening`.
+
+    Of a table these are the columns of the model, those of `also`, and the mass of the training. Other options are those of
+    its own conversion, for files of the same family.
+    """
+    about = about_run(run)
+    of_training = dict(about.get("conversion") or {})
+    made = of_training.pop("format", None)
+    met = getattr(getattr(run, "trainer", None), "data", None)  # what a model in memory was trained on
+    mass = (about.get("data") or {}).get("mass_column") or (met.about.mass_column if isinstance(met, Events) else None)
+    columns = (about.get("hyperparameters") or {}).get("columns") or getattr(run, "resolved_columns", None) or ()
+
+    def defaults(family: str, there: Sequence[str]) -> Mapping[str, object]:
+        own = of_training if made in (None, family) else {}
+        if family != "table":
+            return own
+        wanted = [*columns, *(name for name in also if name != "mass")]
+        possible = derivable(there)
+        stored = dict.fromkeys(one for name in wanted for one in (sources(name) if name in possible else [name]))
+        features = {"features": tuple(stored)} if columns else {}
+        return {**({"mass": mass} if mass else {}), **own, **features}
+
+    return defaults

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -264,6 +265,8 @@ class Trainer:
                 self._forget_best(phases[main + 1 :] if start == "before" else ())
             done = start == "after" if place <= main else not finish
             if not (done or not phase.epochs or (place < main and initial_epoch)):
+                if verbose:
+                    _tell_phase(phase, [one for one in phases if one.epochs])
                 found = self._fit_phase(phase, batches, passes_done, **options)
                 history = found if place == main else history
                 if place != main or finish:
@@ -392,6 +395,14 @@ class Trainer:
         for kept in (self._programs, self.histories, self._remembered):
             kept.clear()
         self._compiled_with, self.batch_provider = None, None
+
+
+def _tell_phase(phase: Phase, all_phases: Sequence[Phase]) -> None:
+    """Say above Keras' progress bars which phase they are of, if there are several."""
+    if len(all_phases) > 1:
+        place = [one.name for one in all_phases].index(phase.name) + 1
+        sys.stdout.write(f"Phase {place} of {len(all_phases)}: {phase.name}\n")
+        sys.stdout.flush()
 
 
 def _check_callbacks(callbacks: Sequence[object]) -> None:

@@ -4,7 +4,7 @@ Each opens events, loads or trains the model, and returns the numbers of `pipeli
 JSON. `uses_labels` says what labels were used for, and `truth_used` whether they chose hyperparameters of a run.
 
 Options that are not named are those of a search (see `pipelines.search`). Masses are limited to the range of the run's
-training, unless `mass_range` says otherwise.
+training, unless `mass_range` says otherwise. `conversion` has options of `zoo data convert`, for data that need it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.window_scan.closure import template_closure
 from zoo.hunting import InMemory, recipe_of
-from zoo.trained import about_run, mass_range_of, open_for, trained_model
+from zoo.trained import about_run, mass_range_of, open_each, open_for, trained_model
 
 Range = tuple[float, float]
 Found = dict[str, Any]
@@ -35,7 +35,7 @@ APART = 10_000  # between the seeds of trainings of several mixtures: none has a
 
 def sculpting(
     run: Any, data: Any, *, ignore_labels: bool = False, score_kind: str | None = None, tails: str | None = None,
-    mass_range: Range | None = None, seed: int = 0,
+    mass_range: Range | None = None, seed: int = 0, conversion: Mapping[str, Any] | None = None,
 ) -> Found:  # fmt: skip
     """Return how much cuts on the score shape the background's mass spectrum, by tail and percentile.
 
@@ -45,11 +45,12 @@ def sculpting(
         run: a run directory, or a trained model. data: what `pipelines.open` takes; of labelled events the background.
         ignore_labels: take all events. score_kind, tails: by default the model's first kind, and the tails that suit it.
         mass_range: GeV. seed: of the selections by chance that are compared with.
+        conversion: options of `zoo data convert`, for data that need it, where those of the run's training do not do.
 
     Example:
         `zoo.validate.sculpting("run", "mc.h5")["curve"]["upper"]["99"]["distance"]`
     """
-    score, events, natural, labels = _background(run, data, ignore_labels, score_kind, mass_range)
+    score, events, natural, labels = _background(run, data, ignore_labels, score_kind, mass_range, conversion)
     curve = validation.sculpting_curve(score, events.mass, tails=tails or natural, seed=seed)
     following = validation.following_curve(score, events.mass, tails=tails or natural, seed=seed)
     return _told({"curve": curve, "following": following, "events": len(events), "uses_labels": labels}, run)
@@ -59,7 +60,7 @@ def coverage(
     run: Any, data: Any, *, ignore_labels: bool = False, score_kind: str | None = None, tails: str | None = None,
     data_sets: int = 100, events: int | None = None, shuffle: bool = False, percentiles: Any = 80.0,
     mass_range: Range | None = None, cut: str = "mass", pseudo_experiments: int = PSEUDO_EXPERIMENTS, seed: int = 0,
-    **options: Any,
+    conversion: Mapping[str, Any] | None = None, **options: Any,
 ) -> Found:  # fmt: skip
     """Return the global p-values of searches in many background-only data sets, and whether they are uniform.
 
@@ -72,7 +73,7 @@ def coverage(
     Example:
         `zoo.validate.coverage("run", "mc.h5", data_sets=100)["ks_p_value"]`
     """
-    score, background, natural, labels = _background(run, data, ignore_labels, score_kind, mass_range)
+    score, background, natural, labels = _background(run, data, ignore_labels, score_kind, mass_range, conversion)
     found = validation.coverage(
         score, background.mass, data_sets=data_sets, events=events, shuffle=shuffle, seed=seed, tails=tails or natural,
         percentiles=percentiles, mass_range=mass_range or mass_range_of(run), cut=cut, pseudo_experiments=pseudo_experiments,
@@ -125,7 +126,7 @@ def spectrum(
     run: Any, data: Any, *, at: float, width: float, yields: Sequence[int] = (0, 10, 20, 40, 80), repeats: int = 20,
     target: float = 2.0, pybumphunter: bool = False, ignore_labels: bool = False, score_kind: str | None = None,
     mass_range: Range | None = None, cut: str = "mass", pseudo_experiments: int = PSEUDO_EXPERIMENTS, seed: int = 0,
-    **options: Any,
+    conversion: Mapping[str, Any] | None = None, **options: Any,
 ) -> Found:  # fmt: skip
     """Return what significance how many signal events in the selected spectrum have.
 
@@ -140,7 +141,7 @@ def spectrum(
     Example:
         `zoo.validate.spectrum("run", "mc.h5", at=3500, width=100)["needed"]["injected"]["global"]`
     """
-    score, background, _, labels = _background(run, data, ignore_labels, score_kind, mass_range)
+    score, background, _, labels = _background(run, data, ignore_labels, score_kind, mass_range, conversion)
     signal = {"at": at, "width": width, "seed": seed, "mass_range": mass_range or mass_range_of(run),
               "cut": cut, "pseudo_experiments": pseudo_experiments, **options}  # fmt: skip
     ways: Found = {}
@@ -176,7 +177,7 @@ def injection(
     folds: int | None = None, preset: str | None = None, hyperparameters: Mapping[str, object] | None = None,
     epochs: int | None = None, jit_compile: bool = True, mass_range: Range | None = None,
     pseudo_experiments: int = PSEUDO_EXPERIMENTS, repeats: int = 1, seed: int = 0,
-    said: Callable[[str], object] | None = None, **options: Any,
+    said: Callable[[str], object] | None = None, conversion: Mapping[str, Any] | None = None, **options: Any,
 ) -> Found:  # fmt: skip
     """Mix signal into background at every S/B, search end to end, and return what truth says of it.
 
@@ -196,7 +197,7 @@ def injection(
     """
     if train and folds:
         raise InputError("--train and --folds: give one")
-    background, signal = open_events(background), open_events(signal)
+    background, signal = open_each(run, (background, signal), **(conversion or {}))
     if repeats < 1:
         raise InputError(f"{repeats} mixtures of every S/B, expected at least 1")
     trained: Any = None if train or folds else trained_model(run)
@@ -223,6 +224,7 @@ def contamination(
     seeds: int = 1, preset: str | None = None, hyperparameters: Mapping[str, object] | None = None,
     epochs: int | None = None, jit_compile: bool = True, score_kind: str | None = None,
     mass_range: Range | None = None, seed: int = 0, said: Callable[[str], object] | None = None,
+    conversion: Mapping[str, Any] | None = None,
 ) -> Found:  # fmt: skip
     """Train a model at every S/B, judge it on other events, and return whether it learns the signal away.
 
@@ -237,7 +239,7 @@ def contamination(
     """
     recipe = recipe_of(model, seed, preset=preset, hyperparameters=hyperparameters, epochs=epochs)
     within = mass_range or mass_range_of(model)
-    qcd, bumps, judged = (open_events(events, within) for events in (background, signal, test))
+    qcd, bumps, judged = open_each(model, (background, signal, test), within, **(conversion or {}))
     rows = validation.contamination(
         InMemory(recipe, jit_compile, said), qcd, bumps, judged, ratios, kind=score_kind, seeds=seeds, seed=seed
     )
@@ -249,7 +251,7 @@ def contamination(
 def stability(
     runs: Sequence[Any], data: Any, *, score_kind: str | None = None, tails: str | None = None,
     mass_range: Range | None = None, cut: str = "mass", pseudo_experiments: int = PSEUDO_EXPERIMENTS, seed: int = 0,
-    **options: Any,
+    conversion: Mapping[str, Any] | None = None, **options: Any,
 ) -> Found:  # fmt: skip
     """Return how alike what members of runs, or runs of several seeds, say of the same events.
 
@@ -262,7 +264,13 @@ def stability(
     """
     runs = [runs] if isinstance(runs, (str, os.PathLike)) or not isinstance(runs, Sequence) else list(runs)
     within = mass_range or mass_range_of(runs[0])
-    events, models = open_for(runs[0], data, within), [trained_model(run) for run in runs]
+    models = [trained_model(run) for run in runs]
+    if sum(model.members for model in models) < 2:
+        raise InputError(
+            f"{runs[0]}: one training of one member has nothing to be compared with; give runs of other seeds too, or a run "
+            f"of several members, as by zoo train --set members=4"
+        )
+    events = open_for(runs[0], data, within, **(conversion or {}))
     scores = np.concatenate([model.score(events, score_kind, per_member=True) for model in models])
     found = validation.stability(
         scores, events.mass, seed=seed, tails=tails or natural_tails(models[-1], score_kind), mass_range=within,
@@ -272,8 +280,9 @@ def stability(
 
 
 def supervised(
-    data: Any, columns: Sequence[str] = ("*",), *, folds: int = 5, mass_range: Range | None = None, seed: int = 0
-) -> Found:
+    data: Any, columns: Sequence[str] = ("*",), *, folds: int = 5, mass_range: Range | None = None, seed: int = 0,
+    conversion: Mapping[str, Any] | None = None,
+) -> Found:  # fmt: skip
     """Return what boosted trees with labels reach, cross-validated: a yardstick of what could be had at most.
 
     Args:
@@ -282,7 +291,7 @@ def supervised(
     Example:
         `zoo.validate.supervised("labelled.h5")["auc"]`
     """
-    events = open_events(data, mass_range)
+    events = open_events(data, mass_range, **(conversion or {}))
     _, found = validation.supervised(events, columns, folds=folds, seed=seed)
     return {**found, "label_names": {str(k): name for k, name in events.about.label_names.items()}}
 
@@ -298,10 +307,11 @@ def _told(found: Found, *runs: Any) -> Found:
 
 
 def _background(
-    run: Any, data: Any, ignore_labels: bool, kind: str | None, mass_range: Range | None
-) -> tuple[np.ndarray, Events, str, str | bool]:
+    run: Any, data: Any, ignore_labels: bool, kind: str | None, mass_range: Range | None,
+    conversion: Mapping[str, Any] | None,
+) -> tuple[np.ndarray, Events, str, str | bool]:  # fmt: skip
     """Return scores of the background, the events, the tails that suit the score, and what labels were used for."""
-    events = open_for(run, data, mass_range or mass_range_of(run))
+    events = open_for(run, data, mass_range or mass_range_of(run), **(conversion or {}))
     labels = "to leave out signal" if events.has_labels and not ignore_labels else False
     events = events.select(label=0) if labels else events
     model = trained_model(run)

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.bumphunt.bump_hunt import Bump, BumpHunt, significance
+from pipelines.bumphunt.bump_hunt import Bump, BumpHunt, p_text, significance
 from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.events.events import Events
 from pipelines.metrics import above_floor
+from pipelines.printed import as_html, plain_table
 
 SURE = 3.0  # standard deviations above its floor from which on sculpting is there
 SHORT = {"m_jj": "mj1j2", "m_jjj": "mj1j2j3"}  # the usual names of the masses of two and of three jets
@@ -164,6 +165,20 @@ class Search:
             "configuration": self.configuration,
         }
 
+    def __str__(self) -> str:
+        """The bumps of the hunt that may be believed, else of this one, in a table, and the p-value of all together."""
+        believed = self.believed
+        hunt = believed or self.hunt
+        said = "No p-value may be quoted: the reference does not describe the selected spectrum, or the cut shapes it."
+        if believed is not None:
+            p = p_text(hunt.global_p_value, hunt.global_p_value_is_bound, hunt.pseudo_experiments)
+            z = z_text(hunt.global_significance, hunt.global_p_value_is_bound)
+            said = f"Global p-value {p}, {z} sigma, of {hunt.pseudo_experiments:,} pseudo-experiments."
+        return "\n".join([f"{hunt.events:,} events", "", plain_table(*selection_table(self)), "", said])
+
+    def _repr_html_(self) -> str:
+        return as_html(str(self))
+
     def to_json(self) -> str:
         """Return `to_dict` as JSON text; NaN and infinities do not occur."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
@@ -260,6 +275,26 @@ def truth_in_tuning(configuration: Mapping[str, Any]) -> str | None:
     given = [tuning.get(name) for name in ("objective", "search")]  # of `best` the first is the number it reached
     objective = next((f" (tune --objective {text})" for text in given if isinstance(text, str)), "")
     return f"TRUTH USED: labels chose this model's hyperparameters{objective}"
+
+
+def selection_table(search: Search) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of a table with a row for every selection; what cannot be believed is "-"."""
+    believed = search.believed
+    hunt = believed or search.hunt
+    several = len({bump.spectrum for bump in hunt.bumps}) > 1
+    heads = ["spectrum"] * several + ["percentile", "tail", "selected", "interval [GeV]", "mass [GeV]", "excess",
+                                      "local Z", "Fisher Z", "global Z", "global p"]  # fmt: skip
+    rows = []
+    for bump in hunt.bumps:
+        interval = f"{bump.interval[0]:.0f} to {bump.interval[1]:.0f}" if bump.interval else "none"
+        mass = f"{bump.mass_estimate:.0f}" if bump.interval else "-"
+        bound = bump.global_p_value_is_bound
+        significances = [f"{bump.local_significance:.1f}", z_text(bump.fisher_significance),
+                         z_text(bump.global_significance, bound),
+                         p_text(bump.global_p_value, bound, hunt.pseudo_experiments)]  # fmt: skip
+        rows.append([bump.spectrum] * several + [f"{bump.percentile:g}", bump.tail, f"{bump.selected_events:,}", interval,
+                    mass, f"{bump.signal_estimate:.1f}", *(significances if believed else ["-"] * 4)])  # fmt: skip
+    return heads, rows
 
 
 def z_text(z: float | None, bound: bool = False) -> str:

@@ -31,6 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipelines.datasets.atlas_samples import KINDS, Patterns, Sample, Truth, category, of_one_kind, truths
+from pipelines.datasets.tables.root import trees_of
 from pipelines.errors import InputError
 from pipelines.events.layout import source_files
 from pipelines.features import leptons
@@ -95,16 +96,24 @@ class _Recipe(NamedTuple):
 
 
 def recognises(path: str | os.PathLike) -> bool:
-    """Tell whether a file is a ROOT file, by its first four bytes (False for anything else, or no file).
+    """Tell whether a file is a ROOT file that has a name of the release, or its tree; others are tables.
 
     >>> recognises(__file__)
     False
     """
     try:
         with open(path, "rb") as file:
-            return file.read(4) == b"root"
+            if file.read(4) != b"root":
+                return False
     except OSError:
         return False
+    try:
+        Sample.of(path)
+    except InputError:
+        with contextlib.suppress(InputError):
+            return TREE in trees_of(Path(path))
+        return False
+    return True
 
 
 def describe(path: str | os.PathLike) -> dict[str, object]:

@@ -530,30 +530,47 @@ def _told(path: Path, when_full: str = "free some space", what: str = "written")
 
 @contextlib.contextmanager
 def _only_one(work: Path, progress: Progress | None) -> Iterator[None]:
-    """Hold a download for this process; while another one has it, report how far that is."""
+    """Hold a download for this process; while another one has it, report how far that is.
+
+    Where no byte has come, nothing is left behind.
+    """
 
     def waiting() -> None:
         if progress is not None:
             progress(_partial(work.parents[1], work.name), None)
 
     with _locked(work.with_name(f"{work.name}.lock"), waiting):
-        for stray in work.iterdir():  # what a killed process left beside the partial file
+        for stray in _folder(work).iterdir():  # what a killed process left beside the partial file
             if stray.name not in ("data", "state.json"):
                 stray.unlink()
-        yield
+        try:
+            yield
+        finally:
+            if not _partial(work.parents[1], work.name):
+                with contextlib.suppress(OSError):
+                    _clear(work)
+                    work.rmdir()
 
 
 @contextlib.contextmanager
 def _locked(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Hold a lock between processes, which ends with the process however that ends."""
-    with _told(path):
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
+    """Hold a lock between processes, which ends with the process however that ends; its file is removed at the end."""
+    while True:
+        with _told(path):
+            lock = os.open(_folder(path.parent) / path.name, os.O_RDWR | os.O_CREAT, 0o666)
         while not _taken(lock):
             waiting()
             time.sleep(0.1)
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(lock), os.stat(path)):
+                break
+        os.close(lock)  # of a process that has just ended, and removed it
+    try:
         yield
     finally:
+        with contextlib.suppress(OSError):
+            path.unlink()  # while it is held: nobody holds a lock that is not there
+            path.parent.rmdir()
         os.close(lock)
 
 

@@ -15,7 +15,9 @@ from pipelines.events.events import Events
 
 Source = str | os.PathLike[str]
 Progress = Callable[[int, int | None], object]
+Defaults = Callable[[str, Sequence[str]], Mapping[str, object]]  # of a family, and of the columns of a table
 
+MADE = "events.h5"
 _converted: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
 
 
@@ -27,7 +29,7 @@ def open_events(
     workers: int = 1,
     progress: Progress | None = None,
     said: Callable[[str], object] | None = None,
-    defaults: Mapping[str, object] | None = None,
+    defaults: Defaults | None = None,
     **options: object,
 ) -> Events:
     """Open events of any kind as one, whatever they are in.
@@ -40,8 +42,9 @@ def open_events(
         kept: the events file that conversion makes. It is used again if it was made of the same files with the same
             options. By default a temporary file, which is removed when the process ends.
         workers, progress: who converts, and a function that is told (done, total), as in `pipelines.datasets.convert`.
-        said: is told in one line what was converted.
-        defaults: options of the conversion, where there is one, unless `options` has them.
+        said: is told what was converted, and which columns are what.
+        defaults: a function that returns options of the conversion, where there is one, of a family and the columns of a
+            table; `options` go before them.
         options: of `zoo data convert`, for what has to be converted, such as `mass="mjj"`.
 
     Raises:
@@ -58,6 +61,32 @@ def open_events(
     return events.select(mass_range=mass_range) if mass_range else events
 
 
+ABOUT = (
+    "kept",
+    "workers",
+    "progress",
+    "said",
+    "defaults",
+)  # arguments of `open_events` that are no options of a conversion
+
+
+def open_each(groups: Sequence[object], mass_range: tuple[float, float] | None = None, **options: Any) -> list[Events]:
+    """Open several samples, each as `open_events`; options of a conversion are for those that need one.
+
+    Raises `InputError` as `open_events`, and if there are such options and none needs a conversion.
+
+    >>> [len(events) for events in open_each(["lhco_sim_test", ["lhco_sim_test"]], (2700, 5000))]
+    [4654, 4654]
+    """
+    needed = [needs_conversion(data) for data in groups]
+    own = {name: value for name, value in options.items() if name not in ABOUT}
+    if own and not any(needed):
+        raise InputError(f"{next(iter(own))}: there is nothing to convert, all of the data are events already")
+    about: dict[str, Any] = {name: value for name, value in options.items() if name in ABOUT}
+    each: list[dict[str, Any]] = [{**own, **about} if needs else about for needs in needed]
+    return [open_events(data, mass_range, **given) for data, given in zip(groups, each)]
+
+
 def _open_all(data, kept, workers, progress, said, options, defaults) -> Events:
     from pipelines.events.mixing import join
 
@@ -66,11 +95,13 @@ def _open_all(data, kept, workers, progress, said, options, defaults) -> Events:
             raise InputError(f"{next(iter(options))}: there is nothing to convert, {data.name} are events already")
         return data
     if _is_frame(data):
-        return _of_frame(data, {**(defaults or {}), **options})
+        return _of_frame(data, defaults, options)
     sources = [data] if isinstance(data, (str, os.PathLike)) else list(_sequence(data))
     if sources and all(isinstance(one, Events) for one in sources):
         return sources[0] if len(sources) == 1 else join(sources)
     parts = [Events.from_file(path) for path in events_files(sources, kept, workers, progress, said, options, defaults)]
+    if any(parts[0].path == Path(folder.name) / MADE for folder in _converted):  # which is gone when the process ends
+        parts[0] = parts[0].renamed(" + ".join(str(one) for one in sources if needs_conversion(one)))
     return parts[0] if len(parts) == 1 else join(parts)
 
 
@@ -83,6 +114,21 @@ def _sequence(data: object) -> Sequence[Source]:
     return data
 
 
+def needs_conversion(data: object) -> bool:
+    """Tell whether `open_events` has to convert something of these data; raises `InputError` for a file that is not there.
+
+    >>> needs_conversion("lhco_sim_test"), needs_conversion(["lhco_sim_test", "lhco_rnd_real"])
+    (False, True)
+    """
+    from pipelines import datasets
+    from pipelines.datasets.find import find
+
+    if isinstance(data, Events) or _is_frame(data):
+        return not isinstance(data, Events)
+    sources = [data] if isinstance(data, (str, os.PathLike)) else _sequence(data)
+    return any(not isinstance(one, Events) and not datasets.is_events(find(one)) for one in sources)
+
+
 def events_files(
     sources: Sequence[Source],
     kept: Source | None = None,
@@ -90,7 +136,7 @@ def events_files(
     progress: Progress | None = None,
     said: Callable[[str], object] | None = None,
     options: Mapping[str, object] | None = None,
-    defaults: Mapping[str, object] | None = None,
+    defaults: Defaults | None = None,
 ) -> list[Path]:
     """Return the events files behind files and names, after converting those that are none (see `open_events`).
 
@@ -108,11 +154,12 @@ def events_files(
         if options:
             raise InputError(f"{next(iter(options))}: there is nothing to convert, {paths[0]} is an events file")
         return paths
-    options = {**(defaults or {}), **options}
+    options = with_defaults(others[0], options, defaults)
     if kept is None:
         _converted.append(tempfile.TemporaryDirectory(prefix="hep-anomaly-zoo-"))
-        made = Path(_converted[-1].name) / "events.h5"
-        convert_files(others, made, workers=workers, progress=progress, **options)
+        made = Path(_converted[-1].name) / MADE
+        done = convert_files(others, made, workers=workers, progress=progress, **options)
+        _tell(said, "read", done, others)
     else:
         made = Path(kept)
         _convert_once(others, made, workers, progress, said, options)
@@ -144,8 +191,55 @@ def _convert_once(sources, made: Path, workers, progress, said, options) -> None
             if not isinstance(error, Unfinished):
                 note.unlink()
             raise
+    _tell(said, str(made), done, sources)
+
+
+def _tell(said, made: str, done, sources: Sequence[Source]) -> None:
+    """Say what was converted, and which columns are what."""
     if said:
-        said(f"{made}: {done.events} events of {', '.join(str(find(source)) for source in sources)}")
+        said(f"{made}: {done.events} events of {', '.join(map(str, sources))}{roles(done)}")
+
+
+def roles(done) -> str:
+    """Say of an `Outcome` which columns of a table are what, and which were left out, a line each.
+
+    >>> from pipelines.jobs.chunks import Outcome
+    >>> roles(Outcome(2, {}, {"features": ("x", "y"), "mass": ("mjj",), "weight": ()}))
+    '\\n  features: x, y\\n  mass: mjj'
+    """
+    from pipelines.events.layout import some_of
+
+    return "".join(f"\n  {what}: {some_of(names, 40)}" for what, names in done.columns.items() if names)
+
+
+def with_defaults(source: Source, options: Mapping[str, object], defaults: Defaults | None) -> dict[str, object]:
+    """Return the options of a conversion, with the defaults that the family of a file has a place for.
+
+    A column of truth or of weights that a table does not have is none of its defaults.
+    """
+    from pipelines import datasets
+    from pipelines.datasets.find import find
+
+    if defaults is None:
+        return dict(options)
+    path = find(source)
+    name = str(options.get("format") or datasets.recognise(path))
+    columns = _columns(path, options) if name == "table" else ()
+    own = datasets.options_of(name)
+    kept = {option: value for option, value in defaults(name, columns).items() if option in own}
+    for option in ("label", "weight"):
+        if name == "table" and kept.get(option) not in (None, *columns):
+            del kept[option]
+    return {**kept, **options}
+
+
+def _columns(path: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the columns of a table; none of one whose columns cannot be told, which conversion tells why."""
+    from pipelines.datasets.table import column_names
+
+    with contextlib.suppress(InputError):
+        return column_names(path, options.get("columns"), options.get("tree"))
+    return ()
 
 
 def convert_files(
@@ -185,13 +279,11 @@ def _is_frame(data: object) -> bool:
     return hasattr(data, "to_parquet") or (hasattr(data, "column_names") and hasattr(data, "to_batches"))
 
 
-def _of_frame(frame, options: Mapping[str, object]) -> Events:
+def _of_frame(frame, defaults: Defaults | None, options: Mapping[str, object]) -> Events:
     """The events of a frame, by the rules of a table of the same columns."""
     import pyarrow
     import pyarrow.parquet
 
-    if "mass" not in options:
-        raise InputError('a frame needs the column of its masses, as in pipelines.open(frame, mass="mjj")')
     try:
         table = pyarrow.Table.from_pandas(frame, preserve_index=False) if hasattr(frame, "to_parquet") else frame
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError, ValueError) as error:
@@ -199,6 +291,9 @@ def _of_frame(frame, options: Mapping[str, object]) -> Events:
     with tempfile.TemporaryDirectory(prefix="hep-anomaly-zoo-") as folder:
         path = Path(folder) / "frame.parquet"
         pyarrow.parquet.write_table(table, path)
+        options = with_defaults(path, {**options, "format": "table"}, defaults)
+        if "mass" not in options:
+            raise InputError('a frame needs the column of its masses, as in pipelines.open(frame, mass="mjj")')
         try:
             convert_files([path], Path(folder) / "events.h5", **options)
         except InputError as error:

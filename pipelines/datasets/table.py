@@ -34,13 +34,12 @@ from pipelines.datasets.tables.root import trees_of
 from pipelines.errors import InputError
 from pipelines.events.events import BLOCK
 from pipelines.events.files import regular_file
-from pipelines.events.layout import some_of, source_files, typed
+from pipelines.events.layout import check_magnitudes, some_of, source_files, typed
 from pipelines.jobs.chunks import Arrays, Outcome, write_events
 from pipelines.outputs import check_new
 
 UNITS = {"pt": "GeV", "mass": "GeV", "e": "GeV", "mj1j2": "GeV", "mj1j2j3": "GeV", "phi": "rad"}
 COLLISION = 14_000  # GeV: no jet of the LHC has more
-LARGEST, SMALLEST = 1e15, 1e-30  # beyond, squares of numbers are no float32 any more, and no training goes on
 
 READ, OUTSIDE, BROKEN = "rows read", "outside the mass range", "broken lines left out"
 NOT_FINITE = "left out for NaN, infinite or empty values"
@@ -71,7 +70,7 @@ def convert(
         sources: a table of a format named above, or several with the same columns.
         out: events file to make; what it is made of stays in `out.parts` if the process is killed, and the same call
             goes on from there.
-        mass: the column that is the mass spectrum; among the features only if they match it too.
+        mass: the column that is the mass spectrum; among the features only if they name it, since no pattern means it.
         features: names and shell patterns of columns; a name is that name first, as `tau[1]`. No column that is truth or
             a weight by its name is ever a feature, and a pattern takes no event numbers
             (`pipelines.events.column_kinds.kind_of_column`).
@@ -205,6 +204,20 @@ def describe(path: str | os.PathLike) -> dict[str, object]:
     }
 
 
+def column_names(
+    path: str | os.PathLike[str], columns: Sequence[str] | None = None, tree: str | None = None
+) -> tuple[str, ...]:
+    """Return the names of a table's columns, in their order, those that hold no numbers among them.
+
+    Args:
+        path, columns, tree: as for `convert`.
+
+    Raises `InputError` as `convert` for a file that is missing, damaged, or no table.
+    """
+    table = _open(path, columns, tree)
+    return (*table.columns, *table.extra)
+
+
 def _open(
     path: str | os.PathLike[str], columns: Sequence[str] | None, tree: str | None = None, fill: float | None = None
 ) -> Table:
@@ -298,13 +311,8 @@ def _check_energies(values: Columns, keep: np.ndarray, names: Iterable[str], whe
 
 def _check_magnitudes(values: Columns, keep: np.ndarray, names: Iterable[str], where: str) -> None:
     """Raise `InputError` for columns whose squares are beyond float32, in which every training would diverge."""
-    for name in names:
-        most = np.abs(values[name][keep]).max(initial=0)
-        if most > LARGEST or 0 < most < SMALLEST:
-            raise InputError(
-                f"{where}: column {name!r} has {most:.5g} as its largest value, expected {SMALLEST:g} to {LARGEST:g}, with "
-                f"which float32 can calculate; choose other features, or another unit"
-            )
+    names = list(names)
+    check_magnitudes([np.abs(values[name][keep]).max(initial=0) for name in names], names, where)
 
 
 def _count_flags(values: Columns, keep: np.ndarray, names: Iterable[str], counts: dict[str, int]) -> None:

@@ -117,7 +117,7 @@ def _resolve(table: Table, asked: Asked) -> _Roles:
     truth = [name for name in (label, weight) if name is not None]
     if len({asked["mass"], *truth}) != 1 + len(truth):
         raise InputError(f"{table.path}: mass, label and weight are one column; name three different ones")
-    features = _features(table, asked["features"], truth)
+    features = _features(table, asked["features"], truth, asked["mass"])
     check_names(features, table.path)
     for name in (*features, asked["mass"], *truth):
         if name not in table.numbers:
@@ -136,9 +136,10 @@ def _by_name(what: str, table: Table, mass: str) -> str | None:
     return found[0] if len(found) == 1 and table.is_number(found[0]) else None
 
 
-def _features(table: Table, patterns: Sequence[str], truth: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that patterns mean; never truth or weights."""
-    possible = [n for n in table.columns if n not in truth and kind_of_column(n) not in (TRUTH, WEIGHT)]
+def _features(table: Table, patterns: Sequence[str], truth: Sequence[str], mass: str) -> tuple[str, ...]:
+    """Return the columns that patterns mean; never truth or weights, and the mass only if it is named."""
+    hidden = {*truth} if mass in patterns else {*truth, mass}
+    possible = [n for n in table.columns if n not in hidden and kind_of_column(n) not in (TRUTH, WEIGHT)]
     for pattern in patterns:
         name = pattern if pattern in table.columns else pattern.removeprefix("!")
         if name not in possible and not matching(name, possible):

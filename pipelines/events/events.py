@@ -55,6 +55,8 @@ class Events:
         (4, 3)
     """
 
+    _title: str | None = None  # another name than that of the file
+
     def __init__(self, arrays: Mapping[str, np.ndarray] | None, path: Path | None, size: int, about: Description):
         self._arrays, self.path, self._size, self.about = arrays, path, size, about
         self._rows: np.ndarray | None = None
@@ -134,8 +136,14 @@ class Events:
 
     @property
     def name(self) -> str:
-        """Where the events are, for messages: the file, or "arrays in memory"."""
-        return str(self.path) if self.path else "arrays in memory"
+        """Where the events are from, for messages: the file, or "arrays in memory"."""
+        return self._title or (str(self.path) if self.path else "arrays in memory")
+
+    def renamed(self, name: str) -> Events:
+        """Return the same events by another `name`, such as that of the table that a temporary file was made of."""
+        renamed = object.__new__(type(self))
+        renamed.__dict__.update(self.__dict__, _title=name)
+        return renamed
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -48,7 +48,9 @@ def open_hdf5(path: str | os.PathLike[str]) -> h5py.File:
     try:
         if identity not in _sound:
             with reading(path):
-                _check_links(file, path)
+                texts = _check_links(file, path)
+            if texts and found.st_size > 2 * LOOKED_THROUGH:
+                _check_heaps(path, whole=True)
             if len(_sound) >= 1000:
                 _sound.clear()
             _sound[identity] = None
@@ -128,17 +130,19 @@ HEAP = b"GCOL\x01\0\0\0"  # signature and version of a collection of texts
 HEAP_HEAD = struct.Struct("<8sQ")  # signature, version, size
 TEXT_HEAD = struct.Struct("<HHIQ")  # number of the text, references, nothing, size
 MOST_TEXTS = 2**16  # in a collection, which numbers them by two bytes
-LOOKED_THROUGH = 2**26  # bytes at the beginning and at the end of a file, where programs write texts
+LOOKED_THROUGH = 2**26  # bytes at the beginning and at the end of a file, where programs write texts of attributes
 
 
-def _check_heaps(path: Path) -> None:
+def _check_heaps(path: Path, whole: bool = False) -> None:
     """Raise `InputError` for texts among which HDF5 would look for ever, before it does.
+
+    With `whole` all of a file is looked through, which takes about a second for 1 GB: where datasets hold texts.
 
     HDF5 goes from one text of a collection to the next by their sizes. Where a sector of a disk is lost, they are 0, and
     it stays where it is (HDF5 1.14.6; File Format Specification 3.0, "III.E. Global Heap").
     """
     size = os.path.getsize(path)
-    places = {(0, min(size, 2 * LOOKED_THROUGH))} if size <= 2 * LOOKED_THROUGH else {
+    places = {(0, size)} if whole or size <= 2 * LOOKED_THROUGH else {
         (0, LOOKED_THROUGH), ((size - LOOKED_THROUGH) // mmap.PAGESIZE * mmap.PAGESIZE, LOOKED_THROUGH)
     }  # fmt: skip
     if not size:
@@ -173,9 +177,12 @@ def _can_be_read(content: mmap.mmap, start: int) -> bool:
 # -- where the data are ---------------------------------------------------------------------------------------
 
 
-def _check_links(file: h5py.File, path: Path) -> None:
-    """Look through all groups; raise `InputError` for links out of the file, data outside of it, and circles."""
-    count = 0
+def _check_links(file: h5py.File, path: Path) -> bool:
+    """Look through all groups; raise `InputError` for links out of the file, data outside of it, and circles.
+
+    Returns whether a dataset holds texts, or other things of various lengths.
+    """
+    count, texts = 0, False
     above = [_address(file)]  # the groups that are being looked through, each within the one before
     finished, unfinished = set[int](), set(above)
     waiting = [_members(file, path)]
@@ -202,6 +209,9 @@ def _check_links(file: h5py.File, path: Path) -> None:
             finished.add(address)
             if isinstance(found, h5py.Dataset):
                 _check_place(found, path)
+                with contextlib.suppress(TypeError):  # of a type that NumPy does not have, which nobody reads
+                    texts = texts or found.dtype.hasobject
+    return texts
 
 
 def _members(group: h5py.Group, path: Path) -> Iterator[h5py.HLObject]:

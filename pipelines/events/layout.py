@@ -42,6 +42,7 @@ from pipelines.events.hdf5_files import as_text, check_stored, open_hdf5, read_r
 __all__ = ["as_text", "open_hdf5", "read_rows"]  # which are in `pipelines.events.hdf5_files`
 
 SCHEMA_VERSION = 1
+LARGEST, SMALLEST = 1e15, 1e-30  # beyond, squares of numbers are no float32 any more, and no training goes on
 MOST_COLUMNS = 4000  # an attribute of HDF5 has 64 kB, in which there is room for some 4,090 names
 MOST_TEXT = 2**20  # characters of the JSON in an attribute
 DTYPES = {
@@ -195,9 +196,12 @@ def some_of(names: Sequence[str], most: int = 60) -> str:
 def typed(field: str, values: np.ndarray, where: str) -> np.ndarray:
     """Return values of a dataset of the format in its type.
 
-    Raises `InputError` for a label that is not a whole number 0 to 127: int8 would make another one of it.
+    Raises `InputError` for values that are no real numbers, and for a label that is not a whole number 0 to 127: int8 would
+    make another one of it.
     """
     values = np.asarray(values)
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"{where}: {field} are of type {values.dtype}, expected real numbers")
     if field in TRUTH and values.dtype != bool:
         most = np.iinfo(DTYPES[field]).max
         bad = values[~((values >= 0) & (values <= most) & (values == np.floor(values)))]
@@ -209,6 +213,20 @@ def typed(field: str, values: np.ndarray, where: str) -> np.ndarray:
             )
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite then, and refused by `check_finite`
         return values.astype(DTYPES[field], copy=False)
+
+
+def check_magnitudes(largest: Sequence[float] | np.ndarray, names: Sequence[str], where: str) -> None:
+    """Raise `InputError` for columns with which float32 cannot calculate, so that every training would diverge.
+
+    Args:
+        largest: of each column the largest magnitude; 0 is possible. names: of the columns. where: for the message.
+    """
+    for most, name in zip(largest, names):
+        if most > LARGEST or 0 < most < SMALLEST:
+            raise InputError(
+                f"{where}: column {name!r} has {most:.5g} as its largest value, expected {SMALLEST:g} to {LARGEST:g}, with "
+                f"which float32 can calculate; choose other features, or another unit"
+            )
 
 
 def check_finite(values: np.ndarray, names: Sequence[str], where: str) -> None:

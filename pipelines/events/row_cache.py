@@ -182,7 +182,7 @@ def keep(
     """
     size = 4 * packing.width * len(events)
     arguments = events, columns, packing, transform, weighting
-    if size <= (min(MEMORY, SHARE * _free_memory()) if memory is None else memory):
+    if size <= (min(MEMORY, SHARE * free_memory()) if memory is None else memory):
         return InMemory(*arguments)
     folder = Path(os.environ.get("TMPDIR") or "/var/tmp") if cache is None else Path(cache)
     if cache == "":
@@ -202,7 +202,7 @@ def keep(
     return FromFile(*arguments)
 
 
-def _free_memory() -> float:
+def free_memory() -> float:
     """Return the bytes of memory that this process may still take: of the machine, and of its control groups."""
     with open("/proc/meminfo") as lines:
         free = next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

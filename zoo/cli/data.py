@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from pipelines.datasets.opening import roles
 from pipelines.errors import InputError
-from pipelines.events.layout import some_of
 from pipelines.jobs.chunks import Outcome
+from zoo.cli.reading import CONVERT, prepared, reads_data
 from zoo.cli.terminal import (
     JSON,
     MASS_RANGE,
@@ -16,11 +17,11 @@ from zoo.cli.terminal import (
     SEED,
     WORKERS,
     Commands,
-    each_of,
     progress,
     say,
     setting,
     short,
+    with_options,
 )
 
 OUT = click.Path(path_type=Path)
@@ -103,39 +104,7 @@ def info(source, as_json):
 @data.command()
 @click.argument("sources", nargs=-1, required=True)
 @click.argument("out", type=OUT)
-@click.option("--format", "format_", metavar="NAME", help="lhco, lhco_features, darkmachines, atlas, cathode or table.")
-@click.option("--on-error", type=click.Choice(["stop", "skip"]), help="Lines that cannot be read: stop, or count them.")
-@click.option(
-    "--mass", metavar="COLUMN", help="Tables: the column that is the mass spectrum. LHC Olympics: which m_jj."
-)
-@click.option(
-    "--features",
-    multiple=True,
-    metavar="PATTERN",
-    help="Tables: columns to keep, as 'tau*'; all otherwise. ATLAS: 33 or 13.",
-)
-@click.option("--label", metavar="COLUMN", help="Tables: column of truth. LHC Olympics features: truth of all events.")
-@click.option("--weight", metavar="COLUMN", help="Tables: column of event weights.")
-@click.option("--columns", metavar="A,B,...", help="Tables: names of the columns, if they have none.")
-@click.option("--tree", metavar="NAME", help="ROOT: the tree, if the file has several.")
-@click.option("--fill", type=float, metavar="VALUE", help="ROOT: stands for elements that a list does not have.")
-@click.option("--units", multiple=True, metavar="PATTERN=UNIT", help="Tables: units of columns, as 'pt_*=MeV'.")
-@MASS_RANGE
-@click.option("--channel", type=click.Choice(["1", "2a", "2b", "3"]), help="Dark Machines: keep one channel's events.")
-@click.option("--truncated/--full", default=None, help="Dark Machines: 4 jets and 3 of each other kind.")
-@click.option("--unit", type=click.Choice(["MeV", "GeV"]), help="Dark Machines: unit of the energies in the file.")
-@click.option("--blind", is_flag=True, default=None, help="Dark Machines: leave the truth out.")
-@click.option("--signal", multiple=True, metavar="PATTERN", help="Dark Machines, ATLAS: processes that are signal.")
-@click.option("--background", multiple=True, metavar="PATTERN", help="Dark Machines, ATLAS: processes that are not.")
-@click.option("--only", type=click.Choice(["data", "simulation"]), help="ATLAS: leave out files of the other kind.")
-@click.option("--luminosity", type=float, metavar="FB-1", help="ATLAS: of the data that simulation is weighted to.")
-@click.option(
-    "--scale-factor",
-    "scale_factors",
-    multiple=True,
-    metavar="NAME",
-    help="ATLAS: branches scaleFactor_NAME in the weight.",
-)
+@with_options(CONVERT)
 @WORKERS
 @SCHEDULER
 def convert(sources, out, format_, workers, scheduler, **options):
@@ -163,53 +132,6 @@ def converted(sources, out, format_, workers, scheduler, options):
         return datasets.convert(
             paths, out, format=name, workers=workers, scheduler=scheduler, progress=advance, **options
         )
-
-
-def prepared(name, options) -> dict[str, object]:
-    """Return options of the command line as a format's conversion takes them."""
-    options = {k: v for k, v in options.items() if v not in (None, ())}
-    if "columns" in options:
-        options["columns"] = options["columns"].split(",")
-    if "units" in options:
-        options["units"] = {k: str(v) for k, v in (setting(unit, "--units") for unit in options["units"])}
-    if "features" in options and name == "atlas":
-        options["features"] = ",".join(options["features"])
-    if "label" in options and name == "lhco_features":
-        options["label"] = _whole(options["label"], "--label")
-    return options
-
-
-def conversion(words) -> dict[str, object]:
-    """Return the options of `zoo data convert` that NAME=VALUE texts set, of its types.
-
-    >>> found = conversion(["channel=2b", "truncated=no", "features=tau*"])
-    >>> found["channel"], found["truncated"], found["features"], found["mass"]
-    ('2b', False, ('tau*',), None)
-    """
-    own = {p.opts[0][2:]: p for p in convert.params if isinstance(p, click.Option) and p.expose_value}
-    own = {name: option for name, option in own.items() if name not in ("workers", "scheduler", "help")}
-    line = []
-    for word in words:
-        name, found, value = word.partition("=")
-        option = own.get(name.replace("_", "-"))
-        if option is None or not found:
-            raise InputError(f"--convert {word}: expected NAME=VALUE, where NAME is one of {', '.join(own)}")
-        if not option.is_flag:
-            values = [part for part in value.replace(",", " ").split() if part] if option.nargs > 1 else [value]
-            if len(values) != option.nargs:
-                raise InputError(f"--convert {word}: expected {option.nargs} values, as in {name}=2700,5000")
-            line += [option.opts[0], *values]
-        elif value.lower() in ("true", "yes", "1"):
-            line += option.opts[:1]
-        elif value.lower() in ("false", "no", "0"):
-            line += option.secondary_opts[:1]
-        else:
-            raise InputError(f"--convert {word}: expected {name}=true or {name}=false")
-    try:
-        parsed = convert.make_context("convert", [*line, "source", "out"]).params
-    except click.ClickException as error:
-        raise InputError(f"--convert {' '.join(words)}: {error.format_message()}") from None
-    return {name: value for name, value in parsed.items() if name not in ("sources", "out", "workers", "scheduler")}
 
 
 @data.command()
@@ -325,12 +247,13 @@ def kinds(as_json):
 
 @data.command()
 @click.argument("source")
+@reads_data("source", without=["label"], told=True)
 @click.argument("first", type=OUT)
 @click.argument("rest", type=OUT)
 @click.option("--events", type=click.IntRange(min=1), required=True, help="Size of FIRST.")
 @click.option("--label", type=int, help="Draw FIRST from one truth label only, such as 0, the background.")
 @SEED
-def split(source, first, rest, events, label, seed):
+def split(source, first, rest, events, label, seed, conversion):
     """Draw a training sample without labels, FIRST, and write all other events to REST."""
     import pipelines
     from pipelines.outputs import check_new, clean, new_disks
@@ -339,7 +262,7 @@ def split(source, first, rest, events, label, seed):
         clean(path)
     if check_new(first).resolve() == check_new(rest).resolve():
         raise InputError(f"{rest}: given for both parts; name two files")
-    drawn, others = pipelines.open(source).set_aside(events, label=label, seed=seed)
+    drawn, others = pipelines.open(source, **conversion).set_aside(events, label=label, seed=seed)
     with new_disks(first, rest) as disks:  # one part alone is a study that judges by what it trained on
         for part, path, disk in zip((drawn, others), (first, rest), disks):
             part.write(path, disk=disk)
@@ -348,18 +271,24 @@ def split(source, first, rest, events, label, seed):
 
 @data.command()
 @click.argument("out", type=OUT)
+@reads_data("background", "signal", told=True)
 @click.option("--background", required=True, multiple=True, help="Events file; may be repeated.")
 @click.option("--signal", required=True, multiple=True, help="Events file; may be repeated: label 1, 2, ...")
 @click.option("--s-over-b", required=True, multiple=True, type=float, help="S/B, for all signals or for each.")
 @MASS_RANGE
 @SEED
-def mix(out, background, signal, s_over_b, mass_range, seed):
+def mix(out, background, signal, s_over_b, mass_range, seed, conversion):
     """Mix background and signal at a given ratio S/B of their numbers of events, with labels."""
+    from pipelines.datasets.find import find
+    from pipelines.datasets.opening import open_each
     from pipelines.events import mixing
+    from pipelines.events.layout import source_files
     from pipelines.outputs import check_new
 
     check_new(out)
-    backgrounds, signals = (each_of(files, mass_range) for files in (background, signal))
+    files = [*source_files([find(file) for file in background]), *source_files([find(file) for file in signal])]
+    each = open_each(files, mass_range, **conversion)
+    backgrounds, signals = each[: len(background)], each[len(background) :]
     ratios = s_over_b[0] if len(s_over_b) == 1 else s_over_b
     mixed = mixing.mix(backgrounds, signals, ratios, seed=seed)
     mixing.write_spread(mixed, out)
@@ -369,13 +298,14 @@ def mix(out, background, signal, s_over_b, mass_range, seed):
 @data.command()
 @click.argument("first")
 @click.argument("second")
+@reads_data("first", "second", told=True)
 @JSON
-def overlap(first, second, as_json):
+def overlap(first, second, as_json, conversion):
     """Count the events of SECOND that are also in FIRST, bit by bit."""
-    import pipelines
+    from pipelines.datasets.opening import open_each
     from pipelines.events.overlap import overlap
 
-    one, two = pipelines.open(first), pipelines.open(second)
+    one, two = open_each([first, second], **conversion)
     found = {"events": len(two), "also_in_first": overlap(one, two)}
     say(found, as_json, lambda: f"{second}: {found['also_in_first']} of {len(two)} events are also in {first}")
 
@@ -383,19 +313,6 @@ def overlap(first, second, as_json):
 def _tell(out: Path, done: Outcome) -> None:
     counts = "".join(f"\n  {count} {what}" for what, count in done.counts.items() if count)
     click.echo(f"{out}: {done.events} events{counts}{roles(done)}")
-
-
-def roles(done: Outcome) -> str:
-    """Say which columns of a table are what, and which were left out, a line each."""
-    lines = [f"\n  {what}: {some_of(names, 40)}" for what, names in done.columns.items() if names]
-    return "".join(lines)
-
-
-def _whole(text: str, name: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"{name} {text}: expected a whole number 0 to 127") from None
 
 
 def _counts(events, field: str) -> dict[str, int]:

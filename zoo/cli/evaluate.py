@@ -7,12 +7,14 @@ from pathlib import Path
 import click
 
 from pipelines.errors import InputError
-from zoo.cli.terminal import JSON, MASS_RANGE, SEED, quiet_zoo, say
+from zoo.cli.reading import DATA_HELP, reads_data
+from zoo.cli.terminal import JSON, MASS_RANGE, SEED, check_run, quiet_zoo, say
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", required=True, help="Events file with labels, or an embedded sample's name.")
+@click.option("--data", required=True, multiple=True, help=f"With labels: {DATA_HELP[0].lower()}{DATA_HELP[1:]}")
+@reads_data("data")
 @click.option("--kind", help="Score kind; the model's default otherwise.")
 @click.option(
     "--table",
@@ -26,7 +28,9 @@ from zoo.cli.terminal import JSON, MASS_RANGE, SEED, quiet_zoo, say
 @MASS_RANGE
 @SEED
 @JSON
-def evaluate(run, data, kind, table, channel, name, errors, ignore_weights, mass_range, seed, as_json):
+def evaluate(
+    run, data, kind, table, channel, name, errors, ignore_weights, mass_range, seed, as_json, conversion, converting
+):
     """Judge a trained RUN with truth: AUC, signal efficiencies, mass sculpting.
 
     Events outside the mass range of the run's training are left out, unless --mass-range says otherwise.
@@ -39,10 +43,13 @@ def evaluate(run, data, kind, table, channel, name, errors, ignore_weights, mass
         )
     if table:
         check_new(table)
+    check_run(run)
     zoo = quiet_zoo()
     from zoo.evaluation import duplicates
 
-    found = zoo.evaluate(run, data, kind, mass_range=mass_range, ignore_weights=ignore_weights, seed=seed)
+    found = zoo.evaluate(
+        run, list(data), kind, mass_range=mass_range, ignore_weights=ignore_weights, seed=seed, **conversion, **converting.told
+    )  # fmt: skip
     again, files = duplicates(run, found.events)
     if again:
         click.echo(
@@ -67,9 +74,10 @@ def warn(message: str | None) -> None:
 @click.option(
     "--data",
     multiple=True,
-    help="Events file, or an embedded sample's name; may be repeated. Those without labels are drawn as data, as points. "
+    help=f"{DATA_HELP} Those without labels are drawn as data, as points. "
     "Without --data and --sample only the training is drawn.",
 )
+@reads_data("data", "samples", told=True)
 @click.option(
     "--sample",
     "samples",
@@ -82,7 +90,7 @@ def warn(message: str | None) -> None:
 @MASS_RANGE
 @SEED
 @JSON
-def plot(run, data, samples, out, kind, mass_range, seed, as_json):
+def plot(run, data, samples, out, kind, mass_range, seed, as_json, conversion):
     """Draw the figures of a trained RUN: its losses, and how it sees the events of --data and --sample.
 
     Ratios are to the background, if there is one.
@@ -97,8 +105,11 @@ def plot(run, data, samples, out, kind, mass_range, seed, as_json):
             problem = "comes twice" if name in named else "has no NAME or no FILE"
             raise InputError(f"--sample {text}: {problem}; expected names that differ, as in --sample background=mc.h5")
         named[name] = file
+    check_run(run)
     zoo = quiet_zoo()
-    files = zoo.plot(run, out, data or None, samples=named, kind=kind, mass_range=mass_range, seed=seed)
+    files = zoo.plot(
+        run, out, list(data) or None, samples=named, kind=kind, mass_range=mass_range, seed=seed, conversion=conversion
+    )  # fmt: skip
     found = {"out": str(out), "files": files}
     say(found, as_json, lambda: f"{out}: " + ", ".join(file for file in found["files"] if file.endswith(".png")))
 

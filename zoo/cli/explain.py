@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from zoo.cli.reading import DATA_HELP, reads_data
 from zoo.cli.terminal import JSON, MASS_RANGE, SEED, Command, Finite, progress, quiet_zoo, say, stdout_to_stderr
 
 
 @click.command(cls=Command)
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", required=True, multiple=True, help="Events file or sample; may be repeated.")
+@click.option("--data", required=True, multiple=True, help=DATA_HELP)
+@reads_data("data", without=["label"])
 @click.option("--kind", help="Score kind; the model's default otherwise.")
 @click.option("--method", type=click.Choice(["auto", "residuals", "gradients", "permutation"]), default="auto", show_default=True,
               help="Shares of a reconstruction error, integrated gradients, or values of other events.")  # fmt: skip
@@ -35,7 +37,7 @@ from zoo.cli.terminal import JSON, MASS_RANGE, SEED, Command, Finite, progress, 
 @click.option("--plot", "figure", type=click.Path(path_type=Path), help="New PNG of the mean contributions.")
 @SEED
 @JSON
-def explain(run, data, rows, out, figure, as_json, **options):
+def explain(run, data, rows, out, figure, as_json, conversion, converting, **options):
     """Say what each input contributes to the scores of the most anomalous events of a RUN."""
     from pipelines.outputs import check_new
 
@@ -47,7 +49,7 @@ def explain(run, data, rows, out, figure, as_json, **options):
     if out:
         check_suffix(out)
     with stdout_to_stderr(), progress("scoring and explaining"):
-        found = zoo.explain(run, data, rows=rows or None, **options)
+        found = zoo.explain(run, data, rows=rows or None, **conversion, **converting.told, **options)
     if figure:
         found.plot(figure)
     if out:

@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import click
+from typing_extensions import NotRequired, TypedDict
 
 from pipelines.errors import InputError
+from zoo.cli.reading import DATA_HELP, reads_data
 from zoo.cli.terminal import (
     JSON,
     SCHEDULER,
     SEED,
     Finite,
+    check_run,
     progress,
     quiet_zoo,
     say,
     setting,
     stdout_to_stderr,
+    with_options,
 )
 from zoo.printed import plain_table
 
@@ -105,20 +109,10 @@ SCAN = [
 ]  # fmt: skip
 
 
-def with_options(options):
-    """Return a decorator that adds click options in their order."""
-
-    def add(command):
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
 @click.command()
 @click.argument("run", metavar="[RUN]", required=False)
-@click.option("--data", required=True, multiple=True, help="Events file or sample; may be repeated.")
+@click.option("--data", required=True, multiple=True, help=DATA_HELP)
+@reads_data("data")
 @click.option("--scores", type=click.Path(path_type=Path), metavar="FILE",
               help="Instead of RUN: scores that you have, one for each event of --data; HDF5 (dataset score), .npy, or text.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for results and report.")
@@ -132,11 +126,13 @@ def with_options(options):
 @SCHEDULER
 @SEED
 @JSON
-def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, as_json, **options):
+def hunt(
+    run, data, out, trained, settings, xla, mass_range, ranges, no_merge, as_json, conversion, converting, **options
+):
     """Search for a bump in the mass of the most anomalous events.
 
     RUN is a run directory; with --train, --folds or --scan also the name of a model, which is trained on the data. Without
-    RUN, the scores are those of --scores.
+    RUN, the scores are those of --scores. Published files and tables are converted first, into OUT.events.h5.
     """
     from pipelines.outputs import check_new
 
@@ -145,6 +141,8 @@ def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, a
     if os.path.lexists(out):
         _say_finished(out, as_json)
         return
+    if run is not None and options["scores"] is None:
+        check_run(run, options["preset"], [name for name, _ in map(setting, settings)] if trains else None)
     by_name = {name: mass_range for name in options["spectra"] if mass_range}
     by_name |= {name: (low, high) for name, low, high in ranges}
     options["relative_error"] = None if no_merge else options["relative_error"]
@@ -153,8 +151,8 @@ def hunt(run, data, out, trained, settings, xla, mass_range, ranges, no_merge, a
         with stdout_to_stderr(), contextlib.nullcontext() if trains else progress("scoring and hunting"):
             found = zoo.hunt(
                 run, data, out, train=trained, hyperparameters=dict(map(setting, settings)), jit_compile=xla,
-                mass_range=by_name, verbose=1 if sys.stderr.isatty() else 2,
-                said=lambda text: click.echo(text, err=True), **options,
+                mass_range=by_name, verbose=1 if sys.stderr.isatty() else 2, said=converting.said,
+                conversion={**conversion, "progress": converting.progress}, **options,
             )  # fmt: skip
     if options["scan"]:
         _say_scan(found, out, as_json)
@@ -185,6 +183,18 @@ def _say_scan(found, out: Path, as_json: bool) -> None:
     say(said, as_json, lambda: f"{text}{below}\n\n{out}: report.html, search.json")
 
 
+class Configuration(TypedDict):
+    """What is read of the configuration in a search.json."""
+
+    command: NotRequired[str | None]
+
+
+class Finished(TypedDict):
+    """What is read of the search.json of a hunt that has ended; the rest is shown as it is."""
+
+    configuration: NotRequired[Configuration | None]
+
+
 def _say_finished(out: Path, as_json: bool) -> None:
     """Tell of a search that an earlier process has finished; raises `InputError` if it was another command's."""
     from pipelines import provenance
@@ -192,7 +202,7 @@ def _say_finished(out: Path, as_json: bool) -> None:
     from pipelines.locks import remove
     from pipelines.outputs import hold, work_folder
 
-    found: Any = read_json_document(out / SEARCH, dict[str, Any], advice="damaged; choose another output")
+    found: Any = read_json_document(out / SEARCH, Finished, advice="damaged; choose another output")
     command = (found.get("configuration") or {}).get("command")
     if command is None or _but_resume(command) != _but_resume(provenance.command()):
         raise InputError(f"{out}: exists already, made by `{command}`; choose another output")
@@ -204,7 +214,11 @@ def _say_finished(out: Path, as_json: bool) -> None:
 
 
 def _but_resume(command: str) -> list[str]:
-    return [word for word in shlex.split(command) if word != "--resume"]
+    try:
+        words = shlex.split(command)
+    except ValueError:  # no command of a shell
+        words = [command]
+    return [word for word in words if word != "--resume"]
 
 
 def _warnings(found) -> list[str]:
@@ -245,25 +259,13 @@ def _fits(found) -> tuple[list[str], list[list[str]]]:
 def table(found) -> str:
     """Return what a search found as lines for a terminal."""
     from pipelines.bumphunt.bump_hunt import p_text
-    from pipelines.bumphunt.result import truth_in_tuning, z_text
+    from pipelines.bumphunt.result import selection_table, truth_in_tuning, z_text
     from pipelines.report.text import lead
 
     believed, tuned = found.believed, truth_in_tuning(found.configuration)
     hunted = believed or found.hunt
     n = hunted.pseudo_experiments
-    several = len({bump.spectrum for bump in hunted.bumps}) > 1
-    heads = ["spectrum"] * several + ["percentile", "tail", "selected", "interval [GeV]", "mass [GeV]", "excess",
-                                      "local Z", "Fisher Z", "global Z", "global p"]  # fmt: skip
-    rows = []
-    for bump in hunted.bumps:
-        interval = f"{bump.interval[0]:.0f} to {bump.interval[1]:.0f}" if bump.interval else "none"
-        mass = f"{bump.mass_estimate:.0f}" if bump.interval else "-"
-        bound = bump.global_p_value_is_bound
-        significances = [f"{bump.local_significance:.1f}", z_text(bump.fisher_significance),
-                         z_text(bump.global_significance, bound), p_text(bump.global_p_value, bound, n)]  # fmt: skip
-        row = [bump.spectrum] * several + [f"{bump.percentile:g}", bump.tail, f"{bump.selected_events:,}", interval, mass,
-               f"{bump.signal_estimate:.1f}", *(significances if believed else ["-"] * 4)]  # fmt: skip
-        rows.append(row)
+    heads, rows = selection_table(found)
     bound = hunted.global_p_value_is_bound
     trials = "" if hunted.trials_factor is None else f", trials factor {hunted.trials_factor:.2f}"
     of = f"{len(rows)} selections together" if len(rows) > 1 else "the selection"

@@ -1,9 +1,8 @@
-"""The command line: `zoo list | show | train | score | evaluate | plot | leaderboard | export | check | data ...`."""
+"""The command line: `zoo list | show | train | score | evaluate | plot | leaderboard | export | check | doctor | data ...`."""
 
 from __future__ import annotations
 
-import contextlib
-import json
+import fnmatch
 import sys
 import types
 import warnings
@@ -11,15 +10,17 @@ from pathlib import Path
 
 import click
 
-from pipelines.errors import InputError
+from zoo import declarations
 from zoo.cli.benchmark import benchmark
 from zoo.cli.bumphunt import bumphunt
 from zoo.cli.check import check
-from zoo.cli.data import conversion, data, prepared
+from zoo.cli.data import data
+from zoo.cli.doctor import doctor
 from zoo.cli.evaluate import evaluate, leaderboard, plot, warn
 from zoo.cli.explain import explain
 from zoo.cli.export import export
 from zoo.cli.hunt import hunt
+from zoo.cli.reading import DATA_HELP, reads_data
 from zoo.cli.scan import scan
 from zoo.cli.terminal import (
     JSON,
@@ -28,7 +29,7 @@ from zoo.cli.terminal import (
     WORKERS,
     Commands,
     Finite,
-    progress,
+    check_run,
     quiet_zoo,
     say,
     setting,
@@ -45,8 +46,30 @@ def main():
     """A zoo of Keras anomaly detectors for the LHC: train, score, evaluate, export."""
 
 
-for command in (benchmark, data, evaluate, explain, export, leaderboard, plot, hunt, bumphunt, scan, validate, check):
+COMMANDS = (
+    benchmark,
+    data,
+    evaluate,
+    explain,
+    export,
+    leaderboard,
+    plot,
+    hunt,
+    bumphunt,
+    scan,
+    validate,
+    check,
+    doctor,
+)
+for command in COMMANDS:
     main.add_command(command)
+
+
+def _declared() -> declarations.Declared:
+    """Return what all models declare, without TensorFlow where that is possible."""
+    if declarations.known() is None:
+        quiet_zoo()
+    return declarations.declared()
 
 
 @main.command("list")
@@ -54,10 +77,10 @@ for command in (benchmark, data, evaluate, explain, export, leaderboard, plot, h
 @JSON
 def list_(pattern, as_json):
     """List the models whose name matches PATTERN."""
-    zoo = quiet_zoo()
-    found = [{k: zoo.describe(name)[k] for k in ("name", "summary")} for name in zoo.names(pattern)]
+    models = list(_declared().values())
+    found = [{k: one[k] for k in ("name", "summary")} for one in models if fnmatch.fnmatch(one["name"], pattern)]
     if not found:
-        click.echo(f"No model's name matches {pattern!r}; there are {', '.join(zoo.names())}.", err=True)
+        click.echo(f"No model's name matches {pattern!r}; there are {', '.join(m['name'] for m in models)}.", err=True)
     width = max((len(m["name"]) for m in found), default=0) + 2
     say(found, as_json, lambda: "\n".join(f"{m['name']:{width}}{m['summary']}" for m in found))
 
@@ -73,8 +96,8 @@ def show(name, as_json):
         exported = read_about(name)
         say(exported, as_json, lambda: about_text(exported))
         return
-    zoo = quiet_zoo()
-    about = json.loads(json.dumps(zoo.describe(name)))
+    _declared()
+    about = declarations.find_one(name)
 
     def text():
         lines = [about["description"], "", "Hyperparameters:"]
@@ -92,15 +115,9 @@ def show(name, as_json):
 @click.option(
     "--data",
     multiple=True,
-    help="Events file, a sample's name, or a published file; may be repeated. Models of spectra need none.",
+    help="Events file, a sample's name, a published file or a table; may be repeated. Models of spectra need none.",
 )
-@click.option(
-    "--convert",
-    "words",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Published files: an option of `zoo data convert`, as channel=2b.",
-)
+@reads_data("data", without=["label"])
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New run directory.")
 @click.option("--preset", help="A named set of hyperparameters (see `zoo show`).")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a hyperparameter; may be repeated.")
@@ -125,76 +142,43 @@ def show(name, as_json):
 @WORKERS
 @click.option("--xla/--no-xla", "jit_compile", default=True, help="Compile the training step with XLA.")
 @JSON
-def train(name, data, words, out, settings, as_json, **options):
+def train(name, data, out, settings, as_json, conversion, converting, **options):
     """Train the model NAME on events, without labels, or on what it generates (ddp), and write a run directory.
 
-    Published files are converted first, into OUT.events.h5, as `zoo data convert` does.
+    Published files and tables are converted first, into OUT.events.h5, as `zoo data convert` does.
     """
     from pipelines.outputs import check_new
 
     check_new(out, unless="config.json" if options["resume"] else None)
-    given, hyperparameters = _conversion(words, data), dict(map(setting, settings))
-    zoo, converting = quiet_zoo(), Converting()
-    with converting, stdout_to_stderr():
+    hyperparameters, converting.kept = dict(map(setting, settings)), True
+    declarations.check_names(name, options["preset"], hyperparameters)
+    zoo = quiet_zoo()
+    with stdout_to_stderr():
         found = zoo.train(
-            name, list(data) or None, out, hyperparameters=hyperparameters, conversion=given,
-            verbose=1 if sys.stderr.isatty() else 2, said=converting.said, progress=converting.progress, **options,
+            name, list(data) or None, out, hyperparameters=hyperparameters, conversion=conversion,
+            verbose=1 if sys.stderr.isatty() else 2, **converting.told, **options,
         )  # fmt: skip
     if found.diverged:
         click.echo("Warning: the last losses are not numbers: training diverged; lower learning_rate.", err=True)
     say(found.to_dict(), as_json, lambda: str(found))
 
 
-def _conversion(words, data) -> dict[str, object]:
-    """Return the options of a conversion that --convert gives, as `pipelines.datasets.convert` takes them."""
-    if not words:
-        return {}
-    from pipelines import datasets
-    from pipelines.datasets.find import find
-    from pipelines.events.layout import source_files
-
-    options = conversion(words)
-    paths = [path for path in source_files([find(file) for file in data]) if not datasets.is_events(path)]
-    if data and not paths:
-        raise InputError(f"--convert {words[0]}: nothing to convert, {data[0]} is an events file")
-    name = options.pop("format_", None) or (datasets.recognise(paths[0]) if paths else "")
-    return {**prepared(name, options), **({"format": name} if name else {})}
-
-
-class Converting(contextlib.ExitStack):
-    """Shows how far a conversion is; Ctrl-C meanwhile is told that the same command goes on."""
-
-    _advance = None
-
-    def progress(self, done: int, total: int | None) -> None:
-        if self._advance is None:
-            self._advance = self.enter_context(progress("converting"))
-        self._advance(done, total)
-
-    def said(self, text: str) -> None:
-        self.close()
-        self._advance = None
-        click.echo(text, err=True)
-
-    def __exit__(self, kind, error, trace):
-        converting = self._advance is not None
-        super().__exit__(kind, error, trace)
-        if converting and kind is KeyboardInterrupt:
-            click.echo("\nInterrupted. What is converted is kept; the same command goes on.", err=True)
-            click.get_current_context().exit(130)
-
-
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", required=True, help="Events file, or an embedded sample's name.")
+@click.option("--data", required=True, multiple=True, help=DATA_HELP)
+@reads_data("data", without=["label"])
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New HDF5 file with the dataset `score`.")
 @click.option("--kind", help="Score kind; the model's default otherwise.")
-def score(run, data, out, kind):
-    """Score every event of a file with a trained RUN: higher is more anomalous."""
+def score(run, data, out, kind, conversion, converting):
+    """Score every event of a file with a trained RUN: higher is more anomalous.
+
+    A table is read as that of the training: the run's columns, and its mass.
+    """
     from pipelines.outputs import check_new
 
     check_new(out)
-    found = quiet_zoo().score(run, data, kind)
+    check_run(run)
+    found = quiet_zoo().score(run, list(data), kind, **conversion, **converting.told)
     warn(found.warning())
     found.write(out)
     click.echo(f"{out}: {found}")

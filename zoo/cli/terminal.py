@@ -27,6 +27,17 @@ from zoo.settings import parse_setting
 setting = parse_setting  # by its former name
 
 
+def with_options(options):
+    """Return a decorator that adds click options in their order."""
+
+    def add(command):
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 class Finite(click.ParamType):
     """A number that is not infinite, as JSON has them."""
 
@@ -246,25 +257,6 @@ def say(value: object, as_json: bool, text) -> None:
     click.echo(json.dumps(value, indent=2, allow_nan=False) if as_json else text())
 
 
-def open_events(files, mass_range):
-    """Open the events of files or samples as one, within a mass range if one is given."""
-    from pipelines.events.mixing import join
-
-    parts = each_of(files, None)
-    events = parts[0] if len(parts) == 1 else join(parts)
-    return events.select(mass_range=mass_range) if mass_range else events
-
-
-def each_of(files, mass_range) -> list:
-    """Open files or samples, each within a mass range if one is given; raises `InputError` if one comes twice."""
-    import pipelines
-    from pipelines.datasets.find import find
-    from pipelines.events.layout import source_files
-
-    parts = [pipelines.open(file) for file in source_files([find(file) for file in files])]
-    return [part.select(mass_range=mass_range) if mass_range else part for part in parts]
-
-
 @contextlib.contextmanager
 def stdout_to_stderr():
     """Send what libraries print to stderr: stdout is for results."""
@@ -272,30 +264,64 @@ def stdout_to_stderr():
         yield
 
 
-def quiet_zoo():
-    """Import the zoo without the greetings that TensorFlow's libraries print before they can be told not to."""
+def check_run(run, preset=None, hyperparameters=None) -> None:
+    """Raise `InputError` unless a path may be a run directory, before TensorFlow is imported to read it.
+
+    With `hyperparameters`, names of these, it may be the name of a model that is trained with them too.
+    """
+    from zoo import declarations
+
+    if hyperparameters is not None and not os.path.isdir(run):
+        declarations.check_names(str(run), preset, hyperparameters)
+    elif not os.path.isfile(os.path.join(run, "config.json")):
+        found = "no config.json in it" if os.path.exists(run) else "no such folder"
+        models = declarations.known() or {}
+        is_model = f"; {run} is a model: train it first, or add --train where there is such an option"
+        hint = is_model if str(run) in models else ""
+        raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`{hint}")
+
+
+@contextlib.contextmanager
+def hushed():
+    """Let libraries print no greetings, which TensorFlow's do before they can be told not to, while the block runs."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:
-            import zoo.keras
+            yield
         except ImportError as error:  # its message says what to do
             raise InputError(str(error)) from None
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def quiet_zoo():
+    """Import the zoo without greetings."""
+    with hushed():
+        import zoo.keras
     warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
     return zoo
 
 
+_bars: list = []  # that are shown: there can be one display
+
+
 @contextlib.contextmanager
 def progress(what):
+    """Show how far something is, below what is shown already; yields a function that is told (done, total or None)."""
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with contextlib.ExitStack() as stack:
+        if not _bars:
+            bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+            _bars.append(stack.enter_context(bar))
+            stack.callback(_bars.clear)
+        bar = _bars[0]
         task = bar.add_task(what, total=None)
+        stack.callback(bar.remove_task, task)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

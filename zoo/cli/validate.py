@@ -15,16 +15,15 @@ from zoo.cli.hunt import (
     TRAINING,
     WINDOWS,
     percentile_option,
-    with_options,
 )
-from zoo.cli.terminal import JSON, SEED, Commands, Finite, quiet_zoo, say, setting, stdout_to_stderr
+from zoo.cli.reading import DATA_HELP, reads_data
+from zoo.cli.terminal import JSON, SEED, Commands, Finite, quiet_zoo, say, setting, stdout_to_stderr, with_options
 from zoo.printed import number as _number
 from zoo.printed import plain_table
 
 DATA = [
-    click.option(
-        "--data", required=True, multiple=True, help="Events file or sample; of labelled ones the background."
-    ),
+    click.option("--data", required=True, multiple=True, help=f"{DATA_HELP} Of labelled ones the background."),
+    reads_data("data", told=True),
     click.option("--ignore-labels", is_flag=True, help="Take all events, also those that are signal by their label."),
 ]
 OUT = click.option("--out", type=click.Path(path_type=Path), help="New JSON file for every number.")
@@ -38,6 +37,7 @@ MIXTURE = [
     click.option("--signal", required=True, multiple=True, help="Events; of labelled ones the signal."),
     click.option("--s-over-b", "ratios", type=Finite(), multiple=True, default=[0, 0.0008, 0.0025, 0.005, 0.01],
                  show_default=True, help="S/B within the mass range; may be repeated."),
+    reads_data("background", "signal", "test", told=True),
 ]  # fmt: skip
 
 
@@ -265,7 +265,8 @@ def _auc(row, tail, label) -> str:
 
 @validate.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUNS...")
-@click.option("--data", required=True, multiple=True, help="Events file or sample.")
+@click.option("--data", required=True, multiple=True, help=DATA_HELP)
+@reads_data("data", told=True)
 @with_options(CUTS)
 @TAILS
 @SCORE_KIND
@@ -285,15 +286,18 @@ def stability(runs, data, out, seed, as_json, **options):
 
 
 @validate.command()
-@click.option("--data", required=True, multiple=True, help="Labelled events.")
+@click.option("--data", required=True, multiple=True, help=f"Labelled events. {DATA_HELP}")
+@reads_data("data", told=True)
 @click.option("--column", "columns", multiple=True, default=["*"], help="Features, names or patterns; may be repeated.")
 @click.option("--folds", type=int, default=5, show_default=True, help="Of the cross-validation.")
 @click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH", help="GeV.")
 @with_options(ENDING)
-def supervised(data, columns, folds, mass_range, out, seed, as_json):
+def supervised(data, columns, folds, mass_range, out, seed, as_json, conversion):
     """USES LABELS: boosted trees, cross-validated, as a yardstick of what could be had at most."""
     check(out)
-    found = quiet_zoo().validate.supervised(data, columns, folds=folds, mass_range=mass_range, seed=seed)
+    found = quiet_zoo().validate.supervised(
+        data, columns, folds=folds, mass_range=mass_range, seed=seed, conversion=conversion
+    )
     names = found["label_names"]
     rows = [[names.get(k, k), f"{auc:.4f}", ", ".join(f"{one[k]:.3f}" for one in found["auc_folds"] if k in one)]
             for k, auc in found["auc"].items()]  # fmt: skip

@@ -186,7 +186,8 @@ class AE(AnomalyModel):
             if max(units) >= width:
                 raise InputError(
                     f"{name}={tuple(getattr(self.hp, name))!r} is not possible with {width} features: its widest layer "
-                    f"has {max(units)}, so that nothing is compressed there; expected at most {width - 1}"
+                    f"has {max(units)}, so that nothing is compressed there; expected at most {width - 1}, as by "
+                    f"--set encoder_units={max(1, width // 2)}"
                 )
         return inputs
 
@@ -230,6 +231,26 @@ class AE(AnomalyModel):
         }
 
     @classmethod
+    def search_space_of(cls, features, fixed):
+        """Return what is different of the search space with so many features: no layer is as wide as they are many.
+
+        >>> AE.search_space_of(12, {})
+        {'latent_alone': {'max': 11}, 'layers': {'max': 2}, 'encoder_1': {'max': 11}, 'decoder_1': {'max': 11}}
+        """
+        most = features - 1
+        outer = sum(low <= most for low, _ in WIDTHS) - 1  # place of the widest layer that there can be
+        if outer < 0:
+            return {}
+        found = {"latent_alone": _up_to(1, most)}
+        if outer < len(WIDTHS) - 1:
+            found["layers"] = _up_to(1, outer + 1)
+        if outer:
+            found |= dict.fromkeys((f"encoder_{outer}", f"decoder_{outer}"), _up_to(WIDTHS[outer][0], most))
+        elif most < WIDTHS[0][1]:
+            found["latent"] = _up_to(1, most)
+        return found
+
+    @classmethod
     def search_space(cls, hp):
         # With four layers the report's space, with one that of its small network; the scalings are the report's two, and
         # its penalties' norm that of the release or Keras' usual one. Trials of two scalings have losses in two units:
@@ -259,6 +280,11 @@ class AE(AnomalyModel):
             "scaling": hp.Choice("scaling", ["standard", "minmax"]),
             "batch_size": hp.Choice("batch_size", [8192, 2048]),
         }
+
+
+def _up_to(low: int, high: int) -> int | dict[str, int]:
+    """Return what narrows a range of widths to end at `high`."""
+    return low if high <= low else {"max": high}
 
 
 def _activation(hp, layer: str) -> str:

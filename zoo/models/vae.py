@@ -324,6 +324,15 @@ class BumpHuntingVAE(AnomalyModel):
         return {"z": z, "mass": mass, "observables": columns}
 
     @classmethod
+    def search_space_of(cls, features, fixed):
+        """Return what is different of the search space with one optimizer: the rates at which Adam learns are lower.
+
+        >>> BumpHuntingVAE.search_space_of(12, {"optimizer": "adam"})
+        {'learning_rate': {'min': 0.0001, 'max': 0.01}}
+        """
+        return {"learning_rate": {"min": 1e-4, "max": 1e-2}} if fixed.get("optimizer") == "adam" else {}
+
+    @classmethod
     def search_space(cls, hp):
         # few values for what changes shapes, each of which is compiled once; the weight and the rate are runtime hyperparameters. The rates are
         # those between the usual ones of both optimizers: of Adadelta the high ones learn, of Adam the low ones.
