@@ -150,7 +150,7 @@ def test_a_space_file_reaches_the_trials(tmp_path, linear):
         ("plot nowhere", "no such folder"),
         ("best nowhere", "no such folder"),
         ("space linera", "'linera' is not known"),
-        ("linear", "no command 'linear'; expected one of best, plot, results, space, or a search"),
+        ("linear", "no command 'linear'; expected one of best, compare, plot, results, space, or a search"),
         ("--model linear --trials ten", "'ten' is not a valid integer; see `main --help`"),
         ("--model linear --algorithm annealing", "'annealing' is not one of 'hyperband', 'random', 'bayesian', 'grid'"),
         ("--model linear --nonsense", "No such option '--nonsense'"),
