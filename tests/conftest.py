@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items):
 
 # What weakly supervised models, those without gradient steps, and conv_vae are tested for in minutes only by what is their own;
 # the rest they keep by the code of the base, or by that which they share with each other. conv_vae shares all but its networks
-# with gcn_vae, and tests/test_sets.py has their loss, gradients and scores.
+# with gcn_vae, its presets too, and tests/test_sets.py has their loss, gradients and scores.
 _CLOSED = (
     "training step is traced once whatever the epochs and phases",
     "what the model infers is what it says",
@@ -68,7 +68,6 @@ OWN = {
         "config round trip",
         "untrained model says so",
         "search space gives hyperparameters that the model takes",
-        "every preset and the defaults can be built",
     ),
     "cwola": (
         "validation and training loss agree on the same events",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -314,9 +313,8 @@ def search_space_gives_hyperparameters_that_the_model_takes(subject: Subject, fo
 def every_preset_and_the_defaults_can_be_built(subject: Subject, folder: Path) -> None:
     assert (subject.kind.__doc__ or "").strip(), "no docstring, which `zoo show` prints"
     window = {"window": (3300, 3700)} if subject.has("window") else {}
-    for preset in ({}, *subject.kind.presets.values()):
-        # a flow's loop over draws is traced once, and else done step by step
-        with contextlib.nullcontext() if preset.get("flow") else eagerly():
+    with eagerly():
+        for preset in ({}, *subject.kind.presets.values()):
             model = subject.kind(**window, **preset)
             if subject.takes_objects:
                 model.build_for(model.hp.columns, OBJECT_COLUMNS, sum(SLOTS))
