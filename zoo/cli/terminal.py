@@ -269,13 +269,12 @@ def check_run(run, preset=None, hyperparameters=None) -> None:
 
     With `hyperparameters`, names of these, it may be the name of a model that is trained with them too.
     """
-    from zoo import declarations, registry
+    from zoo import declarations
 
     if hyperparameters is not None and not os.path.isdir(run):
         declarations.check_names(str(run), preset, hyperparameters)
     elif not os.path.isfile(os.path.join(run, "config.json")):
-        models = registry.names() if registry.is_filled() else declarations.known() or {}
-        if not os.path.exists(run) and str(run) in models:
+        if not os.path.exists(run) and declarations.may_be_model(str(run)):
             return  # the name of a model, of which whoever loads it says what to do
         found = "no config.json in it" if os.path.exists(run) else "no such folder"
         raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`")
