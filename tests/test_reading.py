@@ -62,7 +62,8 @@ def runs(tables):
     with registered():
         options = {"epochs": 1, "jit_compile": False, "verbose": 0}
         conversion = {"mass": "mjj", "label": "truth", "weight": "w", "features": ["pt_*", "mass_?"]}
-        zoo.train("linear", tables / "a.csv", tables / "of_table", conversion=conversion, **options)
+        more = {"hyperparameters": {"columns": ["*"]}, **options}
+        zoo.train("linear", tables / "a.csv", tables / "of_table", conversion=conversion, **more)
         columns = ["pt_1", "pt_2", "mass_heavy"]
         zoo.train("linear", tables / "a.h5", tables / "of_file", hyperparameters={"columns": columns}, **options)
         yield tables
@@ -80,7 +81,7 @@ def test_a_table_is_scored_with_the_columns_and_the_mass_of_the_run(run, name, m
 
 
 def test_a_frame_and_a_model_in_memory_take_the_mass_of_the_training(runs, columns):
-    model = zoo.get("linear")
+    model = zoo.get("linear", columns=["*"])
     model.fit(pipelines.open(runs / "a.h5"), epochs=1, verbose=0, jit_compile=False)
     frame = pyarrow.table(columns)
     np.testing.assert_allclose(zoo.score(model, frame).mean, zoo.score(model, runs / "a.h5").mean, rtol=1e-5)
@@ -124,19 +125,8 @@ def test_commands_take_tables(runs, tmp_path):
 
 
 def test_a_search_takes_tables_and_its_best_is_retrained_on_them(runs, tmp_path):
-    line = [
-        "--model",
-        "linear",
-        "--trials",
-        1,
-        "--max-epochs",
-        1,
-        "--set",
-        "units=2",
-        "--no-xla",
-        "--out",
-        tmp_path / "s",
-    ]
+    line = ["--model", "linear", "--trials", 1, "--max-epochs", 1, "--set", "units=2", "--set", "columns=*", "--no-xla"]
+    line += ["--out", tmp_path / "s"]
     output(*line, "--data", runs / "a.parquet", "--mass", "mjj", "--convert", "features=pt_*", program=tuning.cli.main)
     assert (tmp_path / "s.events.h5").exists()
     best = ["best", tmp_path / "s", "--retrain", "--no-xla"]

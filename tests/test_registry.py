@@ -52,7 +52,7 @@ def test_what_is_given_goes_before_the_preset_and_the_preset_before_the_defaults
 @pytest.mark.parametrize(
     "name, value",
     [("epsilon", -1), ("epsilon", "abc"), ("batch_size", 1.5), ("batch_size", 0), ("dropout_rate", 1.0)]
-    + [("scaling", "none"), ("flat_mass", "yes"), ("latent_dim", (3, 4)), ("epsilon", {"a": 1}), ("d_units", ())]
+    + [("scaling", "none"), ("flat_mass", "maybe"), ("latent_dim", (3, 4)), ("epsilon", {"a": 1}), ("d_units", ())]
     + [("columns", 5), ("d_units", "abc"), ("d_units", (100, "abc")), ("learning_rate", True), ("seed", -1)],
 )
 def test_a_value_that_cannot_be_is_refused_by_name_with_what_could(name, value):

@@ -67,10 +67,12 @@ def refused(source, tmp_path, *words, where=True, **options):
 # -- converting ---------------------------------------------------------------------------------------------
 
 
-def test_table_becomes_events_with_the_mass_also_among_the_features(write, features, label, tmp_path):
+def test_table_becomes_events_with_the_mass_among_the_features_only_if_it_is_named(write, features, label, tmp_path):
     weight = np.linspace(0.5, 1.5, SIZE)
     source = write({"license": "CC0 1.0", "note": "by hand"}, label=label, weight=weight)
-    assert convert(source, tmp_path / "events.h5", mass="mj1j2").events == SIZE
+    convert(source, tmp_path / "plain.h5", mass="mj1j2")
+    assert Events.from_file(tmp_path / "plain.h5").columns == tuple(COLUMNS[:3])
+    assert convert(source, tmp_path / "events.h5", mass="mj1j2", features=["*", "mj1j2"]).events == SIZE
     events = Events.from_file(tmp_path / "events.h5")
     np.testing.assert_array_equal(events.read("features"), features.astype(np.float32))
     np.testing.assert_array_equal(events.mass, features[:, 3].astype(np.float32))
@@ -93,7 +95,7 @@ def test_names_may_be_bytes_or_text_in_an_attribute_or_a_dataset(write, tmp_path
             if number == 3:
                 file["columns"] = as_bytes
         convert(source, tmp_path / f"events{number}.h5", mass="mj1j2")
-        assert Events.from_file(tmp_path / f"events{number}.h5").columns == tuple(COLUMNS)
+        assert Events.from_file(tmp_path / f"events{number}.h5").columns == tuple(COLUMNS[:3])
 
 
 def test_mass_range_keeps_the_events_that_select_would_keep(write, features, label, tmp_path):
@@ -138,7 +140,7 @@ def test_large_table_is_selected_across_blocks_and_progress_counts_the_rows_read
     assert calls == [(BLOCK, rows), (2 * BLOCK, rows), (rows, rows)]
     expected = big[(big[:, 1] >= low) & (big[:, 1] < high)]
     assert kept == len(expected)
-    np.testing.assert_array_equal(Events.from_file(tmp_path / "kept.h5").read("features"), expected)
+    np.testing.assert_array_equal(Events.from_file(tmp_path / "kept.h5").read("features"), expected[:, :1])
 
 
 # -- refusing -----------------------------------------------------------------------------------------------
@@ -437,8 +439,8 @@ def test_units_are_converted_to_gev_before_anything_else_is_decided(tmp_path):
     convert(tmp_path / "t.parquet", tmp_path / "e.h5", mass="mjj", mass_range=(2700, 5000), units=units)
     events = Events.from_file(tmp_path / "e.h5")
     assert events.mass.tolist() == [3000, 4000]
-    assert events.read("features").tolist() == [[3000, 1500, 2000], [4000, 2000, 2500]]
-    assert events.about.units == ("GeV", "GeV", "GeV")
+    assert events.read("features").tolist() == [[1500, 2000], [2000, 2500]]
+    assert events.about.units == ("GeV", "GeV")
 
 
 def test_units_that_a_table_declares_are_believed(write, features, tmp_path):
@@ -544,7 +546,7 @@ def test_empty_and_nan_cells_are_counted_per_column_or_their_events_left_out(pie
     assert found.counts["NaN, infinite or empty in tau21_1"] == 2
     good = [line for number, line in enumerate(lines) if number not in (0, 5, 6, 9, 12)]
     expected = np.array([[float(cell) for cell in line.split(",")] for line in good], np.float32)
-    np.testing.assert_array_equal(Events.from_file(tmp_path / "e.h5").read("features"), expected[:, :4])
+    np.testing.assert_array_equal(Events.from_file(tmp_path / "e.h5").read("features"), expected[:, 1:4])
 
 
 def test_nulls_of_parquet_are_counted_and_skipped_too(tmp_path):
@@ -553,7 +555,7 @@ def test_nulls_of_parquet_are_counted_and_skipped_too(tmp_path):
     refused(tmp_path / "t.parquet", tmp_path / "x", "'mjj' 1", "'x' 2", "'flag' 1", "rows 0 to 3", mass="mjj")
     found = convert(tmp_path / "t.parquet", tmp_path / "e.h5", mass="mjj", on_error="skip")
     assert found.events == 1
-    assert Events.from_file(tmp_path / "e.h5").read("features").tolist() == [[3000, 1, 1]]
+    assert Events.from_file(tmp_path / "e.h5").read("features").tolist() == [[1, 1]]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,18 @@ def known() -> Declared | None:
     return _kept()
 
 
+def may_be_model(name: str) -> bool:
+    """Tell whether a model may have a name, without TensorFlow; where that is not known, a word is a name.
+
+    >>> may_be_model("vae"), may_be_model("runs/vae")
+    (True, False)
+    """
+    if registry.is_filled():
+        return name in registry.names()
+    models = known()
+    return name.isidentifier() if models is None else name in models
+
+
 def find(pattern: str = "*") -> list[Mapping[str, Any]]:
     """Return what the models declare whose name matches a shell pattern, sorted.
 

@@ -76,7 +76,7 @@ def open_each(groups: Sequence[object], mass_range: tuple[float, float] | None =
     Raises `InputError` as `open_events`, and if there are such options and none needs a conversion.
 
     >>> [len(events) for events in open_each(["lhco_sim_test", ["lhco_sim_test"]], (2700, 5000))]
-    [4654, 4654]
+    [4661, 4661]
     """
     needed = [needs_conversion(data) for data in groups]
     own = {name: value for name, value in options.items() if name not in ABOUT}

@@ -274,11 +274,10 @@ def check_run(run, preset=None, hyperparameters=None) -> None:
     if hyperparameters is not None and not os.path.isdir(run):
         declarations.check_names(str(run), preset, hyperparameters)
     elif not os.path.isfile(os.path.join(run, "config.json")):
+        if not os.path.exists(run) and declarations.may_be_model(str(run)):
+            return  # the name of a model, of which whoever loads it says what to do
         found = "no config.json in it" if os.path.exists(run) else "no such folder"
-        models = declarations.known() or {}
-        is_model = f"; {run} is a model: train it first, or add --train where there is such an option"
-        hint = is_model if str(run) in models else ""
-        raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`{hint}")
+        raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`")
 
 
 @contextlib.contextmanager
