@@ -90,11 +90,12 @@ def test_trees_of_a_fold_do_not_depend_on_its_events():
     assert same == [False, True, False]
 
 
-@pytest.mark.parametrize("claim", [
-    "training records every epoch of every phase", "a saved run has the same scores", "reset starts over exactly",
-    "export gives the same scores from raw features", "training goes on from a state as if it had not stopped",
-    "labels never train", "config round trip",
-])  # fmt: skip
+FAST = ("a saved run has the same scores", "export gives the same scores from raw features")
+SLOW = ("training records every epoch of every phase", "reset starts over exactly", "labels never train", "config round trip",
+        "training goes on from a state as if it had not stopped")  # fmt: skip
+
+
+@pytest.mark.parametrize("claim", [*FAST, *(pytest.param(claim, marks=pytest.mark.slow) for claim in SLOW)])
 def test_cwola_with_trees_keeps_the_contract(claim, subject, tmp_path):
     conformance.CHECKS[claim](subject, tmp_path)
 

@@ -16,6 +16,7 @@ from scipy.stats import kstest, poisson
 
 import zoo
 import zoo.cli.main
+import zoo.window_scan
 from pipelines import Events, InputError
 from pipelines.window_scan.backgrounds import Cells, Ranked, local_p_value, select
 from pipelines.window_scan.options import Window, WindowScanOptions, windows_of
@@ -264,6 +265,7 @@ def test_scan_trains_a_model_for_every_window_and_finds_the_signal_by_command_an
         assert tuple(file["window-1"].attrs["window"]) == tuple(model.hp.window)
 
 
+@pytest.mark.slow
 def test_killed_scan_goes_on_by_the_same_command_and_loses_no_window(tmp_path):
     toy(20_000).write(tmp_path / "events.h5")
     words = [
@@ -314,6 +316,37 @@ def test_killed_scan_goes_on_by_the_same_command_and_loses_no_window(tmp_path):
     done = CliRunner().invoke(zoo.cli.main.main, words)
     assert done.exit_code == 0, done.output
     assert "trained before" in done.stderr and (tmp_path / "out/report.html").exists()
+
+
+def test_finished_windows_are_never_trained_again(tmp_path, monkeypatch):
+    events, options = toy(3000), {**QUICK, "windows": [(3300, 3700), (3500, 4000)]}
+    options = {name: value for name, value in options.items() if name not in ("window_width", "window_step")}
+    train, trained = zoo.window_scan.train_window, []
+
+    def dies(recipe, *arguments):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append(recipe.hyperparameters["window"])
+        train(recipe, *arguments)
+
+    monkeypatch.setattr(zoo.window_scan, "train_window", dies)
+    with pytest.raises(KeyboardInterrupt):
+        zoo.hunt("cwola", events, tmp_path / "out", **options)
+    kept = (tmp_path / ".out.search/window-0.h5").read_bytes()
+    with pytest.raises(InputError, match="add --resume"):
+        zoo.hunt("cwola", events, tmp_path / "out", **options)
+    with pytest.raises(InputError, match="of another model, window or data"):
+        zoo.hunt("cwola", events, tmp_path / "out", **{**options, "seed": 3}, resume=True)
+    assert (tmp_path / ".out.search/window-0.h5").read_bytes() == kept
+    monkeypatch.setattr(
+        zoo.window_scan, "train_window", lambda recipe, *rest: trained.append(recipe) or train(recipe, *rest)
+    )
+    said = []
+    found = zoo.hunt("cwola", events, tmp_path / "out", **options, resume=True, said=said.append)
+    assert len(trained) == 2 and any("window 1 of 2: 3300 to 3700 GeV, trained before" in text for text in said)
+    assert [one.window for one in found.windows] == [(3300, 3700), (3500, 4000)] and (
+        tmp_path / "out/report.html"
+    ).exists()
 
 
 @pytest.mark.slow
