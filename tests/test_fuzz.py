@@ -20,7 +20,7 @@ import pipelines
 import zoo
 from pipelines import Events, InputError
 from pipelines.datasets import convert, is_events, recognise
-from pipelines.datasets.download import _records
+from pipelines.datasets.records import records_of
 from pipelines.events.files import reason_of
 from pipelines.jobs.batch_systems import Batch
 from pipelines.jobs.chunks import _same_job
@@ -170,7 +170,7 @@ def test_notes_of_conversions_and_downloads(count, tmp_path):
     assert found["refused"]
     path = tmp_path / "checksums.json"
     path.write_text(json.dumps({"a.h5": {"sha256": "0" * 64, "size": 3, "mtime_ns": 4}}))
-    found = try_all(lambda path: _records(path.parent), path, hostile.documents(path.read_text(), 4, count))
+    found = try_all(lambda path: records_of(path.parent), path, hostile.documents(path.read_text(), 4, count))
     assert found["refused"]
 
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.arguments import argument
+
 if TYPE_CHECKING:
     from tuning.results import Results
 
@@ -70,7 +72,9 @@ def _remarks(results, shown) -> list[str]:
     if results.exhausted:
         lines.append("The search space was exhausted.")
     elif not results.complete:
-        lines.append(f"Not finished: {len(results.trials)} of {results.asked['trials']} trials; --resume goes on.")
+        lines.append(
+            f"Not finished: {len(results.trials)} of {results.asked['trials']} trials; {argument('resume', True)} goes on."
+        )
     return lines
 
 

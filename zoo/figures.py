@@ -37,7 +37,7 @@ def draw(
     (input and reconstructed, with median pulls; of several members the first, since their mean is no event),
     `observables_with_mass` (the same by a second decoder that takes the mass), `roc` (of `kind`, if there are labels; both
     directions, if the method gives it none), `scan` (the latent space against the mass). All but `errors` count events
-    alike, as the evaluation does; of weighted events figure and numbers say so. Of each class at most 100,000
+    alike, as the evaluation does; of weighted events the figure and the numbers mark it. Of each class at most 100,000
     events are drawn, chosen by `seed`. A figure that these events do not allow is left out, with a warning that says why.
 
     Classes are those of the labels of `events`, which without labels are all "data", drawn as points; and `samples`, by name,
@@ -76,7 +76,7 @@ def plot(
     mass_range: tuple[float, float] | None = None,
     seed: int = 0,
 ) -> list[str]:
-    """Draw the figures of a run directory into a new folder: its training, and how it sees events (see `draw`).
+    """Draw the figures of a run directory into a new folder: its training, and its results for events (see `draw`).
 
     Args:
         run: a run directory. out: the new folder.
@@ -139,7 +139,7 @@ def _by_phase(path: Path, rows, members: int) -> dict[str, dict[str, np.ndarray]
 
 
 def _classes(events: Events | None, samples: Mapping[str, Events], seed: int) -> dict[str, Events]:
-    """The events of each class by its name, background first, which ratios are to; of unlabelled events one, the data."""
+    """The events of each class by its name, background first, which is the reference; unlabelled events are one class."""
     if events is None:
         parts = {}
     elif not events.has_labels:
@@ -152,7 +152,8 @@ def _classes(events: Events | None, samples: Mapping[str, Events], seed: int) ->
         parts = {names[k]: events.select(label=k) for k in labels}
     for name, sample in samples.items():
         if name in parts:
-            raise InputError(f"sample {name!r} ({sample.name}): {events.name} has a class of that name; choose another")
+            where = "the data" if events is None else events.name
+            raise InputError(f"sample {name!r} ({sample.name}): {where} has a class of that name; choose another")
         parts[name] = sample
     parts = {name: parts[name] for name in sorted(parts, key=lambda name: name != "background")}
     return {name: part.sample(min(len(part), MOST), seed=seed) for name, part in parts.items()}

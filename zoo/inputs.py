@@ -46,7 +46,7 @@ class Inputs:
         return [tf.zeros((size, *shape)) for shape in self.shapes.values()]
 
     def blocks(self, events: Events | np.ndarray | Mapping[str, np.ndarray]) -> Iterator[list[np.ndarray]]:
-        """Yield the arrays block by block: of `Events`, of a batch, of a frame, or of the one array that is all there is.
+        """Yield the arrays block by block: of `Events`, a batch, a frame, or a single array.
 
         Columns of a frame go by their names, those of an array by their order.
 
@@ -62,7 +62,7 @@ class Inputs:
             yield [block[name] for name in self.shapes]
 
     def check_layout(self, events: Events) -> None:
-        """Raise `InputError` unless the objects of events are as these: training takes them as they stand in the file."""
+        """Raise `InputError` unless events have the same objects in the same order: training reads them as stored."""
         if self.object_columns and self._order(events) is not None:
             found = ", ".join(events.about.object_columns)
             raise InputError(
@@ -102,7 +102,7 @@ class Inputs:
             if given[name].shape != (size, *shape):
                 raise InputError(f"{name} have shape {given[name].shape}, expected (N, {', '.join(map(str, shape))})")
         features = given.get("features")
-        about = {"objects": given.get("objects"), "object_columns": self.object_columns}
+        about: dict[str, Any] = {"objects": given.get("objects"), "object_columns": self.object_columns}
         return Events.from_arrays(features, np.zeros(size), () if features is None else self.columns, **about)
 
     def _of_frame(self, frame: Any, names: Sequence[str]) -> np.ndarray:
@@ -142,7 +142,7 @@ def column_names(arrays: object) -> list[str] | None:
 def resolve(
     events: Events, columns: Sequence[str], object_columns: Sequence[str] | None = None, slots: int = 0
 ) -> Inputs:
-    """Return what is taken of events, by names or patterns of columns, and of objects unless `object_columns` is None.
+    """Return the inputs for events, by names or patterns of columns, with objects unless `object_columns` is None.
 
     A pattern never means the mass that is searched for bumps. No `object_columns` and 0 `slots` are those that the events
     have. Raises `InputError` for what the events lack.

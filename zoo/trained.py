@@ -42,5 +42,5 @@ def mass_range_of(run: Any) -> tuple[float, float] | None:
 
 
 def open_for(run: Any, events: Any, mass_range: tuple[float, float] | None = None, **conversion: Any) -> Events:
-    """Open events as `pipelines.open`; what has to be converted is so with the options of the run's training."""
+    """Open events as `pipelines.open`, converted with the options of the run's training if they need it."""
     return open_events(events, mass_range, defaults=about_run(run).get("conversion"), **conversion)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.arguments import argument
 from pipelines.bumphunt import validation
 from pipelines.bumphunt.result import truth_in_tuning
 from pipelines.bumphunt.scores import natural_tails, scores_of
@@ -89,7 +90,7 @@ def spectrum(
     Args:
         run, data, ignore_labels, score_kind, mass_range: as for `sculpting`.
         at, width: mean and standard deviation of the signal's mass, GeV.
-        yields: selected signal events. repeats: data sets of each. target: the significance whose yield is told.
+        yields: selected signal events. repeats: data sets of each. target: the significance whose yield is reported.
         pybumphunter: beside it pyBumpHunter's own signal_inject.
         cut, pseudo_experiments, seed, options: of each search.
 
@@ -126,13 +127,13 @@ def injection(
             mixture (see `zoo.hunt`, also for preset, hyperparameters, epochs, jit_compile).
         background, signal: events; of labelled ones the background and the signal.
         ratios: S/B within the mass range.
-        mass_range, pseudo_experiments, seed, options: of each search. said: is told what is done.
+        mass_range, pseudo_experiments, seed, options: of each search. said: a function that is called with one line for each step.
 
     Example:
         `zoo.validate.injection("vae", "qcd.h5", "signal.h5", [0, 0.01], train=True)["injected"]`
     """
     if train and folds:
-        raise InputError("--train and --folds: give one")
+        raise InputError(f"{argument('train')} and {argument('folds')}: give one")
     background, signal = open_events(background), open_events(signal)
     model: Any = None if train or folds else trained_model(run)
     if model is None:
@@ -158,7 +159,7 @@ def contamination(
     epochs: int | None = None, jit_compile: bool = True, score_kind: str | None = None,
     mass_range: Range | None = None, seed: int = 0, said: Callable[[str], object] | None = None,
 ) -> Found:  # fmt: skip
-    """Train a model at every S/B, judge it on other events, and return whether it learns the signal away.
+    """Train a model at every S/B, judge it on other events, and return how well it still finds the signal.
 
     Args:
         model: name of a model, or a run directory whose training is repeated.

@@ -7,11 +7,14 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError, Unfinished
 from pipelines.events.events import Events
+
+if TYPE_CHECKING:
+    from pipelines.jobs.chunks import Outcome
 
 Source = str | os.PathLike[str]
 Progress = Callable[[int, int | None], object]
@@ -39,8 +42,8 @@ def open_events(
         mass_range: keep low <= mass < high, GeV.
         kept: the events file that conversion makes. It is used again if it was made of the same files with the same
             options. By default a temporary file, which is removed when the process ends.
-        workers, progress: who converts, and a function that is told (done, total), as in `pipelines.datasets.convert`.
-        said: is told in one line what was converted.
+        workers, progress: processes that convert, and a function that is called with (done, total), as in `pipelines.datasets.convert`.
+        said: a function that is called with one line on what was converted.
         defaults: options of the conversion, where there is one, unless `options` has them.
         options: of `zoo data convert`, for what has to be converted, such as `mass="mjj"`.
 
@@ -58,7 +61,15 @@ def open_events(
     return events.select(mass_range=mass_range) if mass_range else events
 
 
-def _open_all(data, kept, workers, progress, said, options, defaults) -> Events:
+def _open_all(
+    data: Any,
+    kept: Source | None,
+    workers: int,
+    progress: Progress | None,
+    said: Callable[[str], object] | None,
+    options: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None,
+) -> Events:
     from pipelines.events.mixing import join
 
     if isinstance(data, Events):
@@ -67,9 +78,10 @@ def _open_all(data, kept, workers, progress, said, options, defaults) -> Events:
         return data
     if _is_frame(data):
         return _of_frame(data, {**(defaults or {}), **options})
-    sources = [data] if isinstance(data, (str, os.PathLike)) else list(_sequence(data))
+    sources: list[Any] = [data] if isinstance(data, (str, os.PathLike)) else list(_sequence(data))
     if sources and all(isinstance(one, Events) for one in sources):
-        return sources[0] if len(sources) == 1 else join(sources)
+        events: Events = sources[0] if len(sources) == 1 else join(sources)
+        return events
     parts = [Events.from_file(path) for path in events_files(sources, kept, workers, progress, said, options, defaults)]
     return parts[0] if len(parts) == 1 else join(parts)
 
@@ -101,26 +113,33 @@ def events_files(
     from pipelines.datasets.find import find
     from pipelines.events.layout import source_files
 
-    options = dict(options or {})
+    given: dict[str, Any] = dict(options or {})
     paths = source_files([find(source) for source in sources])
     others = [source for source, path in zip(sources, paths) if not datasets.is_events(path)]
     if not others:
-        if options:
-            raise InputError(f"{next(iter(options))}: there is nothing to convert, {paths[0]} is an events file")
+        if given:
+            raise InputError(f"{next(iter(given))}: there is nothing to convert, {paths[0]} is an events file")
         return paths
-    options = {**(defaults or {}), **options}
+    given = {**(defaults or {}), **given}
     if kept is None:
         _converted.append(tempfile.TemporaryDirectory(prefix="hep-anomaly-zoo-"))
         made = Path(_converted[-1].name) / "events.h5"
-        convert_files(others, made, workers=workers, progress=progress, **options)
+        convert_files(others, made, workers=workers, progress=progress, **given)
     else:
         made = Path(kept)
-        _convert_once(others, made, workers, progress, said, options)
+        _convert_once(others, made, workers, progress, said, given)
     return [made, *(path for path in paths if datasets.is_events(path))]
 
 
-def _convert_once(sources, made: Path, workers, progress, said, options) -> None:
-    """Convert files to `made`; what it was made of is in a JSON file beside it, and the same again is used as it is."""
+def _convert_once(
+    sources: Sequence[Source],
+    made: Path,
+    workers: int,
+    progress: Progress | None,
+    said: Callable[[str], object] | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Convert files to `made`, with a JSON file of its sources beside it; if both are there for these sources, use them."""
     from pipelines.datasets.find import find
     from pipelines.jobs.chunks import check_output, identity
     from pipelines.outputs import hold, write_json
@@ -154,10 +173,10 @@ def convert_files(
     *,
     format: str | None = None,
     workers: int = 1,
-    scheduler: object = None,
+    scheduler: Any = None,
     progress: Progress | None = None,
-    **options: object,
-):
+    **options: Any,
+) -> Outcome:
     """Convert files or published names to one events file, credited to those who made them; return the outcome.
 
     As `pipelines.datasets.convert`, whose options these are, with names of the catalog as sources.
@@ -185,7 +204,7 @@ def _is_frame(data: object) -> bool:
     return hasattr(data, "to_parquet") or (hasattr(data, "column_names") and hasattr(data, "to_batches"))
 
 
-def _of_frame(frame, options: Mapping[str, object]) -> Events:
+def _of_frame(frame: Any, options: Mapping[str, Any]) -> Events:
     """The events of a frame, by the rules of a table of the same columns."""
     import pyarrow
     import pyarrow.parquet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from pipelines.plots.record import plain, target
 BINS = 10
 
 
-def plot_coverage(found: Mapping[str, object], path: str | os.PathLike) -> dict[str, object]:
+def plot_coverage(found: Mapping[str, object], path: str | os.PathLike[str]) -> dict[str, object]:
     """Draw the global p-values of background-only data sets: histogram, and distribution against the uniform one.
 
     Args:
@@ -49,7 +50,7 @@ def plot_coverage(found: Mapping[str, object], path: str | os.PathLike) -> dict[
     return numbers
 
 
-def plot_injection(rows: Sequence[Mapping[str, object]], path: str | os.PathLike) -> dict[str, object]:
+def plot_injection(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> dict[str, object]:
     """Draw local and global significance against the injected yield, medians and 68 % bands.
 
     Args:

@@ -153,7 +153,7 @@ def _conversion(words, data) -> dict[str, object]:
 
 
 class Converting(contextlib.ExitStack):
-    """Shows how far a conversion is; Ctrl-C meanwhile is told that the same command goes on."""
+    """Shows how far a conversion is; after Ctrl-C it says that the same command goes on."""
 
     _advance = None
 

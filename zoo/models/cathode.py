@@ -93,7 +93,7 @@ class CATHODE(CWoLa):
         }
 
     def on_phase_begin(self, phase):
-        """Take mean and spread of the scaled features beside the window, and the masses in it, before anything is learnt."""
+        """Before training, find mean and spread of the scaled side-band features, and the masses in the window."""
         if phase.name != "density":
             return
         events, count, total, squares, masses = self.selected(self.trainer.data), 0, 0.0, 0.0, []
@@ -118,7 +118,7 @@ class CATHODE(CWoLa):
         return (self._logit(features) - self.shift) / self.scale
 
     def condition(self, mass: tf.Tensor) -> tf.Tensor:
-        """Return what the flow is told of masses (..., B) in GeV, (..., B, 1): asinh t, t = 0, +-1 at the window's centre and edges.
+        """Return the flow's condition (..., B, 1) for masses (..., B) in GeV: asinh t, t = 0, +-1 at the window's centre and edges.
 
         More functions of the mass, such as t^2, fit the side bands no better and the window between them worse.
         """

@@ -51,11 +51,13 @@ class CWoLa(WindowClassifier):
         "hallin2021": {"units": (64, 64, 64), "activation": "relu", "batch_size": 128, "epochs": 100, "members": 10},
     }
 
+    def check_enough(self, events):
+        super().check_enough(events)
+        self.regions.check(events)
+
     def adapt(self, events):
         self.check_enough(events)
-        self.regions.check(events)
         super().adapt(events)
 
-    def selected(self, events):
-        mass = events.mass
-        return events.take(self.regions.inside(mass) | self.regions.beside(mass))
+    def selects(self, mass):
+        return self.regions.inside(mass) | self.regions.beside(mass)

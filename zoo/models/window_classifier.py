@@ -6,12 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 import tensorflow as tf
 
 from pipelines.events.events import Events
+from pipelines.events.statistics import masses_of
 from zoo.base import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, UNITS, AnomalyModel, Limit, hyperparameter
 from zoo.layers.dense import MLP, glorot_uniform, leaky_relu
 from zoo.layers.random import Dropout, fold_of
+from zoo.layers.scalers import Scaling
 from zoo.training import Terms
 from zoo.windows import ClassBalance, Regions, WindowHyperparameters
 
@@ -39,7 +42,7 @@ class ClassifierHyperparameters(WindowHyperparameters):
 class WindowClassifier(AnomalyModel):
     """A classifier of a window's events against others, which a subclass chooses; see `zoo.models.cwola`.
 
-    A subclass states `selected(events)`, which events are trained on, `sample(events)`, these and what they are compared
+    A subclass states `selects(mass)`, which events are trained on, `sample(events)`, these and what they are compared
     with, and `first(mass)`, which of the sample are of the first class, by their masses: that is all that a batch says of it.
 
     Every member is `folds` networks. The fold of an event is a hash of its features (`zoo.layers.random.fold_of`), so it
@@ -62,9 +65,13 @@ class WindowClassifier(AnomalyModel):
         """The window and its side bands; raises `InputError` if there is no window."""
         return Regions.of(self.hp, self.zoo_name or type(self).__name__)
 
+    def selects(self, mass: np.ndarray) -> np.ndarray:
+        """Tell by their masses (N,) in GeV which events are trained on."""
+        raise NotImplementedError
+
     def selected(self, events: Events) -> Events:
         """Return those of the events that are trained on."""
-        raise NotImplementedError
+        return events.take(self.selects(masses_of(events).mass))
 
     def sample(self, events: Events) -> Events:
         """Return all that is trained on, of both classes: by default the `selected` events."""
@@ -77,8 +84,15 @@ class WindowClassifier(AnomalyModel):
     def amount_trained(self, events):
         return len(self.sample(events)), "events"
 
-    def fit_scaling(self, events, inputs):
-        super().fit_scaling(self.selected(events), inputs)
+    def scalings(self, inputs):
+        """Return what fits the scaling of features to those events that are trained on."""
+        super().scalings(inputs)
+
+        def features(block):
+            return block["features"][self.selects(block["mass"])]
+
+        what, fields = ("features", type(self).selects, self.regions), ("features", "mass")
+        return [Scaling(self.scaler, self.hp.seed, what, fields, inputs.columns, features)]
 
     def make(self, width):
         shape = (*self.member_shape, self.hp.folds)
@@ -98,7 +112,7 @@ class WindowClassifier(AnomalyModel):
         return self.compared(batch, self.logits(self.scaled(batch["features"]), seed if training else None))
 
     def compared(self, batch, z: tf.Tensor) -> Terms:
-        """Return the losses of a batch of which the networks say z, (folds, B) or (K, folds, B)."""
+        """Return the losses of a batch with the networks' logits z, (folds, B) or (K, folds, B)."""
         first = tf.cast(self.first(batch["mass"]), z.dtype)
         entropy = batch["weight"] * (tf.nn.softplus(z) - first * z)
         own, folds = tf.cast(self.own(batch["features"]), z.dtype), self.hp.folds
@@ -118,7 +132,7 @@ class WindowClassifier(AnomalyModel):
         return self.scaler(features)
 
     def logits(self, x: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Return what every network says of scaled events (B, F), (folds, B) or (K, folds, B); with dropout if `seed` is given."""
+        """Return the logits of every network for scaled events (B, F), (folds, B) or (K, folds, B); with dropout if `seed` is given."""
         return tf.squeeze(self.network(x, tf.identity if seed is None else self.dropout(seed)), -1)
 
     def own(self, features: tf.Tensor) -> tf.Tensor:
