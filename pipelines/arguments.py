@@ -37,11 +37,12 @@ def command_line() -> Iterator[None]:
 def argument(name: str, value: object = _NOTHING) -> str:
     """Return what the user calls an argument, with a value if one is given."""
     if not _by_command.get():
-        return name if value is _NOTHING else f"{name}={value!r}"
+        return name if value is _NOTHING else f"{name}={value:g}" if isinstance(value, float) else f"{name}={value!r}"
     option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
     if value is _NOTHING or value is True:
         return option
-    return f"{option} {' '.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
+    words = value if isinstance(value, (list, tuple)) else (value,)
+    return " ".join([option, *(f"{word:g}" if isinstance(word, float) else str(word) for word in words)])
 
 
 def setting(name: str, value: object) -> str:

@@ -98,7 +98,7 @@ class Space:
                     )
         if twice := sorted(set(self.fixed) & set(self._entries)):
             raise InputError(
-                f"{self.source}: {twice[0]} is there and fixed by {argument('fixed')} too; choose one of the two"
+                f"{self.source}: {twice[0]} is there, and in {argument('fixed')} too; choose one of the two"
             )
         limits = registry.model_class(self.model).limits
         for name, value in self.fixed.items():

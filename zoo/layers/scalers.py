@@ -19,7 +19,7 @@ class Learner(Protocol):
         """Look at the next events (n, F)."""
 
     def result(self) -> Sequence[np.ndarray]:
-        """Return the values of the scaler's variables; raises `InputError` if there were no events."""
+        """Return the values of the scaler's variables; none if there were no events."""
 
 
 class Scaler(keras.layers.Layer):
@@ -32,7 +32,9 @@ class Scaler(keras.layers.Layer):
         raise NotImplementedError
 
     def assign(self, values: Sequence[np.ndarray]) -> None:
-        """Take what a `learner` of this class has learnt."""
+        """Take what a `learner` of this class has learnt; raises `InputError` if it saw no events."""
+        if not values:
+            raise InputError("there are no events to fit the input scaling to; widen the selection")
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)
 
@@ -80,20 +82,24 @@ class _Extremes:
         if len(values):
             self.low, self.high = np.minimum(self.low, values.min(0)), np.maximum(self.high, values.max(0))
 
-    def ends(self) -> tuple[np.ndarray, np.ndarray]:
-        _check_any(np.ndim(self.low))
-        return np.asarray(self.low), np.asarray(self.high)
+    def ends(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return both, (F,) each; None if there were no events."""
+        return (np.asarray(self.low), np.asarray(self.high)) if np.ndim(self.low) else None
 
 
 class _Span(_Extremes):
     def result(self) -> Sequence[np.ndarray]:
-        low, high = self.ends()
+        if (ends := self.ends()) is None:
+            return ()
+        low, high = ends
         return _shift_and_scale(low, high - low)
 
 
 class _Magnitude(_Extremes):
     def result(self) -> Sequence[np.ndarray]:
-        largest = np.maximum(*map(np.abs, self.ends()))
+        if (ends := self.ends()) is None:
+            return ()
+        largest = np.maximum(*map(np.abs, ends))
         return _shift_and_scale(np.zeros_like(largest), largest)
 
 
@@ -113,8 +119,7 @@ class _Moments:
         self.count, self.mean = count + size, self.mean + shift * (size / (count + size))
 
     def result(self) -> Sequence[np.ndarray]:
-        _check_any(self.count)
-        return _shift_and_scale(self.mean, np.sqrt(self.squares / self.count))
+        return _shift_and_scale(self.mean, np.sqrt(self.squares / self.count)) if self.count else ()
 
 
 class _Quantiles:
@@ -135,7 +140,8 @@ class _Quantiles:
             self._kept, self._keys = self._kept[smallest], self._keys[smallest]
 
     def result(self) -> Sequence[np.ndarray]:
-        _check_any(len(self._keys))
+        if not len(self._keys):
+            return ()
         return (np.quantile(self._kept, np.linspace(0, 1, self._knots), axis=0),)
 
 
@@ -197,12 +203,6 @@ class Quantile(Scaler):
         knots, step = tf.transpose(self.quantiles), place - tf.cast(left, place.dtype)
         low, high = tf.gather(knots, left, batch_dims=1), tf.gather(knots, left + 1, batch_dims=1)
         return tf.transpose(low + step * (high - low))
-
-
-def _check_any(events: int) -> None:
-    """Raise `InputError` if there were no events to learn from."""
-    if not events:
-        raise InputError("there are no events to fit the input scaling to; widen the selection")
 
 
 class Scaling:
