@@ -11,6 +11,7 @@ import tuning
 import zoo
 from pipelines import Events, InputError, provenance
 from pipelines.events.layout import TRUTH
+from pipelines.events.mixing import join
 from pipelines.events.statistics import MassesOf, gather, masses_of
 from pipelines.events.weighting import FlatMass, MeanOne
 from zoo import run
@@ -165,3 +166,10 @@ def test_a_column_that_is_not_used_may_have_any_value_until_a_run_has_its_checks
     model.adapt(events)
     with pytest.raises(InputError, match="odd"):
         run.train(model, events, tmp_path / "run", verbose=0)
+
+
+def test_events_of_several_sources_can_be_held_in_memory(files):
+    events = pipelines.open(files["jets"])
+    joined = join([events.sample(100), events.sample(50, seed=1)])
+    held = joined.in_memory()
+    assert provenance.checksum(held) == provenance.checksum(joined) and held.files == ()

@@ -242,12 +242,13 @@ class _Session:
         else:
             _check_alike(plain, events, validation)
         self.space.check(events=len(self.training))
-        plain.check_data(self.training)
+        plain.check_enough(self.training)
         objective.check(self.validation, plain)
         self.training = self.training.without_labels()
         if not objective.uses_truth:
             self.validation = self.validation.without_labels()
         self.description = self._description(events, validation, objective.uses_truth)  # which reads all of them
+        plain.check_data(self.training)
         points = [self.space.draw(sample(self.searched, seed)) for seed in range(POINTS)]
         self.larger = sizes(asked.model, points)
 

@@ -186,8 +186,7 @@ class AnomalyModel(Detector):
         return resolve(events, **{name: getattr(self.hp, name) for name in TAKES[self.takes]})
 
     def check_data(self, events: Events) -> None:
-        """Raise `InputError` if events are too few, or if a look at their names and first block shows that they do not fit."""
-        self.check_enough(events)
+        """Raise `InputError` if a look at the names and the first block of events shows that they cannot be trained on."""
         for check in _checks(events, self.taken_from(events)):
             for block in itertools.islice(events.blocks(*check.fields, columns=check.columns), 1):
                 check.add(block)

@@ -298,7 +298,7 @@ class Events:
             name: np.concatenate([part[name] for part in parts]) if parts else self._nothing(name, None)
             for name in fields
         }
-        return type(self)(arrays, None, len(self), self.about)
+        return Events(arrays, None, len(self), self.about)
 
     # -- selecting -------------------------------------------------------------------------------
 
