@@ -196,9 +196,9 @@ class Disk(io.FileIO):
             rest = rest[self._tried(super().write, rest) or 0 :]
         return len(data)
 
-    def truncate(self, size: Any = None) -> int:
+    def truncate(self, size: Any = None) -> Any:
         self._tried(super().truncate, size)
-        return int(size)
+        return size
 
     def read(self, size: Any = -1) -> bytes:
         found = super().read(size) or b""
