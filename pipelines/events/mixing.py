@@ -132,7 +132,7 @@ def mix(
     """
     signals = [signals] if isinstance(signals, Events) else list(signals)
     given: Any = s_over_b
-    ratios: list[float] = [float(given)] * len(signals) if np.isscalar(given) else list(given)
+    ratios: list[float] = [given] * len(signals) if np.ndim(given) == 0 else list(given)
     if not signals or len(ratios) != len(signals) or not all(np.isfinite(r) and r > 0 for r in ratios):
         raise InputError(f"S/B {s_over_b} for {len(signals)} signals, expected a number > 0, or one for each signal")
     backgrounds = [background] if isinstance(background, Events) else list(background)
