@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.datasets import darkmachines
+from pipelines.datasets import darkmachines, darkmachines_files
 from pipelines.datasets.darkmachines_lines import TYPES, read_block
 
 SIZE = 8 * 2**20  # bytes of a file that are read
@@ -86,7 +86,7 @@ def zoo_numbers(text: bytes) -> np.ndarray:
 
 
 def zoo_events(text: bytes) -> np.ndarray:
-    piece = darkmachines._Piece("benchmark", text=text)
+    piece = darkmachines_files.Piece("benchmark", text=text)
     arrays, _ = darkmachines._chunk(piece, darkmachines._Settings(blind=True))
     return arrays["features"]
 

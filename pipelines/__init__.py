@@ -7,6 +7,7 @@
 """
 
 import os
+from typing import Any
 
 # TensorFlow 2.21 with oneDNN gets batched products that sum over tens of thousands of rows wrong (1e28 for 100, on several
 # threads): gradients of several members without XLA. Unless the user says otherwise, and before TensorFlow is imported.
@@ -45,7 +46,7 @@ alias(
 __all__ = ["Events", "EventsWriter", "InputError", "open", "search"]
 
 
-def open(data, mass_range=None, **options) -> Events:
+def open(data: Any, mass_range: tuple[float, float] | None = None, **options: Any) -> Events:
     """Open events of any kind: an events file, an embedded sample by its name, a published file, a table, or a frame.
 
     What is no events file, such as CSV, Parquet or ROOT, is converted first; `options` are those of `zoo data convert`, as
@@ -59,7 +60,7 @@ def open(data, mass_range=None, **options) -> Events:
     return open_events(data, mass_range, **options)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name == "search":  # when asked for: it takes SciPy, and to import this package is cheap
         from pipelines.bumphunt.search import search
 

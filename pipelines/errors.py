@@ -4,7 +4,7 @@ _last_read: list[str] = []  # at most one
 
 
 def note_read(path: object) -> None:
-    """Note which file of somebody else's is opened, for the report of an error that nobody has foreseen."""
+    """Note which file is opened, for the report of an unexpected error."""
     _last_read[:] = [str(path)]
 
 
@@ -43,7 +43,7 @@ class Unfinished(InputError):
 
 
 class WorkersDied(Unfinished):
-    """Every worker that tried a task died of it: something about the task, such as its memory, may be why."""
+    """Every worker that tried a task died. The task itself may be the reason, such as its memory."""
 
 
 class WorkerFault(RuntimeError):

@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ SLACK = 1e-6  # of a bin, by which an edge may lie outside a range: decimal numb
 CUTFLOW = re.compile(r"cut[\s_-]?flow", re.IGNORECASE)
 CUTS_BEGIN = (-0.5, 0.0, 0.5, 1.0)  # first edges of histograms that are filled by the number of a cut
 
-Skip = Callable[[str, str], None]  # is told the name of a bad histogram, and what is wrong with it
+Skip = Callable[[str, str], None]  # called with the name of a bad histogram, and what is wrong with it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Histograms:
         """Width of every bin, (N, B)."""
         return np.diff(self.edges, axis=1)
 
-    def take(self, which) -> Histograms:
+    def take(self, which: Any) -> Histograms:
         """Return some of them, by their places or a slice, no longer than the longest of these."""
         which = np.arange(len(self))[which]
         longest = int(self.bins[which].max(initial=0))
@@ -80,9 +81,9 @@ class Histograms:
 
     @classmethod
     def from_arrays(
-        cls, counts, edges, *, bins=None, names: Sequence[str] | None = None, source: str = "counts",
+        cls, counts: Any, edges: Any, *, bins: Any = None, names: Sequence[str] | None = None, source: str = "counts",
         mass_range: tuple[float, float] | None = None, skip: Skip | None = None,
-    ):  # fmt: skip
+    ) -> Histograms:  # fmt: skip
         """Return histograms of arrays, checked.
 
         Args:
@@ -91,7 +92,7 @@ class Histograms:
             names: of each, by default their places.
             source: what errors call it.
             mass_range: only bins that lie within, in the unit of the edges.
-            skip: is told (name, reason) of each bad histogram, which is left out; without, it is an error.
+            skip: a function that is called with (name, reason) of each bad histogram, which is left out; without, it is an error.
 
         Raises `InputError` for shapes that do not fit; counts that are negative, not finite, or not whole numbers
         (weighted events, whose fluctuations are not Poisson's); edges that do not rise; histograms of fewer than 10
@@ -129,11 +130,13 @@ class Histograms:
             others = f" (and {alike - 1} others)" if alike > 1 else ""
             advice = ADVICE if n > 1 else ""
             raise InputError(f"{source}: histogram {names[row]}{others} {what.format(bins=bins[row])}{advice}")
-        for row in sorted(bad):
-            skip(names[row], bad[row].format(bins=bins[row]))
+        if skip is not None:
+            for row in sorted(bad):
+                skip(names[row], bad[row].format(bins=bins[row]))
         if len(bad) == n:
             raise InputError(f"{source}: all {n} histograms are bad, the first {bad[0].format(bins=bins[0])}")
-        found = cls(*_padded(counts, edges, bins), names)
+        counts, edges, bins = _padded(counts, edges, bins)
+        found = cls(counts, edges, bins, names)
         cut = bad or mass_range is not None
         return found.take(np.setdiff1d(np.arange(n), list(bad))) if cut else found
 
@@ -151,10 +154,11 @@ class Histograms:
         edges = np.concatenate(
             [np.pad(p.edges, ((0, 0), (0, longest - p.counts.shape[1])), mode="edge") for p in parts]
         )
-        return cls(*_padded(counts, edges, bins), tuple(name for part in parts for name in part.names))
+        counts, edges, bins = _padded(counts, edges, bins)
+        return cls(counts, edges, bins, tuple(name for part in parts for name in part.names))
 
 
-def _numbers(values, source: str, what: str) -> np.ndarray:
+def _numbers(values: Any, source: str, what: str) -> np.ndarray:
     try:
         array = np.asarray(values)
     except (TypeError, ValueError):
@@ -164,7 +168,7 @@ def _numbers(values, source: str, what: str) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def _padded(counts, edges, bins):
+def _padded(counts: np.ndarray, edges: np.ndarray, bins: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return counts, edges and bins with nothing but rising edges beyond each histogram's own bins."""
     place = np.arange(counts.shape[1] + 1)
     beyond = np.maximum(place - bins[:, None], 0)
@@ -175,7 +179,9 @@ def _padded(counts, edges, bins):
     return np.where(place[:-1] < bins[:, None], counts, 0.0), edges, bins.astype(np.int64)
 
 
-def _within(counts, edges, bins, mass_range):
+def _within(
+    counts: np.ndarray, edges: np.ndarray, bins: np.ndarray, mass_range: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts, edges and bins of what lies within a range; raises `InputError` if the range is none."""
     low, high = map(float, mass_range)
     if not low < high:
@@ -193,7 +199,7 @@ def _within(counts, edges, bins, mass_range):
     return counts, np.take_along_axis(edges, moved, 1), bins
 
 
-def _reasons(counts, edges, bins) -> dict[int, str]:
+def _reasons(counts: np.ndarray, edges: np.ndarray, bins: np.ndarray) -> dict[int, str]:
     """What is wrong with each histogram, by its row, that is not one of unweighted events; alike ones together."""
     own = np.arange(counts.shape[1]) < bins[:, None]
     own_edges = np.arange(counts.shape[1] + 1) <= bins[:, None]
@@ -247,7 +253,9 @@ def from_hist(histograms: object | Iterable[object], names: Sequence[str] | None
     return _of_objects(zip(names, several), "", "histograms")
 
 
-def _of_objects(named, prefix: str, source: str, skip: Skip | None = None, **options) -> Histograms:
+def _of_objects(
+    named: Iterable[tuple[str, Any]], prefix: str, source: str, skip: Skip | None = None, **options: Any
+) -> Histograms:
     """Histograms of pairs of a name and an object; errors begin with the prefix."""
     kept = {}
     for name, histogram in named:
@@ -265,7 +273,7 @@ def _of_objects(named, prefix: str, source: str, skip: Skip | None = None, **opt
     return Histograms.from_arrays(counts, edges, bins=bins, names=list(kept), source=source, skip=skip, **options)
 
 
-def _contents(histogram, source: str) -> tuple[np.ndarray, np.ndarray]:
+def _contents(histogram: Any, source: str) -> tuple[np.ndarray, np.ndarray]:
     """Counts and edges of an object; raises `InputError` if it is none of unweighted events along one axis."""
     try:
         axes, kind = list(histogram.axes), getattr(histogram, "kind", "COUNT")
@@ -296,7 +304,7 @@ def _contents(histogram, source: str) -> tuple[np.ndarray, np.ndarray]:
     return values, edges[0]
 
 
-def _is_labelled(axis) -> bool:
+def _is_labelled(axis: Any) -> bool:
     """Whether the bins of an axis are categories: names, or whole numbers in no order."""
     if not getattr(getattr(axis, "traits", None), "ordered", True):
         return True
@@ -321,7 +329,7 @@ def _looks_like_cutflow(source: str, values: np.ndarray, edges: np.ndarray) -> s
 
 
 def read(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     select: Sequence[str] = (),
     mass_range: tuple[float, float] | None = None,
@@ -332,7 +340,7 @@ def read(
     Args:
         select: patterns of names, such as `SR*/m_*`; a histogram is read if one of them fits; by default all.
         mass_range: only bins within, in the unit of the edges; what is outside is not looked at.
-        skip: is told (name, reason) of each bad histogram, which is left out; without, it is an error.
+        skip: a function that is called with (name, reason) of each bad histogram, which is left out; without, it is an error.
 
     Raises `InputError` for a file that is neither, that has none, or one that is no spectrum of unweighted events, and
     for a pattern that no name fits.
@@ -365,7 +373,7 @@ def _selected(names: Sequence[str], select: Sequence[str], path: Path) -> list[i
     return [i for i, one in enumerate(fits) if one]
 
 
-def _read_hdf5(path: Path, select: Sequence[str], **options) -> Histograms:
+def _read_hdf5(path: Path, select: Sequence[str], **options: Any) -> Histograms:
     with reading_hdf5(path) as file:
         there = [name for name in ("counts", "edges", "bins", "names") if name in file]
         missing = [name for name in ("counts", "edges") if name not in there]
@@ -383,19 +391,20 @@ def _read_hdf5(path: Path, select: Sequence[str], **options) -> Histograms:
     return Histograms.from_arrays(counts, edges, source=str(path), **found, **options)
 
 
-def _rows(found, select, path: Path):
+def _rows(found: dict[str, Any], select: Sequence[str], path: Path) -> dict[str, Any]:
     """The datasets of selected histograms; where shapes do not fit, all, of which `from_arrays` says what is wrong."""
     counts = np.atleast_2d(found["counts"])
     names = [str(name) for name in found.get("names", range(len(counts)))]
     rows = _selected(names, select, path)
-    each = {"counts": counts, "names": np.array(names), **{k: found[k] for k in ("edges", "bins") if k in found}}
+    each: dict[str, Any] = {"counts": counts, "names": np.array(names)}
+    each |= {name: found[name] for name in ("edges", "bins") if name in found}
     per_row = [name for name in each if np.ndim(each[name]) and (name != "edges" or np.ndim(each[name]) > 1)]
     if any(len(each[name]) != len(counts) for name in per_row):
         return found
     return {name: each[name][rows] if name in per_row else each[name] for name in each}
 
 
-def _dataset(path: Path, file, name: str):
+def _dataset(path: Path, file: Any, name: str) -> Any:
     import h5py
 
     try:
@@ -407,7 +416,7 @@ def _dataset(path: Path, file, name: str):
     raise InputError(f"{path}: {name!r} is a {type(dataset).__name__.lower()}, expected a dataset")
 
 
-def _text(path: Path, names) -> list[str]:
+def _text(path: Path, names: Any) -> list[str]:
     try:
         return [name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(names)]
     except UnicodeDecodeError:
@@ -419,14 +428,14 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:100]}" if lines and lines[0] else type(error).__name__
 
 
-def _read_root(path: Path, select: Sequence[str], **options) -> Histograms:
+def _read_root(path: Path, select: Sequence[str], **options: Any) -> Histograms:
     import uproot
 
     parts = []
     try:
         with uproot.open(path) as file:
             classes = file.classnames(recursive=True, cycle=True)
-            newest = {}
+            newest: dict[str, int] = {}
             for key, kind in classes.items():
                 if kind.startswith("TH1"):
                     name, _, cycle = key.rpartition(";")
@@ -443,7 +452,7 @@ def _read_root(path: Path, select: Sequence[str], **options) -> Histograms:
     return _of_objects(parts, f"{path}: ", str(path), **options)
 
 
-def write(histograms: Histograms, path: str | os.PathLike) -> None:
+def write(histograms: Histograms, path: str | os.PathLike[str]) -> None:
     """Write histograms to a new HDF5 file, as `read` reads it; raises `InputError` if it exists."""
     with new_disk(path) as disk, create(disk) as file:
         for name in ("counts", "edges", "bins"):

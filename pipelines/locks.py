@@ -1,4 +1,4 @@
-"""One process at a time writes an output: a lock of the kernel, which ends with its process however that ends."""
+"""Locks by which one process at a time writes an output; the kernel drops them when a process ends."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def part_of(path: str | os.PathLike[str]) -> Path:
 
 
 def lock_of(path: str | os.PathLike[str]) -> Path:
-    """Return the file that whoever writes an output has locked."""
+    """Return the lock file of an output."""
     path = real(path)
     return path.with_name(f".{path.name}.lock")
 
@@ -141,7 +141,7 @@ def _take(path: Path, target: Path, wait: float, make_folders: bool) -> _Lock:
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()} {socket.gethostname()}".encode(), 0)
     if works:
-        with contextlib.suppress(OSError):  # whoever cannot remove it will be told when it is written
+        with contextlib.suppress(OSError):  # if it cannot be removed, writing it fails with a reason
             remove(part_of(path))
     return lock
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import jensenshannon
@@ -163,11 +164,14 @@ def argos(
     }
 
 
-def _efficiencies(background, signal, weights: Weights | None):
+def _efficiencies(
+    background: np.ndarray, signal: np.ndarray, weights: Weights | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Shares at or above every different score, and the effective events there: of background, and of signal."""
     weights = weights or (np.ones(len(background)), np.ones(len(signal)))
     sums = _by_score(background, signal, weights)
-    squares = _by_score(background, signal, tuple(np.square(weight, dtype=np.float64) for weight in weights))
+    first, second = (np.square(weight, dtype=np.float64) for weight in weights)
+    squares = _by_score(background, signal, (first, second))
     found = []
     for one, square, weight in zip(sums, squares, weights):
         above, squared = np.cumsum(one[::-1])[::-1], np.cumsum(square[::-1])[::-1]
@@ -192,7 +196,7 @@ def js_distance(mass: np.ndarray, selected: np.ndarray, edges: np.ndarray) -> fl
     return float(_distance(np.histogram(mass, edges)[0], np.histogram(mass[selected], edges)[0], edges))
 
 
-def _distance(p: np.ndarray, q: np.ndarray, edges: Sequence[float]) -> np.ndarray:
+def _distance(p: np.ndarray, q: np.ndarray, edges: Sequence[float] | np.ndarray) -> np.ndarray:
     """Distances of spectra q (..., B) from p (B,)."""
     if not p.sum() or not q.sum(axis=-1).all():
         raise InputError(f"no events within {edges[0]:g} to {edges[-1]:g} GeV; widen the mass range")
@@ -209,7 +213,9 @@ def js_floor(mass: np.ndarray, selected: int, edges: np.ndarray, seed: int = 0, 
 
 
 @functools.lru_cache(64)  # trials of a search are all judged by the same events
-def _floor(content: tuple[int, ...], selected: int, edges: tuple[float, ...], seed: int, draws: int):
+def _floor(
+    content: tuple[int, ...], selected: int, edges: tuple[float, ...], seed: int, draws: int
+) -> tuple[float, float]:
     """`js_floor` of a spectrum, the last of whose numbers are the events outside."""
     # What falls into the bins when events are drawn without replacement; drawing events takes 500 times as long.
     drawn = np.random.default_rng(seed).multivariate_hypergeometric(content, selected, draws)
@@ -228,13 +234,15 @@ def above_floor(distance: float, floor: float, floor_std: float) -> float | None
     return float((distance - floor) / floor_std) if floor_std > 0 else None
 
 
-def _weighted_distance(mass, weight, chosen, edges) -> float | None:
+def _weighted_distance(mass: np.ndarray, weight: np.ndarray, chosen: np.ndarray, edges: np.ndarray) -> float | None:
     """`js_distance` of weighted spectra; bins whose weights add up to less than 0 count as empty. None if all do."""
     p, q = (np.histogram(mass[which], edges, weights=weight[which])[0].clip(0) for which in (slice(None), chosen))
     return float(_distance(p, q, edges)) if p.any() and q.any() else None
 
 
-def _weighted_floor(mass, weight, selected: int, edges, seed: int, draws: int = 50) -> tuple[float, float] | None:
+def _weighted_floor(
+    mass: np.ndarray, weight: np.ndarray, selected: int, edges: np.ndarray, seed: int, draws: int = 50
+) -> tuple[float, float] | None:
     """As `js_floor`, of weighted events, whose random selections have to be drawn one by one.
 
     Selections in which the weights of every bin cancel have no distance, and are left out; None if all are such.
@@ -356,9 +364,9 @@ def evaluate(score: np.ndarray, events: Events, seed: int = 0, ignore_weights: b
     }
 
 
-def _by_label(score, label, weight) -> dict[str, dict]:
+def _by_label(score: np.ndarray, label: np.ndarray, weight: np.ndarray | None) -> dict[str, dict[str, Any]]:
     """AUC, signal efficiencies and best S/sqrt(B) of every signal."""
-    found: dict[str, dict] = {"auc": {}, "signal_efficiency": {}, "improvement": {}}
+    found: dict[str, dict[str, Any]] = {"auc": {}, "signal_efficiency": {}, "improvement": {}}
     chosen = label == 0
     background = score[chosen]
     for k in np.unique(label[label > 0]).tolist():

@@ -8,16 +8,17 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 
 class _Loader(importlib.abc.Loader):
     def __init__(self, old: str, new: str):
         self.old, self.new = old, new
 
-    def create_module(self, spec):
+    def create_module(self, spec: Any) -> Any:
         return None
 
-    def exec_module(self, module):
+    def exec_module(self, module: Any) -> None:
         warnings.warn(f"{self.old} is {self.new} now", DeprecationWarning, stacklevel=2)
         sys.modules[self.old] = importlib.import_module(self.new)
 
@@ -26,7 +27,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def __init__(self, moved: Mapping[str, str]):
         self.moved = dict(moved)
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name not in self.moved:
             return None
         return importlib.util.spec_from_loader(name, _Loader(name, self.moved[name]))

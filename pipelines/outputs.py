@@ -14,8 +14,9 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines import locks
 from pipelines.errors import InputError, Unfinished
@@ -50,7 +51,7 @@ def check_new(path: str | os.PathLike[str], *, unless: str | None = None) -> Pat
 
 
 def check_part(path: str | os.PathLike[str]) -> None:
-    """Raise `Unfinished` if a path is in an output that this process is making, and that is not there any more."""
+    """Raise `Unfinished` if a path is in an output of this process that has vanished."""
     target = locks.real(path)
     for part, output in _parts.items():
         if (part == target or part in target.parents) and not part.exists():
@@ -181,7 +182,7 @@ def new_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 class Disk(io.FileIO):
-    """A new file for HDF5 to write to that keeps the first error of the disk for `check`, and swallows it.
+    """A new file for HDF5 that hides the first error of the disk, and keeps it for `check`.
 
     HDF5 must not see it: what it could not write it tries again when the process ends, and crashes there with a
     segmentation fault (HDF5 1.14.6, a full disk). After an error nothing more is written: the file is lost.
@@ -189,30 +190,31 @@ class Disk(io.FileIO):
 
     error: OSError | None = None
 
-    def write(self, data) -> int:
+    def write(self, data: Any) -> int:
         rest = memoryview(data).cast("B")
         while rest and not self.error:  # a disk that gets full takes a part first
             rest = rest[self._tried(super().write, rest) or 0 :]
         return len(data)
 
-    def truncate(self, size=None) -> int:
+    def truncate(self, size: Any = None) -> Any:
         self._tried(super().truncate, size)
         return size
 
-    def read(self, size=-1) -> bytes:
+    def read(self, size: Any = -1) -> bytes:
         found = super().read(size) or b""
         return found.ljust(size, b"\0") if self.error else found
 
-    def check(self, path: Path) -> None:
+    def check(self, path: str | os.PathLike[str]) -> None:
         """Raise `InputError` naming `path` if anything could not be written so far."""
         if self.error:
             raise _refusal(path, self.error)
 
-    def _tried(self, operation, *arguments):
+    def _tried(self, operation: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return None if self.error else operation(*arguments)
         except OSError as error:
             self.error = error
+        return None
 
 
 @contextlib.contextmanager
@@ -297,7 +299,7 @@ _parts: dict[Path, Path] = {}  # by its temporary path, the output
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a path is one that this process has been given, or is in such a folder: nobody else writes there."""
+    """Return whether this process holds a path, or a folder around it."""
     target = locks.real(path)
     return any(part == target or part in target.parents for part in _parts)
 

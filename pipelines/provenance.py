@@ -7,13 +7,14 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from pipelines.events.events import Events
+from pipelines.events.statistics import gather
 
 PACKAGES = (
     "hep-anomaly-zoo", "tensorflow", "tf-keras", "tensorflow-probability", "spektral", "keras-tuner", "numpy", "scipy",
@@ -31,13 +32,29 @@ def checksum(events: Events) -> str:
     >>> checksum(events) == checksum(labelled), len(checksum(events))
     (True, 64)
     """
-    fields = [name for name in ("features", "objects", "mass") if events.has(name)] + ["weight"]
-    digests = {name: hashlib.sha256() for name in fields}
-    for block in events.blocks(*fields):
-        for name, values in block.items():
-            digests[name].update(np.ascontiguousarray(values).tobytes())
-    names = json.dumps([events.columns, events.about.object_columns]).encode()
-    return hashlib.sha256(names + b"".join(digest.digest() for digest in digests.values())).hexdigest()
+    found: str = gather(events, Checksum(events))[0]
+    return found
+
+
+class Checksum:
+    """The statistic whose result is `checksum`; see `pipelines.events.statistics`."""
+
+    key = "sha256"
+    columns = None
+
+    def __init__(self, events: Events):
+        self.fields = [*(name for name in ("features", "objects", "mass") if events.has(name)), "weight"]
+        self._names = json.dumps([events.columns, events.about.object_columns]).encode()
+        self._digests = {name: hashlib.sha256() for name in self.fields}
+
+    def add(self, block: Mapping[str, np.ndarray]) -> None:
+        """Digest a block of events."""
+        for name, digest in self._digests.items():
+            digest.update(np.ascontiguousarray(block[name]).tobytes())
+
+    def result(self) -> str:
+        """Return the SHA-256 of all datasets and names."""
+        return hashlib.sha256(self._names + b"".join(one.digest() for one in self._digests.values())).hexdigest()
 
 
 def data(events: Events) -> dict[str, object]:

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pipelines.datasets import catalog, download
+from pipelines.datasets import catalog, download, transfer
 from pipelines.datasets.catalog import PUBLISHED
 from pipelines.errors import InputError
 
@@ -194,7 +194,7 @@ def test_dropped_connections_resume_where_they_broke_off(server, tmp_path, conte
     starts = [int(r[6:-1]) for r in server.requests[1:]]
     assert len(starts) == 3 and starts == sorted(starts) and starts[0] > 200_000
     # What is lost at a break is less than a block, so little is sent twice.
-    assert len(content) <= server.sent < len(content) + 3 * (download.BLOCK + 8192)
+    assert len(content) <= server.sent < len(content) + 3 * (transfer.BLOCK + 8192)
 
 
 def test_a_date_does_where_there_is_no_etag(server, tmp_path, content):
@@ -429,7 +429,7 @@ def test_dead_proxy_is_blamed(tmp_path, monkeypatch):
 
 
 def test_silent_server_times_out(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", (1, 0.05))
+    monkeypatch.setattr(transfer, "TIMEOUT", (1, 0.05))
     server.pause = 0.5
     with pytest.raises(InputError, match="cannot be downloaded"):
         get(server, tmp_path, retries=0)
@@ -575,7 +575,7 @@ def test_disk_that_takes_a_block_in_parts_gets_all_of_it():
             return len(data[:10])
 
     disk = Slow()
-    download._write_all(disk, bytes(range(95)))
+    transfer._write_all(disk, bytes(range(95)))
     assert disk.taken == bytes(range(95))
 
 

@@ -24,8 +24,9 @@ from pipelines import Events, InputError
 from pipelines import leaderboard as board
 from pipelines.bumphunt.given_scores import GivenScores
 from pipelines.datasets import convert, is_events, recognise
-from pipelines.datasets.download import State, _records
 from pipelines.datasets.opening import open_events
+from pipelines.datasets.records import records_of
+from pipelines.datasets.transfer import State
 from pipelines.documents import read_json_document
 from pipelines.events.files import reason_of
 from pipelines.jobs.batch_systems import Batch
@@ -223,7 +224,7 @@ def test_notes_of_conversions_and_downloads(count, tmp_path):
     assert found["refused"]
     path = tmp_path / "checksums.json"
     path.write_text(json.dumps({"a.h5": {"sha256": "0" * 64, "size": 3, "mtime_ns": 4}}))
-    found = try_all(lambda path: _records(path.parent), path, hostile.documents(path.read_text(), 4, count))
+    found = try_all(lambda path: records_of(path.parent), path, hostile.documents(path.read_text(), 4, count))
     assert found["refused"]
 
 

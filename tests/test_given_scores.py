@@ -86,9 +86,9 @@ def test_damaged_files_of_scores_are_named(tmp_path):
 @pytest.mark.parametrize(
     "more, message",
     [
-        ({"run": "vae"}, "RUN: .*--scores"),
-        ({"train": True}, "--train: .*--scores"),
-        ({"score_kind": "kl"}, "--score-kind: .*--scores"),
+        ({"run": "vae"}, "run: .* with scores"),
+        ({"train": True}, "train: .* with scores"),
+        ({"score_kind": "kl"}, "score_kind: .* with scores"),
     ],
 )
 def test_scores_and_a_model_are_two_answers(more, message):
@@ -97,7 +97,7 @@ def test_scores_and_a_model_are_two_answers(more, message):
 
 
 def test_nothing_to_score_with_is_said():
-    with pytest.raises(InputError, match="give RUN, a run directory, or --scores FILE"):
+    with pytest.raises(InputError, match="give run, a run directory, or scores"):
         zoo.hunt(events=EVENTS)
     with pytest.raises(TypeError, match="needs events"):
         zoo.hunt("run")

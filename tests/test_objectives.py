@@ -72,7 +72,7 @@ def test_stability_is_one_for_members_that_have_nothing_in_common_and_root_two_f
 
 
 def test_one_member_has_nothing_to_differ_from():
-    with pytest.raises(InputError, match="there is 1; give each trial some, as by --set members=4"):
+    with pytest.raises(InputError, match="there is 1; give each trial some, as by members=4"):
         stability(np.arange(10.0))
     with pytest.raises(InputError, match="members=4"):
         Objective.parse("stability").check(None, zoo.get("ae"))

@@ -45,7 +45,7 @@ def test_with_no_time_left_the_best_is_written_unless_it_has_phases_to_train(lat
         patched.setattr(Engine, "is_over", property(lambda self: len(self.records) == 2))
         results = tuning.search("linear", events, out=out, listener=listener, **ASKED)
     assert len(results.trials) == 2 and (out / "best").exists() != bool(late)
-    assert [text for text in told if "The time is up" in text and "--resume" in text] == told and len(told) == late
+    assert [text for text in told if "The time is up" in text and "resume=True" in text] == told and len(told) == late
     done = CliRunner().invoke(main, ["best", str(out), "--export", str(tmp_path / "served")])
     assert ("the only trained run is its best" in done.stderr) == bool(late) == bool(done.exit_code)
     results = tuning.search("linear", events, out=out, resume=True, **ASKED)

@@ -423,8 +423,8 @@ def test_a_file_that_is_not_there_says_how_to_make_one(tmp_path):
 @pytest.mark.parametrize(
     "fixed, overrides, message",
     [
-        ({"wdith": 4}, None, "--set: 'wdith' is no hyperparameter of toy.*near: width"),
-        ({"rate": 0.1}, {"rate": [0.1, 0.2]}, "rate is there and fixed by --set too"),
+        ({"wdith": 4}, None, "fixed: 'wdith' is no hyperparameter of toy.*near: width"),
+        ({"rate": 0.1}, {"rate": [0.1, 0.2]}, "rate is there, and in fixed too"),
         ({"units": (4,), "width": 8}, None, "width makes nothing but units, which is given too"),
         ({"units": (4,)}, {"depth": [1, 2]}, "depth makes nothing but units"),
     ],
@@ -437,10 +437,10 @@ def test_contradictions_are_refused(fixed, overrides, message):
 @pytest.mark.parametrize(
     "model, fixed, message",
     [
-        ("toy", {"rate": 1.5}, r"--set: rate=1.5 is not possible; expected a number >= 0 and <= 1"),
-        ("vae", {"flow": "realnvp"}, "--set: flow='realnvp' is not possible; expected one of None, 'planar'"),
-        ("gan_ae", {"d_shape": "big"}, "--set: d_shape='big' is not possible; expected one of start, lhco2020"),
-        ("conv_vae", {"network": "big"}, "--set: network='big' is not possible; expected one of paper, small"),
+        ("toy", {"rate": 1.5}, r"fixed: rate=1.5 is not possible; expected a number >= 0 and <= 1"),
+        ("vae", {"flow": "realnvp"}, "fixed: flow='realnvp' is not possible; expected one of None, 'planar'"),
+        ("gan_ae", {"d_shape": "big"}, "fixed: d_shape='big' is not possible; expected one of start, lhco2020"),
+        ("conv_vae", {"network": "big"}, "fixed: network='big' is not possible; expected one of paper, small"),
     ],
 )
 def test_what_is_set_is_refused_where_it_stands_and_not_as_a_point_of_the_space(model, fixed, message):

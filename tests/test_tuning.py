@@ -435,7 +435,7 @@ def test_a_full_disk_ends_the_search_and_is_no_failed_trial(search, monkeypatch,
 def test_a_search_whose_folder_is_not_its_own_any_more_ends_and_can_go_on(lock, search, tmp_path):
     path, listener = tmp_path / "out" / "lock", session.SearchListener()
     listener.epoch = lambda *_: path.write_text(lock) if lock else path.unlink(missing_ok=True)
-    with pytest.raises(InputError, match="lock: removed, or taken by another process; --resume goes on"):
+    with pytest.raises(InputError, match="lock: removed, or taken by another process; resume=True goes on"):
         search(out=tmp_path / "out", trials=1, listener=listener)
     assert not records(tmp_path / "out")
     assert search(out=tmp_path / "out", trials=1, resume=True).complete
@@ -634,7 +634,7 @@ def test_damaged_weights_of_the_best_trial_are_named_and_trained_again(search, u
     name = unbroken.best["trial"]
     path = tmp_path / "broken" / "trials" / f"{name}.h5"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InputError, match=rf"{name}.h5: .* {name}.json.damaged: --resume trains it again"):
+    with pytest.raises(InputError, match=rf"{name}.h5: .* {name}.json.damaged: resume=True trains it again"):
         search(trials=5, out=tmp_path / "broken", resume=True)
     results = search(trials=5, out=tmp_path / "broken", resume=True)
     assert judged(results.trials) == judged(unbroken.trials) and zoo.load(results.out / "best")

@@ -71,7 +71,7 @@ def test_windows_that_are_none_are_refused(given, words):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"window": ()}, "cwola needs a signal region; give one in GeV, as --window 3300 3700"),
+        ({"window": ()}, r"cwola needs a signal region; give one in GeV, as window=\(3300, 3700\)"),
         ({"window": (9000, 9500)}, r"outside of its masses; the masses of its 1000 events go from 3000 to 4000 GeV"),
         ({"window": (2500, 3200)}, r": 0 events below the window, in 3000 to 2500 GeV, expected at least 100"),
         ({"window": (3300, 3310)}, r": \d+ events in the window 3300 to 3310 GeV, expected at least 100"),

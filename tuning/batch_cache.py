@@ -17,7 +17,7 @@ MAX_BATCH_SETS = 12  # scaled and packed events that are kept: training and vali
 MAX_BYTES_IN_MEMORY = 2**30  # bytes of events, of training and of validation each, that a worker has in memory at most
 
 
-PROBE = 4096  # masses by which two weightings of events are told apart
+PROBE = 4096  # masses at which two weightings of events are compared
 
 
 def load_into_memory(events: Events) -> Events:

@@ -18,7 +18,7 @@ from zoo.keras import keras
 
 
 class TrialCheckpoint(keras.callbacks.Callback):
-    """Tells of a trial's epochs, keeps them on disk, measures where the time goes, and stops it when time is up."""
+    """Reports a trial's epochs, keeps them on disk, measures times, and stops the trial when time is up."""
 
     _supports_tf_logs = True  # else Keras waits for numbers that nobody reads
 

@@ -1,4 +1,4 @@
-"""What a search shows while it runs: on a terminal a line for every running trial, otherwise one for every ended one.
+"""The progress of a search: on a terminal a line for every running trial, otherwise one for every ended trial.
 
 On a terminal the last lines are written anew several times a second: the whole search, the best until now, and the trials
 that run, each cut to the width of the terminal, so that nothing wraps and nothing moves when numbers change.
@@ -62,7 +62,7 @@ class _Display:
         self.workers: dict[str, int] = {}  # by address, the numbers that they are called by
         self.pace, self.left = Pace(), Countdown()
 
-    # -- what it is told -----------------------------------------------------------------------------
+    # -- events of the search -----------------------------------------------------------------------------
 
     def planned(self, plan):
         self.records = list(plan.done)
@@ -239,7 +239,7 @@ def duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def _own_stderr() -> Iterator[tuple[io.TextIOBase, int | None]]:
-    """Give a stream to what stderr is, and a pipe with all else that is written to stderr meanwhile, if it is one's own.
+    """Give a stream to the real stderr, and a pipe with all else that this process writes to stderr meanwhile.
 
     Workers inherit stderr, and TensorFlow writes to it past Python: in the middle of lines that are written anew, it would
     leave parts of them behind.

@@ -1,6 +1,6 @@
-"""The engine of a search: an oracle decides, workers do trials, and what is on disk is all that is needed to go on.
+"""The engine of a search: an oracle decides, workers do trials, and the files on disk suffice to resume.
 
-The oracle is in the process that the user started. Trials that can be begun wait here; whoever has nothing to do is
+The oracle is in the process that the user started. Trials that can be begun wait here; an idle worker is
 given one, if possible one whose program it has traced. A trial that was promoted, and so depends on results, is
 written down before it is begun; everything else follows from the seed. So a search is taken up again from the records
 of its trials alone: there is no other state that could be damaged.
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.arguments import argument
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError, Unfinished, WorkerFault, WorkersDied
 from pipelines.jobs.executors import Done, open_workers
@@ -40,7 +41,7 @@ class Engine:
     Args:
         oracle: of `tuning.algorithms` (see `tuning.oracle.Oracle`). draw: from a trial's values to the model's hyperparameters.
         job: what trials have in common. objective: compares trials.
-        listener: is told. deadline: `time.monotonic()` after which nothing is begun, or None.
+        listener: is notified. deadline: `time.monotonic()` after which nothing is begun, or None.
         limit: seconds after which a trial is taken from its worker, or None.
     """
 
@@ -107,7 +108,7 @@ class Engine:
         if different := [name for name in ("hyperparameters", "epochs") if record[name] != same[name]]:
             raise InputError(
                 f"{self.trials / spec.trial}.json: {different[0]} {record[different[0]]}, expected {same[different[0]]}: "
-                f"of another search; give another --out"
+                f"of another search; give another {argument('out')}"
             )
 
     def _read(self, path: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
@@ -145,7 +146,9 @@ class Engine:
         self._begun, self.under_way = {}, {}
         if self.faulty and not self._has_ended():
             reason = next(iter(self.faulty.values()))
-            raise Unfinished(f"{reason}; no worker can do a trial: see that all can read it, then --resume goes on")
+            raise Unfinished(
+                f"{reason}; no worker can do a trial: see that all can read it, then {argument('resume', True)} goes on"
+            )
 
     @property
     def is_over(self) -> bool:
@@ -205,7 +208,7 @@ class Engine:
         self.warm[worker] = [*(one for one in own if one != key), key]  # until it says itself
         self._begun[spec.trial] = spec
         self.listener.begun(spec.trial, range(spec.initial_epoch, spec.epochs), worker, spec.bracket)
-        # by the clock on the wall, since whoever gets it after a worker's death has no more time than the first
+        # wall-clock time: the worker that repeats a trial has no more time than the first one
         until = None if self.deadline is None else time.time() + self.deadline - time.monotonic()
         return spec.trial, (self._job, spec, until)
 
@@ -237,7 +240,7 @@ class Engine:
             self.fill()
         elif not is_wanted(self.job):  # nobody will ever finish it
             lock = self.trials.parent / "lock"
-            raise Unfinished(f"{lock}: removed, or taken by another process; --resume goes on")
+            raise Unfinished(f"{lock}: removed, or taken by another process; {argument('resume', True)} goes on")
 
     def _died(self, spec: Spec, error: Exception) -> None:
         """Give a trial that killed its workers out again if it came further than before; else it has failed."""
@@ -292,7 +295,7 @@ def owned(out: Path) -> Iterator[str]:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         reason = "it is a symbolic link, which is not followed" if error.errno == errno.ELOOP else error.strerror
-        raise InputError(f"{path}: cannot be written ({reason}); choose another --out") from None
+        raise InputError(f"{path}: cannot be written ({reason}); choose another {argument('out')}") from None
     try:
         with contextlib.suppress(OSError):  # some file systems of batch farms have no locks
             try:

@@ -32,7 +32,7 @@ def draw(results: Results, out: str | os.PathLike, seed: int = 0) -> list[str]:
     """Draw every figure of a search into a new folder, each with its numbers, and `index.html` with them all.
 
     `history`, `pareto` (where there are two figures of merit), `parallel` (coordinates), `importance` and `learning`; see
-    `tuning.page.CAPTIONS`. A figure that these trials do not allow is left out, with a warning that says why, and the page says so too.
+    `tuning.page.CAPTIONS`. A figure that these trials do not allow is left out, with a warning on the terminal and on the page.
 
     Returns the names of the files. Raises `InputError` if there is no completed trial, or if `out` exists.
     """

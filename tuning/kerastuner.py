@@ -1,4 +1,4 @@
-"""The door to KerasTuner on Keras 2: ``from tuning.kerastuner import keras_tuner``.
+"""The only module that imports KerasTuner, on Keras 2: ``from tuning.kerastuner import keras_tuner``.
 
 >>> from tuning.kerastuner import keras_tuner
 >>> from keras_tuner.src.backend import config

@@ -1,4 +1,4 @@
-"""What a search says of its progress: the plan before its first trial, and the events that a listener is told."""
+"""The progress of a search: the plan before its first trial, and the events that a listener gets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tuning.brackets import Bracket, total_epochs
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a search is going to do: its brackets, who does it, and the records of trials that are done already.
+    """The plan of a search: its brackets, its workers, and the records of finished trials.
 
     `program` gives of hyperparameters what trials that share a compiled program have in common.
     """

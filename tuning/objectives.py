@@ -2,7 +2,8 @@
 
 The GAN-AE authors tuned by hand on reconstruction error, mass sculpting and stability (their sec. 4.1): the three are
 here, without labels and in units that do not depend on the hyperparameters, so that trials can be compared. `argos`
-measures, also without labels, how sensitive a detector is in a signal region (`tuning.argos`). For benchmarks there is `auc:LABEL`, which looks at the truth of the validation events and says so wherever it comes out.
+measures, also without labels, how sensitive a detector is in a signal region (`tuning.argos`). For benchmarks there is
+`auc:LABEL`, which uses the truth of the validation events. All its outputs are marked.
 Whatever the objective is, training never sees a label.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from pipelines.arguments import argument, setting
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.metrics import PERCENTILES, auc, sculpting
@@ -89,7 +91,9 @@ def stability(model, validation: Events, history: Mapping[str, list[float]]) -> 
 
 def _check_members(members: int) -> None:
     if members < 2:
-        raise InputError("stability compares members, and there is 1; give each trial some, as by --set members=4")
+        raise InputError(
+            f"stability compares members, and there is 1; give each trial some, as by {setting('members', 4)}"
+        )
 
 
 def missed_area(model, validation: Events, history: Mapping[str, list[float]], label: str) -> float:
@@ -116,7 +120,7 @@ def _label(events: Events, label: str) -> int:
 
 
 class _Once:
-    """A model that is asked once for all that the terms want to know of the events: `more`, and its first score."""
+    """A model whose outputs are computed once for all terms: `more`, and its first score."""
 
     def __init__(self, model, more: Sequence[str]):
         self._model, self._more, self._found = model, more, None
@@ -214,8 +218,8 @@ class Objective:
         if "reconstruction" in self.weights and not model.reconstructs:
             raise InputError(
                 f"objective {self.text!r} is not possible: {model.zoo_name} does not reconstruct events; give another, as "
-                f"--objective {'sculpting' if model.outliers_score_high else 'val_loss'}, or sculpting+stability with "
-                f"--set members=4"
+                f"{argument('objective', 'sculpting' if model.outliers_score_high else 'val_loss')}, or "
+                f"sculpting+stability with {setting('members', 4)}"
             )
         for name in self.weights:
             if name.startswith(TRUTH):

@@ -85,7 +85,7 @@ def program_of(model: str, hyperparameters: Mapping[str, object], larger: Mappin
 
 
 def told_batch_size(model: str, xla: bool) -> bool:
-    """Return whether the programs of a model are told the size of a batch: by XLA, or if its losses need it, as DisCo."""
+    """Return whether a model's programs need a fixed batch size: for XLA, or for its losses, as DisCo."""
     kind: Any = registry.model_class(model)
     return xla or not kind.any_batch_size
 

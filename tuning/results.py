@@ -246,7 +246,7 @@ def load_results(out: str | os.PathLike) -> Results:
 
 
 def _exhausted(out: Path) -> bool:
-    """Return what the table says; a table that is damaged is made anew by `--resume`, and all else is in the records."""
+    """Return what the table says; `--resume` writes a damaged table again from the records."""
     path = out / "results.json"
     if not path.is_file():
         return False

@@ -21,9 +21,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from pipelines import provenance
+from pipelines.arguments import argument
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError, Unfinished, WorkerFault
-from pipelines.events.batches import check_enough
 from pipelines.events.events import Events
 from pipelines.events.layout import match_columns
 from pipelines.events.overlap import overlap
@@ -94,8 +94,8 @@ def search(
 
     Args:
         model: registered name.
-        events: the events; labels, if there are any, are not read, unless the objective says so.
-        trials: how many, 1 or more; fewer run only if the space has fewer (`Results.exhausted` then says so). With `resume`
+        events: the events; labels, if there are any, are read only for an objective that uses them.
+        trials: how many, 1 or more; fewer run only if the space has fewer; `Results.exhausted` is True then. With `resume`
             they may be more than the search was begun with: those that are done stay as they are, and others follow.
         out: new folder; with `resume` also that of an interrupted search, which goes on. Workers on other machines must
             see it.
@@ -125,7 +125,7 @@ def search(
         jit_compile: compile training steps with XLA; None is where there is a GPU, or where
             the model says that it pays on a CPU (`Detector.searched_by_xla`).
         extra: goes into the configuration of the best run.
-        listener: is told of the progress. watcher: its old name, deprecated.
+        listener: is notified of the progress. watcher: its old name, deprecated.
 
     Raises `InputError` for all bad input, before anything is written; and if every trial failed, with the
     first one's reason.
@@ -223,7 +223,7 @@ class _Session:
         else:
             _check_alike(plain, events, validation)
         self.space.check(events=len(self.training))
-        check_enough(self.training, plain.hp.batch_size)
+        plain.check_enough(self.training)
         names = {one.name for one in self.searched.space} - set(asked.fixed)
         self.region = chosen_region(objective.needs_region, plain, names, window, sidebands, template)
         if template is not None:
@@ -233,7 +233,7 @@ class _Session:
         if not objective.uses_truth:
             self.validation = self.validation.without_labels()
         self.description = self._description(events, validation, objective.uses_truth)  # which reads all of them
-        plain.adapt(self.training)
+        plain.check_data(self.training)
         points = [self.space.draw(sample(self.searched, seed)) for seed in range(POINTS)]
         self.larger = sizes(asked.model, points)
 
@@ -339,13 +339,13 @@ class _Session:
         model = registry.get(self.asked.model, **best["hyperparameters"])
         if is_over and any(phase.epochs for phase in model.recipe()[model.main_phase + 1 :]):
             self.listener.told(
-                f"The time is up: {path} is not written, whose later phases take a while; --resume does it."
+                f"The time is up: {path} is not written, whose later phases take a while; {argument('resume', True)} does it."
             )
             return
         try:
             runner = TrialRunner(job)
         except WorkerFault as error:
-            raise Unfinished(f"{error}; the best is not written, --resume does it") from None
+            raise Unfinished(f"{error}; the best is not written, {argument('resume', True)} does it") from None
         forget_programs()
         model.adapt(runner.training)
         try:
@@ -354,7 +354,7 @@ class _Session:
             record = runner.file(best["trial"], "json")
             os.replace(record, f"{record}.damaged")
             raise InputError(
-                f"{error}; the record of trial {best['trial']} is set aside as {record.name}.damaged: --resume trains it again"
+                f"{error}; the record of trial {best['trial']} is set aside as {record.name}.damaged: {argument('resume', True)} trains it again"
             ) from None
         extra = {
             **self.extra,
@@ -382,7 +382,7 @@ class _Session:
             run.write(model, part, run.configuration(model, self.training, **extra), rows, **best["metrics"])
 
     def _is_written(self, path: Path, trial: str) -> bool:
-        """Whether the run of a trial is in a folder, with all of its parts; one that is damaged is told, and made again."""
+        """Whether the run of a trial is in a folder, with all of its parts. A damaged one is reported, and made again."""
         if not path.is_dir():
             return False
         try:

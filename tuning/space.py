@@ -20,6 +20,7 @@ import inspect
 import os
 from collections.abc import Mapping
 
+from pipelines.arguments import argument, setting
 from pipelines.errors import InputError
 from tuning.kerastuner import keras_tuner
 from tuning.ranges import SteppedRange, nearest
@@ -88,7 +89,7 @@ class Space:
 
     def _check_names(self) -> None:
         known = list(dict.fromkeys([*self._names, *self._valid]))
-        for where, given in (("--set", self.fixed), (self.source, self._entries)):
+        for where, given in ((argument("fixed"), self.fixed), (self.source, self._entries)):
             for name in given:
                 if name not in known:
                     near = ", ".join(difflib.get_close_matches(name, known, 3)) or ", ".join(known)
@@ -96,7 +97,9 @@ class Space:
                         f"{where}: {name!r} is no hyperparameter of {self.model}, nor a name of its space; near: {near}"
                     )
         if twice := sorted(set(self.fixed) & set(self._entries)):
-            raise InputError(f"{self.source}: {twice[0]} is there and fixed by --set too; choose one of the two")
+            raise InputError(
+                f"{self.source}: {twice[0]} is there, and in {argument('fixed')} too; choose one of the two"
+            )
         limits = registry.model_class(self.model).limits
         for name, value in self.fixed.items():
             self._check_fixed(name, value, limits.get(name))
@@ -124,12 +127,12 @@ class Space:
 
     def _check_fixed(self, name: str, value: object, limit) -> None:
         own = getattr(self._names.get(name), "values", ())
-        self._check_word(f"--set: {name}={value!r} is not possible", name, value)
+        self._check_word(f"{argument('fixed')}: {name}={value!r} is not possible", name, value)
         try:
             if limit is not None and value not in own:
                 limit.check(name, value)
         except InputError as error:
-            raise InputError(f"--set: {error}") from None
+            raise InputError(f"{argument('fixed')}: {error}") from None
 
     def _check_word(self, found: str, name: str, value: object) -> None:
         """Raise `InputError` for a word or number which the space, not the model, gives a meaning to, if it has none."""
@@ -235,7 +238,7 @@ class Space:
         if events is not None and size > events:
             raise InputError(
                 f"batch_size={size} is searched, and {events} events train; give more events, or fewer to a batch by "
-                f"--set batch_size=N or --space"
+                f"{setting('batch_size', min(events, 256))} or {argument('space')}"
             )
 
     # -- documentation -------------------------------------------------------------------------------
@@ -340,7 +343,7 @@ class _Guided:
         return self._register(entry.name, *entry.definition(None, self._space._valid[entry.name]))
 
     def _register(self, name: str, kind: str, options: Mapping[str, object]):
-        """Ask KerasTuner, of a range with a step for the choice among its values: its own leaves ends out (issue 1001)."""
+        """Ask KerasTuner; for a range with a step ask for a choice among its values, since KerasTuner omits ends (its issue 1001)."""
         try:
             if (stepped := SteppedRange.of(kind, options)) is not None:
                 shared = {key: options[key] for key in ("parent_name", "parent_values") if key in options}

@@ -223,7 +223,7 @@ def read_space(source: str | os.PathLike | Mapping[str, object]) -> tuple[dict[s
 
 
 def load_space(path: str | os.PathLike) -> Mapping[str, object]:
-    """Return what is written in a file of overrides, ready for JSON: what is searched must not change with the file.
+    """Return the content of a file of overrides, ready for JSON, so that a search does not change with the file.
 
     Raises `InputError` if it cannot be read, or is no YAML.
     """

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.arguments import argument
 from tuning.schemas import numbered
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ def _remarks(results, shown) -> list[str]:
     if results.exhausted:
         lines.append("The search space was exhausted.")
     elif not results.complete:
-        lines.append(f"Not finished: {len(results.trials)} of {results.asked['trials']} trials; --resume goes on.")
+        lines.append(
+            f"Not finished: {len(results.trials)} of {results.asked['trials']} trials; {argument('resume', True)} goes on."
+        )
     return lines
 
 

@@ -1,9 +1,9 @@
-"""One trial, in whatever process does it: trained, judged, and on disk before anybody hears of it.
+"""One trial in a worker: it is trained, judged, and written to disk before its result is reported.
 
 A process keeps what trials have in common as long as it lives: the events, scaled and packed once for all models that
 see them alike, and the compiled programs of the last architectures, which are started over for the next trial.
 
-OUT/trials/ID.json           the finished trial; whoever does it again finds it done
+OUT/trials/ID.json           the finished trial; a worker that gets it again reads it
 OUT/trials/ID.h5             its weights and optimizer state, for a promoted trial to go on from
 OUT/trials/ID.history.json   its epochs
 OUT/trials/ID.partial.json   of a trial that has begun: the epochs done, and which of the two ID.partialN.h5 is their state
@@ -107,7 +107,7 @@ def is_wanted(job: Job) -> bool:
 def run_trial(job: Job, spec: Spec, until: float | None = None) -> dict[str, object]:
     """Do a trial here; returns its `record`, None if there was no time to finish it, and the programs that are `warm`.
 
-    `until` is when it stops at the end of its epoch, `time.time()`: the same moment for whoever does it in the end.
+    `until` is the `time.time()` after which it stops at the end of its epoch, in whichever worker it runs.
     Whatever goes wrong in a trial is its record's message. Raises `InputError` if nothing can be written.
     """
     if job.token not in _runners:
@@ -126,7 +126,7 @@ def forget_programs() -> None:
 
 
 def _prepare_devices() -> None:
-    """Let a GPU be shared, and take no more threads than the worker has; once TensorFlow is at work it is too late."""
+    """Let a GPU be shared, and take no more threads than the worker has; without effect once TensorFlow has started."""
     from distributed import get_worker
 
     try:
@@ -147,6 +147,7 @@ class TrialRunner:
         try:
             self.training, self.validation = map(load_into_memory, (job.training, job.validation))
             self.objective = Objective.parse(job.objective, job.region and job.region.loaded())
+            self.training = self.training.remembering()  # each scaling is fitted once, not in every trial
         except (InputError, OSError) as error:
             raise WorkerFault(first_line(error)) from None
         self.watched = self.validation.without_labels() if self.validation.has_labels else self.validation
@@ -160,7 +161,7 @@ class TrialRunner:
         return read_json(self.file(spec.trial, "json"), Record)
 
     def run(self, spec: Spec, until: float | None = None) -> dict[str, object] | None:
-        """Train and judge a trial, from the last epoch that is on disk; None if it was stopped before its end."""
+        """Train and judge a trial from the last epoch on disk; None if it was stopped before its end."""
         started, checkpoint = time.monotonic(), None
         begun = self._begun(spec)
         found: dict[str, float] = {}

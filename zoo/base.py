@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 
 from pipelines import provenance
+from pipelines.arguments import argument
 from pipelines.errors import InputError
 from pipelines.events.batches import Batches, check_enough
 from pipelines.events.events import Events
 from pipelines.events.layout import check_magnitudes
+from pipelines.events.statistics import MassesOf, Statistic, gather
 from pipelines.events.weighting import MeanOne
 from zoo import legacy
 from zoo.detector import Detector, check_epochs
@@ -38,6 +41,7 @@ from zoo.hyperparameters import (
 from zoo.inputs import TAKES, Inputs, resolve
 from zoo.keras import keras
 from zoo.layers import scalers
+from zoo.layers.scalers import Scaling
 from zoo.training import EarlyStopping, Phase, Task, Trainer
 
 if TYPE_CHECKING:
@@ -153,12 +157,14 @@ class AnomalyModel(Detector):
             )
 
     def training_data(self, events: Events | None, validation: float = 0.0, seed: int = 0) -> tuple:
-        """Return what to train on, and what to validate with or None: a share `validation` of the events.
+        """Return the events to train on, and a share `validation` of them to validate with, or None.
 
         Raises `InputError` if there are no events.
         """
         if events is None:
-            raise InputError(f"{self.zoo_name} is trained on events: give --data, an events file or a sample's name")
+            raise InputError(
+                f"{self.zoo_name} is trained on events: give {argument('data')}, an events file or a sample's name"
+            )
         return events.split(1.0 - validation, seed) if validation else (events, None)
 
     def check_enough(self, events: Events) -> None:
@@ -204,24 +210,46 @@ class AnomalyModel(Detector):
                 f"--set 'columns=*', or columns=['*'] in Python"
             ) from None
 
+    def check_data(self, events: Events) -> None:
+        """Raise `InputError` if a look at the names and the first block of events shows that they cannot be trained on."""
+        for check in _checks(events, self.taken_from(events)):
+            for block in itertools.islice(events.blocks(*check.fields, columns=check.columns), 1):
+                check.add(block)
+
+    def survey(self, events: Events, checksum: bool = False) -> Events:
+        """Read the events once, and return them with all that training needs to know of them.
+
+        That is the scaling, unless it is fitted already, masses and weights, and with `checksum` that of the run.
+
+        Raises `InputError` as `adapt`.
+        """
+        events = events.remembering()
+        wanted: list[Statistic] = []
+        if not self.has_met_data:
+            inputs = self.taken_from(events)
+            wanted += [MassesOf(events), *self.scalings(inputs), *_checks(events, inputs)]
+        wanted += [provenance.Checksum(events)] if checksum else []
+        gather(events, *wanted)
+        return events
+
     def adapt(self, events: Events) -> None:
         """Resolve the columns by name, fit the input scaling, and create the weights.
 
         Raises `InputError` naming a missing column, or a column with NaN or infinite values.
         """
         inputs = self.taken_from(events)
-        self.fit_scaling(events, inputs)
+        scalings = self.scalings(inputs)
+        for scaling, values in zip(scalings, gather(events, *scalings, *_checks(events, inputs))):
+            scaling.assign(values)
         self.build_for(inputs.columns, inputs.object_columns, inputs.slots)
 
-    def fit_scaling(self, events: Events, inputs: Inputs) -> None:
-        """Fit the scaling of features, in one pass; models that take objects fit theirs too."""
-        if inputs.columns:
-            _refuse_the_mass(events, inputs.columns)
-            if not self.scaler.built:
-                self.scaler.build((None, len(inputs.columns)))
-            largest = np.zeros(len(inputs.columns))
-            self.scaler.adapt(_watched(events, inputs.columns, largest), seed=self.hp.seed)
-            check_magnitudes(largest, inputs.columns, events.name)
+    def scalings(self, inputs: Inputs) -> list[Scaling]:
+        """Return the statistics that fit the model's scalings: of features, and of objects if the model takes them."""
+        if not inputs.columns:
+            return []
+        if not self.scaler.built:
+            self.scaler.build((None, len(inputs.columns)))
+        return [Scaling(self.scaler, self.hp.seed, columns=inputs.columns)]
 
     def build_for(self, columns: Sequence[str], object_columns: Sequence[str] = (), slots: int = 0) -> None:
         """Create all variables for these columns and objects, without looking at any event."""
@@ -244,7 +272,7 @@ class AnomalyModel(Detector):
         raise NotImplementedError
 
     def own_state(self) -> dict[str, Sequence[tf.Variable]]:
-        """Return the variables of the model itself, by what they are for; those of metrics are not kept."""
+        """Return the variables of the model itself by their purpose, without those of metrics."""
         scaler = {id(variable) for variable in self.scaler.variables}
         groups = super().own_state()
         fixed = [variable for variable in groups["fixed"] if id(variable) not in scaler]
@@ -303,23 +331,23 @@ class AnomalyModel(Detector):
                                 verbose=verbose, jit_compile=jit_compile, memory=memory, cache=cache, finish=finish)  # fmt: skip
 
     def finish(self, events: Events, *, verbose=0, jit_compile: bool = True, memory=None, cache=None) -> None:
-        """Do what `fit(finish=False)` has left: what scores need of the events, and the phases after the main one."""
+        """Do the rest of `fit(finish=False)`: the later phases, and what scores need to know of the events."""
         self.trainer.fit(events, start="after", verbose=verbose, jit_compile=jit_compile, memory=memory, cache=cache)
 
     def weighting(self, events: Events):
-        """Return a function from masses to training weights, which multiply the events' own; by default to mean one."""
+        """Return a function from masses to factors of the event weights; by default one that makes their mean one."""
         return MeanOne(events)
 
-    def batches(self, events: Events, weighting, smaller: bool = False, **room) -> Batches:
+    def batches(self, data: Events, weighting, smaller: bool = False, **room) -> Batches:
         """Return scaled batches of events; with `smaller`, of fewer events than `batch_size` where there are fewer."""
         size = self.hp.batch_size
-        if smaller and len(events):  # as few left over as can be: these events are the same at every epoch
-            size = len(events) // -(-len(events) // size)
-        self.inputs.check_layout(events)
+        if smaller and len(data):  # as few left over as can be: these events are the same at every epoch
+            size = len(data) // -(-len(data) // size)
+        self.inputs.check_layout(data)
         objects = bool(self.inputs.object_columns)
         transform = self.scaler if self.scaled_batches else None
         options = {"objects": objects, "transform": transform, "weighting": weighting, "seed": self.hp.seed, **room}
-        return Batches(events, self.resolved_columns, size, **options)
+        return Batches(data, self.resolved_columns, size, **options)
 
     # -- scoring ---------------------------------------------------------------------------------
 
@@ -391,27 +419,62 @@ class AnomalyModel(Detector):
         return serving_of(self, cuts)
 
 
-def _waits_for_input(layer: object) -> bool:
+def _waits_for_input(layer: Any) -> bool:
     """Whether a layer creates its weights when it is called first."""
     is_layer = isinstance(layer, keras.layers.Layer) and not isinstance(layer, (keras.Model, keras.metrics.Metric))
     return is_layer and not layer.built and type(layer).build is not keras.layers.Layer.build
 
 
-def _refuse_the_mass(events: Events, columns: Sequence[str]) -> None:
-    """Raise `InputError` if a column is the mass that is searched for bumps, or a copy of it."""
-    if events.about.mass_column in columns:
-        raise InputError(
-            f"columns include {events.about.mass_column!r}, the mass that is searched for bumps: a score that "
-            f"sees it shapes its spectrum; leave it out"
-        )
-    first = next(iter(events.blocks("features", "mass", columns=columns)), None)
-    copies = [] if first is None else np.flatnonzero((first["features"] == first["mass"][:, None]).all(axis=0))
-    if len(copies):
-        name = columns[copies[0]]
-        raise InputError(
-            f"column {name!r} is the mass that is searched for bumps: a score that sees it shapes its spectrum; leave it "
-            f"out, as by columns=*,!{name}"
-        )
+def _checks(events: Events, inputs: Inputs) -> list[_NotTheMass | _Magnitudes]:
+    return [_NotTheMass(events, inputs.columns), _Magnitudes(events, inputs.columns)] if inputs.columns else []
+
+
+class _NotTheMass:
+    """Raises `InputError` if a column is the mass that is searched for bumps, or a copy of it; a statistic of `gather`."""
+
+    fields = ("features", "mass")
+
+    def __init__(self, events: Events, columns: Sequence[str]):
+        self.key, self.columns, self._looked = ("not the mass", tuple(columns)), tuple(columns), False
+        if events.about.mass_column in columns:
+            raise InputError(
+                f"columns include {events.about.mass_column!r}, the mass that is searched for bumps: a score that "
+                f"sees it shapes its spectrum; leave it out"
+            )
+
+    def add(self, block: Mapping[str, np.ndarray]) -> None:
+        """Compare the columns of the first block with the masses."""
+        if self._looked or not len(block["mass"]):
+            return
+        self._looked = True
+        copies = np.flatnonzero((block["features"] == block["mass"][:, None]).all(axis=0))
+        if len(copies):
+            name = self.columns[copies[0]]
+            raise InputError(
+                f"column {name!r} is the mass that is searched for bumps: a score that sees it shapes its spectrum; "
+                f"leave it out, as by columns=*,!{name}"
+            )
+
+    def result(self) -> None:
+        """Return nothing: what is wrong was raised."""
+
+
+class _Magnitudes:
+    """Raises `InputError` at the end for a column with which float32 cannot calculate; a statistic of `gather`."""
+
+    fields = ("features",)
+
+    def __init__(self, events: Events, columns: Sequence[str]):
+        self.key, self.columns, self._where = ("magnitudes", tuple(columns)), tuple(columns), events.name
+        self._largest = np.zeros(len(columns))
+
+    def add(self, block: Mapping[str, np.ndarray]) -> None:
+        """Keep the largest magnitude of each column."""
+        np.maximum(self._largest, np.abs(block["features"]).max(axis=0, initial=0), out=self._largest)
+
+    def result(self) -> None:
+        """Return nothing; raise what is wrong."""
+        check_magnitudes(self._largest, self.columns, self._where)
 
 
 def Watch(  # noqa: N802  (the name of the class that it was)
@@ -420,13 +483,6 @@ def Watch(  # noqa: N802  (the name of the class that it was)
     """Return `EarlyStopping` by its former name and words; deprecated."""
     legacy.warn("zoo.base.Watch", "EarlyStopping(monitor, mode, min_delta, patience, restore_best_weights)")
     return EarlyStopping(quantity, best, tolerance, patience, keep)
-
-
-def _watched(events: Events, columns: Sequence[str], largest: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the features block by block, and keep the largest magnitude of each column."""
-    for block in events.blocks("features", columns=columns):
-        np.maximum(largest, np.abs(block["features"]).max(axis=0, initial=0), out=largest)
-        yield block["features"]
 
 
 def _no_events(name: str, given: object) -> str:

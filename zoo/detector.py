@@ -43,7 +43,7 @@ class Detector(legacy.DeprecatedNames, keras.Model):
     undirected: ClassVar[tuple[str, ...]] = ()
     # False of a classifier, which says nothing of events that are unlike all that it was trained on
     outliers_score_high: ClassVar[bool] = True
-    yardstick: ClassVar[str] = ""  # of a model that is told the truth: what every run and report of it has to say
+    yardstick: ClassVar[str] = ""  # text for every run and report of a model that uses the truth
     stochastic: ClassVar[bool] = False  # whether validation draws random numbers
     # whether validation is compiled too: of a small network it takes longer to compile than to run, epoch after epoch
     validated_by_xla: ClassVar[bool] = False
@@ -135,6 +135,10 @@ class Detector(legacy.DeprecatedNames, keras.Model):
 
     def check_enough(self, data) -> None:
         """Raise `InputError` if there is not enough to train on."""
+
+    def survey(self, data, checksum: bool = False):
+        """Return the data as they are trained on; events remember what one pass over them found."""
+        return data
 
     def provenance(self, data) -> dict[str, object]:
         """Return what identifies the training data in the configuration of a run."""
@@ -270,7 +274,7 @@ class Detector(legacy.DeprecatedNames, keras.Model):
     def initial(self, shape: tuple[int, ...], seed: tuple[int, int]) -> tf.Tensor:
         """Return the initial value of a trainable weight of one member: Glorot uniform for kernels, zeros for biases.
 
-        A layer whose weights start otherwise says so by a method `initial(weight, seed)` of its own, such as
+        A layer whose weights start otherwise has a method `initial(weight, seed)` of its own, such as
         `zoo.layers.flows.FlowLayer.initial`.
         """
         return glorot_uniform(shape, seed) if len(shape) >= 2 else tf.zeros(shape)
@@ -286,13 +290,13 @@ class Detector(legacy.DeprecatedNames, keras.Model):
         return {f"{group}/{i:03d}": variable for group, members in groups.items() for i, variable in enumerate(members)}
 
     def own_state(self) -> dict[str, Sequence[tf.Variable]]:
-        """Return the variables of the model itself, by what they are for; those of metrics are not kept."""
+        """Return the variables of the model itself by their purpose, without those of metrics."""
         passing = {id(variable) for metric in self.metrics for variable in metric.variables}
         fixed = [variable for variable in self.non_trainable_variables if id(variable) not in passing]
         return {"trainable": self.trainable_variables, "fixed": fixed}
 
     def release(self) -> None:
-        """Let go of compiled programs and events, so that the memory of a model that is not wanted any more is freed."""
+        """Drop compiled programs and events, which frees the memory of a model that is no longer needed."""
         self.train_function = self.test_function = self.predict_function = self.train_tf_function = None
         self.trainer.release()
 
@@ -303,7 +307,7 @@ class Detector(legacy.DeprecatedNames, keras.Model):
         self.means = {name: MemberMean(name, self.members) for name in names}
 
     def update_metrics(self, **terms: tf.Tensor) -> Terms:
-        """Add terms, per member or per member and event; returns what Keras is to show, the means over members."""
+        """Record terms, per member or per member and event; returns the means over members, which Keras shows."""
         for name, value in terms.items():
             if name in self.means:
                 self.means[name].update_state(value)

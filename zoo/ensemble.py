@@ -28,7 +28,7 @@ def leading(members: int) -> tuple[int, ...]:
 
 
 def before(value: tf.Tensor, axes: int) -> tf.Tensor:
-    """Give a value per member (K,) so many axes behind it, to multiply with (K, ...); a scalar stays one.
+    """Add axes to a value per member (K,), so that it multiplies with (K, ...); a scalar stays a scalar.
 
     >>> before(tf.zeros(20), 2).shape, before(tf.constant(1.0), 2).shape
     (TensorShape([20, 1, 1]), TensorShape([]))
@@ -143,7 +143,7 @@ def memberwise(optimizer: type[keras.optimizers.Optimizer]) -> type[keras.optimi
 
 
 class OneOf:
-    """Several optimizers of the same weights, one of which is at work: a program that has them all can have any.
+    """Several optimizers of the same weights, of which one is active: one program serves them all.
 
     Args:
         parts: of different classes.

@@ -113,7 +113,7 @@ def _scored(model, events: Events, kind: str | None, run) -> Scores:
 
 
 def _refuse_diverged(each: np.ndarray, model, run) -> None:
-    """Raise `InputError` if most scores of a member, or of all members together, are no numbers: its training is to blame."""
+    """Raise `InputError` if most scores of a member, or of all members, are not finite: the training diverged."""
     finite = np.isfinite(each)
     dead = np.flatnonzero(2 * finite.sum(axis=1) <= each.shape[1])
     together = np.where(finite.all(axis=0), 0.0, np.nan)
@@ -219,7 +219,7 @@ def _of_members(each: np.ndarray, events: Events, ignore_weights: bool) -> dict[
 
 
 def duplicates(run, events: Events) -> tuple[int, Sequence[str]]:
-    """Return how many of these events the run was trained on, and its files; 0 if those are gone or changed since."""
+    """Return how many of these events the run was trained on, and its files; 0 if the files are gone or changed."""
     from pipelines.events.overlap import overlap
 
     files = (about_run(run).get("data") or {}).get("files", [])

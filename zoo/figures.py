@@ -37,7 +37,7 @@ def draw(
     (input and reconstructed, with median pulls; of several members the first, since their mean is no event),
     `observables_with_mass` (the same by a second decoder that takes the mass), `roc` (of `kind`, if there are labels; both
     directions, if the method gives it none), `scan` (the latent space against the mass). All but `errors` count events
-    alike, as the evaluation does; of weighted events figure and numbers say so. Of each class at most 100,000
+    alike, as the evaluation does; of weighted events the figure and the numbers mark it. Of each class at most 100,000
     events are drawn, chosen by `seed`. A figure that these events do not allow is left out, with a warning that says why.
 
     Classes are those of the labels of `events`, which without labels are all "data", drawn as points; and `samples`, by name,
@@ -77,7 +77,7 @@ def plot(
     seed: int = 0,
     conversion: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Draw the figures of a run directory into a new folder: its training, and how it sees events (see `draw`).
+    """Draw the figures of a run directory into a new folder: its training, and its results for events (see `draw`).
 
     Args:
         run: a run directory. out: the new folder.
@@ -94,7 +94,7 @@ def plot(
     """
     check_new(out)
     within = mass_range or mass_range_of(run)
-    given = {**({} if events is None else {None: events}), **(samples or {})}
+    given: dict[Any, Any] = {**({} if events is None else {None: events}), **(samples or {})}
     named = dict(zip(given, open_each(run, list(given.values()), within, **(conversion or {}))))
     return draw(Path(run), Path(out), named.pop(None, None), kind, seed, samples=named)
 
@@ -141,7 +141,7 @@ def _by_phase(path: Path, rows, members: int) -> dict[str, dict[str, np.ndarray]
 
 
 def _classes(events: Events | None, samples: Mapping[str, Events], seed: int) -> dict[str, Events]:
-    """The events of each class by its name, background first, which ratios are to; of unlabelled events one, the data."""
+    """The events of each class by its name, background first, which is the reference; unlabelled events are one class."""
     if events is None:
         parts = {}
     elif not events.has_labels:
@@ -154,7 +154,8 @@ def _classes(events: Events | None, samples: Mapping[str, Events], seed: int) ->
         parts = {names[k]: events.select(label=k) for k in labels}
     for name, sample in samples.items():
         if name in parts:
-            raise InputError(f"sample {name!r} ({sample.name}): {events.name} has a class of that name; choose another")
+            where = "the data" if events is None else events.name
+            raise InputError(f"sample {name!r} ({sample.name}): {where} has a class of that name; choose another")
         parts[name] = sample
     parts = {name: parts[name] for name in sorted(parts, key=lambda name: name != "background")}
     return {name: part.sample(min(len(part), MOST), seed=seed) for name, part in parts.items()}

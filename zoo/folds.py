@@ -8,8 +8,10 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pipelines import provenance
+from pipelines.arguments import argument
 from pipelines.errors import InputError, Unfinished
 from pipelines.events.events import Events
 from pipelines.jobs.executors import Batch, open_workers
@@ -43,8 +45,8 @@ class Recipe:
         return registry.model_class(self.name).undirected
 
 
-def train_fold(recipe: Recipe, fold: int, events: Events, out: Path, options: Mapping[str, object], keep: bool = True):
-    """Train the model of a fold into a run directory, going on where it was interrupted; returns it, or None unless kept."""
+def train_fold(recipe: Recipe, fold: int, events: Events, out: Path, options: Mapping[str, Any], keep: bool = True):
+    """Train the model of a fold into a run directory, resuming it if it was interrupted; returns it if `keep`."""
     model, interrupted = recipe.model(fold), (run.Checkpoint.place(out) / "progress.json").is_file()
     run.train(model, events, out, epochs=recipe.epochs, resume=interrupted, **options)
     return model if keep else None
@@ -67,7 +69,7 @@ class Trainer:
         self.recipe, self.folder, self.resume, self._said, self._options = recipe, folder, resume, said, options
         self._workers, self._scheduler, self._made = workers, scheduler, False
         if not resume and self.holds_something(folder):
-            raise InputError(f"an interrupted search is kept in {folder}; add --resume, or remove it")
+            raise InputError(f"an interrupted search is kept in {folder}; add {argument('resume', True)}, or remove it")
 
     @staticmethod
     def holds_something(folder: Path, what: str = "fold") -> bool:
@@ -136,6 +138,7 @@ class Trainer:
     def _finished(self, model, events: Events, out: Path):
         """Load a finished run if it is of this model and these events."""
         kept = run.read_config(out)
+        events = model.survey(events, checksum=True)
         model.adapt(events)
         wanted = {
             "model": model.zoo_name,

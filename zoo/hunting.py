@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.arguments import argument
 from pipelines.bumphunt.given_scores import GivenScores
 from pipelines.bumphunt.result import Contributions, Search
 from pipelines.bumphunt.search import is_the_mass
@@ -72,7 +73,7 @@ def hunt(
         explain: say what each input contributes to the scores of the events that the best bump selects (`zoo.explain`): in the
             report, and as `explained` of what is returned. Of a trained run only.
         resume: go on with an interrupted search, which `out` names, or begin where there is none.
-        workers, scheduler: who trains the folds. verbose, said: Keras' progress bar; is told what is being trained.
+        workers, scheduler: who trains the folds. verbose, said: Keras' progress bar; a function that is called with what is being trained.
         mass_range: GeV, of all spectra or by name. By default only events in the range of the run's training are
             searched, if there is one.
         seed: of the training, the folds and the pseudo-experiments.
@@ -96,13 +97,17 @@ def hunt(
         raise TypeError("hunt() needs events, in whose mass a bump is searched for")
     if train and folds:
         raise InputError(
-            "--train and --folds: one model that scores what it was trained on, or K that do not; give one"
+            f"{argument('train')} and {argument('folds')}: one model that scores what it was trained on, or K that do not; "
+            f"give one"
         )
     sliding = {"window_width": window_width, "window_step": window_step, "side_band_width": side_band_width,
                "windows": tuple(tuple(one) for one in windows)}  # fmt: skip
     _check_scan(scan, sliding, train, scores, options.get("background", "spectrum"))
     if not folds and not scan and (workers > 1 or scheduler is not None):
-        raise InputError("--workers, --scheduler and --cluster train the models of several folds at once; add --folds")
+        raise InputError(
+            f"{argument('workers')} and {argument('scheduler')} train the models of several folds at once; add "
+            f"{argument('folds')}"
+        )
     with contextlib.nullcontext() if out is None else hold(out) as out:
         if scan:
             recipe = recipe_of(run, seed, preset=preset, hyperparameters=hyperparameters, epochs=epochs)
@@ -123,17 +128,19 @@ def _hunt(
     scheduler, verbose, said, conversion, mass_range, seed, **options,
 ) -> Search:  # fmt: skip
     if explain and (train or folds or scores is not None):
-        raise InputError("--explain: only a trained RUN can be explained; leave it out, or train first (zoo train)")
-    given = {"--preset": preset, "--set": hyperparameters, "--epochs": epochs, "--resume": resume}
+        raise InputError(
+            f"{argument('explain')}: only a trained RUN can be explained; leave it out, or train first (zoo train)"
+        )
+    given = {"preset": preset, "hyperparameters": hyperparameters, "epochs": epochs, "resume": resume}
     if scores is not None:
-        given = {"RUN": run, "--train": train, "--folds": folds, "--score-kind": options.get("score_kind"), **given}
-        model: Any = _given_scores(scores, [name for name, value in given.items() if value])
+        given = {"run": run, "train": train, "folds": folds, "score_kind": options.get("score_kind"), **given}
+        model: Any = _given_scores(scores, [argument(name) for name, value in given.items() if value])
     elif train or folds:
         recipe = recipe_of(run, seed, preset=preset, hyperparameters=hyperparameters, epochs=epochs)
         model = _trainer(run, recipe, out, resume, said, verbose=verbose, jit_compile=jit_compile, workers=workers,
                          scheduler=scheduler)  # fmt: skip
     else:
-        model = _trained_already(run, [name for name, value in given.items() if value])
+        model = _trained_already(run, [argument(name) for name, value in given.items() if value])
     spectra = options.get("spectra", ())
     also = [spectra] if isinstance(spectra, str) else spectra
     kept = None if out is None else Path(out).with_name(f"{Path(out).name}.events.h5")
@@ -209,7 +216,7 @@ def _scan(
 def search(
     run: Any, model: Any, events: Events, *, mass_range=None, folds: int | None = None, **options: Any
 ) -> Search:  # fmt: skip
-    """Search with what was loaded or trained for a run, whose mass range is the default, and say so in the configuration."""
+    """Search with a run's model. The mass range is the run's by default; the configuration records it."""
     about: dict[str, object] = {}
     loaded = dict(about_run(run))
     if loaded:  # also of what is trained again with its hyperparameters
@@ -248,7 +255,10 @@ def recipe_of(
     if Path(run).is_dir():
         config: Mapping[str, Any] = read_config(run)
         if preset:
-            raise InputError(f"--preset {preset}: {run} is a run directory, whose hyperparameters are taken; use --set")
+            raise InputError(
+                f"{argument('preset', preset)}: {run} is a run directory, whose hyperparameters are taken; use "
+                f"{argument('hyperparameters')}"
+            )
         name, kept = config["model"], config["hyperparameters"]
         recipe = Recipe(name, None, {**kept, "seed": seed, **given}, epochs or config.get("epochs"))
     else:
@@ -260,7 +270,7 @@ def recipe_of(
 
 
 class InMemory:
-    """Trains the models of a search in memory, as `pipelines.search` takes with `folds`; what it is told says so."""
+    """Trains the models of a search in memory, as `pipelines.search` takes with `folds`."""
 
     def __init__(self, recipe: Recipe, jit_compile: bool = True, said: Callable[[str], object] | None = None):
         self.recipe, self.jit_compile, self._said = recipe, jit_compile, said or _silent
@@ -295,16 +305,21 @@ def _silent(text: str) -> None:
 def _given_scores(scores: Any, given: Sequence[str]) -> GivenScores:
     """Return the scores that are given instead of a model, by themselves or as a file."""
     if given:
-        raise InputError(f"{given[0]}: there is nothing to load or to train with --scores; leave one of them out")
+        raise InputError(
+            f"{given[0]}: there is nothing to load or to train with {argument('scores')}; leave one of them out"
+        )
     return GivenScores.from_file(scores) if isinstance(scores, (str, os.PathLike)) else GivenScores(scores)
 
 
 def _trained_already(run: Any, given: Sequence[str]) -> Any:
     """Return the model of a run."""
+    ways = f"{argument('train')} or {argument('folds')}"
     if run is None:
-        raise InputError("there is nothing to score the events: give RUN, a run directory, or --scores FILE")
+        raise InputError(
+            f"there is nothing to score the events: give {argument('run')}, a run directory, or {argument('scores')}"
+        )
     if given:
-        raise InputError(f"{given[0]}: {run} is trained already; add --train or --folds to train on the data")
+        raise InputError(f"{given[0]}: {run} is trained already; add {ways} to train on the data")
     if isinstance(run, (str, os.PathLike)) and not Path(run).exists() and str(run) in registry.names():
-        raise InputError(f"{run} is a model, not a run directory; add --train or --folds to train it on the data")
+        raise InputError(f"{run} is a model, not a run directory; add {ways} to train it on the data")
     return trained_model(run)

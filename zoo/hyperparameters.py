@@ -28,7 +28,7 @@ DEEPEST = 64  # values in a list, such as the layers of a network
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-    """What values a hyperparameter may take: a range, or a set of choices. Of a list it is what each value may be.
+    """The values that a hyperparameter may take: a range, or a set of choices. For a list it holds for each value.
 
     >>> Limit(0, 1, open_high=True).check("dropout_rate", 0.2)
     """

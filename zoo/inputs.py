@@ -50,7 +50,7 @@ class Inputs:
         return [tf.zeros((size, *shape)) for shape in self.shapes.values()]
 
     def blocks(self, events: Events | np.ndarray | Mapping[str, np.ndarray]) -> Iterator[list[np.ndarray]]:
-        """Yield the arrays block by block: of `Events`, of a batch, of a frame, or of the one array that is all there is.
+        """Yield the arrays block by block: of `Events`, a batch, a frame, or a single array.
 
         Columns of a frame go by their names, those of an array by their order.
 
@@ -66,7 +66,7 @@ class Inputs:
             yield [block[name] for name in self.shapes]
 
     def check_layout(self, events: Events) -> None:
-        """Raise `InputError` unless the objects of events are as these: training takes them as they stand in the file."""
+        """Raise `InputError` unless events have the same objects in the same order: training reads them as stored."""
         if self.object_columns and self._order(events) is not None:
             found = ", ".join(events.about.object_columns)
             raise InputError(
@@ -114,7 +114,7 @@ class Inputs:
         features, mass = given.get("features"), given.get("mass", np.zeros(size))
         if not np.isfinite(mass).all():
             raise InputError("mass: NaN or infinite values, expected GeV")
-        about = {"objects": given.get("objects"), "object_columns": self.object_columns}
+        about: dict[str, Any] = {"objects": given.get("objects"), "object_columns": self.object_columns}
         return Events.from_arrays(features, mass, () if features is None else self.columns, **about)
 
     def _of_frame(self, frame: Any, names: Sequence[str]) -> np.ndarray | dict[str, np.ndarray]:
@@ -128,7 +128,7 @@ class Inputs:
 def resolve(
     events: Events, columns: Sequence[str], object_columns: Sequence[str] | None = None, slots: int = 0
 ) -> Inputs:
-    """Return what is taken of events, by names or patterns of columns, and of objects unless `object_columns` is None.
+    """Return the inputs for events, by names or patterns of columns, with objects unless `object_columns` is None.
 
     A pattern never means the mass that is searched for bumps. No `object_columns` and 0 `slots` are those that the events
     have. Raises `InputError` for what the events lack.

@@ -1,4 +1,4 @@
-"""The one door to Keras: everyone writes ``from zoo.keras import keras``, and gets Keras 2 (``tf_keras``).
+"""The only module that imports Keras: all others write ``from zoo.keras import keras``, and get Keras 2 (``tf_keras``).
 
 Spektral 1.3 and TensorFlow Probability 0.25 subclass Keras 2 layers, and one Keras 3 object among them fails
 far from its cause. TensorFlow decides once in a process, when its Keras is first touched: so this module

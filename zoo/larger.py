@@ -1,4 +1,4 @@
-"""A network inside a larger one of its kind, so that networks of many sizes share one traced or compiled program.
+"""A network inside a larger one, so that networks of many sizes share one program.
 
 The weights of the smaller network are in the corners of the larger one's, beside zeros. An activation that is zero at zero
 then gives zeros for the units that are not there, and their weights have gradients of zero: what remains is the smaller
@@ -25,7 +25,7 @@ Hyper = Mapping[str, object]
 
 
 def room(names: Sequence[str], points: Sequence[Hyper]) -> dict[str, object]:
-    """Return the sizes of a network that holds those of all points, by the names of resizable hyperparameters.
+    """Return the sizes of a network that can hold the networks of all points, by resizable hyperparameters.
 
     Of several widths the first are the first, the others are counted from the last, as in `zoo.layers.dense.MLP.places`,
     and the same from back to front.
@@ -121,7 +121,7 @@ class Larger:
         return room_of and all(id(variable) in found for variable in smaller.state().values())
 
     def hold(self, smaller: Any) -> None:
-        """Take the hyperparameters and the whole state of a smaller model: what is trained now is that one."""
+        """Take the hyperparameters and the whole state of a smaller model, which is trained from now on."""
         model, pairs = self.model, self._pairs(smaller)
         self._hold_sizes(smaller)
         model.hp = smaller.hp

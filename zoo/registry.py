@@ -11,36 +11,39 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import metadata
+from typing import Any, TypeVar
 
 from pipelines.errors import InputError
 from zoo.hyperparameters import near
 
 ENTRY_POINTS = "hep_anomaly_zoo.models"
 
-_models: dict[str, type] = {}
+Model = TypeVar("Model", bound=type)
+
+_models: dict[str, Any] = {}
 
 
-def register(name: str) -> Callable[[type], type]:
+def register(name: str) -> Callable[[Model], Model]:
     """Register a model under a name: `@zoo.register("my_model")` above its class.
 
     The same class of the same file takes the place of the one before it, as when a cell of a notebook is run again.
     Raises `InputError` if the name is taken by another class.
     """
 
-    def add(model: type) -> type:
+    def add(model: Model) -> Model:
         there = _models.get(name)
         if there is not None and there is not model and _origin(there) != _origin(model):
             raise InputError(f"model {name!r} is registered already, by {there.__module__}; choose another name")
         _models[name] = model
-        model.zoo_name = name
+        _models[name].zoo_name = name
         return model
 
     return add
 
 
 @contextlib.contextmanager
-def registered(model: type) -> Iterator[None]:
-    """Have a class that is in no register be there, under its own name, while the block runs."""
+def registered(model: Any) -> Iterator[None]:
+    """Register a class under its own name while the block runs."""
     before, name = model.zoo_name, model.zoo_name or model.__name__
     if name in names():
         yield
@@ -54,7 +57,7 @@ def registered(model: type) -> Iterator[None]:
 
 
 def _origin(model: type) -> tuple[str, str]:
-    """Return the module and the name of a class: what is the same when its file, or a notebook's cell, is run again."""
+    """Return the module and the name of a class, which stay the same when its file or cell is run again."""
     return model.__module__, model.__qualname__
 
 
@@ -96,7 +99,7 @@ def names(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(_models, pattern))
 
 
-def model_class(name: str) -> type:
+def model_class(name: str) -> Any:
     """Return the class behind a name; raises `InputError` listing the near names."""
     if not isinstance(name, str):
         raise TypeError(f"name is {type(name).__name__}, expected the name of a model, as 'gan_ae'")
@@ -140,7 +143,7 @@ def get(name: str, preset: str | None = None, **hyperparameters: object):
     return model(**{**model.presets.get(preset, {}), **hyperparameters})
 
 
-def defaults(model: type) -> dict[str, object]:
+def defaults(model: Any) -> dict[str, object]:
     """Return a model's hyperparameters with their default values."""
     return model.Hyperparameters.defaults()
 

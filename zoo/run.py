@@ -1,4 +1,4 @@
-"""Runs: one training on disk, whole or not at all, loadable without running anybody's code.
+"""Runs: one training on disk, whole or not at all; loading it runs no code from it.
 
 RUN/config.json    model, hyperparameters, data with checksum, seed, versions: all that repeats it
 RUN/model/state.h5 weights, input scaling, optimizer state
@@ -24,6 +24,7 @@ from pydantic import AfterValidator, Field
 from typing_extensions import NotRequired, TypedDict
 
 from pipelines import provenance
+from pipelines.arguments import argument
 from pipelines.checksums import digest, file_sha256
 from pipelines.documents import check_document, check_row, read_json_document, shown
 from pipelines.errors import InputError
@@ -118,7 +119,7 @@ def load(run: str | os.PathLike):
 
 
 def origin(run: str | os.PathLike) -> Mapping[str, object]:
-    """Return what a run directory says of itself: its `folder`, and what it was trained with and on.
+    """Return the origin of a run: its `folder`, hyperparameters and training data.
 
     `tuning` is what `tune` wrote there: whether labels chose the hyperparameters (see
     `pipelines.bumphunt.search.truth_in_tuning`). Of the name of a model, which is no directory, nothing.
@@ -133,14 +134,14 @@ def origin(run: str | os.PathLike) -> Mapping[str, object]:
     return MappingProxyType({"folder": str(run), **{name: config.get(name) for name in KEPT}})
 
 
-def read_config(run: str | os.PathLike) -> dict[str, object]:
+def read_config(run: str | os.PathLike) -> dict[str, Any]:
     """Return the configuration of a run directory; raises `InputError` if it is not one."""
     check_utf8(run)
     path = Path(run) / "config.json"
     if not path.is_file():
         found = "no such folder" if not Path(run).exists() else "no config.json in it"
         raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`")
-    config = read_json_document(path, RunConfig, advice="damaged; train again")
+    config: Any = read_json_document(path, RunConfig, advice="damaged; train again")
     kind, hyperparameters = config.get("takes", "features"), config["hyperparameters"]
     if kind not in TAKES:
         raise InputError(f"{path}: takes is {shown(kind)}, expected one of {', '.join(TAKES)}; damaged; train again")
@@ -155,7 +156,7 @@ def read_config(run: str | os.PathLike) -> dict[str, object]:
 
 
 def check_whole(run: str | os.PathLike) -> None:
-    """Raise `InputError` unless all parts of a run directory are there, and its state is as it was written."""
+    """Raise `InputError` unless a run directory is complete, and its state unchanged."""
     run, config = Path(run), read_config(run)
     parts = ("history.csv", "metrics.json", "plots/history.png")
     if missing := [name for name in parts if not (run / name).is_file()]:
@@ -199,6 +200,7 @@ def _train(model, events, out: Path, validation, epochs, resume, extra, **option
     if not resume:
         Checkpoint.refuse(out)
     clean(Checkpoint.place(out))
+    events = model.survey(events, checksum=True)
     model.check_enough(events)
     model.adapt(events)
     checkpoint = Checkpoint(out, model, events, {**(extra or {}), "epochs": epochs or model.epochs})
@@ -241,7 +243,7 @@ def write(model, folder: Path, config: Mapping[str, object], rows: Sequence[Mapp
     (folder / "model").mkdir()
     (folder / "plots").mkdir()
     save_state(model, folder / "model" / "state.h5")
-    kept = as_json({**config, "state_sha256": file_sha256(folder / "model" / "state.h5")})
+    kept: Any = as_json({**config, "state_sha256": file_sha256(folder / "model" / "state.h5")})
     write_json(folder / "config.json", {**kept, "sha256": digest(kept)})
     main = [row for row in rows if row["phase"] == model.recipe()[model.main_phase].name]
     best = {"best_epoch": model.best_epochs()} if model.best else {}
@@ -320,7 +322,9 @@ class Checkpoint(keras.callbacks.Callback):
         if (cls.place(out) / "progress.json").is_file():
             with hold(out, new=False):  # raises while another process has it
                 pass
-            raise InputError(f"{out}: an interrupted training is kept in {cls.place(out)}; add --resume, or remove it")
+            raise InputError(
+                f"{out}: an interrupted training is kept in {cls.place(out)}; add {argument('resume', True)}, or remove it"
+            )
 
     def start(self) -> int:
         """Begin anew; returns 0 epochs done."""
@@ -353,7 +357,7 @@ class Checkpoint(keras.callbacks.Callback):
         kept: Any = read_json_document(self.folder / CONFIG, RunConfig, advice=advice)
         if different := self._different(kept):
             raise InputError(
-                f"{self.folder} holds another training: {'; '.join(different)}; give the same, or start without --resume"
+                f"{self.folder} holds another training: {'; '.join(different)}; give the same, or start without {argument('resume')}"
             )
         self.config["command"] = kept.get("command")  # the one that repeats it all
         progress = self.folder / "progress.json"

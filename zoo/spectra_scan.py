@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.arguments import argument
 from pipelines.errors import InputError
 from zoo.printed import as_html
 from zoo.trained import trained_model
@@ -98,9 +99,9 @@ def scan(
         calibrate: background-only pseudo-experiments of each spectrum, 0 for none; or "table", one table for all spectra.
         table: of how many spectra that table is, 10,000 by default. calibration: its file; by default in the run.
         select: only histograms whose name matches one of these patterns. mass_range: only bins within.
-        skip_bad: leave out histograms that cannot be used; `said` is told which. Otherwise the first of them is refused.
+        skip_bad: leave out histograms that cannot be used; `said` is called with each. Otherwise the first of them is refused.
         seed: of the pseudo-experiments. jit_compile: compile with XLA; by default where that saves time.
-        progress: a function of a text that returns a context; what that gives is told (done, total).
+        progress: a function of a text that returns a context manager; its value is called with (done, total).
 
     Raises `InputError` for a model of events, options that do not go together, and as `pipelines.histograms.read`.
 
@@ -111,7 +112,8 @@ def scan(
     from pipelines.outputs import check_new
 
     if calibrate != "table" and (table or calibration):
-        raise InputError(f"{'--table' if table else '--calibration'} is for --calibrate table; add that")
+        given = argument("table" if table else "calibration")
+        raise InputError(f"{given} is for {argument('calibrate', 'table')}; add that")
     for path in (out, plot):
         if path is not None:
             check_new(path)
@@ -145,7 +147,7 @@ def scan(
 
 
 class Bad(list):
-    """Histograms that cannot be used, and the reason, as they are told."""
+    """The names of histograms that cannot be used, with the reasons."""
 
     def __init__(self, said: Callable[[str], object] | None = None):
         super().__init__()
@@ -158,7 +160,7 @@ class Bad(list):
 
 
 def _scanned(model, spectra, widths, bad, **options):
-    """The spectra that could be scanned, and what was found; with `bad`, those that no curve goes through are told it."""
+    """Return the spectra that could be scanned, and the result; `bad` collects those that no curve fits."""
     from zoo.models.ddp.scan import NoCurve
 
     while True:
@@ -295,7 +297,9 @@ def _of_file(rows, about) -> list[str]:
         lines.append(f"The smallest of {several} p-values, if these are of different events: p {p} for the file.")
     enough = needed(0.05, several)
     if toys < enough:
-        way = f"--table {enough}" if about["calibration"] == "table" else f"--calibrate table --table {enough}"
+        way = argument("table", enough)
+        if about["calibration"] != "table":
+            way = f"{argument('calibrate', 'table')} {way}"
         lines.append(
             f"With {toys} background-only spectra one alone cannot stand out among {several}: p 0.05 for the file takes "
             f"{enough:,}, as by {way}."

@@ -26,7 +26,7 @@ SEED_STEP = 1_000_003  # seeds of the members are this far apart, so that no two
 
 @dataclasses.dataclass(frozen=True)
 class EarlyStopping:
-    """Which epoch of a phase is the best one, member by member, in the words of Keras' callback of this name.
+    """Which epoch of a phase is the best one for each member, with the arguments of Keras' callback of this name.
 
     Attributes:
         monitor: the training term that epochs are compared by.
@@ -242,8 +242,9 @@ class Trainer:
         cache: str | os.PathLike | None = None,
     ) -> keras.callbacks.History | None:
         """Run the recipe as `AnomalyModel.fit` says; `start="after"` does what comes after the main phase alone."""
-        model, self.data = self.model, data
+        model = self.model
         _check_callbacks(callbacks)
+        data = self.data = model.survey(data)
         if not model.has_met_data:
             model.adapt(data)
         weighting, room = model.weighting(data), {"memory": memory, "cache": cache}
@@ -293,7 +294,7 @@ class Trainer:
                 self.best[phase.name].reset()
 
     def _compile(self, jit_compile: bool, steps_per_execution: int) -> None:
-        """Have Keras compile the model, unless it is compiled like this; how many steps an execution has may differ."""
+        """Have Keras compile the model, unless it is compiled with these options already."""
         if self._compiled_with != {"jit_compile": jit_compile}:
             rates = {"optimizer": self.model.optimizers[0]} if self.model.optimizers else {}
             self.model.compile(**rates, jit_compile=jit_compile, steps_per_execution=steps_per_execution)
@@ -349,7 +350,7 @@ class Trainer:
         self._phase_start.assign(int(self.clock) - initial_epoch * phase.passes_per_epoch * steps)
 
     def _resumed(self, phase: Phase, initial_epoch: int) -> Phase:
-        """Begin with the best epochs of a phase, or go on with them; of one that had ended no epoch is left."""
+        """Reset the best epochs of a phase, or continue with them; a phase that had ended gets no more epochs."""
         best = self.best.get(phase.name)
         self.active.assign(tf.ones(self.active.shape))
         if best is None:

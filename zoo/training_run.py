@@ -1,4 +1,4 @@
-"""Train a model on files or events into a run directory: `zoo.train`, which is what the command of that name does."""
+"""`zoo.train` and the command of that name: train a model on files or events into a run directory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.arguments import argument
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError
 from pipelines.outputs import clean
@@ -167,25 +168,26 @@ def _with_window(model, hyperparameters, window) -> dict[str, object]:
 
     kind: Any = registry.model_class(model) if isinstance(model, str) else type(model)
     if "window" not in kind.Hyperparameters.defaults():
-        raise InputError(f"--window is for models that need a signal region, such as cwola: {kind.zoo_name} has none")
+        raise InputError(
+            f"{argument('window')} is for models that need a signal region, such as cwola: {kind.zoo_name} has none"
+        )
     return {**(hyperparameters or {}), "window": tuple(window)}
 
 
 def _check_numbers(validation: float, memory: float | None) -> None:
     if not 0 <= validation < 1:
-        raise InputError(f"--validation {validation:g} is not possible; expected a share >= 0 and < 1")
+        raise InputError(f"{argument('validation', validation)} is not possible; expected a share >= 0 and < 1")
     if memory is not None and not 0 <= memory < math.inf:
-        raise InputError(f"--memory {memory:g} is not possible; expected gigabytes >= 0")
+        raise InputError(f"{argument('memory', memory)} is not possible; expected gigabytes >= 0")
 
 
 def _refuse_options(model, given: Mapping[str, object]) -> None:
-    """Refuse what is about events for a model that reads none; a model of events without any says so itself."""
+    """Raise `InputError` for an option about events, if the model reads none."""
     for name, value in given.items():
         given_nothing = value is None or value is False or value in ((), [], {})  # 0 is something
         if model.data_kind != "events" and not given_nothing:
             raise InputError(
-                f"--{name.replace('_', '-').replace('conversion', 'convert')} is for models of events: {model.zoo_name} "
-                f"is trained on spectra that it generates"
+                f"{argument(name)} is for models of events: {model.zoo_name} is trained on spectra that it generates"
             )
 
 

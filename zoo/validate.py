@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.arguments import argument
 from pipelines.bumphunt import selection_reach, validation
 from pipelines.bumphunt.options import BumpHuntOptions, with_changes
 from pipelines.bumphunt.result import truth_in_tuning
@@ -133,7 +134,7 @@ def spectrum(
     Args:
         run, data, ignore_labels, score_kind, mass_range: as for `sculpting`.
         at, width: mean and standard deviation of the signal's mass, GeV.
-        yields: selected signal events. repeats: data sets of each. target: the significance whose yield is told.
+        yields: selected signal events. repeats: data sets of each. target: the significance whose yield is reported.
             `reach` has the events for 3 and 5 sigma, by percentile, of many more data sets (`pipelines.bumphunt.selection_reach`).
         pybumphunter: beside it pyBumpHunter's own signal_inject.
         cut, pseudo_experiments, seed, options: of each search.
@@ -190,13 +191,13 @@ def injection(
         background, signal: events; of labelled ones the background and the signal.
         ratios: S/B within the mass range. repeats: mixtures of each, with other signal events, trainings and
             pseudo-experiments; the background is the same.
-        mass_range, pseudo_experiments, seed, options: of each search. said: is told what is done.
+        mass_range, pseudo_experiments, seed, options: of each search. said: a function that is called with one line for each step.
 
     Example:
         `zoo.validate.injection("vae", "qcd.h5", "signal.h5", [0, 0.01], train=True)["injected"]`
     """
     if train and folds:
-        raise InputError("--train and --folds: give one")
+        raise InputError(f"{argument('train')} and {argument('folds')}: give one")
     background, signal = open_each(run, (background, signal), **(conversion or {}))
     if repeats < 1:
         raise InputError(f"{repeats} mixtures of every S/B, expected at least 1")
@@ -226,7 +227,7 @@ def contamination(
     mass_range: Range | None = None, seed: int = 0, said: Callable[[str], object] | None = None,
     conversion: Mapping[str, Any] | None = None,
 ) -> Found:  # fmt: skip
-    """Train a model at every S/B, judge it on other events, and return whether it learns the signal away.
+    """Train a model at every S/B, judge it on other events, and return how well it still finds the signal.
 
     Args:
         model: name of a model, or a run directory whose training is repeated.

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.arguments import argument
 from pipelines.errors import InputError
 from pipelines.events.events import Events
+from pipelines.events.statistics import masses_of
 from zoo.hyperparameters import NOT_NEGATIVE, EventHyperparameters, hyperparameter
 
 FEWEST = 100  # events in a region that a classifier can learn anything from
@@ -78,9 +80,7 @@ class Regions:
     def of(cls, hp: WindowHyperparameters, model: str) -> Regions:
         """Return the regions of a model's hyperparameters; raises `InputError` naming the model if it has no window."""
         if not hp.window:
-            raise InputError(
-                f"{model} needs a signal region; give one in GeV, as --window 3300 3700, or window=(3300, 3700)"
-            )
+            raise InputError(f"{model} needs a signal region; give one in GeV, as {argument('window', (3300, 3700))}")
         return cls(*map(float, hp.window), *map(float, getattr(hp, "sidebands", ())))
 
     @classmethod
@@ -107,7 +107,7 @@ class Regions:
 
     def check(self, events: Events, sidebands: bool = True) -> None:
         """Raise `InputError` unless events have at least `FEWEST` in the window and, with `sidebands`, on both sides."""
-        mass = events.mass
+        mass = masses_of(events).mass
         first, last = (float(mass.min()), float(mass.max())) if len(mass) else (math.nan, math.nan)
         there = f"the masses of its {len(mass)} events go from {first:g} to {last:g} GeV"
         if not (self.high > first and self.low <= last):
@@ -145,9 +145,8 @@ class ClassBalance:
 
     def __init__(self, events: Events, first: Callable[[np.ndarray], np.ndarray]):
         self._first, totals = first, np.zeros(2)
-        for block in events.blocks("mass", "weight"):
-            which = first(block["mass"]).astype(int)
-            totals += np.bincount(which, block["weight"].astype(np.float64), minlength=2)
+        for mass, weight in masses_of(events).blocks():
+            totals += np.bincount(first(mass).astype(int), weight, minlength=2)
         if not (totals > 0).all():
             raise InputError(
                 f"{events.name}: the weights of a class add up to {totals.min():g}, expected more than 0: "

@@ -74,7 +74,7 @@ class FittedBackground:
     """A background fitted to each spectrum: by one function, or by one of a family that an F-test chooses.
 
     The function with one parameter more is taken while F = (D_1 - D_2) / (D_2 / ndf_2) has a p-value below `alpha`, D the
-    deviance. The test is made anew for every spectrum.
+    deviance. The test is repeated for every spectrum.
 
     Args:
         edges: (B + 1,). kind: name of a function or family of `pipelines.bumphunt.fit_functions`.

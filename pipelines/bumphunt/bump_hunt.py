@@ -10,7 +10,7 @@ the observed spectrum and says where the bump is. The spectra of the pseudo-expe
 their number in a bin has the variance N eps (1 - eps), not N eps. pyBumpHunter's own pseudo-experiments, Poisson
 numbers around the reference, do not know that, and their global p-values come out too large, the more so the looser
 the cut. Here the scores are shuffled among the events instead: every pseudo-experiment has the observed masses and
-the observed scores, dealt anew. If the scores of background events are exchangeable given their masses, which is what
+the observed scores, shuffled among the events. If the scores of background events are exchangeable given their masses, which is what
 the method rests on, all shufflings are equally likely, the data among them, and the global p-value, (k + 1) / (n + 1) if
 k of n are as extreme, is exact for every spectrum, binning and percentile: it is a permutation test (Phipson and Smyth
 2010, doi 10.2202/1544-6115.1585).

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines.errors import InputError
 from pipelines.events.events import Events
+from pipelines.events.files import is_number
 
 
 class GivenScores:
@@ -59,7 +60,7 @@ class GivenScores:
                 return cls(file["score"][()], str(path))
         try:
             lines = path.read_text().split("\n")
-            start = 0 if _is_number(lines[0]) else 1  # a name of the column
+            start = 0 if is_number(lines[0]) else 1  # a name of the column
             return cls([float(line) for line in lines[start:] if line.strip()], str(path))
         except (ValueError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: {error}; expected one score in each line") from None
@@ -83,14 +84,6 @@ class GivenScores:
         if bad:
             raise InputError(f"{self.zoo_name}: {bad} of {len(events)} scores are NaN or infinite, expected numbers")
         return self.scores
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _loaded(path: Path) -> np.ndarray:

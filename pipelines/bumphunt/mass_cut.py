@@ -22,7 +22,7 @@ more: at the low end of a falling spectrum no method can tell a bump from a slop
 selected spectrum. Scores of which a group that t(m) reaches holds more than 2 % of the events selected are refused.
 
 **Pseudo-experiments** fit it anew. If the rank of the score given the mass does not depend on the mass, as the search
-assumes of background, who is selected is dealt anew to the events. A fit of t(m) to these would remove what the
+assumes of background, the selection is shuffled among the events. A fit of t(m) to these would remove what the
 polynomials can describe. To first order in the shift of t(m) that is a weighted linear regression of the selected share
 (`refitted`), which takes no time. What it neglects is of relative order 1/sqrt(selected events).
 `benchmarks/mass_cut.py` measures the error that is left, and docs/hunt.md has it.

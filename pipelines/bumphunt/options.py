@@ -44,7 +44,7 @@ class BumpHuntOptions:
         statistic: whose smallest value over windows is compared with pseudo-experiments: "poisson", pyBumpHunter's, or
             "fisher" (see `pipelines.bumphunt.bump_hunt`).
         pseudo_experiments: how many.
-        null: "shuffled", the scores dealt anew to the events; "poisson", for comparison, Poisson numbers around the
+        null: "shuffled", the scores shuffled among the events; "poisson", for comparison, Poisson numbers around the
             reference as pyBumpHunter throws them, which forgets that the reference fluctuates.
         seed: of the pseudo-experiments; NumPy's global state is never touched.
 

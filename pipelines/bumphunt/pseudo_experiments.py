@@ -1,4 +1,4 @@
-"""Pseudo-experiments of a bump hunt: scores dealt anew to the events, and p-values from what is found in them."""
+"""Pseudo-experiments of a bump hunt: scores are shuffled among the events, and the results give p-values."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Search:
     weight: np.ndarray | None
     sculpting: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
     sculpting_following: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
-    truth: Sequence[Mapping[str, object]] | None
+    truth: Sequence[Mapping[str, Any]] | None
     configuration: Mapping[str, Any]
     following: BumpHunt | None = None
     following_refused: str | None = None
@@ -258,10 +258,10 @@ SIGNIFICANCES = (
 
 
 def truth_in_tuning(configuration: Mapping[str, Any]) -> str | None:
-    """Return what to say where labels chose the hyperparameters of the run that a search used; None if they did not.
+    """Return the text for a search whose run has hyperparameters that labels chose; None if labels did not.
 
-    `configuration["run"]["tuning"]` is what `tune` wrote into the run's config.json. A model that is told the truth while
-    it is trained says so there too, as `yardstick`, or in `configuration["training"]`.
+    `configuration["run"]["tuning"]` is what `tune` wrote into the run's config.json. A model that uses the truth in its
+    training has a text `yardstick` there, or in `configuration["training"]`.
 
     >>> truth_in_tuning({"run": {"tuning": {"truth_used": True, "objective": "auc:two-prong"}}})
     "TRUTH USED: labels chose this model's hyperparameters (tune --objective auc:two-prong)"

@@ -47,7 +47,7 @@ def scores_of(model: Any, events: Events, kind: str | None = None) -> tuple[np.n
 
 
 def bad_scores(scores: np.ndarray) -> str:
-    """Say which of scores (N,) are no numbers, by their rows from 0, or that the training is to blame if most are.
+    """Return a text on scores (N,) that are not finite: their rows, or that the training diverged if most are.
 
     >>> bad_scores(np.array([1.0, np.nan, 2.0, 3.0, np.inf]))
     '2 of 5 scores are NaN or infinite, rows 1, 4 (from 0): the values of these events are far off'

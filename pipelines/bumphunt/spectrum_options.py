@@ -1,4 +1,4 @@
-"""What a bump hunt in a spectrum alone is told."""
+"""Options of a bump hunt in a spectrum alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PSEUDO_EXPERIMENTS = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class SpectrumOptions:
-    """What a bump hunt in a spectrum is told.
+    """Options of a bump hunt in a spectrum.
 
     Attributes:
         background: `auto` (an F-test among dijet3, dijet4, dijet5), `auto-exp`, a function of

@@ -13,9 +13,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import InputError
 from pipelines.events.hdf5_files import open_hdf5, reading_hdf5
+
+if TYPE_CHECKING:
+    from pipelines.jobs.chunks import Outcome
 
 FORMATS = {
     "lhco": "LHC Olympics raw hadrons (HDF5)",
@@ -28,8 +32,8 @@ FORMATS = {
 COMMON = {"sources", "out", "workers", "scheduler", "progress"}
 
 
-def recognise(path: str | os.PathLike) -> str:
-    """Return the name of the family a file belongs to; raises `InputError` if there is no such file, or none takes it.
+def recognise(path: str | os.PathLike[str]) -> str:
+    """Return the family that a file belongs to; raises `InputError` if there is no such file, or no family reads it.
 
     >>> from pipelines.datasets.find import find
     >>> recognise(find("lhco_rnd_real"))
@@ -49,7 +53,7 @@ def recognise(path: str | os.PathLike) -> str:
     raise InputError(f"{path}: layout not recognised; expected one of: {known}")
 
 
-def is_events(path: str | os.PathLike) -> bool:
+def is_events(path: str | os.PathLike[str]) -> bool:
     """Tell whether a file is one of the project's own events files, or says that it is.
 
     Raises `InputError` for an HDF5 file in which damage hides the answer.
@@ -60,7 +64,7 @@ def is_events(path: str | os.PathLike) -> bool:
     """
     try:
         open_hdf5(path).close()
-    except InputError:  # no HDF5 file, or one that cannot be opened, which whoever reads it tells better
+    except InputError:  # no HDF5 file, or one that cannot be opened: its reader gives a better message
         return False
     with reading_hdf5(path) as file:
         return "schema_version" in file.attrs and "columns" in file.attrs
@@ -75,7 +79,9 @@ def family(name: str) -> ModuleType:
     return importlib.import_module(f"pipelines.datasets.{name}")
 
 
-def convert(sources: Sequence[str | os.PathLike], out: str | os.PathLike, *, format: str | None = None, **options):
+def convert(
+    sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], *, format: str | None = None, **options: Any
+) -> Outcome:
     """Convert published files to an events file, and return its `pipelines.jobs.chunks.Outcome`.
 
     Args:

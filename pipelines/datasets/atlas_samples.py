@@ -23,7 +23,7 @@ from pipelines.errors import InputError
 KINDS = {True: "simulation", False: "data"}
 """What `Sample.simulated` is called."""
 
-Patterns = Mapping[str, "str | Sequence[str]"] | Sequence[str]
+Patterns = Mapping[str, "str | Sequence[str | int]"] | Sequence[str | int]
 
 SIGNALS: Mapping[str, tuple[int | str, ...]] = {
     "SUSYSlepSlep": (392916, 392918, 392920, 392924, 392925, 392936, 392942)
@@ -70,14 +70,14 @@ _TWICE = {
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """What a file of the release holds, which its name says: a period of data (`dsid` 0) or a simulated sample."""
+    """What a file of the release holds, by its name: a period of data (`dsid` 0) or a simulated sample."""
 
     path: Path
     dsid: int
     name: str
 
     @classmethod
-    def of(cls, path: str | os.PathLike) -> Sample:
+    def of(cls, path: str | os.PathLike[str]) -> Sample:
         """Tell it from the name of a file; raises `InputError` if that is not one of the release.
 
         >>> Sample.of("2lep/MC/mc_361106.Zee.2lep.root").title, Sample.of("data_A.2lep.root").simulated

@@ -35,7 +35,7 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A published file: what it is, where it is, how to tell that it is whole, and whom its users credit.
+    """A published file: what it is, its address, its checksum, and its citation.
 
     `size` (bytes) and `checksum` ("md5:..." or "sha256:...") are None where none is known; `key` is the name of
     the master key that holds the truth, for files that do not.
@@ -167,7 +167,7 @@ def published(name: str) -> Published:
     raise InputError(f"{name}: no published data set of that name; {hint}")
 
 
-def credit(path_or_name: str | os.PathLike) -> dict[str, str]:
+def credit(path_or_name: str | os.PathLike[str]) -> dict[str, str]:
     """Return `license` and `citation` of a data set of the catalog, given by its name; both empty for a path.
 
     >>> credit("lhco_bb1")["license"], credit("events.h5")["license"]

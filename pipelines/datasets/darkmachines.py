@@ -25,64 +25,51 @@ What becomes of it, beside `weight` and the truth `process` and `label`:
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
-import gzip
 import itertools
 import os
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pipelines.datasets.darkmachines_lines import EXAMPLE, TYPES, Line, read_block, read_line, sound_line
+from pipelines.datasets.darkmachines_events import (
+    CHANNELS,
+    COLUMNS,
+    JETS,
+    LEADING,
+    LEPTONS,
+    OBJECT_COLUMNS,
+    OBJECT_UNITS,
+    PHOTONS,
+    SLOTS,
+    TRUNCATED_SLOTS,
+    UNITS,
+    check_countable,
+    features_of,
+    select_channel,
+    truncate,
+    truncated_places,
+)
+from pipelines.datasets.darkmachines_files import (
+    LOOKED_AT,
+    Piece,
+    is_gzip,
+    lines_of,
+    opening_of,
+    pieces,
+    sound_lines,
+)
+from pipelines.datasets.darkmachines_lines import EXAMPLE, read_block, read_line
+from pipelines.datasets.darkmachines_truth import BACKGROUNDS, SIGNALS, is_signal, truth_numbers
 from pipelines.errors import InputError
 from pipelines.events.layout import source_files
 from pipelines.jobs import chunks
 
-SLOTS = (15, 4, 4, 4, 4, 4, 4)
-TRUNCATED_SLOTS = (4, 3, 3, 3, 3, 3, 3)
-OBJECT_COLUMNS = ("E", "pt", "eta", "phi", "type")
-OBJECT_UNITS = ("GeV", "GeV", "", "rad", "")
-JETS, LEPTONS, PHOTONS = (1, 2), (3, 4, 5, 6), (7,)
-
-LEADING = {"j": ((1,), 4), "b": ((2,), 2), "l": (LEPTONS, 3), "g": (PHOTONS, 1)}  # types, how many
-_MOMENTUM = {"E": "GeV", "pt": "GeV", "eta": "", "dphi": "rad"}
-_UNITS = {
-    "MET": "GeV",
-    "METphi": "rad",
-    "HT": "GeV",
-    "meff": "GeV",
-    **{f"n_{name.replace('m', 'mu')}": "" for name in TYPES},
-    "m_jj": "GeV",
-    **{
-        f"{quantity}_{name}{place}": unit
-        for name, (_, most) in LEADING.items()
-        for place in range(1, most + 1)
-        for quantity, unit in _MOMENTUM.items()
-    },
-}
-COLUMNS, UNITS = tuple(_UNITS), tuple(_UNITS.values())
-
-# Table 2 of the challenge's paper.
-BACKGROUNDS = (
-    *("njets", "w_jets", "gam_jets", "z_jets", "ttbar", "single_top", "single_topbar", "ww", "wtop", "wtopbar"),
-    *("2gam", "Wgam", "zw", "Zgam", "zz", "single_higgs", "ttbarGam", "ttbarZ", "ttbarHiggs", "atop", "ttbarW"),
-    *("atopbar", "ztop", "ztopbar", "4top", "ttbarWW"),
-)
-# Names in the challenge's table of results and of its files; SIGNALS[k - 1] has label k, whatever a file holds. The
-# last is what its paper calls monoV_Zp2000.0_DM_1.0.
-SIGNALS = (
-    *("monojet_Zp2000.0_DM_50.0", "monoV_Zp2000.0_DM_1.0", "monotop_200_A", "pp23mt_50", "pp24mt_50"),
-    *("stlp_st1000", "sqsq1_sq1400_neut800", "glgl1400_neutralino1100", "glgl1600_neutralino800"),
-    *("gluino_1000.0_neutralino_1.0", "stop2b1000_neutralino300", "sqsq_sq1800_neut800"),
-    *("chaneut_cha200_neut50", "chaneut_cha250_neut150", "chaneut_cha300_neut100", "chaneut_cha400_neut200"),
-    *("chacha_cha300_neut140", "chacha_cha400_neut60", "chacha_cha600_neut200"),
-    "monoV_Zp2000.0_DM_50.0",
-)
-LONGEST_LINE = 2**20
-OPENING = 2**16
-LOOKED_AT = 100  # lines of it
+__all__ = [
+    "BACKGROUNDS", "CHANNELS", "COLUMNS", "EXAMPLE", "JETS", "LEADING", "LEPTONS", "OBJECT_COLUMNS", "OBJECT_UNITS", "PHOTONS",
+    "SIGNALS", "SLOTS", "TRUNCATED_SLOTS", "UNITS", "check_countable", "convert", "describe", "is_signal", "recognises",
+    "select_channel", "truncated_places",
+]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +88,7 @@ class _Settings:
 # -- what a file is -------------------------------------------------------------------------------------------
 
 
-def recognises(path: str | os.PathLike) -> bool:
+def recognises(path: str | os.PathLike[str]) -> bool:
     """Tell whether the first line of a file, or of what it holds compressed by gzip, is a Dark Machines event.
 
     A line with objects among the first 100 will do as well: the first may be broken, or what a program printed.
@@ -110,10 +97,10 @@ def recognises(path: str | os.PathLike) -> bool:
     False
     """
     try:
-        opening = _opening(path)
+        opening = opening_of(path)
     except InputError:
         return False
-    for number, line in enumerate(itertools.islice(_lines(opening), LOOKED_AT)):
+    for number, line in enumerate(itertools.islice(lines_of(opening), LOOKED_AT)):
         try:
             _, _, objects = read_line(line)
         except ValueError:
@@ -123,7 +110,7 @@ def recognises(path: str | os.PathLike) -> bool:
     return False
 
 
-def describe(path: str | os.PathLike) -> dict[str, object]:
+def describe(path: str | os.PathLike[str]) -> dict[str, object]:
     """Return what a file is, from its first 64 KiB; raises `InputError` if there is no event in them.
 
     >>> import pathlib, tempfile
@@ -132,12 +119,12 @@ def describe(path: str | os.PathLike) -> dict[str, object]:
     >>> describe(path)["events"], describe(path)["processes"]
     ('about 1', 'ttbar, ...')
     """
-    opening = _opening(path)
-    events = _sound_lines(path, opening, "MeV", "GeV")
+    opening = opening_of(path)
+    events = sound_lines(path, opening, "MeV", "GeV")
     length = len(opening) / max(1, opening.count(b"\n"))
     return {
         "file": str(path),
-        "events": "not known before it is read" if _is_gzip(path) else f"about {os.path.getsize(path) / length:.0f}",
+        "events": "not known before it is read" if is_gzip(path) else f"about {os.path.getsize(path) / length:.0f}",
         "layout": "Dark Machines events as text, objects j, b, m+, m-, e+, e-, g",
         "processes": ", ".join([*dict.fromkeys(process for process, _, _ in events), "..."]),
         "labels": "in the process IDs",
@@ -145,178 +132,12 @@ def describe(path: str | os.PathLike) -> dict[str, object]:
     }
 
 
-# -- physics --------------------------------------------------------------------------------------------------
-
-
-def select_channel(channel: str, objects: np.ndarray, met: np.ndarray, ht: np.ndarray) -> np.ndarray:
-    """Tell which events are in a channel of the challenge (arXiv 2105.14027, section 2.1, equations 2.2 to 2.5).
-
-    - 1: HT >= 600 GeV, MET >= 200 GeV, MET/HT >= 0.2; at least four jets or b jets with pt > 50 GeV, one of them with
-      pt > 200 GeV.
-    - 2a: MET >= 50 GeV; at least three electrons or muons with pt > 15 GeV.
-    - 2b: MET >= 50 GeV, HT >= 50 GeV; at least two electrons or muons with pt > 15 GeV.
-    - 3: HT >= 600 GeV, MET > 100 GeV.
-
-    Jawahar et al. quote these without the jets of channel 1 and with MET >= 100 GeV in channel 3; the published files of
-    both papers are the same.
-
-    Args:
-        channel: "1", "2a", "2b" or "3".
-        objects: (N, 39, 5), as in an events file that is not truncated.
-        met, ht: (N,), GeV.
-
-    Returns:
-        (N,) bool.
-
-    Raises:
-        InputError: there is no such channel, or the objects are of another shape.
-
-    >>> select_channel("3", np.zeros((2, 39, 5)), met=np.array([100.0, 150.0]), ht=np.array([700.0, 700.0]))
-    array([False,  True])
-    """
-    if channel not in CHANNELS:
-        raise InputError(f"channel {channel!r}, expected one of {', '.join(CHANNELS)}")
-    if objects.shape[1:] != (sum(SLOTS), len(OBJECT_COLUMNS)):
-        raise InputError(
-            f"objects of shape {objects.shape}, expected (N, {sum(SLOTS)}, {len(OBJECT_COLUMNS)}): "
-            f"which channel an event is in cannot be told from truncated ones"
-        )
-    return CHANNELS[channel](objects, met, ht)
-
-
-def _channel_1(objects: np.ndarray, met: np.ndarray, ht: np.ndarray) -> np.ndarray:
-    jets = _of_types(objects, JETS)
-    with np.errstate(divide="ignore", invalid="ignore"):  # no jets, and then not in the channel
-        energetic = (ht >= 600) & (met >= 200) & (met / ht >= 0.2)
-    return energetic & (_above(jets, 50) >= 4) & (_above(jets, 200) >= 1)
-
-
-def _channel_2a(objects: np.ndarray, met: np.ndarray, ht: np.ndarray) -> np.ndarray:
-    return (met >= 50) & (_above(_of_types(objects, LEPTONS), 15) >= 3)
-
-
-def _channel_2b(objects: np.ndarray, met: np.ndarray, ht: np.ndarray) -> np.ndarray:
-    return (met >= 50) & (ht >= 50) & (_above(_of_types(objects, LEPTONS), 15) >= 2)
-
-
-def _channel_3(objects: np.ndarray, met: np.ndarray, ht: np.ndarray) -> np.ndarray:
-    return (ht >= 600) & (met > 100)
-
-
-CHANNELS = {"1": _channel_1, "2a": _channel_2a, "2b": _channel_2b, "3": _channel_3}
-
-
-def _above(objects: np.ndarray, pt: float) -> np.ndarray:
-    return (objects[..., 1] > pt).sum(axis=1)
-
-
-def _of_types(objects: np.ndarray, types: tuple[int, ...]) -> np.ndarray:
-    """Return the slots (N, P', 5) of some neighbouring types, of objects (N, 39, 5)."""
-    last = np.cumsum(SLOTS)
-    return objects[:, last[types[0] - 1] - SLOTS[types[0] - 1] : last[types[-1] - 1]]
-
-
-def _leading(objects: np.ndarray, types: tuple[int, ...], most: int) -> np.ndarray:
-    """Return the `most` objects (N, most, 5) of highest pt of some types, equal pt in the order of the slots."""
-    candidates = np.concatenate([_of_types(objects, (kind,))[:, :most] for kind in types], axis=1)
-    if len(types) > 1:
-        order = np.argsort(-candidates[..., 1], axis=1, kind="stable")[:, :most]
-        candidates = candidates[np.arange(len(objects))[:, None], order]
-    return candidates
-
-
-def _dijet_mass(objects: np.ndarray) -> np.ndarray:
-    """Return m_jj (N,): m^2 = (E1 + E2)^2 - |p1 + p2|^2 of the two leading jets or b jets, 0 if there is only one."""
-    jets = _leading(objects, JETS, 2)
-    energy, pt, eta, phi, _ = np.moveaxis(jets, -1, 0)
-    momentum = np.stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)]).sum(axis=-1)
-    square = energy.sum(axis=-1) ** 2 - (momentum**2).sum(axis=0)
-    return np.where((pt > 0).all(axis=1), np.sqrt(np.maximum(square, 0)), 0)
-
-
-def _features(objects: np.ndarray, found: np.ndarray, met: np.ndarray, met_phi: np.ndarray, ht: np.ndarray):
-    """Return `COLUMNS` (N, 52) of objects (N, 39, 5), how many of each type there are (N, 7), and MET, METphi, HT."""
-    parts = [met, met_phi, ht, ht + met, *found.T, _dijet_mass(objects)]
-    for types, most in LEADING.values():
-        for leading in np.moveaxis(_leading(objects, types, most), 1, 0):
-            energy, pt, eta, phi, kind = leading.T
-            dphi = (phi - met_phi + np.pi) % (2 * np.pi) - np.pi
-            parts += [energy, pt, eta, np.where(kind > 0, dphi, 0)]
-    return np.stack(parts, axis=1)
-
-
-def _truncate(objects: np.ndarray) -> np.ndarray:
-    first = np.cumsum(SLOTS) - SLOTS
-    return objects[:, np.concatenate([start + np.arange(kept) for start, kept in zip(first, TRUNCATED_SLOTS)])]
-
-
-# -- truth ----------------------------------------------------------------------------------------------------
-
-
-def is_signal(process: str, signal: Sequence[str] = (), background: Sequence[str] = ()) -> bool:
-    """Tell whether a process is a signal: by the patterns given, otherwise by `SIGNALS` and `BACKGROUNDS`.
-
-    Raises `InputError` for a process that is in none of them, or matches patterns of both kinds.
-
-    >>> is_signal("stlp_st1000"), is_signal("4top"), is_signal("4top", signal=["4*"])
-    (True, False, True)
-    """
-    as_signal, as_background = (any(fnmatch.fnmatchcase(process, p) for p in kind) for kind in (signal, background))
-    if as_signal and as_background:
-        raise InputError(f"process {process!r} matches a pattern for signals and one for backgrounds; change one")
-    if as_signal or as_background:
-        return as_signal
-    if process not in SIGNALS and process not in BACKGROUNDS:
-        raise InputError(
-            f"process {process!r} is not one of the {len(BACKGROUNDS)} backgrounds and {len(SIGNALS)} signals known "
-            f"here; say what it is by a pattern of signal or background, or leave truth out by blind"
-        )
-    return process in SIGNALS
-
-
-def _truth_numbers(processes: Iterable[str], settings: _Settings) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the numbers of processes and their labels: those published first, the same in every file, then others."""
-    here = sorted(processes)
-    signals = [name for name in here if is_signal(name, settings.signal, settings.background)]
-    process = {name: number for number, name in enumerate(dict.fromkeys((*BACKGROUNDS, *SIGNALS, *here)))}
-    label = {name: number for number, name in enumerate(dict.fromkeys((*SIGNALS, *signals)), 1)}
-    if max(label.values()) > 127:
-        raise InputError(f"{len(signals)} signal processes, expected at most 127 of them; convert fewer files at once")
-    return {name: process[name] for name in here}, {name: label[name] if name in signals else 0 for name in here}
-
-
-# -- files to chunks ------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class _Piece:
-    """Some whole lines of a file: bytes start to stop of it, or the text itself and the number of lines before."""
-
-    path: str
-    start: int = 0
-    stop: int = 0
-    text: bytes | None = None
-    before: int = 0
-
-    def read(self) -> bytes:
-        if self.text is not None:
-            return self.text
-        with open(self.path, "rb") as file:
-            file.seek(self.start)
-            return file.read(self.stop - self.start)
-
-    def line(self, number: int) -> int:
-        """Return the number in the file, from 1, of a line of the piece, from 0."""
-        if self.text is not None:
-            return self.before + number + 1
-        with open(self.path, "rb") as file:
-            blocks = iter(lambda: file.read(min(2**20, self.start - file.tell())), b"")
-            return sum(block.count(b"\n") for block in blocks) + number + 1
+# -- conversion ------------------------------------------------------------------------------------------
 
 
 def convert(
-    sources: str | os.PathLike | Sequence[str | os.PathLike],
-    out: str | os.PathLike,
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
     *,
     channel: str | None = None,
     truncated: bool = False,
@@ -367,9 +188,9 @@ def convert(
     _check_options(channel, on_error, unit, block)
     settings = _Settings(channel, truncated, on_error == "skip", unit, blind, **patterns)
     for path in paths:
-        _sound_lines(path, _opening(path), unit)
+        sound_lines(path, opening_of(path), unit)
     _compile()
-    tasks = ((piece, settings) for path in paths for piece in _pieces(Path(path).resolve(), block))
+    tasks = ((piece, settings) for path in paths for piece in pieces(Path(path).resolve(), block))
     truth = _Truth(settings, {"source": _origin(paths), "license": license, "citation": citation})
     options = dataclasses.asdict(settings) | {"block": block}
     job = {"workers": workers, "scheduler": scheduler, "progress": progress}
@@ -386,7 +207,7 @@ class _Truth:
 
     def about(self, counts: Mapping[str, int]) -> dict[str, object]:
         processes = [what.removeprefix("process ") for what in counts if what.startswith("process ")]
-        self._process, self._label = _truth_numbers(processes, self._settings)
+        self._process, self._label = truth_numbers(processes, self._settings.signal, self._settings.background)
         labels = {label: name for name, label in self._label.items() if label}
         truth = {} if self._settings.blind else {"label_names": {0: "background"} | labels}
         return {
@@ -420,7 +241,7 @@ def _compile() -> None:
     fill_slots(nothing.counts, nothing.kinds, nothing.momenta, np.array(SLOTS))
 
 
-def _chunk(piece: _Piece, settings: _Settings) -> tuple[chunks.Arrays, dict[str, int]]:
+def _chunk(piece: Piece, settings: _Settings) -> tuple[chunks.Arrays, dict[str, int]]:
     """Make the arrays of a piece of a file, with process IDs as bytes, and count what happened to its lines."""
     from pipelines.datasets.darkmachines_scan import fill_slots
 
@@ -433,8 +254,8 @@ def _chunk(piece: _Piece, settings: _Settings) -> tuple[chunks.Arrays, dict[str,
     objects, found = fill_slots(events.counts, events.kinds, events.momenta, np.array(SLOTS))
     kept = slice(None) if settings.channel is None else select_channel(settings.channel, objects, events.met, ht)
     objects, found = objects[kept], found[kept]
-    features = _features(objects, found, events.met[kept], events.met_phi[kept], ht[kept])
-    objects = _truncate(objects) if settings.truncated else objects
+    features = features_of(objects, found, events.met[kept], events.met_phi[kept], ht[kept])
+    objects = truncate(objects) if settings.truncated else objects
     arrays = {
         "features": features.astype(np.float32),
         "objects": objects.astype(np.float32),
@@ -453,7 +274,7 @@ def _chunk(piece: _Piece, settings: _Settings) -> tuple[chunks.Arrays, dict[str,
     return arrays, counts
 
 
-def _count_processes(processes: np.ndarray, piece: _Piece, settings: _Settings) -> dict[str, int]:
+def _count_processes(processes: np.ndarray, piece: Piece, settings: _Settings) -> dict[str, int]:
     """Count the events of each process; raises `InputError` at once for one that is not known."""
     counts = {name.decode(): int(count) for name, count in zip(*np.unique(processes, return_counts=True))}
     for name in counts:
@@ -462,43 +283,6 @@ def _count_processes(processes: np.ndarray, piece: _Piece, settings: _Settings) 
         except InputError as error:
             raise InputError(f"{piece.path}: {error}") from None
     return {f"process {name}": count for name, count in counts.items()}
-
-
-def _pieces(path: Path, block: int) -> Iterator[_Piece]:
-    """Cut a file into pieces of whole lines, each of at least `block` bytes but the last."""
-    if _is_gzip(path):
-        yield from _pieces_of_gzip(path, block)
-        return
-    size, start = path.stat().st_size, 0
-    with open(path, "rb") as file:
-        while start < size:
-            file.seek(min(start + block, size))
-            _check_length(file.readline(LONGEST_LINE), path)
-            yield _Piece(str(path), start, file.tell())
-            start = file.tell()
-
-
-def _pieces_of_gzip(path: Path, block: int) -> Iterator[_Piece]:
-    """Decompress a file as far as pieces of it are wanted; raises `InputError` where it is damaged."""
-    before = 0
-    with gzip.open(path, "rb") as file:
-        while True:
-            try:
-                text = file.read(block)
-                rest = file.readline(LONGEST_LINE) if text else b""
-            except (EOFError, OSError, zlib.error) as error:
-                what = "ends too early" if isinstance(error, EOFError) else f"is damaged ({error})"
-                raise InputError(f"{path}: {what}, somewhere after line {before}; is the download complete?") from None
-            if not text:
-                return
-            _check_length(rest, path)
-            yield _Piece(str(path), text=text + rest, before=before)
-            before += (text + rest).count(b"\n")
-
-
-def _check_length(line: bytes, path: Path) -> None:
-    if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-        raise InputError(f"{path}: a line of more than {LONGEST_LINE} bytes, expected Dark Machines events as text")
 
 
 # -- checks ---------------------------------------------------------------------------------------------------
@@ -518,86 +302,6 @@ def _patterns(patterns: str | Sequence[str]) -> tuple[str, ...]:
     return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
-def _origin(paths: Sequence[str | os.PathLike]) -> str:
+def _origin(paths: Sequence[str | os.PathLike[str]]) -> str:
     names = [Path(path).name for path in paths]
     return "converted from " + ", ".join(names[:5]) + (f" and {len(names) - 5} others" if len(names) > 5 else "")
-
-
-def _is_gzip(path: str | os.PathLike) -> bool:
-    with open(path, "rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
-def _opening(path: str | os.PathLike) -> bytes:
-    """Return the first 64 KiB of text; raises `InputError` if there is nothing to read."""
-    path = Path(path)
-    if not os.path.exists(path):
-        raise InputError(f"{path}: no such file")
-    if not path.is_file():
-        raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'no file'}, expected Dark Machines events")
-    try:
-        with gzip.open(path, "rb") if _is_gzip(path) else open(path, "rb") as file:
-            opening = file.read(OPENING)
-    except PermissionError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror})") from None
-    except (EOFError, OSError, zlib.error) as error:
-        what = "ends too early" if isinstance(error, EOFError) else f"is damaged ({error})"
-        raise InputError(f"{path}: {what}; is the download complete?") from None
-    if not opening.strip():
-        raise InputError(f"{path}: is empty, expected Dark Machines events, one a line")
-    return opening
-
-
-def _lines(opening: bytes) -> Iterator[str]:
-    """Yield the lines of the opening that are there in full and have something in them."""
-    lines = opening.decode("latin-1").split("\n")
-    if len(opening) == OPENING and len(lines) > 1:
-        lines.pop()
-    return (line for line in lines if line.strip(" \r"))
-
-
-def _sound_lines(path: str | os.PathLike, opening: bytes, *units: str) -> list[Line]:
-    """Return the events of a file's opening; raises `InputError`, for its first line, if no line is one."""
-    for kind, place, magic in (
-        ("a tar archive; unpack it", 257, b"ustar"),
-        ("a zip archive; unpack it", 0, b"PK\x03\x04"),
-    ):
-        if opening[place : place + len(magic)] == magic:
-            raise InputError(f"{path}: is {kind}, then convert the .csv files in it")
-    found, reasons = [], []
-    for line, unit in itertools.product(itertools.islice(_lines(opening), LOOKED_AT), units):
-        try:
-            found.append(sound_line(line, unit))
-        except ValueError as error:
-            reasons.append(f"line {line[:40]!r}: {error}")
-    if not found:
-        raise InputError(f"{path}: {reasons[0]}; expected Dark Machines events such as {EXAMPLE}")
-    return found
-
-
-def truncated_places(slots: int) -> tuple[int, ...]:
-    """Return which of so many slots the truncated list has: the four leading jets, three of each other type.
-
-    Raises `InputError` if these are not the slots of Dark Machines events.
-
-    >>> truncated_places(39)[:7]
-    (0, 1, 2, 3, 15, 16, 17)
-    """
-    if slots == sum(TRUNCATED_SLOTS):
-        return tuple(range(slots))
-    if slots != sum(SLOTS):
-        raise InputError(
-            f"truncated=True: objects have {slots} slots, expected the {sum(SLOTS)} of Dark Machines events"
-        )
-    first = np.cumsum(SLOTS) - SLOTS
-    return tuple(int(start) + i for start, kept in zip(first, TRUNCATED_SLOTS) for i in range(kept))
-
-
-def check_countable(slots: int) -> None:
-    """Raise `InputError` if so many slots are those of a truncated list, in which not all objects can be counted."""
-    if slots == sum(TRUNCATED_SLOTS):
-        raise InputError(
-            f"multiplicities=True: objects have {slots} slots, a list that has been cut, of which no more than "
-            f"{max(TRUNCATED_SLOTS)} of a type can be counted; expected the {sum(SLOTS)} of Dark Machines events: convert "
-            f"without `truncated`, and let the model cut the list by truncated=True"
-        )

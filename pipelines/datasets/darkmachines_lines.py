@@ -1,10 +1,11 @@
-"""Lines of Dark Machines files: what one is, and how many are read at once. The format is that of `darkmachines`."""
+"""Lines of Dark Machines files, one by one or many at once. The format is that of `darkmachines`."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -136,7 +137,12 @@ def read_block(text: bytes, unit: str = "MeV") -> Block:
         lines = {i: text[slice(*places[i])].decode("latin-1") for i in np.flatnonzero(unusual)}
         return _with_unusual(lines, unit, process, heads, counts, kinds, momenta)
     events = counts >= 0
-    return Block(process[events], *heads[events].T, counts[events], kinds, momenta, np.empty(0, np.int64))
+    return Block(process[events], *_columns(heads[events]), counts[events], kinds, momenta, np.empty(0, np.int64))
+
+
+def _columns(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    weight, met, met_phi = heads.T
+    return weight, met, met_phi
 
 
 def _to_gev(heads: np.ndarray, momenta: np.ndarray, unit: str) -> None:
@@ -166,8 +172,16 @@ def _names(data: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.where(place < length[:, None], letters, 0)).view(f"S{width}")[:, 0]
 
 
-def _with_unusual(lines: Mapping[int, str], unit: str, process, heads, counts, kinds, momenta) -> Block:
-    """Read the lines that the compiled code did not, or that it read something strange in, and put them in place."""
+def _with_unusual(
+    lines: Mapping[Any, str],
+    unit: str,
+    process: np.ndarray,
+    heads: np.ndarray,
+    counts: np.ndarray,
+    kinds: np.ndarray,
+    momenta: np.ndarray,
+) -> Block:
+    """Read the lines that the compiled code skipped or found strange, and put them in place."""
     line_of = np.repeat(np.arange(len(counts)), np.maximum(counts, 0))
     usual = ~np.isin(line_of, list(lines))
     first = np.searchsorted(line_of[usual], np.arange(len(counts)))
@@ -189,4 +203,6 @@ def _with_unusual(lines: Mapping[int, str], unit: str, process, heads, counts, k
         kinds = np.insert(kinds, where, [code for code, _ in new])
         momenta = np.insert(momenta, where, [momentum for _, momentum in new], axis=0)
     events = counts >= 0
-    return Block(process[events], *heads[events].T, counts[events], kinds, momenta, np.array(broken, np.int64), reason)
+    return Block(
+        process[events], *_columns(heads[events]), counts[events], kinds, momenta, np.array(broken, np.int64), reason
+    )

@@ -6,6 +6,9 @@ with, bit by bit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -17,7 +20,7 @@ POWERS = 10.0 ** np.arange(23)  # all exact in float64
 LARGEST = (2**53 - 10) // 10  # a digit more and the number still fits float64's 53 bits
 
 
-def compiled(function):
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` when it is first called, and keep the result on disk where there is a place for it."""
     try:
         return numba.njit(cache=True)(function)
@@ -26,7 +29,7 @@ def compiled(function):
 
 
 @compiled
-def skip(data, at):
+def skip(data: Any, at: int) -> Any:
     """Return the first place from `at` on that is no space; there always is one, the end of the last line."""
     while data[at] == SPACE:
         at += 1
@@ -34,13 +37,13 @@ def skip(data, at):
 
 
 @compiled
-def ends(data, at):
+def ends(data: Any, at: int) -> Any:
     """Tell whether a line ends at `at`."""
     return data[at] == NEWLINE or (data[at] == RETURN and data[at + 1] == NEWLINE)
 
 
 @compiled
-def read_number(data, at):
+def read_number(data: Any, at: int) -> Any:
     """Return the float64 nearest to the decimal number at `at`, where it ends, and whether it could be told here.
 
     w 10^e is one exact integer times or over one exact power of ten, rounded once, if w < 2^53 and |e| <= 22
@@ -73,7 +76,7 @@ def read_number(data, at):
 
 
 @compiled
-def read_exponent(data, at):
+def read_exponent(data: Any, at: int) -> Any:
     """Return the whole number of one to three digits at `at`, where it ends, and whether there is one."""
     negative = data[at] == MINUS
     at += negative or data[at] == PLUS
@@ -85,7 +88,7 @@ def read_exponent(data, at):
 
 
 @compiled
-def read_type(data, at):
+def read_type(data: Any, at: int) -> Any:
     """Return the type code 1 to 7 of j, b, m+, m-, e+, e-, g (also mu+, mu-) at `at`, otherwise 0, and where it ends."""
     at = skip(data, at)
     byte = data[at]
@@ -98,7 +101,7 @@ def read_type(data, at):
 
 
 @compiled
-def read_name(data, at, name):
+def read_name(data: Any, at: int, name: Any) -> Any:
     """Put start and stop of the process ID at `at` into `name`; return where the next field starts, or -1."""
     start = stop = at = skip(data, at)
     while data[at] != SEMICOLON:
@@ -113,7 +116,7 @@ def read_name(data, at, name):
 
 
 @compiled
-def read_head(data, at, name, head):
+def read_head(data: Any, at: int, name: Any, head: Any) -> Any:
     """Put event ID; process ID; weight; MET; METphi into `name` and `head`; return where METphi ends, or -1."""
     while data[at] != SEMICOLON:  # of the event ID nothing is kept
         if data[at] == COMMA or data[at] == NEWLINE:
@@ -132,7 +135,7 @@ def read_head(data, at, name, head):
 
 
 @compiled
-def read_objects(data, at, kinds, momenta):
+def read_objects(data: Any, at: int, kinds: Any, momenta: Any) -> Any:
     """Read the objects of a line from the end of its head on; return how many and where the line ends, or -1."""
     count = 0
     while not ends(data, at):
@@ -154,7 +157,7 @@ def read_objects(data, at, kinds, momenta):
 
 
 @compiled
-def scan(data, lines, objects):
+def scan(data: Any, lines: Any, objects: Any) -> Any:
     """Read lines as they are in the challenge's files.
 
     Args:
@@ -188,7 +191,7 @@ def scan(data, lines, objects):
 
 
 @compiled
-def fill_slots(counts, kinds, momenta, slots):
+def fill_slots(counts: Any, kinds: Any, momenta: Any, slots: Any) -> Any:
     """Put objects into slots, grouped by type, by falling pt within a type, equal pt in the order of the file.
 
     Args:

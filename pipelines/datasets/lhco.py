@@ -36,7 +36,7 @@ LABEL_NAMES = {0: "background", 1: "signal", 2: "signal 2"}  # Black Box 3 has t
 RawBlock = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
 
 
-def recognises(path: str | os.PathLike) -> bool:
+def recognises(path: str | os.PathLike[str]) -> bool:
     """Tell whether a file has the layout of LHC Olympics raw events (False for anything else, or no file).
 
     >>> from pipelines.datasets.find import find
@@ -51,7 +51,9 @@ def recognises(path: str | os.PathLike) -> bool:
     return True
 
 
-def read_raw(path: str | os.PathLike, key: str | os.PathLike | None = None, block: int = 20_000) -> Iterator[RawBlock]:
+def read_raw(
+    path: str | os.PathLike[str], key: str | os.PathLike[str] | None = None, block: int = 20_000
+) -> Iterator[RawBlock]:
     """Yield the hadrons of `block` events at a time, without their padding.
 
     Args:
@@ -83,10 +85,10 @@ def read_raw(path: str | os.PathLike, key: str | os.PathLike | None = None, bloc
 
 
 def convert(
-    sources: str | os.PathLike | Sequence[str | os.PathLike],
-    out: str | os.PathLike,
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
     *,
-    key: str | os.PathLike | None = None,
+    key: str | os.PathLike[str] | None = None,
     jets: JetOptions | None = None,
     images: ImageOptions | None = None,
     mass: str | None = None,
@@ -170,7 +172,7 @@ def convert(
     )
 
 
-def _label_names(sources: Sequence[str | os.PathLike]) -> dict[int, str]:
+def _label_names(sources: Sequence[str | os.PathLike[str]]) -> dict[int, str]:
     """Return what labels mean by the files themselves (simulated ones say so), or as published."""
     names: dict[int, str] = {}
     for path in sources:
@@ -179,8 +181,8 @@ def _label_names(sources: Sequence[str | os.PathLike]) -> dict[int, str]:
     return LABEL_NAMES | names if names else LABEL_NAMES
 
 
-def _truth(sources: Sequence[str | os.PathLike], key: str | os.PathLike | None) -> list[bytes | None]:
-    """Return the truth of each file from its master key, a byte an event; None where the file has it, or nobody."""
+def _truth(sources: Sequence[str | os.PathLike[str]], key: str | os.PathLike[str] | None) -> list[bytes | None]:
+    """Return the truth of each file from its master key, a byte an event; None for files with truth, or without any key."""
     labelled = [str(path) for path in sources if _describe(path)[1]]
     if key is None:
         if labelled and len(labelled) < len(sources):
@@ -194,7 +196,9 @@ def _truth(sources: Sequence[str | os.PathLike], key: str | os.PathLike | None) 
     return [_read_key(key, _describe(sources[0])[0], sources[0]).tobytes()]
 
 
-def _cluster(path, start, stop, jets, images, mass, truth) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+def _cluster(
+    path: str, start: int, stop: int, jets: JetOptions, images: ImageOptions | None, mass: str, truth: bytes | None
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """Cluster rows of a raw file: what one worker does at a time."""
     pt, eta, phi, counts, label = next(_blocks(Path(path), None, stop - start, start))
     try:
@@ -211,7 +215,7 @@ def _cluster(path, start, stop, jets, images, mass, truth) -> tuple[dict[str, np
     return chunk, {f"events with fewer than {jets.njets} jets": found.incomplete}
 
 
-def describe(path: str | os.PathLike) -> dict[str, object]:
+def describe(path: str | os.PathLike[str]) -> dict[str, object]:
     """Return what a raw file is: its number of events and whether it has labels; raises `InputError` as `read_raw`.
 
     >>> from pipelines.datasets.find import find
@@ -245,7 +249,7 @@ class _RawTable(NamedTuple):
         return found
 
 
-def _raw_table(file: h5py.File, path: str | os.PathLike) -> _RawTable:
+def _raw_table(file: h5py.File, path: str | os.PathLike[str]) -> _RawTable:
     """Find the hadrons and the label of an open file; raises `InputError` if it is no raw file."""
     frames = frame_groups(file)
     group = frames[0] if len(frames) == 1 else None
@@ -268,7 +272,7 @@ def _raw_table(file: h5py.File, path: str | os.PathLike) -> _RawTable:
     return _RawTable(table.shape[0], table.shape[1], ((TABLE, None),))
 
 
-def _of_frame(group: h5py.Group, path: str | os.PathLike) -> _RawTable:
+def _of_frame(group: h5py.Group, path: str | os.PathLike[str]) -> _RawTable:
     frame = frame_of(group, Path(path))
     wrong = next((str(c.dtype) for c in frame.columns.values() if c.dtype.kind not in "fiub"), None)
     if len(frame.columns) not in (WIDTH, WIDTH + 1) or wrong:
@@ -290,7 +294,7 @@ def _of_frame(group: h5py.Group, path: str | os.PathLike) -> _RawTable:
     return _RawTable(frame.rows, len(order), tuple(kept))
 
 
-def _describe(path: str | os.PathLike) -> tuple[int, bool]:
+def _describe(path: str | os.PathLike[str]) -> tuple[int, bool]:
     """Return the number of events and whether they have labels."""
     with reading_hdf5(path) as file:
         table = _raw_table(file, path)
@@ -310,12 +314,12 @@ def _blocks(path: Path, truth: np.ndarray | None, block: int, first: int = 0) ->
                 ) from None
             hadrons = _hadrons(rows, path, start)
             if rows.shape[1] > WIDTH:
-                yield *hadrons, _labels(rows[:, WIDTH], path, start)
+                yield (*hadrons, _labels(rows[:, WIDTH], path, start))
             else:
                 yield *hadrons, None if truth is None else truth[start:stop]
 
 
-def _hadrons(rows: np.ndarray, path: Path, start: int) -> tuple[np.ndarray, ...]:
+def _hadrons(rows: np.ndarray, path: Path, start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return pt, eta, phi and counts of some rows without the padding, which is where pt is 0."""
     pt, eta, phi = (rows[:, quantity:WIDTH:3] for quantity in range(3))
     real = pt != 0
@@ -342,7 +346,7 @@ def _labels(values: np.ndarray, path: Path, start: int) -> np.ndarray:
     return values.astype(np.int8)
 
 
-def _read_key(key: str | os.PathLike, size: int, path: str | os.PathLike) -> np.ndarray:
+def _read_key(key: str | os.PathLike[str], size: int, path: str | os.PathLike[str]) -> np.ndarray:
     """Return the truth (size,) int8 of a master key, whose lines are 0 or 1 (published as 0.0 and 1.0), in Black Box 3 also 2."""
     try:
         lines = Path(key).read_text(encoding="ascii").split("\n")

@@ -51,7 +51,7 @@ class _Layout(NamedTuple):
         return "label" in self.places
 
 
-def recognises(path: str | os.PathLike) -> bool:
+def recognises(path: str | os.PathLike[str]) -> bool:
     """Tell whether a file is a table of high-level features (False for anything else, or no file).
 
     >>> from pipelines.datasets.find import find
@@ -65,7 +65,7 @@ def recognises(path: str | os.PathLike) -> bool:
         return False
 
 
-def describe(path: str | os.PathLike) -> dict[str, object]:
+def describe(path: str | os.PathLike[str]) -> dict[str, object]:
     """Return what a file of high-level features is: events, labels, units; raises `InputError` as `read_chunk`."""
     with reading_hdf5(path) as file:
         layout = _checked_layout(file, path)
@@ -80,14 +80,14 @@ def describe(path: str | os.PathLike) -> dict[str, object]:
     }
 
 
-def rows(path: str | os.PathLike) -> int:
+def rows(path: str | os.PathLike[str]) -> int:
     """Return the number of events of a file of high-level features; raises `InputError` if it is none."""
     with reading_hdf5(path) as file:
         return _checked_layout(file, path).rows
 
 
 def read_chunk(
-    path: str | os.PathLike, start: int = 0, stop: int | None = None, label: int | None = None
+    path: str | os.PathLike[str], start: int = 0, stop: int | None = None, label: int | None = None
 ) -> dict[str, np.ndarray]:
     """Return the events start <= i < stop as `features` (n, 21) of `COLUMNS`, `mass` (n,) and `label` (n,).
 
@@ -111,8 +111,8 @@ def read_chunk(
 
 
 def convert(
-    sources: str | os.PathLike | Sequence[str | os.PathLike],
-    out: str | os.PathLike,
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
     *,
     label: int | None = None,
     chunk: int = 100_000,
@@ -140,14 +140,14 @@ def convert(
     Raises:
         InputError: as `read_chunk`; some sources have labels and others none; `out` exists or cannot be written.
     """
-    sources = [str(source) for source in source_files(sources)]
+    files = [str(source) for source in source_files(sources)]
     if chunk < 1:
         raise InputError(f"chunk is {chunk}, expected at least 1 event")
-    layouts = [_survey(source) for source in sources]
-    labels = _labels_to_give(sources, layouts, label)
+    layouts = [_survey(source) for source in files]
+    labels = _labels_to_give(files, layouts, label)
     tasks = [
         (source, start, min(start + chunk, layout.rows), given)
-        for source, layout, given in zip(sources, layouts, labels)
+        for source, layout, given in zip(files, layouts, labels)
         for start in range(0, layout.rows, chunk)
     ]
     truth = layouts[0].has_label or labels[0] is not None
@@ -158,7 +158,7 @@ def convert(
         "mass_column": COLUMNS[-1],
         "dataset": "lhco",
         "label_names": (label_names or names) if truth else {},
-        "source": "high-level features of " + ", ".join(Path(source).name for source in sources),
+        "source": "high-level features of " + ", ".join(Path(source).name for source in files),
         "license": license,
         "citation": citation,
     }
@@ -179,7 +179,9 @@ def convert(
 # -- one chunk ------------------------------------------------------------------------------------------------
 
 
-def _chunk(path, start: int, stop: int | None, label: int | None) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+def _chunk(
+    path: str | os.PathLike[str], start: int, stop: int | None, label: int | None
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """Return the arrays of `read_chunk`, and in how many events the jets were not in the order of their pt."""
     with open_hdf5(path) as file:
         layout = _checked_layout(file, path)
@@ -206,7 +208,9 @@ def _chunk(path, start: int, stop: int | None, label: int | None) -> tuple[dict[
     return arrays, {"events with jets not in order of pt": int(swapped.sum())}
 
 
-def _jet(columns: Mapping[str, np.ndarray], jet: int, tau_is_sum: bool, path, start: int) -> dict[str, np.ndarray]:
+def _jet(
+    columns: Mapping[str, np.ndarray], jet: int, tau_is_sum: bool, path: str | os.PathLike[str], start: int
+) -> dict[str, np.ndarray]:
     """Return the `JET_VARIABLES` of one jet of every event, and its px, py, pz."""
     px, py, pz, m, *tau = (columns[f"{name}j{jet}"] for name in _OF_JET)
     pt = np.hypot(px, py)
@@ -229,7 +233,9 @@ def _jet(columns: Mapping[str, np.ndarray], jet: int, tau_is_sum: bool, path, st
     return values
 
 
-def _refuse(bad: np.ndarray, values: np.ndarray, column: str, path, start: int, what: str, expected: str) -> None:
+def _refuse(
+    bad: np.ndarray, values: np.ndarray, column: str, path: str | os.PathLike[str], start: int, what: str, expected: str
+) -> None:
     """Raise `InputError` with the first bad row, if there is any."""
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
@@ -250,7 +256,7 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 # -- pandas' layout -------------------------------------------------------------------------------------------
 
 
-def _layout(file: h5py.File, path: str | os.PathLike) -> _Layout:
+def _layout(file: h5py.File, path: str | os.PathLike[str]) -> _Layout:
     """Find the columns of a data frame in the "fixed" layout.
 
     That is a group with datasets `axis0` (all column names), `axis1` (the index) and, for each type of number i,
@@ -267,7 +273,8 @@ def _layout(file: h5py.File, path: str | os.PathLike) -> _Layout:
         raise InputError(
             f"{path}: {len(frames)} data frames in pandas' 'fixed' layout, expected one; has {sorted(file)}"
         )
-    places, sizes = {}, set()
+    places: dict[str, tuple[str, int]] = {}
+    sizes: set[int] = set()
     for number in range(sum(name.endswith("_values") for name in frames[0])):
         items, values = (frames[0].get(f"block{number}_{part}") for part in ("items", "values"))
         if values is not None and "shape" in values.attrs:  # how an empty array is marked
@@ -281,25 +288,25 @@ def _layout(file: h5py.File, path: str | os.PathLike) -> _Layout:
     return _Layout(sizes.pop(), places)
 
 
-def _checked_layout(file: h5py.File, path: str | os.PathLike) -> _Layout:
+def _checked_layout(file: h5py.File, path: str | os.PathLike[str]) -> _Layout:
     layout = _layout(file, path)
     missing = [name for name in PUBLISHED_COLUMNS if name not in layout.places]
     if missing:
         found = ", ".join(list(layout.places)[:20]) + (", ..." if len(layout.places) > 20 else "")
         hint = "; raw hadrons need `zoo data cluster`" if len(layout.places) > 2000 else ""
         raise InputError(f"{path}: no column {', '.join(missing)}; it has {found}{hint}")
-    wrong = {
-        name: str(file[place[0]].dtype)
-        for name, place in layout.places.items()
-        if file[place[0]].dtype.kind not in "fiub"
+    read = {
+        name: file[place[0]].dtype for name, place in layout.places.items() if name in (*PUBLISHED_COLUMNS, "label")
     }
-    wrong = [f"{name} ({kind})" for name, kind in wrong.items() if name in (*PUBLISHED_COLUMNS, "label")]
+    wrong = [f"{name} ({kind})" for name, kind in read.items() if kind.kind not in "fiub"]
     if wrong:
         raise InputError(f"{path}: column {', '.join(wrong)}, expected numbers")
     return layout
 
 
-def _read(file: h5py.File, layout: _Layout, start: int, stop: int, path) -> dict[str, np.ndarray]:
+def _read(
+    file: h5py.File, layout: _Layout, start: int, stop: int, path: str | os.PathLike[str]
+) -> dict[str, np.ndarray]:
     """Return the columns that are needed, of some rows, float64."""
     names = [*PUBLISHED_COLUMNS, *(["label"] if layout.has_label else [])]
     blocks = {layout.places[name][0] for name in names}
@@ -307,7 +314,7 @@ def _read(file: h5py.File, layout: _Layout, start: int, stop: int, path) -> dict
     return {name: values[layout.places[name][0]][:, layout.places[name][1]].astype(np.float64) for name in names}
 
 
-def _tau_is_sum(file: h5py.File, layout: _Layout, path) -> bool:
+def _tau_is_sum(file: h5py.File, layout: _Layout, path: str | os.PathLike[str]) -> bool:
     """Tell by the first rows whether tau_1 is a sum of pt times distance in GeV; raise `InputError` for TeV.
 
     Normalised, it is a mean distance in a jet of radius 1, hence not above 1 or so; as a sum it is that many times

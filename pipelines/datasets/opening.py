@@ -7,11 +7,14 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError, Unfinished
 from pipelines.events.events import Events
+
+if TYPE_CHECKING:
+    from pipelines.jobs.chunks import Outcome
 
 Source = str | os.PathLike[str]
 Progress = Callable[[int, int | None], object]
@@ -41,8 +44,8 @@ def open_events(
         mass_range: keep low <= mass < high, GeV.
         kept: the events file that conversion makes. It is used again if it was made of the same files with the same
             options. By default a temporary file, which is removed when the process ends.
-        workers, progress: who converts, and a function that is told (done, total), as in `pipelines.datasets.convert`.
-        said: is told what was converted, and which columns are what.
+        workers, progress: processes that convert, and a function that is called with (done, total), as in `pipelines.datasets.convert`.
+        said: a function that is called with one line on what was converted, and which columns are what.
         defaults: a function that returns options of the conversion, where there is one, of a family and the columns of a
             table; `options` go before them.
         options: of `zoo data convert`, for what has to be converted, such as `mass="mjj"`.
@@ -87,7 +90,15 @@ def open_each(groups: Sequence[object], mass_range: tuple[float, float] | None =
     return [open_events(data, mass_range, **given) for data, given in zip(groups, each)]
 
 
-def _open_all(data, kept, workers, progress, said, options, defaults) -> Events:
+def _open_all(
+    data: Any,
+    kept: Source | None,
+    workers: int,
+    progress: Progress | None,
+    said: Callable[[str], object] | None,
+    options: Mapping[str, Any],
+    defaults: Defaults | None,
+) -> Events:
     from pipelines.events.mixing import join
 
     if isinstance(data, Events):
@@ -96,9 +107,10 @@ def _open_all(data, kept, workers, progress, said, options, defaults) -> Events:
         return data
     if _is_frame(data):
         return _of_frame(data, defaults, options)
-    sources = [data] if isinstance(data, (str, os.PathLike)) else list(_sequence(data))
+    sources: list[Any] = [data] if isinstance(data, (str, os.PathLike)) else list(_sequence(data))
     if sources and all(isinstance(one, Events) for one in sources):
-        return sources[0] if len(sources) == 1 else join(sources)
+        events: Events = sources[0] if len(sources) == 1 else join(sources)
+        return events
     parts = [Events.from_file(path) for path in events_files(sources, kept, workers, progress, said, options, defaults)]
     if any(parts[0].path == Path(folder.name) / MADE for folder in _converted):  # which is gone when the process ends
         parts[0] = parts[0].renamed(" + ".join(str(one) for one in sources if needs_conversion(one)))
@@ -147,27 +159,34 @@ def events_files(
     from pipelines.datasets.find import find
     from pipelines.events.layout import source_files
 
-    options = dict(options or {})
+    given: dict[str, Any] = dict(options or {})
     paths = source_files([find(source) for source in sources])
     others = [source for source, path in zip(sources, paths) if not datasets.is_events(path)]
     if not others:
-        if options:
-            raise InputError(f"{next(iter(options))}: there is nothing to convert, {paths[0]} is an events file")
+        if given:
+            raise InputError(f"{next(iter(given))}: there is nothing to convert, {paths[0]} is an events file")
         return paths
-    options = with_defaults(others[0], options, defaults)
+    given = with_defaults(others[0], given, defaults)
     if kept is None:
         _converted.append(tempfile.TemporaryDirectory(prefix="hep-anomaly-zoo-"))
         made = Path(_converted[-1].name) / MADE
-        done = convert_files(others, made, workers=workers, progress=progress, **options)
+        done = convert_files(others, made, workers=workers, progress=progress, **given)
         _tell(said, "read", done, others)
     else:
         made = Path(kept)
-        _convert_once(others, made, workers, progress, said, options)
+        _convert_once(others, made, workers, progress, said, given)
     return [made, *(path for path in paths if datasets.is_events(path))]
 
 
-def _convert_once(sources, made: Path, workers, progress, said, options) -> None:
-    """Convert files to `made`; what it was made of is in a JSON file beside it, and the same again is used as it is."""
+def _convert_once(
+    sources: Sequence[Source],
+    made: Path,
+    workers: int,
+    progress: Progress | None,
+    said: Callable[[str], object] | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Convert files to `made`, with a JSON file of its sources beside it; if both are there for these sources, use them."""
     from pipelines.datasets.find import find
     from pipelines.jobs.chunks import check_output, identity
     from pipelines.outputs import hold, write_json
@@ -194,13 +213,13 @@ def _convert_once(sources, made: Path, workers, progress, said, options) -> None
     _tell(said, str(made), done, sources)
 
 
-def _tell(said, made: str, done, sources: Sequence[Source]) -> None:
+def _tell(said: Callable[[str], object] | None, made: str, done: Outcome, sources: Sequence[Source]) -> None:
     """Say what was converted, and which columns are what."""
     if said:
         said(f"{made}: {done.events} events of {', '.join(map(str, sources))}{roles(done)}")
 
 
-def roles(done) -> str:
+def roles(done: Outcome) -> str:
     """Say of an `Outcome` which columns of a table are what, and which were left out, a line each.
 
     >>> from pipelines.jobs.chunks import Outcome
@@ -212,7 +231,7 @@ def roles(done) -> str:
     return "".join(f"\n  {what}: {some_of(names, 40)}" for what, names in done.columns.items() if names)
 
 
-def with_defaults(source: Source, options: Mapping[str, object], defaults: Defaults | None) -> dict[str, object]:
+def with_defaults(source: Source, options: Mapping[str, object], defaults: Defaults | None) -> dict[str, Any]:
     """Return the options of a conversion, with the defaults that the family of a file has a place for.
 
     A column of truth or of weights that a table does not have is none of its defaults.
@@ -248,10 +267,10 @@ def convert_files(
     *,
     format: str | None = None,
     workers: int = 1,
-    scheduler: object = None,
+    scheduler: Any = None,
     progress: Progress | None = None,
-    **options: object,
-):
+    **options: Any,
+) -> Outcome:
     """Convert files or published names to one events file, credited to those who made them; return the outcome.
 
     As `pipelines.datasets.convert`, whose options these are, with names of the catalog as sources.
@@ -279,7 +298,7 @@ def _is_frame(data: object) -> bool:
     return hasattr(data, "to_parquet") or (hasattr(data, "column_names") and hasattr(data, "to_batches"))
 
 
-def _of_frame(frame, defaults: Defaults | None, options: Mapping[str, object]) -> Events:
+def _of_frame(frame: Any, defaults: Defaults | None, options: Mapping[str, Any]) -> Events:
     """The events of a frame, by the rules of a table of the same columns."""
     import pyarrow
     import pyarrow.parquet

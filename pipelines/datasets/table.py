@@ -23,6 +23,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,8 +48,8 @@ FLAG, ONES, KEPT = "0 or 1 in ", "1 in ", "events kept"  # counts that are not f
 
 
 def convert(
-    sources: str | os.PathLike | Sequence[str | os.PathLike],
-    out: str | os.PathLike,
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
     *,
     mass: str,
     features: Sequence[str] = ("*",),
@@ -142,7 +143,7 @@ def convert(
 
 
 def _warn_of_flags(choice: Choice, counts: Mapping[str, int], where: str) -> None:
-    """Warn of features that hold only 0 and 1, and both: truth under a name that is not known here looks so."""
+    """Warn of features with the values 0 and 1 only: they may be truth under an unknown name."""
     flags = [
         name
         for name in choice.features
@@ -156,7 +157,7 @@ def _warn_of_flags(choice: Choice, counts: Mapping[str, int], where: str) -> Non
         )
 
 
-def recognises(path: str | os.PathLike) -> bool:
+def recognises(path: str | os.PathLike[str]) -> bool:
     """Tell whether a file has the ending and the first bytes of a table, and is not of raw hadrons.
 
     What is wrong with it otherwise `convert` can tell better, which knows what is asked for.
@@ -179,7 +180,7 @@ def recognises(path: str | os.PathLike) -> bool:
     return fits and not (kind == "hdf5" and lhco.recognises(path))
 
 
-def describe(path: str | os.PathLike) -> dict[str, object]:
+def describe(path: str | os.PathLike[str]) -> dict[str, object]:
     """Return what a table is: layout, rows, and its columns with their types; raises `InputError` as `convert`.
 
     >>> import pathlib, tempfile
@@ -344,10 +345,7 @@ def _about(
         "mass_column": choice.mass,
     }
     for what in ("source", "license", "citation", "dataset"):
-        default = {"source": lambda table: table.path.name, "dataset": lambda table: "table"}.get(
-            what, lambda table: ""
-        )
-        found = dict.fromkeys(table.about.get(what) or default(table) for table in tables)
+        found = dict.fromkeys(table.about.get(what) or _default(what, table) for table in tables)
         about[what] = "; ".join(text for text in found if text)
     if choice.label is not None:
         about["label_names"] = _label_names(tables, counts)
@@ -369,10 +367,14 @@ def _label_names(tables: Sequence[Table], counts: Mapping[str, int]) -> dict[int
     return names or {k: f"signal {k}" if k else "background" for k in found}
 
 
+def _default(what: str, table: Any) -> str:
+    return {"source": str(table.path.name), "dataset": "table"}.get(what, "")
+
+
 class _ByRows:
     """Counts rows read for a progress bar, not events kept, of which nobody knows how many there will be."""
 
-    def __init__(self, progress: Callable[[int, int | None], object], tables, total: int):
+    def __init__(self, progress: Callable[[int, int | None], object], tables: Sequence[Any], total: int):
         self._progress, self._total, self._done = progress, total, 0
         self._sizes = (size for table in tables for size in table.sizes())
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
 
 from pipelines.errors import InputError
-from pipelines.events.events import BLOCK, CHUNK, Events
+from pipelines.events.events import BLOCK, Events
+from pipelines.events.layout import CHUNK
 from pipelines.events.row_cache import InMemory, Packing, Piece, Transform, Weighting, keep, pieces_of
 
 UNIT = CHUNK  # events that stay neighbours on disk, read together
@@ -30,9 +31,9 @@ _as_written = tf.autograph.experimental.do_not_convert
 class Batches:
     """Batches of a set of events, in an order that depends only on the seed and the number of the pass.
 
-    In a pass the units of `UNIT` neighbouring events are dealt at random to pools, as large as `POOL`, whose events are
-    shuffled together: all events, up to some 300,000 of 47 columns. They are dealt like cards, every pool getting one of
-    each run of neighbours, so that no pool misses a part of the file.
+    In a pass the units of `UNIT` neighbouring events are assigned at random to pools, as large as `POOL`, whose events are
+    shuffled together: all events, up to some 300,000 of 47 columns. Every pool gets one unit of each run of neighbours,
+    so that it has events of every part of the file.
 
     Args:
         events: the events; their labels are not read.
@@ -68,7 +69,7 @@ class Batches:
         weighting: Weighting | None = None,
         seed: int = 0,
         memory: int | None = None,
-        cache: str | os.PathLike | None = None,
+        cache: str | os.PathLike[str] | None = None,
         shard: tuple[int, int] = (0, 1),
         readers: int = 2,
         static: bool = True,
@@ -81,7 +82,8 @@ class Batches:
         self._units, self._shard, self._readers = pieces_of(events, UNIT), shard, readers
         self.steps = self._fewest(workers) // batch_size
         check_enough(events, batch_size, self.steps)
-        packing = Packing(len(columns), events.shape_of("objects") if objects else (0, 0))
+        slots, numbers = events.shape_of("objects") if objects else (0, 0)
+        packing = Packing(len(columns), (slots, numbers))
         self.packing = packing
         self._pool = max(LEAST, POOL // (4 * packing.width * UNIT))
         self._rows = keep(events, columns, packing, transform, weighting, memory=memory, cache=cache)
@@ -98,7 +100,7 @@ class Batches:
     def shuffled(self, first_pass: int = 0) -> tf.data.Dataset:
         """Return passes `first_pass`, `first_pass + 1`, ... without end, each in another order."""
 
-        def pools():
+        def pools() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for number in itertools.count(first_pass, self._together):
                 passes = [np.random.default_rng([self.seed, n]) for n in range(number, number + self._together)]
                 pools = zip(*map(self._one_pass, passes))
@@ -112,7 +114,7 @@ class Batches:
         if drop_remainder and self._is_small:
             return self._ordered_at_hand()
 
-        def pools():
+        def pools() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             size = max(1, BLOCK // self.batch_size) * self.batch_size
             for start in range(0, len(self.events), size):
                 rows = self._read([(start, min(start + size, len(self.events)))])
@@ -131,7 +133,7 @@ class Batches:
         return isinstance(self._rows, InMemory) and 4 * self.packing.width * len(self.events) <= POOL
 
     def _ordered_at_hand(self) -> tf.data.Dataset:
-        """As `ordered`, of tensors that are there: to begin anew costs a millisecond, and validation does so every epoch."""
+        """As `ordered`, from tensors in memory: validation starts again every epoch, in a millisecond."""
         count = len(self.events) // self.batch_size
         batches = self.packing.unpack(self._read([(0, count * self.batch_size)]))
         shaped = {name: values.reshape(count, self.batch_size, *values.shape[1:]) for name, values in batches.items()}
@@ -165,7 +167,7 @@ class Batches:
                     yield rows, order[: steps * self.batch_size].reshape(steps, -1).astype(np.int32)
                 rest = rows[order[steps * self.batch_size :]]
 
-    def _ask(self, readers: ThreadPoolExecutor, units: np.ndarray) -> list[Future]:
+    def _ask(self, readers: ThreadPoolExecutor, units: np.ndarray) -> list[Future[np.ndarray]]:
         pieces = [piece for unit in units for piece in self._units[unit]]
         each = -(-len(pieces) // self._readers)
         return [readers.submit(self._read, pieces[i : i + each]) for i in range(0, len(pieces), each)]
@@ -177,7 +179,7 @@ class Batches:
             self.error = error
             raise
 
-    def _dataset(self, pools) -> tf.data.Dataset:
+    def _dataset(self, pools: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]) -> tf.data.Dataset:
         signature = (
             tf.TensorSpec((None, self.packing.width), tf.float32),
             tf.TensorSpec((None, self._told_size), tf.int32),
@@ -211,7 +213,7 @@ def check_enough(events: Events, batch_size: int, steps: int | None = None) -> N
 
 
 def _untuned() -> tf.data.Options:
-    """Nothing here is for TensorFlow to tune, and its tuner keeps whoever ends a training waiting, up to a second."""
+    """Switch off TensorFlow's tuner: there is nothing to tune, and it delays the end of a training by up to a second."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return options

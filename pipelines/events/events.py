@@ -9,37 +9,36 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
-import hdf5plugin
 import numpy as np
 
-from pipelines.checksums import create
 from pipelines.errors import InputError
 from pipelines.events.derived import Reading
 from pipelines.events.hdf5_files import reading_hdf5
 from pipelines.events.layout import (
     AXES,
+    CHUNK,
     DTYPES,
     TRUTH,
     Description,
     check_datasets,
     check_finite,
-    check_names,
+    check_shapes,
     open_hdf5,
     read_rows,
     typed,
 )
-from pipelines.outputs import Disk, new_disk
+from pipelines.events.writer import EventsWriter
+from pipelines.outputs import Disk
+
+__all__ = ["BLOCK", "CHUNK", "Events", "EventsWriter"]
 
 BLOCK = 65_536  # events read at a time: 12 MB of 47 columns
 BLOCK_BYTES = 2**26
-# Smaller than gzip, and several times faster to write and to read. To read such a file with h5py alone, import
-# hdf5plugin first, as for the published LHC Olympics files.
-COMPRESSION = hdf5plugin.Zstd(clevel=1)
-CHUNK = 2048  # events that a file compresses together: what shuffled training reads at a time
 
 
 class Events:
@@ -60,13 +59,14 @@ class Events:
     def __init__(self, arrays: Mapping[str, np.ndarray] | None, path: Path | None, size: int, about: Description):
         self._arrays, self.path, self._size, self.about = arrays, path, size, about
         self._rows: np.ndarray | None = None
+        self.remembered: dict[Hashable, Any] | None = None  # results of `pipelines.events.statistics`, by their keys
         with self._source() as source:
             self._fields = tuple(name for name in DTYPES if name in source)
 
     # -- where events come from ------------------------------------------------------------------
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike) -> Events:
+    def from_file(cls, path: str | os.PathLike[str]) -> Events:
         """Open an events file lazily.
 
         Raises `InputError` if it is missing, is not HDF5, or lacks a dataset or attribute of the format.
@@ -93,7 +93,7 @@ class Events:
                 )
             about = Description.from_attributes(file.attrs, path)
             check_datasets(file, DTYPES, path)
-            _check_shapes({name: file[name].shape for name in there}, about, str(path))
+            check_shapes({name: file[name].shape for name in there}, about, str(path))
             size = len(file["mass"])
         return size, about
 
@@ -109,7 +109,7 @@ class Events:
         weight: np.ndarray | None = None,
         label: np.ndarray | None = None,
         process: np.ndarray | None = None,
-        **about: object,
+        **about: Any,
     ) -> Events:
         """Wrap arrays in memory: features (N, F), mass (N,) in GeV, and what else `pipelines.events.layout` has.
 
@@ -119,14 +119,15 @@ class Events:
         given |= {"weight": weight, "label": label, "process": process}
         arrays = {k: typed(k, v, "arrays in memory") for k, v in given.items() if v is not None}
         description = Description(columns=tuple(columns), **about)
-        _check_shapes({name: array.shape for name, array in arrays.items()}, description, "arrays in memory")
+        check_shapes({name: array.shape for name, array in arrays.items()}, description, "arrays in memory")
         return cls(arrays, None, len(arrays["mass"]), description)
 
     # -- what they are ---------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, object]:
-        # for another process, which may be at work in another folder
-        return self.__dict__ | ({"path": self.path.absolute()} if self.path else {})
+        # for another process, which may be at work in another folder, and remembers for itself
+        remembered: dict[str, object] = {"remembered": None if self.remembered is None else {}}
+        return self.__dict__ | remembered | ({"path": self.path.absolute()} if self.path else {})
 
     def __len__(self) -> int:
         return self._size if self._rows is None else len(self._rows)
@@ -230,7 +231,7 @@ class Events:
 
         Raises `InputError` for a missing column, or for NaN or infinite values (named column, count).
         """
-        reading = None if columns is None else self._reading(columns)
+        reading = None if columns is None else self.reading(columns)
         names = self.columns if reading is None else reading.names
         with self._source() as source:
             shapes = [source["objects" if f == "mask" else f].shape[1:] for f in fields if f in source or f == "mask"]
@@ -241,11 +242,11 @@ class Events:
                 for field in (f for f in fields if f != "mask"):
                     values = self._stored(source, field, start, stop)
                     values = typed(field, values if picked is None else values[picked], self.name)
-                    chosen = field == "features" and reading is not None
-                    if chosen:
-                        values = values[:, reading.take]
+                    chosen = reading if field == "features" else None
+                    if chosen is not None:
+                        values = values[:, chosen.take]
                     check_finite(values, self._names(field, names), self.name)
-                    block[field] = reading(values) if chosen else values
+                    block[field] = values if chosen is None else chosen(values)
                 if "mask" in fields:
                     objects = self._stored(source, "objects", start, stop) if "objects" not in block else None
                     objects = block["objects"] if objects is None else objects if picked is None else objects[picked]
@@ -285,10 +286,12 @@ class Events:
         if self._arrays is not None:
             yield self._arrays
         else:
+            assert self.path is not None  # events are in one of the two
             with open_hdf5(self.path) as file:
                 yield file
 
-    def _reading(self, columns: Sequence[str]) -> Reading:
+    def reading(self, columns: Sequence[str]) -> Reading:
+        """Return how columns, stored or derived, come from those stored; raises `InputError` for a missing one."""
         reading = Reading(columns, self.columns)
         if reading.missing:
             missing = ", ".join(map(repr, reading.missing))
@@ -296,14 +299,14 @@ class Events:
         return reading
 
     def in_memory(self) -> Events:
-        """Return the same events as arrays in memory, read once: a selection from a file costs most of it at every read."""
+        """Return the same events as arrays in memory: every read of a selection costs about as much as the whole file."""
         fields = [name for name in DTYPES if name in self._fields]
         parts = list(self.blocks(*fields))
         arrays = {
             name: np.concatenate([part[name] for part in parts]) if parts else self._nothing(name, None)
             for name in fields
         }
-        return type(self)(arrays, None, len(self), self.about)
+        return Events(arrays, None, len(self), self.about)
 
     # -- selecting -------------------------------------------------------------------------------
 
@@ -322,10 +325,28 @@ class Events:
         if len(rows) and not 0 <= rows[0] <= rows[-1] < len(self):
             raise InputError(f"{self.name}: no rows {rows[0]} to {rows[-1]}, expected 0 to {len(self) - 1}")
         rows = rows.astype(kind, copy=False)  # after the check: a cast would make other rows of those beyond 2^31
-        chosen = object.__new__(type(self))
-        chosen.__dict__.update(self.__dict__)
+        chosen = self._copy()
         chosen._rows = rows if self._rows is None else self._rows[rows]
+        if self.remembered is not None:  # what is known of each event is known of these
+            kept = {key: one for key, one in self.remembered.items() if hasattr(one, "of_rows")}
+            chosen.remembered = {key: one.of_rows(rows) for key, one in kept.items()}
         return chosen
+
+    def remembering(self) -> Events:
+        """Return the same events, which remember what `pipelines.events.statistics.gather` gets to know of them.
+
+        A selection of them remembers the masses. For a training or a search, while which the events do not change.
+        """
+        if self.remembered is not None:
+            return self
+        same = self._copy()
+        same.remembered = {}
+        return same
+
+    def _copy(self) -> Events:
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
 
     def select(self, *, mass_range: tuple[float, float] | None = None, label: int | None = None) -> Events:
         """Keep events with low <= mass < high (GeV), and of one truth label (evaluation only).
@@ -403,83 +424,12 @@ class Events:
         blind.about = dataclasses.replace(self.about, label_names={}, process_names={})
         return blind
 
-    def write(self, path: str | os.PathLike, *, disk: Disk | None = None) -> None:
+    def write(self, path: str | os.PathLike[str], *, disk: Disk | None = None) -> None:
         """Write these events to a new file, block by block, atomically; `disk` is of `new_disks`, for several files."""
         about = {f.name: getattr(self.about, f.name) for f in dataclasses.fields(Description)}
         with EventsWriter(path, disk=disk, **about) as writer:
             for block in self.blocks(*self._fields):
                 writer.append(**block)
-
-
-class EventsWriter:
-    """Write an events file block by block; it appears under its name only when the block ends well.
-
-    Raises `InputError` if the path exists or cannot be written, or if blocks do not fit together.
-
-    Example:
-        >>> import numpy as np, tempfile, pathlib
-        >>> path = pathlib.Path(tempfile.mkdtemp()) / "events.h5"
-        >>> with EventsWriter(path, columns=["pt_1"]) as writer:
-        ...     writer.append(features=np.ones((3, 1)), mass=[3000, 3500, 4000])
-        >>> len(Events.from_file(path))
-        3
-    """
-
-    def __init__(
-        self, path: str | os.PathLike, columns: Sequence[str] = (), *, disk: Disk | None = None, **about: object
-    ):
-        self._about = Description(columns=tuple(columns), **about)
-        self._path, self._given = path, disk
-        check_names(self._about.columns, path)
-
-    def __enter__(self) -> EventsWriter:
-        with contextlib.ExitStack() as stack:
-            self._disk = self._given or stack.enter_context(new_disk(self._path))
-            self._file = stack.enter_context(create(self._disk, cache=2**25))  # whole chunks: small appends
-            self._output = stack.pop_all()
-        return self
-
-    def append(self, **block: np.ndarray | None) -> None:
-        """Append rows: `mass` (n,), and the same others of `pipelines.events.layout` at every call."""
-        block = {name: typed(name, v, str(self._path)) for name, v in block.items() if v is not None}
-        _check_shapes({name: values.shape for name, values in block.items()}, self._about, str(self._path))
-        for name, values in block.items():
-            if name not in self._file:
-                self._create(name, values.shape[1:])
-            data = self._file[name]
-            if data.shape[1:] != values.shape[1:]:
-                raise InputError(f"{name} has shape {values.shape}, expected {('n', *data.shape[1:])} as before")
-            data.resize(len(data) + len(values), axis=0)
-            data[len(data) - len(values) :] = values
-        if len({len(self._file[name]) for name in self._file}) != 1:
-            raise InputError(f"a block has {sorted(block)}, expected {sorted(self._file)} as the blocks before")
-        self._disk.check(self._path)
-
-    def describe(self, **about: object) -> None:
-        """Change what the file will say about itself, such as names that are known only after the last block."""
-        self._about = dataclasses.replace(self._about, **about)
-
-    def _create(self, name: str, width: tuple[int, ...]) -> None:
-        self._file.create_dataset(
-            name,
-            shape=(0, *width),
-            maxshape=(None, *width),
-            dtype=DTYPES[name],
-            chunks=(_chunk_rows(width), *width),
-            shuffle=True,
-            fletcher32=True,
-            **COMPRESSION,
-        )
-
-    def __exit__(self, *failure: object) -> bool | None:
-        if failure[0] is not None:
-            return self._output.__exit__(*failure)
-        with self._output:
-            for name, width in (("features", (len(self._about.columns),)), ("mass", ())):
-                if name not in self._file and 0 not in width:
-                    self._create(name, width)
-            self._file.attrs.update(self._about.to_attributes())
-        return None
 
 
 def _true(mask: np.ndarray, kind: type) -> np.ndarray:
@@ -488,29 +438,6 @@ def _true(mask: np.ndarray, kind: type) -> np.ndarray:
         np.flatnonzero(mask[start : start + BLOCK]).astype(kind) + kind(start) for start in range(0, len(mask), BLOCK)
     ]
     return np.concatenate([np.empty(0, kind), *parts])
-
-
-def _chunk_rows(width: tuple[int, ...]) -> int:
-    """Return how many events a chunk of the file holds: `CHUNK`, fewer of large ones so that it stays under 4 MB."""
-    return max(1, min(CHUNK, 2**20 // max(1, math.prod(width))))
-
-
-def _check_shapes(shapes: Mapping[str, tuple[int, ...]], about: Description, where: str) -> None:
-    """Raise `InputError` unless shapes of arrays are those of the format and of the names in the description."""
-    named = {"features": about.columns, "objects": about.object_columns}
-    rows = next((name for name in named if name in shapes), None)
-    if rows is None or "mass" not in shapes:
-        raise InputError(f"{where}: {sorted(shapes)}, expected mass and at least one of features and objects")
-    for name, shape in shapes.items():
-        axes = (*AXES.get(name, ())[:-1], len(named[name])) if name in named else AXES.get(name, ())
-        expected = (shapes[rows][0], *axes)
-        if len(shape) != len(expected) or any(n != m for n, m in zip(shape, expected) if not isinstance(m, str)):
-            text = f"({', '.join(map(str, expected))}{',' if len(expected) == 1 else ''})"
-            source = "columns" if name == "features" else "object_columns"
-            hint = f" as in {source!r}" if name in named else f", one for each row of {rows}"
-            raise InputError(f"{where}: {name} has shape {shape}, expected {text}{hint}")
-    for names in named.values():
-        check_names(names, where)
 
 
 def _default(field: str, size: int, where: str) -> np.ndarray:

@@ -51,6 +51,19 @@ def regular_file(path: str | os.PathLike[str], expected: str) -> Path:
     return Path(path)
 
 
+def is_number(text: str) -> bool:
+    """Tell whether a text of a file is a number, as Python reads them.
+
+    >>> is_number("1e-3"), is_number("pt_1")
+    (True, False)
+    """
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def check_utf8(path: str | os.PathLike[str]) -> None:
     """Raise `InputError` for a name that is not UTF-8: no JSON or HDF5 file could say which file it was.
 

@@ -28,6 +28,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -43,6 +44,7 @@ __all__ = ["as_text", "open_hdf5", "read_rows"]  # which are in `pipelines.event
 
 SCHEMA_VERSION = 1
 LARGEST, SMALLEST = 1e15, 1e-30  # beyond, squares of numbers are no float32 any more, and no training goes on
+CHUNK = 2048  # events that a file compresses together: what shuffled training reads at a time
 MOST_COLUMNS = 4000  # an attribute of HDF5 has 64 kB, in which there is room for some 4,090 names
 MOST_TEXT = 2**20  # characters of the JSON in an attribute
 DTYPES = {
@@ -86,7 +88,7 @@ class Description:
         return values | {"description_sha256": digest(values)}
 
     @classmethod
-    def from_attributes(cls, attributes: Mapping[str, object], path: Path) -> Description:
+    def from_attributes(cls, attributes: Mapping[str, Any], path: Path) -> Description:
         """Read the description back; raises `InputError` if `path` comes from a newer schema or is incomplete."""
         if "columns" not in attributes or "schema_version" not in attributes:
             raise InputError(
@@ -101,7 +103,7 @@ class Description:
                 raise InputError(
                     f"{path}: schema version {version}, this release reads up to {SCHEMA_VERSION}; upgrade"
                 )
-            values: dict[str, object] = {}
+            values: dict[str, Any] = {}
             for name in (f.name for f in dataclasses.fields(cls)):
                 found = attributes.get(name, () if name in lists else "")
                 values[name] = _texts(found) if name in lists else as_text(found)
@@ -134,7 +136,7 @@ def _texts(found: object) -> tuple[str, ...]:
     return tuple(map(as_text, np.asarray(found, object).ravel().tolist()))
 
 
-def source_files(sources: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
+def source_files(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Return one or several files as a list of paths.
 
     Raises `InputError` if there are none, or if one comes twice: its events would count twice.
@@ -203,7 +205,7 @@ def typed(field: str, values: np.ndarray, where: str) -> np.ndarray:
     if values.dtype.kind not in "biuf":
         raise InputError(f"{where}: {field} are of type {values.dtype}, expected real numbers")
     if field in TRUTH and values.dtype != bool:
-        most = np.iinfo(DTYPES[field]).max
+        most = np.iinfo(np.int8 if field == "label" else np.int16).max
         bad = values[~((values >= 0) & (values <= most) & (values == np.floor(values)))]
         if bad.size:
             allowed = "0 for background or a whole number up to 127 for a signal"
@@ -285,3 +287,21 @@ def check_datasets(file: h5py.File, names: Iterable[str], path: Path) -> None:
 def _shape(rows: tuple[int, ...], name: str) -> str:
     axes = [*map(str, rows), *AXES.get(name, ())]
     return f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
+
+
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], about: Description, where: str) -> None:
+    """Raise `InputError` unless shapes of arrays are those of the format and of the names in the description."""
+    named = {"features": about.columns, "objects": about.object_columns}
+    rows = next((name for name in named if name in shapes), None)
+    if rows is None or "mass" not in shapes:
+        raise InputError(f"{where}: {sorted(shapes)}, expected mass and at least one of features and objects")
+    for name, shape in shapes.items():
+        axes = (*AXES.get(name, ())[:-1], len(named[name])) if name in named else AXES.get(name, ())
+        expected = (shapes[rows][0], *axes)
+        if len(shape) != len(expected) or any(n != m for n, m in zip(shape, expected) if not isinstance(m, str)):
+            text = f"({', '.join(map(str, expected))}{',' if len(expected) == 1 else ''})"
+            source = "columns" if name == "features" else "object_columns"
+            hint = f" as in {source!r}" if name in named else f", one for each row of {rows}"
+            raise InputError(f"{where}: {name} has shape {shape}, expected {text}{hint}")
+    for names in named.values():
+        check_names(names, where)

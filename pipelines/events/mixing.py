@@ -13,13 +13,15 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.events.events import CHUNK, Events, EventsWriter
-from pipelines.events.layout import AXES, DTYPES, TRUTH, Description
+from pipelines.events.events import Events
+from pipelines.events.layout import AXES, CHUNK, DTYPES, TRUTH, Description
 from pipelines.events.row_cache import pieces_of
+from pipelines.events.writer import EventsWriter
 
 
 class Joined(Events):
@@ -35,11 +37,6 @@ class Joined(Events):
         super().__init__(None, None, self._ends[-1], about)
 
     @property
-    def name(self) -> str:
-        """The files, for messages."""
-        return self._title
-
-    @property
     def files(self) -> tuple[Path, ...]:
         """The files behind all sources, each once."""
         return self._files
@@ -49,7 +46,7 @@ class Joined(Events):
         return self._ends
 
     @contextlib.contextmanager
-    def _source(self) -> Iterator[Mapping[str, _Stack]]:
+    def _source(self) -> Iterator[Mapping[str, Any]]:
         yield self._stacks
 
 
@@ -60,7 +57,7 @@ class _Stack:
         self._parts, self._field, self._columns = parts, field, columns
         self._labels = labels if field == "label" else None
         self._ends = np.cumsum([len(part) for part in parts])
-        width = {"features": (len(columns),)}.get(field, ())
+        width: tuple[int, ...] = (len(columns),) if field == "features" else ()
         if field in AXES and field != "features":
             width = parts[0].shape_of(field)
         self.shape = (int(self._ends[-1]), *width)
@@ -129,7 +126,8 @@ def mix(
         [4000, 40]
     """
     signals = [signals] if isinstance(signals, Events) else list(signals)
-    ratios = [s_over_b] * len(signals) if np.isscalar(s_over_b) else list(s_over_b)
+    given: Any = s_over_b
+    ratios: list[float] = [given] * len(signals) if np.ndim(given) == 0 else list(given)
     if not signals or len(ratios) != len(signals) or not all(np.isfinite(r) and r > 0 for r in ratios):
         raise InputError(f"S/B {s_over_b} for {len(signals)} signals, expected a number > 0, or one for each signal")
     backgrounds = [background] if isinstance(background, Events) else list(background)
@@ -146,7 +144,7 @@ def mix(
     return _joined(drawn, list(range(len(parts))), names)
 
 
-def write_spread(events: Events, path: str | os.PathLike, size: int = CHUNK) -> None:
+def write_spread(events: Events, path: str | os.PathLike[str], size: int = CHUNK) -> None:
     """Write events of several sources to one file so that every stretch of it has its share of each of them.
 
     In the order of `Events.write` one source comes after the other, and a training that reads the file in blocks
@@ -188,8 +186,8 @@ def _joined(parts: Sequence[Events], labels: Sequence[int] | None, label_names: 
     if labels is None:
         names = {f: _united(parts, f) for f in truth}
         truth = [f for f in truth if names[f] is not None]
-        label_names = names["label"] if "label" in truth else {}
-        process_names = names["process"] if "process" in truth else {}
+        label_names = (names["label"] or {}) if "label" in truth else {}
+        process_names = (names["process"] or {}) if "process" in truth else {}
     about = {f: getattr(first.about, f) for f in ("columns", "units", "object_columns", "object_units", "mass_column")}
     for text in ("dataset", "source", "license", "citation"):
         about[text] = "; ".join(dict.fromkeys(filter(None, (getattr(part.about, text) for part in parts))))
@@ -238,9 +236,9 @@ def _check_alike(first: Events, other: Events, fields: Sequence[str]) -> None:
             found = [", ".join(getattr(events.about, what)) for events in (other, first)]
             raise InputError(f"{other.name}: {what} {found[0]}, in {first.name} they are {found[1]}; convert one")
     for column, unit in zip(first.columns, first.about.units):
-        found = dict(zip(other.columns, other.about.units)).get(column, "")
-        if unit and found and unit != found:
-            raise InputError(f"{other.name}: {column} is in {found}, in {first.name} it is in {unit}; convert one")
+        known = dict(zip(other.columns, other.about.units)).get(column, "")
+        if unit and known and unit != known:
+            raise InputError(f"{other.name}: {column} is in {known}, in {first.name} it is in {unit}; convert one")
     for name in (f for f in fields if f in AXES and f != "features"):
         shapes = first.shape_of(name), other.shape_of(name)
         if shapes[0] != shapes[1]:

@@ -16,6 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class Packing:
         names = ("features",) * bool(self.features) + ("objects", "mask") * bool(self.slots) + ("mass", "weight")
         return np.concatenate([block[name].reshape(len(block["mass"]), -1) for name in names], axis=1, dtype=np.float32)
 
-    def unpack(self, rows) -> dict:
+    def unpack(self, rows: Any) -> dict[str, Any]:
         """Return what rows (B, width), an array or a tensor, hold: a batch."""
         batch, end = {}, self.features
         if self.features:
@@ -66,7 +67,7 @@ class Packing:
         return batch | {"mass": rows[:, -2], "weight": rows[:, -1]}
 
 
-def _reshaped(values, shape):
+def _reshaped(values: Any, shape: tuple[int, ...]) -> Any:
     if isinstance(values, np.ndarray):
         return values.reshape(shape)
     import tensorflow as tf
@@ -111,11 +112,11 @@ class FromFile:
 class InMemory(FromFile):
     """Rows read once and held."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         self._rows = super().read([(0, len(self.events))])
 
-    def read(self, pieces):
+    def read(self, pieces: Sequence[Piece]) -> np.ndarray:
         if len(pieces) == 1:
             return self._rows[slice(*pieces[0])]
         return np.concatenate([self._rows[first:last] for first, last in pieces])
@@ -124,7 +125,7 @@ class InMemory(FromFile):
 class OnDisk(FromFile):
     """Rows kept, as they are first read, in a file without a name, which goes when this process does."""
 
-    def __init__(self, folder: Path, *arguments):
+    def __init__(self, folder: Path, *arguments: Any):
         super().__init__(*arguments)
         self._file = tempfile.TemporaryFile(dir=folder, prefix="hep-anomaly-zoo-")  # noqa: SIM115  (as long as this)
         self._row = 4 * self.packing.width
@@ -133,12 +134,12 @@ class OnDisk(FromFile):
         )  # it is ours, not just free now
         self._kept: set[Piece] = set()
 
-    def read(self, pieces):
+    def read(self, pieces: Sequence[Piece]) -> np.ndarray:
         missing = [piece for piece in pieces if piece not in self._kept]
         if missing:
             self._keep(missing, super().read(missing))
         rows = np.empty((sum(last - first for first, last in pieces), self.packing.width), np.float32)
-        buffer, end = memoryview(rows).cast("B"), 0
+        buffer, end = memoryview(rows.data).cast("B"), 0
         for first, last in pieces:
             size = (last - first) * self._row
             _whole(os.preadv, self._file.fileno(), buffer[end : end + size], first * self._row)
@@ -148,13 +149,13 @@ class OnDisk(FromFile):
     def _keep(self, pieces: Sequence[Piece], rows: np.ndarray) -> None:
         start = 0
         for first, last in pieces:
-            part = memoryview(rows[start : start + last - first]).cast("B")
+            part = memoryview(rows[start : start + last - first].data).cast("B")
             _whole(os.pwritev, self._file.fileno(), part, first * self._row)
             self._kept.add((first, last))
             start += last - first
 
 
-def _whole(operation: Callable, file: int, buffer: memoryview, offset: int) -> None:
+def _whole(operation: Callable[..., int], file: int, buffer: memoryview, offset: int) -> None:
     """Read or write all of a buffer: the system may do a part of it."""
     while buffer:
         done = operation(file, [buffer], offset)
@@ -171,7 +172,7 @@ def keep(
     weighting: Weighting | None = None,
     *,
     memory: int | None = None,
-    cache: str | os.PathLike | None = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> FromFile:
     """Return the rows of events, kept where there is room for them.
 
@@ -193,7 +194,7 @@ def keep(
             return OnDisk(folder, *arguments)
         reason = f"it has {free / 2**30:.1f} GB free, {(size + SPARE) / 2**30:.1f} GB are needed"
     except OSError as error:
-        reason = error.strerror
+        reason = str(error.strerror)
     warnings.warn(
         f"events do not fit into memory and are not cached in {folder} ({reason}): every pass reads and scales "
         f"{events.name} anew; set TMPDIR to a larger disk",

@@ -6,8 +6,10 @@ import warnings
 
 import numpy as np
 
+from pipelines.arguments import argument
 from pipelines.errors import InputError
 from pipelines.events.events import Events
+from pipelines.events.statistics import masses_of
 
 
 class MeanOne:
@@ -22,7 +24,9 @@ class MeanOne:
     """
 
     def __init__(self, events: Events):
-        total = sum(block["weight"].sum(dtype=np.float64) for block in events.blocks("weight"))
+        total = (
+            len(events) if not events.has("weight") else sum(weight.sum() for _, weight in masses_of(events).blocks())
+        )
         if not total > 0:
             raise InputError(f"{events.name}: the weights of its events add up to {total:g}, expected more than 0")
         self.weight = np.float32(len(events) / total)
@@ -52,14 +56,12 @@ class FlatMass:
     """
 
     def __init__(self, events: Events, bins: int = 500):
-        low, high = np.inf, -np.inf
-        for block in events.blocks("mass"):
-            low, high = min(low, block["mass"].min()), max(high, block["mass"].max())
-        self.edges = np.histogram_bin_edges(np.array([low, high], np.float64), bins)
+        masses = masses_of(events)
+        ends = np.array([masses.mass.min(), masses.mass.max()], np.float64)
+        self.edges = np.histogram_bin_edges(ends, bins)
         content, squares = np.zeros(bins), np.zeros(bins)
-        for block in events.blocks("mass", "weight"):
-            # In float64: NumPy sums in the type of the weights, and a float32 sum of millions loses single events.
-            mass, weight = (block[name].astype(np.float64) for name in ("mass", "weight"))
+        for mass, weight in masses.blocks():
+            mass = mass.astype(np.float64)
             content += np.histogram(mass, self.edges, weights=weight)[0]
             squares += np.histogram(mass, self.edges, weights=weight**2)[0]
             if weight.min() < 0:
@@ -79,7 +81,7 @@ class FlatMass:
         if effective < 0.1 * len(events):
             warnings.warn(
                 f"weights that flatten the mass spectrum leave {effective:.0f} effective of {len(events)} events; "
-                f"cut off its tail, as with --mass-range 2700 5000",
+                f"cut off its tail, as with {argument('mass_range', (2700, 5000))}",
                 stacklevel=2,
             )
 

@@ -47,7 +47,7 @@ class ImageOptions:
     flip: bool = True
     normalise: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.pixels, bool) or not isinstance(self.pixels, Integral) or not 1 <= self.pixels <= 1000:
             raise ValueError(f"pixels is {self.pixels!r}, expected a whole number from 1 to 1000")
         if not isinstance(self.width, Real) or not 0 < self.width < np.inf:
@@ -110,8 +110,8 @@ def jet_images(
     # x is along eta and y along phi, both from the jet axis, where phi is wrapped.
     x, y = eta - axis[owner, 0], _wrap(phi - axis[owner, 1])
     prongs = np.stack([subjets[..., 0] - axis[:, :1], _wrap(subjets[..., 1] - axis[:, 1:])], axis=2)
-    centroid = np.stack([np.bincount(owner, pt * x, len(size)), np.bincount(owner, pt * y, len(size))], axis=1)
-    centroid /= total[:, None]
+    moments = np.stack([np.bincount(owner, pt * x, len(size)), np.bincount(owner, pt * y, len(size))], axis=1)
+    centroid = moments / total[:, None]
     centre = {"axis": 0 * axis, "centroid": centroid, "subjet": prongs[:, 0]}[options.centring]
     centre = np.where(np.isnan(centre), 0.0, centre)
     angle = _turn(pt, x - centroid[owner, 0], y - centroid[owner, 1], owner, prongs, options)
@@ -122,7 +122,9 @@ def jet_images(
     return _pixels(x, y, pt / total[owner] if options.normalise else pt, owner, len(size), options)
 
 
-def _turn(pt, x, y, owner, prongs: np.ndarray, options: ImageOptions) -> np.ndarray:
+def _turn(
+    pt: np.ndarray, x: np.ndarray, y: np.ndarray, owner: np.ndarray, prongs: np.ndarray, options: ImageOptions
+) -> np.ndarray:
     """Return the angle by which to turn each jet, (J,); x and y are from its centroid."""
     jets = len(prongs)
     if options.rotation == "none":
@@ -137,13 +139,15 @@ def _turn(pt, x, y, owner, prongs: np.ndarray, options: ImageOptions) -> np.ndar
     return np.where(np.isnan(across), upright, -np.pi / 2 - np.arctan2(up, across))
 
 
-def _balance(place, pt, owner, jets: int, options: ImageOptions) -> np.ndarray:
+def _balance(place: np.ndarray, pt: np.ndarray, owner: np.ndarray, jets: int, options: ImageOptions) -> np.ndarray:
     """Return the pt on the positive side less that on the negative one, (J,)."""
     # Without the middle pixel: what is in the centre, often a subjet, would be on a side by rounding only.
     return np.bincount(owner, pt * np.sign(np.rint(place * (options.pixels / options.width))), jets)
 
 
-def _pixels(x, y, weight, owner, jets: int, options: ImageOptions) -> np.ndarray:
+def _pixels(
+    x: np.ndarray, y: np.ndarray, weight: np.ndarray, owner: np.ndarray, jets: int, options: ImageOptions
+) -> np.ndarray:
     pixels = options.pixels
     column, row = (np.floor(place * (pixels / options.width) + 0.5) + pixels // 2 for place in (x, y))
     inside = (column >= 0) & (column < pixels) & (row >= 0) & (row < pixels)

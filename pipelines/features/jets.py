@@ -12,8 +12,9 @@ import functools
 import itertools
 import os
 import sys
+from collections.abc import Callable
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -94,7 +95,7 @@ class JetOptions:
     max_hadron_eta: float = np.inf
     order: str = "pt"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.njets, Integral) or self.njets not in (2, 3):
             raise ValueError(f"njets is {self.njets!r}, expected 2 or 3")
         if self.order not in ("pt", "mass"):
@@ -107,7 +108,7 @@ class JetOptions:
         _check("max_hadron_eta", self.max_hadron_eta, "a number > 0", lambda value: value > 0)
 
 
-def _check(name: str, value: object, expected: str, allowed) -> None:
+def _check(name: str, value: object, expected: str, allowed: Callable[[Any], bool]) -> None:
     if not isinstance(value, Real) or not allowed(value):
         raise ValueError(f"{name} is {value!r}, expected {expected}")
 
@@ -196,7 +197,7 @@ def cluster_events(
     eta: np.ndarray,
     phi: np.ndarray,
     counts: np.ndarray,
-    **options: float | str,
+    **options: Any,
 ) -> np.ndarray:
     """Cluster massless hadrons into anti-kt jets and compute the variables of the leading ones.
 
@@ -287,6 +288,7 @@ def find_jets(
             features[place[0][:, None], column] = variables
             if images is not None:
                 axis = np.stack(_direction(*jets.momentum.T[:3]), axis=1)
+                assert drawn is not None
                 drawn[place] = jet_images(*constituents[:3], jets.size, axis, subjets, images)
     return Jets(options, features, found, drawn)
 

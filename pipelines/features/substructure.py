@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
@@ -20,7 +21,7 @@ AXES = 3
 _LANES = 16  # particles looked at together, a few vectors of the processor; arrays are padded to whole ones
 
 
-def _compiled(function: Callable | None = None, **options: bool) -> Callable:
+def _compiled(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
     if function is None:
         return functools.partial(_compiled, **options)
     options |= {"nogil": True, "error_model": "numpy"}
@@ -215,7 +216,19 @@ def _place(momentum: np.ndarray) -> tuple[float, float, float]:
 
 
 @_inlined
-def _find_nearest(i, vectors, radius, kt2, rapidity, phi, near, d_near, d_min, distance, bits) -> None:
+def _find_nearest(
+    i: int,
+    vectors: Any,
+    radius: float,
+    kt2: Any,
+    rapidity: Any,
+    phi: Any,
+    near: Any,
+    d_near: Any,
+    d_min: Any,
+    distance: Any,
+    bits: Any,
+) -> None:
     """Set the nearest neighbour of particle i within the radius, -1 for the beam, its dR^2 and d_ij radius^2."""
     here, angle = rapidity[i], phi[i]
     for j in range(vectors * _LANES):

@@ -65,7 +65,7 @@ class Batch:
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     source: str = "cluster options"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.system not in SYSTEMS:
             raise InputError(f"cluster {self.system!r} is not known; expected {' or '.join(SYSTEMS)}")
         if not isinstance(self.jobs, int) or isinstance(self.jobs, bool) or self.jobs < 1:
@@ -99,7 +99,7 @@ class Batch:
             raise InputError(f"{self.source}: {name} is {shown(value)}, expected a size, such as 4GB")
 
     @classmethod
-    def read(cls, system: str, jobs: int, path: str | os.PathLike | None = None) -> Batch:
+    def read(cls, system: str, jobs: int, path: str | os.PathLike[str] | None = None) -> Batch:
         """Return the jobs that a YAML file describes; raises `InputError` where it cannot be read or understood."""
         if path is None:
             return cls(system, jobs)
@@ -110,7 +110,7 @@ class Batch:
 
     def arguments(self) -> dict[str, object]:
         """Return what dask-jobqueue is given."""
-        given = {**DEFAULTS, **self.options}
+        given: dict[str, Any] = {**DEFAULTS, **self.options}
         python = given.get("python") or ("python3" if "image" in given else sys.executable)
         if "image" in given:
             python = f"apptainer exec {given['image']} {python}"
@@ -196,11 +196,11 @@ class Batch:
 
 @contextlib.contextmanager
 def _heard(*names: str) -> Iterator[list[BaseException]]:
-    """Collect the errors that loggers are told of, in place of showing them."""
+    """Collect the errors of loggers instead of showing them."""
     reasons: list[BaseException] = []
 
     class Ear(logging.Handler):
-        def emit(self, record):
+        def emit(self, record: logging.LogRecord) -> None:
             if record.exc_info and record.exc_info[1] is not None:
                 reasons.append(record.exc_info[1])
 

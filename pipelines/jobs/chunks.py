@@ -25,8 +25,8 @@ from typing_extensions import TypedDict
 from pipelines.checksums import create, store
 from pipelines.documents import parse_json_document, read_json_document
 from pipelines.errors import InputError, Unfinished
-from pipelines.events.events import EventsWriter
 from pipelines.events.hdf5_files import as_text, reading_hdf5
+from pipelines.events.writer import EventsWriter
 from pipelines.jobs.executors import Task, open_workers
 from pipelines.locks import part_of, remove
 from pipelines.outputs import check_new, hold, new_disk, write_json
@@ -59,13 +59,13 @@ class Outcome:
 
 
 def write_events(
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     work: Work,
     tasks: Iterable[Task],
     *,
-    about: Mapping[str, object] | Callable[[Mapping[str, int]], Mapping[str, object]],
+    about: Mapping[str, Any] | Callable[[Mapping[str, int]], Mapping[str, object]],
     join: Callable[[Arrays], Arrays] | None = None,
-    **job: object,
+    **job: Any,
 ) -> Outcome:
     """Make the events file `out` from the chunks that `work(*task)` gives for each task, in the order of the tasks.
 
@@ -103,12 +103,12 @@ def write_events(
 
 
 def in_chunks(
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     work: Work,
     tasks: Iterable[Task],
     write: Callable[[Path, Iterator[Arrays], Mapping[str, int]], int],
     *,
-    sources: Sequence[str | os.PathLike],
+    sources: Sequence[str | os.PathLike[str]],
     options: Mapping[str, object],
     total: int | None = None,
     workers: int = 1,
@@ -243,7 +243,7 @@ class _Parts:
 
 @contextlib.contextmanager
 def _parts(out: Path, job: Mapping[str, object]) -> Iterator[_Parts]:
-    """Give the folder of finished chunks of `job`, new or as a killed run left it; it goes when all went well."""
+    """Give the folder of finished chunks of `job`, new or of a killed run; it is removed after success."""
     folder = _folder(out)
     try:
         folder.mkdir(exist_ok=True)
@@ -253,7 +253,7 @@ def _parts(out: Path, job: Mapping[str, object]) -> Iterator[_Parts]:
     try:
         yield _Parts(folder)
     except BaseException as error:
-        # What cannot be used is told within the call that began the job; chunks of earlier calls are worth more.
+        # Bad input is found by the call that began the job; chunks of earlier calls are worth keeping.
         hopeless = begun and isinstance(error, InputError) and not isinstance(error, Unfinished)
         if hopeless or not any(folder.glob("[0-9]*.h5")):
             _discard(folder, out)
@@ -266,7 +266,7 @@ def _folder(out: Path) -> Path:
 
 
 def _discard(folder: Path, out: Path) -> None:
-    """Remove a folder of chunks in one step: what a kill leaves of it has the name that the next run removes."""
+    """Remove a folder of chunks: it is renamed first, so that the next run removes what a kill leaves."""
     with contextlib.suppress(OSError):
         os.rename(folder, part_of(out))
         remove(part_of(out))
@@ -289,7 +289,7 @@ def _same_job(folder: Path, job: Mapping[str, object]) -> bool:
     return False
 
 
-def identity(path: str | os.PathLike) -> dict[str, object]:
+def identity(path: str | os.PathLike[str]) -> dict[str, object]:
     """Return what tells a file from others, and from itself after a change: place, size and time."""
     found = os.stat(path)
     return {"path": str(Path(path).resolve()), "size": found.st_size, "modified": found.st_mtime_ns}

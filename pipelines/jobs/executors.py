@@ -1,4 +1,4 @@
-"""The one door to parallel work: processes on this machine, a Dask cluster that is already there, or a batch system.
+"""Parallel work: processes on this machine, a Dask cluster that is already there, or a batch system.
 
 Long jobs are cut into tasks, each a plain function of plain arguments, and results come back as tasks finish. What
 a task gives must not depend on who does it: then one process, four, or a batch farm give the same files. Where all
@@ -22,7 +22,7 @@ import time
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from pipelines.errors import InputError, Unfinished, WorkersDied
@@ -34,7 +34,7 @@ __all__ = ["Batch", "Done", "Farm", "RunningScheduler", "Serial", "cores", "open
 AHEAD = 2  # tasks at each worker: one in progress, the other waiting so that no worker does
 MOST_DEATHS = 4  # of workers at one task, as Dask has it
 POLL = 0.5  # seconds after which it is looked who has joined or gone
-LONELY = 60.0  # seconds without any worker after which it is told
+LONELY = 60.0  # seconds without any worker after which a message is sent
 BACK = 600.0  # seconds for a worker of ours to be back after it died
 NEVER = 1e8  # seconds
 ANSWER = 120.0  # seconds for the scheduler to answer, after which it is lost
@@ -59,7 +59,7 @@ def cores() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """A task that has ended: the key that it was given with, what it gave or why it gave nothing, and who did it."""
+    """A task that has ended: its key, its value or error, and its worker."""
 
     key: object
     value: object = None
@@ -77,7 +77,7 @@ _here = threading.local()  # `say`: where the task that runs in this thread may 
 
 
 def tell(message: object) -> None:
-    """Send a message, as JSON can hold it, from a task of `conduct` to whoever `heard` there; else nobody hears it."""
+    """Send a JSON-serialisable message from a task of `conduct` to its function `heard`; it is lost elsewhere."""
     say = getattr(_here, "say", None)
     if say is not None:
         say(message)
@@ -104,7 +104,7 @@ class Serial:
 
     def conduct(
         self,
-        function: Callable,
+        function: Callable[..., Any],
         pick: Callable[[str], tuple[object, Task] | None],
         heard: Callable[[object], object] | None = None,
         over: Callable[[], bool] = lambda: False,
@@ -130,7 +130,7 @@ class Serial:
                 done = Done(key, error=error, worker="this process")
             yield done
 
-    def map(self, function: Callable, tasks: Iterable[tuple[int, Task]]) -> Iterator[tuple[int, Any]]:
+    def map(self, function: Callable[..., Any], tasks: Iterable[tuple[int, Task]]) -> Iterator[tuple[int, Any]]:
         """Yield (number, function(*task)) for every (number, task)."""
         for number, task in tasks:
             yield number, function(*task)
@@ -140,10 +140,10 @@ class Farm:
     """Hands tasks to the workers of a Dask cluster, each task to one worker and no other.
 
     What is known of a task is looked up again and again, and never waited for without end: whether it is done, whether
-    its worker is still there, and whether anybody can still come if there are no workers.
+    its worker is still there, and whether more workers can join if there are none.
     """
 
-    def __init__(self, client):
+    def __init__(self, client: Any):
         self._client = client
         self._started = self.count
 
@@ -152,7 +152,7 @@ class Farm:
         """Workers there are now; others may join."""
         return max(1, len(self._workers()))
 
-    def map(self, function: Callable, tasks: Iterable[tuple[int, Task]]) -> Iterator[tuple[int, Any]]:
+    def map(self, function: Callable[..., Any], tasks: Iterable[tuple[int, Task]]) -> Iterator[tuple[int, Any]]:
         """Yield (number, function(*task)) as tasks finish; `tasks` is read only as far ahead as workers need.
 
         What a task raises is raised here. A worker that dies gives its tasks to others.
@@ -178,7 +178,8 @@ class Farm:
                 if isinstance(done.error, WorkersDied):
                     self._settle()
                     raise WorkersDied(f"{done.error}; use fewer workers, or smaller blocks")
-                yield done.key, done.result()
+                key: Any = done.key
+                yield key, done.result()
 
     def share(self, value: Any) -> Any:
         """As of `Serial`: the value travels once to every worker that needs it, and again if a worker is lost."""
@@ -188,7 +189,7 @@ class Farm:
 
     def conduct(
         self,
-        function: Callable,
+        function: Callable[..., Any],
         pick: Callable[[str], tuple[object, Task] | None],
         heard: Callable[[object], object] | None = None,
         over: Callable[[], bool] = lambda: False,
@@ -203,18 +204,19 @@ class Farm:
         return self._work(1, function, pick, heard, over, limit)
 
     def _work(
-        self, ahead: int, function: Callable, pick: Callable, heard: Callable | None, over: Callable,
+        self, ahead: int, function: Callable[..., Any], pick: Callable[..., Any], heard: Callable[..., Any] | None, over: Callable[..., Any],
         limit: float | None = None,
-    ) -> Iterator[Done]:  # fmt: skip
-        """Keep `ahead` tasks at every worker; while some are lost one each, so that it is clear who died of what."""
-        topic, messages, stir = f"told-{uuid.uuid4().hex}", queue.SimpleQueue(), threading.Event()
-        under_way: dict = {}  # future: key, arguments, worker
+    ) -> Generator[Done, None, None]:  # fmt: skip
+        """Keep `ahead` tasks at every worker; one each after a worker died, so that the task that killed it is known."""
+        topic, stir = f"told-{uuid.uuid4().hex}", threading.Event()
+        messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        under_way: dict[Any, tuple[object, Task, str]] = {}  # future: key, arguments, worker
         again: list[tuple[object, Task]] = []
-        deaths: Counter = Counter()
-        given: dict = {}  # future: when
+        deaths: Counter[object] = Counter()
+        given: dict[Any, float] = {}  # future: when
         lonely = _Lonely(heard, self._client.scheduler.address)
 
-        def listen(event: tuple) -> None:
+        def listen(event: tuple[Any, ...]) -> None:
             messages.put(event[-1])
             stir.set()
 
@@ -256,8 +258,10 @@ class Farm:
                     future.cancel()
                 self._client.unsubscribe_topic(topic)
 
-    def _taken(self, future, key: object, arguments: Task, worker: str, again: list, deaths: Counter) -> Iterator[Done]:
-        """Yield what a task gave that is done or whose worker is gone; or put it where it is given out again."""
+    def _taken(
+        self, future: Any, key: object, arguments: Task, worker: str, again: list[Any], deaths: Counter[object]
+    ) -> Iterator[Done]:
+        """Yield the result of a task that is done; a task whose worker is gone is queued again."""
         done = self._fetched(future, key, worker) if future.done() else None
         future.cancel()  # nobody waits for it any more
         if done is None and (died := deaths[key] + 1) < MOST_DEATHS:
@@ -268,7 +272,7 @@ class Farm:
         yield done or Done(key, error=WorkersDied(f"task {key}: {DIED}"), worker=worker)
 
     def _end(self, worker: str) -> None:
-        """End a worker that hangs; whoever looks after it starts it anew, if anybody does."""
+        """End a worker that hangs; its nanny or batch system may start it again."""
         options = {"wait_for_workers": False, "on_error": "return", "timeout": ANSWER, "stimulus_id": uuid.uuid4().hex}
         with contextlib.suppress(OSError, TimeoutError, asyncio.TimeoutError):  # it is looked up again in a moment
             self._client.sync(self._client.scheduler.restart_workers, workers=[worker], **options)
@@ -292,7 +296,7 @@ class Farm:
         if late or all(one.status in (Status.closed, Status.failed) for one in list(cluster.workers.values())):
             raise Unfinished(GONE)
 
-    def _fetched(self, future, key: object, worker: str) -> Done | None:
+    def _fetched(self, future: Any, key: object, worker: str) -> Done | None:
         """Return what a task gave, however long that takes to come from its worker; None if that one is gone."""
         from distributed import CancelledError, KilledWorker
         from distributed.comm import CommClosedError
@@ -341,7 +345,7 @@ class _Lonely:
         return seconds
 
 
-def _pass_on(messages: queue.SimpleQueue, heard: Callable | None) -> None:
+def _pass_on(messages: queue.SimpleQueue[Any], heard: Callable[..., Any] | None) -> None:
     with contextlib.suppress(queue.Empty):
         while True:
             message = messages.get_nowait()
@@ -353,7 +357,7 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _speaking(topic: str, function: Callable, *arguments: Any) -> Any:
+def _speaking(topic: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Do a task on a worker; what it tells goes to the process that gave it."""
     from distributed import get_worker
 
@@ -392,7 +396,7 @@ def open_workers(workers: int = 1, scheduler: str | RunningScheduler | Batch | N
 
 
 @contextlib.contextmanager
-def _client(workers: int, scheduler: str | RunningScheduler | Batch | None):
+def _client(workers: int, scheduler: str | RunningScheduler | Batch | None) -> Iterator[Any]:
     import dask
     import distributed
 
@@ -420,7 +424,12 @@ def _client(workers: int, scheduler: str | RunningScheduler | Batch | None):
         raise Unfinished(
             f"scheduler {getattr(scheduler, 'address', scheduler)}: {reason}; expected the address of a running Dask scheduler, as tcp://host:8786"
         )
-    options = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "silence_logs": logging.CRITICAL}
+    options: dict[str, Any] = {
+        "n_workers": workers,
+        "threads_per_worker": 1,
+        "processes": True,
+        "silence_logs": logging.CRITICAL,
+    }
     # No dashboard, and its server on any free port of this machine alone: a second farm would warn of port 8787.
     # No memory limit: Dask would stop a worker that maps a large file.
     server = {"dashboard_address": "127.0.0.1:0", "dashboard": False}
@@ -434,8 +443,8 @@ def _client(workers: int, scheduler: str | RunningScheduler | Batch | None):
 
 
 @contextlib.contextmanager
-def _ours(cluster, back: float):
-    """Give a client of a cluster that ends here, also if a worker of it does not, and that waits so long for a worker.
+def _ours(cluster: Any, back: float) -> Iterator[Any]:
+    """Give a client of a cluster that is closed at the end, and that waits `back` seconds for a lost worker.
 
     By itself Dask gives up a worker that is not back 15 s after it died, without a word, and never starts it again.
     On a machine with much to do, or from a shared file system, it takes longer than that to start one.
@@ -453,11 +462,13 @@ def _ours(cluster, back: float):
 
 @contextlib.contextmanager
 def _deaf_children() -> Iterator[None]:
-    """Let processes started meanwhile ignore Ctrl-C, which a terminal sends to all: this one ends them in good order."""
-    if threading.current_thread() is not threading.main_thread():  # the only one that may, and that hears it
+    """Have processes that start meanwhile ignore Ctrl-C, which a terminal sends to all; this process ends them."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # only the main thread can set handlers, and gets Ctrl-C
         yield
         return
-    # For the two seconds of the start nobody hears it. (A blocked signal would wait, but Python's resource tracker
+    # During the two seconds of the start nothing handles it. (A blocked signal would wait, but Python's resource tracker
     # unblocks it in the children.)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

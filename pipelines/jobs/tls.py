@@ -94,7 +94,7 @@ class RunningScheduler:
 
 
 def new_security() -> Security:
-    """Return a key and a certificate for one cluster, in memory alone; whoever has not got them cannot connect.
+    """Return a key and a certificate for one cluster, in memory only; nothing can connect without them.
 
     >>> new_security().require_encryption
     True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ PANELS = {
 
 
 def plot(
-    table: Table, path: str | os.PathLike, *, models: Sequence[str] | None = None, way: str = "mean", top: int = 5
+    table: Table, path: str | os.PathLike[str], *, models: Sequence[str] | None = None, way: str = "mean", top: int = 5
 ) -> dict[str, object]:
     """Draw box-and-whisker plots of models, and write their numbers to a JSON file beside the PNG.
 
@@ -59,7 +60,7 @@ def plot(
     return found
 
 
-def _check_png(path: str | os.PathLike) -> Path:
+def _check_png(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: expected a name that ends in .png")
@@ -67,13 +68,13 @@ def _check_png(path: str | os.PathLike) -> Path:
     return check_new(path)
 
 
-def _boxes(rows: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, dict]:
+def _boxes(rows: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, dict[str, Any]]:
     from matplotlib.cbook import boxplot_stats
 
     return {name: boxplot_stats(rows[name])[0] | {"values": len(rows[name])} for name in names if name in rows}
 
 
-def _numbers(box: Mapping) -> dict[str, object]:
+def _numbers(box: Mapping[str, Any]) -> dict[str, object]:
     return {
         "mean": box["mean"],
         "median": box["med"],
@@ -84,7 +85,9 @@ def _numbers(box: Mapping) -> dict[str, object]:
     }
 
 
-def _draw(sheet, boxes: Mapping[str, Mapping], names: Sequence[str], best: Mapping[str, Sequence[str]]) -> None:
+def _draw(
+    sheet: Any, boxes: Mapping[str, Mapping[str, Any]], names: Sequence[str], best: Mapping[str, Sequence[str]]
+) -> None:
     axes = sheet.subplots(1, len(boxes), sharey=True)
     for axis, (panel, rows) in zip(axes, boxes.items()):
         places = [names.index(name) for name in rows]
@@ -103,7 +106,7 @@ def _draw(sheet, boxes: Mapping[str, Mapping], names: Sequence[str], best: Mappi
     axes[0].tick_params(axis="y", which="minor", left=False, right=False)
 
 
-def _bars(axis, boxes: Sequence[dict], places: Sequence[int], coloured: Sequence[bool]) -> None:
+def _bars(axis: Any, boxes: Sequence[dict[str, Any]], places: Sequence[int], coloured: Sequence[bool]) -> None:
     """Draw boxes, coloured where the model is among the best of the panel, grey elsewhere."""
     parts = axis.bxp(
         boxes,

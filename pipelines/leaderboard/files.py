@@ -20,7 +20,7 @@ ERRORS = tuple(f"{figure}_error" for figure in FIGURES)
 SUMMARY = ("MinTotalImprovement", "MedianTotalImprovement", "MaxTotalImprovement")
 
 
-def read(files: str | os.PathLike | Sequence[str | os.PathLike]) -> Table:
+def read(files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Table:
     """Read tables of scores as one; a row that is there twice with the same numbers counts once.
 
     Args:
@@ -45,8 +45,8 @@ def read(files: str | os.PathLike | Sequence[str | os.PathLike]) -> Table:
             errors = [_number(record.get(error, ""), error, where) for error in ERRORS]
             found[key] = _same(key, found.get(key), (values, errors, where))
     signal, model, channel = (np.array(column) for column in zip(*found))
-    values, errors = (np.array([row[i] for row in found.values()]) for i in range(2))
-    return Table(signal, model, channel, values, errors)
+    figures, spreads = (np.array([row[i] for row in found.values()]) for i in range(2))
+    return Table(signal, model, channel, figures, spreads)
 
 
 _Found = tuple[list[float], list[float], str]  # values, errors, and where they are
@@ -57,7 +57,8 @@ def _same(key: tuple[str, ...], before: _Found | None, now: _Found) -> _Found:
     if before is None:
         return now
     unknown = np.isnan(before[1]).all() or np.isnan(now[1]).all()  # errors in one of two files are no contradiction
-    for old, new in zip(before[:1] if unknown else before[:2], now):
+    pairs = [(before[0], now[0]), (before[1], now[1])]
+    for old, new in pairs[:1] if unknown else pairs:
         if not np.array_equal(old, new, equal_nan=True):
             raise InputError(
                 f"{now[2]}: {', '.join(key)} has {_numbers(new)}, but {_numbers(old)} in {before[2]}; "
@@ -113,7 +114,7 @@ def _check_header(path: Path, header: Sequence[str], required: Sequence[str], op
         raise InputError(f"{path}: column {twice[0]} is there {header.count(twice[0])} times, expected once")
 
 
-def read_summary(path: str | os.PathLike) -> dict[str, list[float]]:
+def read_summary(path: str | os.PathLike[str]) -> dict[str, list[float]]:
     """Return the numbers of `SUMMARY` for each model; raises `InputError` as `read`, and for a model that is twice."""
     found: dict[str, list[float]] = {}
     for where, record in _records(Path(path), ("Model", *SUMMARY)):
@@ -143,7 +144,7 @@ def _number(text: str, column: str, where: str, highest: float = np.inf) -> floa
     raise InputError(f"{where}: {column} is {text!r}, expected {expected}{hint}")
 
 
-def write(table: Table, path: str | os.PathLike, *, errors: bool = False) -> None:
+def write(table: Table, path: str | os.PathLike[str], *, errors: bool = False) -> None:
     """Write a table as the challenge's CSV, every number with all its digits, whole or not at all.
 
     `errors` adds the columns of standard errors at the end; the challenge's own programs, which take columns by name,

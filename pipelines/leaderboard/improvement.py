@@ -43,7 +43,7 @@ class Improvements:
 
     def order(self) -> np.ndarray:
         """Return the places of the models by falling median, equals by the maximum, then by name."""
-        return np.lexsort((self.models, -self.maximum, -self.median))
+        return np.lexsort((np.array(self.models), -self.maximum, -self.median))
 
 
 def improvements(table: Table) -> Improvements:
@@ -74,8 +74,8 @@ def improvements(table: Table) -> Improvements:
         channel, point = np.unravel_index(np.nanargmax(options, axis=1), (mine.sum(), len(points)))
         best, spread = (x[:, mine][rows, channel, point] for x in (gain, error))
         found.append((best, spread, where[mine, 1][channel], points[point]))
-    columns = (np.stack(column, axis=1) for column in zip(*found))  # best, error, channel, working point
-    return Improvements(tuple(np.array(table.models)[models].tolist()), signals, *columns, lack)
+    best, error, channel, point = (np.stack(column, axis=1) for column in zip(*found))
+    return Improvements(tuple(np.array(table.models)[models].tolist()), signals, best, error, channel, point, lack)
 
 
 def _nobody(table: Table, lack: Mapping[str, Sequence[Pair]]) -> str:

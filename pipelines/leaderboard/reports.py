@@ -1,4 +1,4 @@
-"""What a leaderboard says: all of a table in one report, how it agrees with a published summary, rows that cannot be."""
+"""The report of a leaderboard: the whole table, its agreement with a published summary, and impossible rows."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _improvement(gains: Improvements, m: int) -> dict[str, object]:
     }
 
 
-def compare(found: Improvements, path: str | os.PathLike, tolerance: float = 1e-9) -> dict[str, object]:
+def compare(found: Improvements, path: str | os.PathLike[str], tolerance: float = 1e-9) -> dict[str, object]:
     """Compare total improvements with a published summary of them, such as the challenge's own.
 
     Args:

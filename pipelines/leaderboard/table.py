@@ -94,8 +94,8 @@ def complete(table: Table, there: np.ndarray) -> tuple[np.ndarray, np.ndarray, d
     Only models with the same signals can be compared: an easy signal left out would raise a mean. A pair that no
     model has a value for, such as 1e-4 in a channel with too little background, is not asked of any.
     """
-    pairs = there.any(axis=0)
-    models = there[:, pairs].all(axis=1) & pairs.any()
+    pairs = np.asarray(there.any(axis=0))
+    models = np.asarray(there[:, pairs].all(axis=1) & pairs.any())
     lack = {
         table.models[m]: [pair for pair, asked, has in zip(table.pairs, pairs, there[m]) if asked and not has]
         for m in np.flatnonzero(~models)

@@ -3,7 +3,7 @@
 Every function takes arrays and writes two files that appear whole or not at all: the figure `NAME.png`, and beside it
 its numbers, `NAME.json`, or `NAME.h5` for `plot_roc` and `plot_scan`, whose arrays are large. It returns what
 `read_numbers` reads from there. A figure that exists is replaced. The style is mplhep's, whatever the user's own
-settings are, which stay as they are; pyplot never hears of these figures, so that none outlives its function.
+settings are, which stay as they are. These figures are not registered with pyplot, so none outlives its function.
 
 All raise `InputError`, naming the array, for values that are NaN or infinite, for a class without events, for shapes
 that do not belong together, and for a path that does not end in `.png` or cannot be written.

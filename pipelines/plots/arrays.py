@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,7 +13,10 @@ ONE_SIGMA = 0.6826894921370859  # probability within one standard deviation
 TAILS = ((1 - ONE_SIGMA) / 2, (1 + ONE_SIGMA) / 2)  # the 16th and the 84th percentile
 
 
-def named(what: str, values: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+Given = TypeVar("Given")
+
+
+def named(what: str, values: Mapping[str, Given]) -> Mapping[str, Given]:
     """Return the arrays; raises `InputError` if there are none, or one has no name."""
     if not values or not all(isinstance(name, str) and name for name in values):
         raise InputError(f"{what}: {list(values)}, expected at least one, each with a name")

@@ -38,7 +38,7 @@ def plot_sic(found: Mapping[str, Mapping[str, Any]], path: str | os.PathLike[str
     events = min(int(one["background"]) for one in found.values())
     floor = {str(least): least / events for least in FLOORS}
     about = {"background_efficiency": list(GRID), "models": bands, "floor": floor}
-    numbers: dict[str, object] = plain(about)  # type: ignore[no-untyped-call]
+    numbers: dict[str, object] = plain(about)
     x = np.array(GRID)
     with page(target(path), numbers, (10, 7.5)) as figure:
         axes = figure.subplots()
@@ -64,7 +64,7 @@ def plot_significances(found: Mapping[str, Mapping[str, Any]], path: str | os.Pa
     Returns:
         `found`.
     """
-    numbers: dict[str, object] = plain(dict(found))  # type: ignore[no-untyped-call]
+    numbers: dict[str, object] = plain(dict(found))
     with page(target(path), numbers, (10, 7.5)) as figure:
         axes = figure.subplots()
         for i, (name, one) in enumerate(found.items()):

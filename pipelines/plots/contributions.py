@@ -35,7 +35,7 @@ def plot_contributions(found: Mapping[str, Any], path: str | os.PathLike[str]) -
     order = np.argsort(-np.abs(mean), kind="stable")[:SHOWN]
     names = [found["names"][i] for i in order]
     places = np.arange(len(order))[::-1]
-    numbers: dict[str, object] = plain({**found, "shown": names})  # type: ignore[no-untyped-call]
+    numbers: dict[str, object] = plain({**found, "shown": names})
     with page(target(path), numbers, (10, 2.5 + 0.42 * len(order))) as figure:
         axes = figure.subplots()
         error = np.array(found["error"], float)[order]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ OUTSIDE = {"not_positive": "≤ 0", "below": "below", "above": "above"}  # event
 
 def plot_errors(
     samples: Mapping[str, np.ndarray],
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     weights: Mapping[str, np.ndarray] | None = None,
     bins: int | Sequence[float] = 60,
@@ -57,7 +58,7 @@ def plot_errors(
     path = target(path)
     samples = {name: of_events(name, score) for name, score in named("samples", samples).items()}
     weights = _weights(weights or {}, samples)
-    edges = _edges(bins) if np.ndim(bins) else _log_edges(samples, bins)
+    edges = _log_edges(samples, bins) if isinstance(bins, (int, np.integer)) else _edges(bins)
     found = {name: _histogram(score, weights.get(name), edges, normalise) for name, score in samples.items()}
     reference = next(iter(samples))
     total = found[reference]["content"]
@@ -110,7 +111,7 @@ def _log_edges(samples: Mapping[str, np.ndarray], bins: int) -> np.ndarray:
     return np.geomspace(low, high, bins + 1) if low < high else np.geomspace(low / 2, high * 2, bins + 1)
 
 
-def _histogram(score: np.ndarray, weight: np.ndarray | None, edges: np.ndarray, normalise: bool) -> dict[str, object]:
+def _histogram(score: np.ndarray, weight: np.ndarray | None, edges: np.ndarray, normalise: bool) -> dict[str, Any]:
     content = np.histogram(score, edges, weights=weight)[0].astype(np.float64)
     if weight is None:
         low, high = poisson_errors(content)
@@ -147,7 +148,7 @@ def _looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return COMMON | {name: look(1 + i) for i, name in enumerate(lines)}
 
 
-def _draw_histograms(axis, found, edges, normalise):
+def _draw_histograms(axis: Any, found: Any, edges: Any, normalise: Any) -> None:
     looks = _looks(list(found))
     positive = [sample["content"][sample["content"] > 0] for sample in found.values()]
     floor = 0.5 * min([content.min() for content in positive if len(content)], default=1)
@@ -163,7 +164,7 @@ def _draw_histograms(axis, found, edges, normalise):
         axis.set_title("\n".join(map(shown, lines)), fontsize=11)
 
 
-def _draw_sample(axis, name, sample, edges, how, order, ground):
+def _draw_sample(axis: Any, name: Any, sample: Any, edges: Any, how: Any, order: Any, ground: Any) -> None:
     (colour, dash), label = how, shown(name)
     centres, there = np.sqrt(edges[1:] * edges[:-1]), sample["content"] > 0
     content, bars = np.where(there, sample["content"], np.nan), np.array([sample["error_low"], sample["error_high"]])
@@ -177,7 +178,7 @@ def _draw_sample(axis, name, sample, edges, how, order, ground):
     axis.errorbar(centres, content, bars, fmt="none", color=colour, lw=1, alpha=0.8, zorder=zorder)
 
 
-def _draw_ratios(axis, found, edges, reference, names):
+def _draw_ratios(axis: Any, found: Any, edges: Any, reference: Any, names: Any) -> None:
     centres, looks, own = np.sqrt(edges[1:] * edges[:-1]), _looks(list(found)), found[reference]
     down, up = (1 + sign * np.nan_to_num(own[f"ratio_error_{k}"]) for k, sign in (("low", -1), ("high", 1)))
     axis.axhline(1, color="grey", lw=1)

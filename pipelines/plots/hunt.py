@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def plot_bump(
     edges: np.ndarray,
     observed: np.ndarray,
     reference: np.ndarray,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     normalisation: float,
     normalisation_error: float,
@@ -111,7 +112,7 @@ def bin_contents(edges: np.ndarray, **contents: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def _panels(figure, heights: Sequence[float]):
+def _panels(figure: Any, heights: Sequence[float]) -> Any:
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     figure.get_layout_engine().set(hspace=0.0, h_pad=0.03)
     return axes
@@ -127,7 +128,7 @@ def per_width(edges: np.ndarray) -> tuple[np.ndarray, str]:
     return widths.min() / widths, f"events / {widths.min():.4g} GeV"
 
 
-def _draw_spectrum(axis, found):
+def _draw_spectrum(axis: Any, found: Any) -> None:
     edges, density = found["edges"], per_width(found["edges"])[0]
     reference, error = found["reference"] * density, found["reference_error"] * density
     axis.stairs(reference, edges, color="C0", lw=2, label="reference, normalised")
@@ -147,7 +148,7 @@ def _draw_spectrum(axis, found):
     axis.set_ylabel(per_width(edges)[1])
 
 
-def _draw_pulls(axis, edges, pull):
+def _draw_pulls(axis: Any, edges: Any, pull: Any) -> None:
     seen = np.nan_to_num(pull)
     axis.stairs(seen, edges, fill=True, color="C0", alpha=0.55)
     axis.axhline(0, color="grey", lw=1)
@@ -159,7 +160,7 @@ def _draw_pulls(axis, edges, pull):
 
 def plot_selections(
     selections: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     unit: float = 1.0,
     xlabel: str = "mass [GeV]",
@@ -209,7 +210,7 @@ def plot_selections(
     return numbers
 
 
-def _share(name, edges, before, selected, unit) -> dict[str, np.ndarray]:
+def _share(name: Any, edges: Any, before: Any, selected: Any, unit: Any) -> dict[str, np.ndarray]:
     edges = increasing(f"edges of {name}", edges)
     before, selected = bin_contents(edges, **{f"{name}, before": before, f"{name}, selected": selected})
     if not selected.any() or (selected > before * (1 + 1e-9)).any():
@@ -224,7 +225,7 @@ def _share(name, edges, before, selected, unit) -> dict[str, np.ndarray]:
     return about | {"share": mean, "ratio": share / mean, "ratio_error": ratio_error}
 
 
-def _draw_ratio_axis(axis, found):
+def _draw_ratio_axis(axis: Any, found: Any) -> None:
     axis.axhline(1, color="grey", lw=1)
     top = max(np.nanmax(one["ratio"] + np.nan_to_num(one["ratio_error"])) for one in found.values())
     axis.set_ylim(0, min(max(2.0, 1.08 * top), 5.0))
@@ -232,7 +233,7 @@ def _draw_ratio_axis(axis, found):
 
 def plot_tomography(
     windows: np.ndarray,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     xlabel: str = "mass [GeV]",
 ) -> dict[str, object]:
@@ -272,7 +273,7 @@ def plot_tomography(
     return numbers
 
 
-def _draw_windows(figure, axis, low, high, significance, best):
+def _draw_windows(figure: Any, axis: Any, low: Any, high: Any, significance: Any, best: Any) -> None:
     import matplotlib
     from matplotlib.collections import LineCollection
     from matplotlib.colors import ListedColormap
@@ -295,7 +296,7 @@ def _draw_windows(figure, axis, low, high, significance, best):
 
 def plot_test_statistic(
     selections: Mapping[str, tuple[np.ndarray, float, float, bool]],
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     bins: int = 60,
 ) -> dict[str, object]:
@@ -323,7 +324,7 @@ def plot_test_statistic(
     for name, (toys, observed, p_value, is_bound) in named("selections", selections).items():
         rounded = np.asarray(observed, np.asarray(toys).dtype)  # as they are, so that equal ones compare as equal
         toys = of_events(f"pseudo-experiments of {name}", toys)
-        observed = float(finite(f"observed statistic of {name}", observed))
+        observed = float(finite(f"observed statistic of {name}", np.asarray(observed)))
         top = max(toys.max(), observed, toys.min() + 1e-3)
         content, edges = np.histogram(toys, bins, (min(0.0, toys.min()), 1.05 * top))
         extreme = int(np.count_nonzero(toys >= rounded))
@@ -342,7 +343,7 @@ def plot_test_statistic(
     return numbers
 
 
-def _draw_statistic(axis, name, one):
+def _draw_statistic(axis: Any, name: Any, one: Any) -> None:
     edges, content, observed = one["edges"], one["content"], one["observed"]
     axis.stairs(content, edges, color="C0", lw=1.8, fill=True, alpha=0.4, label="pseudo-experiments of background")
     axis.stairs(content, edges, color="C0", lw=1.4)
@@ -356,7 +357,7 @@ def _draw_statistic(axis, name, one):
 
 def plot_sculpting(
     series: Mapping[str, Mapping[str, np.ndarray]],
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     mark: str = "",
 ) -> dict[str, object]:
@@ -381,7 +382,8 @@ def plot_sculpting(
     """
     from pipelines.metrics import above_floor
 
-    path, found = target(path), {}
+    path = target(path)
+    found: dict[str, Any] = {}
     for name, one in named("series", series).items():
         percentile = of_events(f"percentile of {name}", one["percentile"])
         order = np.argsort(percentile)
@@ -392,8 +394,8 @@ def plot_sculpting(
     numbers = plain({"series": found})
     with page(path, numbers, (9, 6.2)) as figure:
         axis = figure.subplots()
-        for order, (name, one) in enumerate(found.items()):
-            _draw_distance(axis, name, one, order, len(found))
+        for place, (name, drawn) in enumerate(found.items()):
+            _draw_distance(axis, name, drawn, place, len(found))
         top = max(max(one["distance"].max(), (one["floor"] + 2 * one["floor_std"]).max()) for one in found.values())
         axis.set(ylim=(0, 1.15 * max(top, 1e-6)), xlabel="percentile of the cut", ylabel="Jensen-Shannon distance")
         axis.set_title(mark, loc="right", color="C2", fontweight="bold")
@@ -401,7 +403,7 @@ def plot_sculpting(
     return numbers
 
 
-def _draw_distance(axis, name, one, order, many):
+def _draw_distance(axis: Any, name: Any, one: Any, order: Any, many: Any) -> None:
     (colour, dash), at = look(order), one["percentile"]
     shade = "grey" if many == 1 else colour
     said = "floor: random selections" if many == 1 else f"floor, {name}"

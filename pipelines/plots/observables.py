@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def plot_observables(
     reconstruction: np.ndarray,
     columns: Sequence[str],
     label_of: np.ndarray,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     names: Mapping[int, str],
     bins: int = 40,
@@ -36,7 +37,7 @@ def plot_observables(
         original, reconstruction: (N, F), in physical units. columns: F names.
         label_of: (N,) class of each event. names: the classes to draw, by their number in `label_of`.
         bins: of equal width, from the smallest 0.5 % to the largest 99.5 % quantile of a class's input.
-        unweighted: the events have weights, which do not count here: the figure and `weights` say so.
+        unweighted: the events have weights, which are ignored here; the figure and `weights` state it.
 
     Returns:
         `weights`, "none" or "not used"; `pulls` by class and column (None where the input has no spread), `events` by class, and by column `edges`,
@@ -70,7 +71,9 @@ def plot_observables(
     return numbers
 
 
-def _classes(original, reconstruction, columns, label_of, names) -> dict[str, list[np.ndarray]]:
+def _classes(
+    original: Any, reconstruction: Any, columns: Any, label_of: Any, names: Any
+) -> dict[str, list[np.ndarray]]:
     """Input and reconstruction of each class by its name, both (n, F)."""
     shape = (len(label_of), len(columns))
     original, reconstruction = np.asarray(original), np.asarray(reconstruction)
@@ -90,14 +93,14 @@ def _classes(original, reconstruction, columns, label_of, names) -> dict[str, li
     }
 
 
-def _observable(classes: Sequence[tuple[str, np.ndarray, np.ndarray]], bins: int) -> dict[str, object]:
+def _observable(classes: Sequence[tuple[str, np.ndarray, np.ndarray]], bins: int) -> dict[str, Any]:
     low = min(np.quantile(x, 0.005) for _, x, _ in classes)
     high = max(np.quantile(x, 0.995) for _, x, _ in classes)
     if not low < high:
         low, high = low - 0.5 * max(abs(low), 1), high + 0.5 * max(abs(high), 1)
     edges, found = np.linspace(low, high, bins + 1), {}
     for name, x, y in classes:
-        one = {}
+        one: dict[str, Any] = {}
         for kind, values in zip(KINDS, (x, y)):
             one[kind] = np.histogram(values, edges)[0] / len(values)
             one[f"{kind}_outside"] = float(np.mean((values < low) | (values > high)))
@@ -110,7 +113,7 @@ def _observable(classes: Sequence[tuple[str, np.ndarray, np.ndarray]], bins: int
     return {"edges": edges, "classes": found}
 
 
-def _draw_observable(axis, column, found):
+def _draw_observable(axis: Any, column: Any, found: Any) -> None:
     edges, classes = found["edges"], found["classes"]
     for order, (name, one) in enumerate(classes.items()):
         colour, dash = look(order)
@@ -129,7 +132,7 @@ def _draw_observable(axis, column, found):
     axis.xaxis.get_major_locator().set_params(nbins=5)
 
 
-def _draw_pulls(axis, pulls, columns):
+def _draw_pulls(axis: Any, pulls: Any, columns: Any) -> None:
     axis.axhline(0, color="grey", lw=1)
     for order, (name, pull) in enumerate(pulls.items()):
         at = np.arange(len(columns)) + 0.12 * (order - (len(pulls) - 1) / 2)

@@ -1,4 +1,4 @@
-"""The page all figures are drawn on: mplhep's style, colours and dashes, text as it can be drawn, and the legend."""
+"""What all figures share: mplhep's style, colours and dashes, safe text, and the legend."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.plots import record
 
@@ -40,7 +41,7 @@ def page(
     dpi: int = 90,
     replace: bool = True,
     note: str = "",
-) -> Iterator:
+) -> Iterator[Any]:
     """Give an empty figure in the style and, when the block ends well, write it and its numbers, both or neither.
 
     Args:
@@ -64,7 +65,7 @@ def page(
     record.write(path, drawn.getvalue(), numbers, kind, replace=replace)
 
 
-def legend(figure, axes, first: Sequence[str] = (), columns: int = 3) -> None:
+def legend(figure: Any, axes: Any, first: Sequence[str] = (), columns: int = 3) -> None:
     """One legend above all panels, where it covers nothing, in as few columns as fit; `first` come in this order."""
     handles = dict.fromkeys(first)
     for axis in axes:

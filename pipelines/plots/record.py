@@ -18,7 +18,7 @@ from pipelines.outputs import new_disks
 MOST_BYTES = 2**28  # of numbers as JSON
 
 
-def target(path: str | os.PathLike) -> Path:
+def target(path: str | os.PathLike[str]) -> Path:
     """Return the path of a picture; raises `InputError` if it does not end in `.png`."""
     path = Path(path)
     if path.suffix != ".png":
@@ -26,7 +26,7 @@ def target(path: str | os.PathLike) -> Path:
     return path
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """Return the same in types of JSON; what is not finite is None.
 
     >>> plain({"kl": np.array([1.0, np.nan]), 2: (np.int64(3), True)})
@@ -57,7 +57,7 @@ def write(path: Path, picture: bytes, numbers: Mapping[str, object], kind: str, 
             _to_group(file, numbers)
 
 
-def read_numbers(path: str | os.PathLike) -> dict[str, object]:
+def read_numbers(path: str | os.PathLike[str]) -> dict[str, object]:
     """Return the numbers behind a figure, from its `.json` or `.h5` file, as the function that drew it did.
 
     Raises `InputError` if there is no such file, or it is no file of numbers.
@@ -84,7 +84,7 @@ def read_numbers(path: str | os.PathLike) -> dict[str, object]:
         raise InputError(f"{path}: {reason}, expected the .json or .h5 file beside a figure") from None
 
 
-def _to_group(group, numbers: Mapping[str, object]) -> None:
+def _to_group(group: Any, numbers: Mapping[str, object]) -> None:
     for name, value in numbers.items():
         name = quote(name, safe=" ").replace(".", "%2E")  # HDF5 gives a meaning to / and to a lone .
         if isinstance(value, Mapping):
@@ -93,11 +93,11 @@ def _to_group(group, numbers: Mapping[str, object]) -> None:
             group[name] = value
 
 
-def _from_group(group) -> dict[str, object]:
+def _from_group(group: Any) -> dict[str, object]:
     return {unquote(name): _from_item(item) for name, item in group.items()}
 
 
-def _from_item(item):
+def _from_item(item: Any) -> Any:
     if hasattr(item, "keys"):
         return _from_group(item)
     return item.asstr()[()] if item.dtype == object else item[()]

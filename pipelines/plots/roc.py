@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ BANDS = {"std": "mean ± std", "members": "members, 68 %"}
 def plot_roc(
     background: np.ndarray,
     signals: Mapping[str, np.ndarray],
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     std: Mapping[str, np.ndarray] | None = None,
     band: str = "std",
@@ -45,7 +46,7 @@ def plot_roc(
         background: scores (Nb,), or (K, Nb) of K members. signals: (Ns,), or (K, Ns), by name.
         std: for scores that are means already, s of the events of `background` and of each signal, by name.
         both: draw minus the score too, as a score of its own. No direction is ever chosen for its AUC.
-        unweighted: the events have weights, which do not count here: the figure and `weights` say so.
+        unweighted: the events have weights, which are ignored here; the figure and `weights` state it.
 
     Returns:
         `weights`, "none" or "not used"; `background_events`, `minimum`, `band` ("none" where there are no members), and `signals`: by name `events`,
@@ -82,11 +83,11 @@ def plot_roc(
         for order, (name, found) in enumerate(curves.items()):
             for line, direction in enumerate(directions):
                 how = look(order, line, len(DIRECTIONS))
-                _draw_curve(*axes, found[direction], f"{name}, {direction}", how, events, needed)
+                _draw_curve(axes[0], axes[1], found[direction], f"{name}, {direction}", how, events, needed)
         if spread is not None:
             axes[0].fill_between([], [], color="black", alpha=0.22, lw=0, label=f"band: {BANDS[band]}")
         gains = [found[direction]["best"]["gain"] for found in curves.values() for direction in directions]
-        _draw_limits(*axes, events, needed, gains)
+        _draw_limits(axes[0], axes[1], events, needed, gains)
         legend(figure, axes[:1], columns=2)
     return numbers
 
@@ -109,7 +110,7 @@ def _members(name: str, score: np.ndarray) -> np.ndarray:
     return np.atleast_2d(score)
 
 
-def _spreads(scores, std, band) -> dict[str, np.ndarray] | None:
+def _spreads(scores: Any, std: Any, band: Any) -> dict[str, np.ndarray] | None:
     """Standard deviation of each event's score over members, or None where there is no band to draw."""
     members = len(scores["background"])
     if std is None:
@@ -121,14 +122,14 @@ def _spreads(scores, std, band) -> dict[str, np.ndarray] | None:
     return {name: of_events(f"std of {name}", std[name], like=scores[name][0]) for name in scores}
 
 
-def _curve(scores, name, sign, spread, band, needed) -> dict[str, object]:
+def _curve(scores: Any, name: Any, sign: Any, spread: Any, band: Any, needed: Any) -> dict[str, object]:
     from pipelines.metrics import auc
 
     pair = [sign * scores["background"], sign * scores[name]]
     mean = [score.mean(axis=0) for score in pair]
     eps_b, eps_s, threshold = _roc(*mean)
     grid = np.linspace(0, 1, 501)[1:]
-    best = _best(eps_b, eps_s, threshold, *map(len, mean), needed)
+    best = _best(eps_b, eps_s, threshold, len(mean[0]), len(mean[1]), needed)
     # Some points of the exact curve, not interpolations: those nearest to a grid of eps_S, the ends, and the best one.
     kept = np.unique(np.r_[0, _at(eps_s, grid), np.flatnonzero(threshold == best["threshold"]), len(eps_s) - 1])
     found = {
@@ -166,7 +167,7 @@ def _band(pairs: Sequence[Sequence[np.ndarray]], grid: np.ndarray, quantiles: Se
     return np.quantile([eps_b[_at(eps_s, grid)] for eps_b, eps_s in curves], quantiles, axis=0)
 
 
-def _best(eps_b, eps_s, threshold, backgrounds, signals, needed) -> dict[str, np.ndarray]:
+def _best(eps_b: Any, eps_s: Any, threshold: Any, backgrounds: Any, signals: Any, needed: Any) -> dict[str, np.ndarray]:
     allowed = np.flatnonzero(np.rint(eps_b * backgrounds) >= needed)
     names = ("gain", "error", "threshold", "signal_efficiency", "background_efficiency", "background_events")
     if not len(allowed):
@@ -179,7 +180,7 @@ def _best(eps_b, eps_s, threshold, backgrounds, signals, needed) -> dict[str, np
     return {name: np.float64(value) for name, value in zip(names, values)}
 
 
-def _draw_curve(upper, lower, curve, name, how, events, needed):
+def _draw_curve(upper: Any, lower: Any, curve: Any, name: Any, how: Any, events: Any, needed: Any) -> None:
     (colour, dash), best = how, curve["best"]
     s, b = curve["signal_efficiency"], curve["background_efficiency"]
     if best["gain"] > 1:  # 1 is to select nothing
@@ -198,7 +199,7 @@ def _draw_curve(upper, lower, curve, name, how, events, needed):
         lower.fill_between(grid, *(grid / np.sqrt(np.maximum(edge, needed / events)) for edge in (high, low)), **shade)
 
 
-def _draw_limits(upper, lower, events, needed, gains):
+def _draw_limits(upper: Any, lower: Any, events: Any, needed: Any, gains: Any) -> None:
     """Chance, the region of too few events, and the axes."""
     top, limit, eps = max(10.0, 3.0 * events), events / needed, np.linspace(1e-3, 1, 400)
     shade = {"color": "grey", "alpha": 0.18, "lw": 0, "zorder": 0}

@@ -1,9 +1,10 @@
-"""The figure of a decoder: what it makes of latent space and mass, and where the events of classes live there."""
+"""The figure of a decoder: its output over latent space and mass, and the regions of the classes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def plot_scan(
     z: np.ndarray,
     mass: np.ndarray,
     observables: Mapping[str, np.ndarray],
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     regions: Mapping[str, tuple[np.ndarray, np.ndarray]],
     truth: Mapping[str, tuple[float, float, float]] | None = None,
@@ -38,7 +39,7 @@ def plot_scan(
         z: (nz,), mass: (nm,) in GeV: the grid, increasing. observables: by name, (nm, nz).
         regions: (z, mass) of events, each (N,), by name of their class. truth: by observable, mean, standard deviation
             and median of the true signal: black lines where the decoder gives mean and mean ± std, blue for the median.
-        unweighted: the events have weights, which do not count here: the figure and `weights` say so.
+        unweighted: the events have weights, which are ignored here; the figure and `weights` state it.
 
     Returns:
         `weights`, "none" or "not used"; `z`, `mass`, `observables`, `truth`, and `regions`: by name `events`, `in_window` (share of the events
@@ -58,12 +59,12 @@ def plot_scan(
     path, z, mass = target(path), increasing("z", z), increasing("mass", mass)
     maps = {name: finite(name, values) for name, values in named("observables", observables).items()}
     _check(maps, (len(mass), len(z)), regions, truth or {})
-    numbers = {
+    numbers: dict[str, Any] = {
         "weights": WEIGHTS[unweighted],
         "z": z,
         "mass": mass,
         "observables": maps,
-        "truth": {name: finite(f"truth of {name}", values) for name, values in (truth or {}).items()},
+        "truth": {name: finite(f"truth of {name}", np.asarray(values)) for name, values in (truth or {}).items()},
         "regions": {name: _region(name, *events, z, mass) for name, events in regions.items()},
     }
     width = min(3, len(maps))
@@ -80,7 +81,7 @@ def plot_scan(
     return numbers
 
 
-def _check(maps, shape, regions, truth):
+def _check(maps: Any, shape: Any, regions: Any, truth: Any) -> None:
     if any(len(events) != 2 for events in regions.values()):
         raise InputError(f"regions: {[len(events) for events in regions.values()]} arrays, expected z and mass of each")
     for name, values in maps.items():
@@ -98,7 +99,7 @@ def _region(name: str, z: np.ndarray, mass: np.ndarray, z_grid: np.ndarray, mass
     mass = of_events(f"mass of {name}", mass, like=z)
     centres, density = smooth_density(z, mass, name)
     at_events = interpn(centres, density, np.column_stack([z, mass]), bounds_error=False, fill_value=0.0)
-    generator = contourpy.contour_generator(*centres, density.T)
+    generator = contourpy.contour_generator(centres[0], centres[1], density.T)
     inside = (z >= z_grid[0]) & (z <= z_grid[-1]) & (mass >= mass_grid[0]) & (mass <= mass_grid[-1])
     found: dict[str, object] = {"events": np.int64(len(z)), "in_window": np.mean(inside)}
     for share in SHARES:
@@ -139,7 +140,7 @@ def smooth_density(x: np.ndarray, y: np.ndarray, name: str = "events") -> tuple[
     return [(e[1:] + e[:-1]) / 2 for e in edges], smooth / (len(x) * area)
 
 
-def _draw_map(figure, axis, z, mass, values, name, truth):
+def _draw_map(figure: Any, axis: Any, z: Any, mass: Any, values: Any, name: Any, truth: Any) -> None:
     import matplotlib
     from matplotlib.colors import ListedColormap
 
@@ -161,7 +162,7 @@ def _draw_map(figure, axis, z, mass, values, name, truth):
         axis.plot([], [], color=colour, lw=width, label=label)
 
 
-def _draw_regions(axis, regions):
+def _draw_regions(axis: Any, regions: Any) -> None:
     # Figure 4 has signal in red and background in black; further classes take the cycle's other colours.
     others = iter(["C2", "C1", "C3", "C5"] * (1 + len(regions) // 4))
     for name, found in regions.items():

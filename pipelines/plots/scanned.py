@@ -1,10 +1,11 @@
-"""Figures of scans of many spectra: one of them, what two ways to look for bumps say, ROC curves, and errors of one."""
+"""Figures of scans of many spectra: one spectrum, two ways to look for bumps, ROC curves, and errors."""
 
 from __future__ import annotations
 
 import itertools
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def plot_two_scans(
     one: np.ndarray,
     others: Mapping[str, np.ndarray],
     has_bump: np.ndarray,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     name: str = "ddp",
 ) -> dict[str, object]:
@@ -50,7 +51,7 @@ def plot_two_scans(
 
 
 def plot_found_bumps(
-    ways: Mapping[str, np.ndarray], has_bump: np.ndarray, path: str | os.PathLike
+    ways: Mapping[str, np.ndarray], has_bump: np.ndarray, path: str | os.PathLike[str]
 ) -> dict[str, object]:
     """Draw ROC curves: the share of bumps found against that of background-only spectra taken for one.
 
@@ -85,7 +86,7 @@ def plot_found_bumps(
 
 
 def plot_off(
-    ideal: np.ndarray, off: np.ndarray, path: str | os.PathLike, *, edges=(0, 2, 3, 4, 5, 6, 8, 12)
+    ideal: np.ndarray, off: np.ndarray, path: str | os.PathLike[str], *, edges: Any = (0, 2, 3, 4, 5, 6, 8, 12)
 ) -> dict[str, object]:
     """Draw predicted minus ideal significance of bumps against the ideal one: each, and mean and spread in bins.
 
@@ -124,7 +125,7 @@ def plot_scanned(
     counts: np.ndarray,
     edges: np.ndarray,
     significance: np.ndarray,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     mass: float,
     width: float,

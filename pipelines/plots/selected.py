@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ TRUTH = "TRUTH USED"  # what every figure says that was drawn with labels
 def plot_scores(
     samples: Mapping[str, np.ndarray],
     thresholds: Mapping[str, float],
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     xlabel: str = "anomaly score",
     normalise: bool = False,
@@ -50,7 +51,8 @@ def plot_scores(
     """
     path = target(path)
     samples = {name: of_events(name, score) for name, score in named("samples", samples).items()}
-    edges, found = _score_edges([*samples.values()], [*thresholds.values()], bins), {}
+    edges = _score_edges([*samples.values()], [*thresholds.values()], bins)
+    found: dict[str, Any] = {}
     for name, score in samples.items():
         content = np.histogram(score, edges)[0] / (len(score) if normalise else 1)
         outside = {"below": np.count_nonzero(score < edges[0]), "above": np.count_nonzero(score > edges[-1])}
@@ -88,7 +90,7 @@ def _score_edges(samples: Sequence[np.ndarray], thresholds: Sequence[float], bin
     return np.linspace(low, high, bins + 1)
 
 
-def _mark(axis, mark: str) -> None:
+def _mark(axis: Any, mark: str) -> None:
     axis.set_title(shown(mark), loc="right", color="C2", fontweight="bold")
 
 
@@ -96,7 +98,7 @@ def plot_features(
     inside: np.ndarray,
     outside: np.ndarray,
     columns: Sequence[str],
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     number: int = 12,
     bins: int = 20,
@@ -135,7 +137,7 @@ def plot_features(
     for side, x in samples.items():
         if x.ndim != 2 or x.shape[1] != len(columns) or len(set(columns)) < len(columns):
             raise InputError(f"{side}: shape {x.shape}, expected (N, {len(columns)}), a column for each of {columns}")
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for column, x, y in zip(columns, *(sample.T for sample in samples.values())):
         test = ks_2samp(x, y, method="asymp")
         medians = {f"median_{side}": float(np.median(values)) for side, values in zip(SIDES, (x, y))}
@@ -144,7 +146,8 @@ def plot_features(
     drawn = list(found)[:number]
     for column in drawn:
         at = columns.index(column)
-        found[column] |= _compared(*(sample[:, at] for sample in samples.values()), bins)
+        inner, outer = (sample[:, at] for sample in samples.values())
+        found[column] |= _compared(inner, outer, bins)
     numbers = plain({"events": {side: len(x) for side, x in samples.items()}, "features": found})
     width = min(3, len(drawn))
     height = -(-len(drawn) // width)
@@ -181,7 +184,7 @@ def _compared(x: np.ndarray, y: np.ndarray, bins: int) -> dict[str, np.ndarray]:
     return {"edges": edges, "inside": p, "outside": q, "ratio": ratio, "ratio_error": ratio * relative}
 
 
-def _draw_feature(figure, cell, column, one):
+def _draw_feature(figure: Any, cell: Any, column: Any, one: Any) -> None:
     upper = figure.add_subplot(cell[0])
     lower = figure.add_subplot(cell[1], sharex=upper)
     edges = one["edges"]
@@ -203,7 +206,7 @@ def plot_working_points(
     background: np.ndarray,
     signals: Mapping[str, np.ndarray],
     cuts: Mapping[str, tuple[str, float]],
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     mark: str = TRUTH,
 ) -> dict[str, object]:
@@ -262,7 +265,7 @@ def _roc(background: np.ndarray, signal: np.ndarray, tail: str, cuts: Mapping[st
     sign = 1.0 if tail == "upper" else -1.0
     samples = {"signal_efficiency": np.sort(sign * signal), "background_efficiency": np.sort(sign * background)}
 
-    def passing(threshold, side):
+    def passing(threshold: Any, side: Any) -> Any:
         return {name: 1 - np.searchsorted(score, threshold, side) / len(score) for name, score in samples.items()}
 
     thresholds = np.quantile(sign * signal, np.linspace(1, 0, 501), method="inverted_cdf")
@@ -270,7 +273,7 @@ def _roc(background: np.ndarray, signal: np.ndarray, tail: str, cuts: Mapping[st
     return {"auc": auc(sign * background, sign * signal), **passing(thresholds, "left"), "cuts": at}
 
 
-def _draw_roc(axis, name, one, how, shapes):
+def _draw_roc(axis: Any, name: Any, one: Any, how: Any, shapes: Any) -> None:
     (colour, dash), there = how, one["background_efficiency"] > 0
     s, b = one["signal_efficiency"][there], one["background_efficiency"][there]
     axis.plot(s, 1 / b, dash, color=colour, lw=2, label=shown(f"{name}: AUC {one['auc']:.3f}"))
@@ -283,7 +286,7 @@ def _draw_roc(axis, name, one, how, shapes):
 def plot_composition(
     edges: np.ndarray,
     contents: Mapping[str, np.ndarray],
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     reference: np.ndarray | None = None,
     interval: tuple[float, float] | None = None,

@@ -70,7 +70,7 @@ def plot_spectrum_fit(
         "background": background,
         "xlabel": xlabel,
     }
-    numbers: dict[str, object] = plain(arrays)  # type: ignore[no-untyped-call]
+    numbers: dict[str, object] = plain(arrays)
     with page(png, numbers, (10, 8.6)) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         figure.get_layout_engine().set(hspace=0.0, h_pad=0.03)

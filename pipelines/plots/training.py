@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ KINDS = {"training": ("C0", "-"), "validation": ("C2", "--")}
 
 def plot_history(
     rows: Sequence[Mapping[str, object]],
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     members: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> dict[str, object]:
@@ -63,7 +64,7 @@ def plot_history(
     return numbers
 
 
-def _phase(phase: str, rows: Sequence[Mapping[str, object]], members: Mapping[str, np.ndarray]) -> dict[str, object]:
+def _phase(phase: str, rows: Sequence[Mapping[str, Any]], members: Mapping[str, np.ndarray]) -> dict[str, Any]:
     recorded = dict.fromkeys(name.removeprefix("val_") for row in rows for name in row)
     epochs = [int(row["epoch"]) for row in rows]
     terms: dict[str, dict[str, object]] = {}
@@ -80,7 +81,8 @@ def _phase(phase: str, rows: Sequence[Mapping[str, object]], members: Mapping[st
 
 
 def _number(value: object) -> float | None:
-    return value if isinstance(value, (int, float, np.number)) and np.isfinite(value) else None
+    number: Any = value
+    return number if isinstance(value, (int, float, np.number)) and np.isfinite(number) else None
 
 
 def _band(name: str, values: np.ndarray, epochs: int) -> dict[str, np.ndarray]:
@@ -92,7 +94,7 @@ def _band(name: str, values: np.ndarray, epochs: int) -> dict[str, np.ndarray]:
     return {"values": values, "low": low, "high": high}
 
 
-def _draw_term(axis, epochs, values, title):
+def _draw_term(axis: Any, epochs: Any, values: Any, title: Any) -> None:
     marker = "o" if len(epochs) < 30 else None
     every = []
     if "members" in values:
@@ -112,7 +114,7 @@ def _draw_term(axis, epochs, values, title):
     axis.set(title=shown(title), xlabel="epoch")
 
 
-def _count_epochs(axis, epochs):
+def _count_epochs(axis: Any, epochs: Any) -> None:
     axis.xaxis.get_major_locator().set_params(integer=True)
     if len(epochs) < 8:
         axis.xaxis.minorticks_off()
@@ -122,7 +124,7 @@ def _count_epochs(axis, epochs):
 
 def plot_peak(
     values: np.ndarray,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     best: int | Sequence[int] | None = None,
     label: str = "KL",
@@ -130,7 +132,7 @@ def plot_peak(
     """Draw a term of the loss against the epoch with the epoch at which it is largest marked, for every member.
 
     The VAE with latent bump hunting (arXiv 2103.06595) keeps the weights of the epoch of the largest KL. Where that
-    is the last epoch, the training ended before a peak was seen, and the figure says so.
+    is the last epoch, the training ended before a peak was seen; the figure states it.
 
     Args:
         values: (epochs,) or (epochs, K). Epochs count from 0. Of equal values the first is the peak.
@@ -153,7 +155,7 @@ def plot_peak(
     values = np.where(np.isfinite(values), values, np.nan)  # gaps
     if np.isnan(values).all(axis=0).any():
         raise InputError(f"{label}: no value of a member is a number; leave that member out")
-    best = None if best is None else _epochs(best, *values.shape)
+    epochs = None if best is None else _epochs(best, *values.shape)
     peak = np.where(np.isnan(values), -np.inf, values).argmax(axis=0)
     last = peak == len(values) - 1
     arrays = {
@@ -163,10 +165,10 @@ def plot_peak(
         "peak_value": np.nanmax(values, axis=0),
         "peak_is_last": last,
     }
-    numbers = plain(arrays | {"best": best})
+    numbers = plain(arrays | {"best": epochs})
     with page(path, numbers, (9, 6.5)) as figure:
         axis = figure.subplots()
-        _draw_peak(axis, values, peak, best, label)
+        _draw_peak(axis, values, peak, epochs, label)
         if last.any():
             who = "" if len(last) == 1 else f"{last.sum()} of {len(last)} members: "
             axis.set_title(f"{who}largest at the last epoch, training ended before a peak", color="C2")
@@ -175,13 +177,13 @@ def plot_peak(
 
 
 def _epochs(best: int | Sequence[int], epochs: int, members: int) -> np.ndarray:
-    best = np.broadcast_to(best, members) if np.ndim(best) == 0 else np.asarray(best)
-    if best.shape != (members,) or best.dtype.kind not in "iu" or best.min() < 0 or best.max() >= epochs:
-        raise InputError(f"best: {best.tolist()}, expected {members} epochs from 0 to {epochs - 1}")
-    return best
+    each = np.broadcast_to(best, members) if np.ndim(best) == 0 else np.asarray(best)
+    if each.shape != (members,) or each.dtype.kind not in "iu" or each.min() < 0 or each.max() >= epochs:
+        raise InputError(f"best: {each.tolist()}, expected {members} epochs from 0 to {epochs - 1}")
+    return each
 
 
-def _draw_peak(axis, values, peak, best, label):
+def _draw_peak(axis: Any, values: Any, peak: Any, best: Any, label: Any) -> None:
     members = np.arange(values.shape[1])
     if len(members) > 1:
         axis.plot(values, color="C0", lw=0.7, alpha=0.6)

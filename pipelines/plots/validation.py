@@ -14,7 +14,7 @@ from pipelines.plots.record import plain, target
 BINS = 10
 
 
-def plot_coverage(found: Mapping[str, object], path: str | os.PathLike) -> dict[str, object]:
+def plot_coverage(found: Mapping[str, object], path: str | os.PathLike[str]) -> dict[str, object]:
     """Draw the global p-values of background-only data sets: histogram, and distribution against the uniform one.
 
     Args:
@@ -50,7 +50,7 @@ def plot_coverage(found: Mapping[str, object], path: str | os.PathLike) -> dict[
     return numbers
 
 
-def plot_injection(rows: Sequence[Mapping[str, object]], path: str | os.PathLike) -> dict[str, object]:
+def plot_injection(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> dict[str, object]:
     """Draw local and global significance against the injected yield, medians and 68 % bands.
 
     Args:
@@ -77,7 +77,7 @@ def plot_injection(rows: Sequence[Mapping[str, object]], path: str | os.PathLike
     return numbers
 
 
-def plot_reach(found: Mapping[str, object], path: str | os.PathLike) -> dict[str, object]:
+def plot_reach(found: Mapping[str, object], path: str | os.PathLike[str]) -> dict[str, object]:
     """Draw significance and efficiency against the number of injected signal events, with their spread.
 
     Args:
@@ -115,7 +115,7 @@ def plot_reach(found: Mapping[str, object], path: str | os.PathLike) -> dict[str
     return dict(found)
 
 
-def plot_injection_curve(found: Mapping[str, object], path: str | os.PathLike) -> dict[str, object]:
+def plot_injection_curve(found: Mapping[str, object], path: str | os.PathLike[str]) -> dict[str, object]:
     """Draw what is believed of searches in mixtures against S/B: global significance, and efficiency of the cut.
 
     Args:

@@ -53,7 +53,7 @@ def plot_window_scan(
     arrays["percentile"] = np.zeros(many) if percentile is None else np.asarray(percentile, np.float64)
     b, n = np.maximum(arrays["expected"], 1e-9), arrays["selected"]
     arrays["ratio"], arrays["ratio_error"] = n / b, np.sqrt(np.maximum(n, 1.0)) / b
-    numbers: dict[str, object] = plain(arrays)  # type: ignore[no-untyped-call]
+    numbers: dict[str, object] = plain(arrays)
     with page(png, numbers, (10, 8.6)) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
         figure.get_layout_engine().set(hspace=0.0, h_pad=0.03)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Page", "write_report"]
 
 
-def write_report(folder: str | os.PathLike, search: Search) -> Path:
+def write_report(folder: str | os.PathLike[str], search: Search) -> Path:
     """Write the report of a search into a folder, over an older one, and return the path of `report.html`.
 
     report.html   all there is to read and to see, in one file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ FORMULAE = {"m_jj": "$m_{jj}$", "m_jjj": "$m_{jjj}$"}
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A picture that was drawn, what the reader is told of it, and the numbers it was drawn from."""
+    """A figure with its caption and the numbers that it shows."""
 
     path: Path
     caption: str
@@ -60,7 +61,8 @@ class Painter:
         return self.search.following is not None and any(bump is one for one in self.search.following.bumps)
 
     def _number(self, bump: Bump) -> int:
-        bumps = self.search.following.bumps if self._is_following(bump) else self.search.hunt.bumps
+        following = self.search.following if self._is_following(bump) else None
+        bumps = (following or self.search.hunt).bumps
         return next(i for i, one in enumerate(bumps) if one is bump)
 
     def _name(self, bump: Bump) -> str:
@@ -74,7 +76,7 @@ class Painter:
         pairs = [(n, bump) for n, bump in zip(self.names.bumps, self.search.hunt.bumps) if bump.spectrum == name]
         path = f"spectra_{list(self.search.masses).index(name) + 1}"
         numbers = plots.plot_selections(
-            {n: (bump.edges, bump.before, bump.observed) for n, bump in pairs},
+            {n: (np.array(one.edges), np.array(one.before), np.array(one.observed)) for n, one in pairs},
             self.folder / f"{path}.png",
             unit=unit_of(self.search, name),
             xlabel=self._axis(name),
@@ -92,9 +94,9 @@ class Painter:
         path, name = f"bump_{self._number(bump) + 1}", self._name(bump)
         path += "_following" if self._is_following(bump) else ""
         numbers = plots.plot_bump(
-            bump.edges,
-            bump.observed,
-            bump.reference,
+            np.array(bump.edges),
+            np.array(bump.observed),
+            np.array(bump.reference),
             self.folder / f"{path}.png",
             normalisation=bump.normalisation,
             normalisation_error=bump.normalisation_error,
@@ -221,7 +223,8 @@ class Painter:
             rows = rows if len(rows) <= MOST else np.sort(rng.choice(rows, MOST, replace=False))
             values.append(events.take(rows).read("features", columns))
         path = self.folder / "features.png"
-        numbers = of_selected.plot_features(*values, columns, path, number=FEATURES)
+        inside, outside = values
+        numbers: Any = of_selected.plot_features(inside, outside, columns, path, number=FEATURES)
         inner, outer = (numbers["events"][side] for side in parts)
         caption = (
             f"Features of selected events inside the interval ({inner:,} events, red) and outside ({outer:,}, blue), "
@@ -280,7 +283,7 @@ class Painter:
             for name, mask in classes.items()
         }
         numbers = of_selected.plot_composition(
-            bump.edges,
+            np.array(bump.edges),
             contents,
             self.folder / "truth_composition.png",
             reference=np.array(bump.reference),

@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import InputError
 
@@ -95,7 +96,7 @@ class Page:
         cells = [[c.replace("-", MINUS) if r else c for c, r in zip(row, right)] for row in cells]
         return self._add("table", columns=list(columns), rows=cells, right=right, caption=caption, mark=mark)
 
-    def figure(self, png: bytes | str | os.PathLike, caption: str, *, alt: str = "", mark: str = "") -> Page:
+    def figure(self, png: bytes | str | os.PathLike[str], caption: str, *, alt: str = "", mark: str = "") -> Page:
         """Add a picture with its caption below.
 
         Args:
@@ -155,14 +156,14 @@ def _cell(cell: Cell) -> str:
     return f"{cell:,.0f}" if whole else f"{cell:.4g}"
 
 
-def _read(path: str | os.PathLike) -> bytes:
+def _read(path: str | os.PathLike[str]) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}), expected a PNG") from None
 
 
-def _cited(text: str):
+def _cited(text: str) -> Any:
     """Return text as escaped HTML in which numbers of papers are links."""
     from markupsafe import Markup, escape
 
@@ -171,7 +172,7 @@ def _cited(text: str):
 
 
 @functools.cache
-def _template():
+def _template() -> Any:
     import jinja2
 
     environment = jinja2.Environment(

@@ -1,4 +1,4 @@
-"""The report of a search from top to bottom: the verdict, what was done, what was found, and what truth says of it."""
+"""The report of a search from top to bottom: verdict, method, results, and truth."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Story:
 
     def __init__(self, search: Search, plots: Path):
         self.search, self.names = search, words.names_of(search)
-        self.best = (search.believed or search.hunt).best  # of the hunt whose number is told
+        self.best = (search.believed or search.hunt).best  # of the hunt whose number is reported
         self.window = tables.in_interval(search, self.best)
         self.painter = Painter(search, self.names, plots)
         self.tables: dict[str, tables.Table] = {}
@@ -192,7 +192,7 @@ class _Story:
         else:
             self.page.text(f"No ROC curve: it needs background and signal, and there is only {', '.join(classes)}.")
         self.painter.truth_composition(self.best, classes).add_to(self.page)
-        if any(truth["signals"] for truth in self.search.truth):
+        if any(truth["signals"] for truth in self.search.truth or ()):
             self._table("composition", tables.composition(self.search, self.names, TRUTH))
             self._table("gains", tables.gains(self.search, self.names, TRUTH))
         background = classes.get("background", np.zeros(len(self.search.scores), bool))

@@ -18,8 +18,7 @@ from pipelines.plots.spectrum_fit import plot_spectrum_fit
 from pipelines.plots.validation import plot_reach
 from pipelines.report.page import Cell, Page
 
-EVIDENCE, OBSERVATION = 3.0, 5.0  # sigma
-WORTH_A_LOOK = 2.0
+EVIDENCE, OBSERVATION, WORTH_A_LOOK = 3.0, 5.0, 2.0  # sigma
 
 
 def write(found: SpectrumHunt, folder: str | os.PathLike[str], *, xlabel: str = "mass [GeV]") -> Path:
@@ -125,25 +124,24 @@ def _result(found: SpectrumHunt) -> str:
             f"The most significant window is {low:g} to {high:g}, with {found.observed_events:,.0f} events where "
             f"{found.expected_events:,.1f} are expected."
         )
+    what = "bump" if found.mode == "excess" else "deficit"
+    head = heading(found.global_significance, found.global_p_value_is_bound, what)
     return (
-        f"{_head(found)}: the most significant window is {low:g} to {high:g}, with {found.observed_events:,.0f} events where "
+        f"{head}: the most significant window is {low:g} to {high:g}, with {found.observed_events:,.0f} events where "
         f"{found.expected_events:,.1f} are expected. Of spectra of background alone, "
         f"{_share(found)} {'have' if found.global_p_value > 0 else 'has'} a window as extreme (global {p}, {z} sigma)."
     )
 
 
-def _head(found: SpectrumHunt) -> str:
-    what = "bump" if found.mode == "excess" else "deficit"
-    z, bound = found.global_significance, found.global_p_value_is_bound
+def heading(z: float, bound: bool, what: str) -> str:
+    """Return what a significance says of a bump or a deficit, in a few words."""
     if z >= OBSERVATION:
         return f"A {what} that background alone does not make"
     if z >= EVIDENCE:
         return f"A {what} that background alone hardly ever makes"
     if bound:
-        return f"A {what} that none of the pseudo-experiments has; more of them would tell how rare it is"
-    if z >= WORTH_A_LOOK:
-        return f"A {what} worth a look, and no evidence"
-    return f"No evidence of a {what}"
+        return f"A {what} that no pseudo-experiment has; more of them would tell how rare it is"
+    return f"A {what} worth a look, and no evidence" if z >= WORTH_A_LOOK else f"No evidence of a {what}"
 
 
 def _share(found: SpectrumHunt) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from pipelines.plots.selected import tiny
 from pipelines.report.page import Page
 from pipelines.report.text import Names, assumptions, labels, reference_p, unit_of
 
-Show = Callable[[object], str]
+Show = Callable[[Any], str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,13 +122,14 @@ def in_interval(search: Search, bump: Bump) -> dict[str, object]:
 
 
 def limit(search: Search) -> Limit | None:
-    """Return the upper limit on signal events in the window of the bump that is told; None where nothing is believed."""
+    """Return the upper limit on signal events in the window of the reported bump; None if no result is valid."""
     if search.best_fit is not None:
         return search.best_fit.limit() if search.best_fit.believed else None
     hunt = search.believed
     if hunt is None or hunt.best.interval is None or hunt.mode == "deficit":
         return None
-    best, there = hunt.best, in_interval(search, hunt.best)
+    best: Any = hunt.best
+    there: Mapping[str, Any] = in_interval(search, best)
     expected, error = there["expected"]
     return limit_of(
         there["observed"], expected, error, best.interval, unit=unit_of(search, best.spectrum), absorbed=best.absorbed
@@ -141,7 +143,7 @@ def limit_json(search: Search) -> dict[str, object] | None:
 
 
 def selections(search: Search, names: Names) -> Table:
-    columns = {
+    columns: dict[str, tuple[str, Show]] = {
         "spectrum": ("spectrum", str),
         "percentile": ("percentile", digits(6)),
         "tail": ("tail", str),
@@ -173,10 +175,10 @@ def selections(search: Search, names: Names) -> Table:
 
 
 def bumps(search: Search, names: Names) -> Table:
-    """The bumps of the hunt that is told; without significances where nothing is believed."""
+    """The bumps of the reported hunt; without significances if no result is valid."""
     hunt, believed = search.believed or search.hunt, search.believed is not None
     n = hunt.pseudo_experiments
-    columns = {
+    columns: dict[str, tuple[str, Show]] = {
         "selection": ("selection", str),
         "interval": ("interval [GeV]", span),
         "observed": ("observed in it", whole),
@@ -187,7 +189,7 @@ def bumps(search: Search, names: Names) -> Table:
         "fisher_significance": ("local sigma, Fisher", decimals(2)),
         "global_p_value": (
             "global p",
-            lambda value: p_text(*value, n),
+            lambda value: p_text(value[0], value[1], n),
         ),
         "global_significance": ("global sigma", lambda value: z_text(*value)),
         "reference_p_value": ("p of the reference", digits(2)),
@@ -219,8 +221,8 @@ def bumps(search: Search, names: Names) -> Table:
 
 
 def p_values(search: Search) -> Table:
-    """Every p-value beside what it assumes: of the hunt that is told, and of the one that was asked for."""
-    columns = {
+    """Every p-value beside what it assumes: of the reported hunt, and of the one that was asked for."""
+    columns: dict[str, tuple[str, Show]] = {
         "what": ("", str),
         "p_value": ("p-value", str),
         "significance": ("sigma", str),
@@ -260,7 +262,7 @@ def _p_values_of_fit(search: Search, fit: SpectrumHunt) -> list[dict[str, object
 
 def fits(search: Search, names: Names) -> Table:
     """The hunts with a fitted background, of every selection."""
-    columns = {
+    columns: dict[str, tuple[str, Show]] = {
         "selection": ("selection", str),
         "background": ("background", str),
         "background_p_value": ("p of the background", digits(2)),
@@ -341,7 +343,7 @@ def _p_values(search: Search, hunt: BumpHunt) -> list[dict[str, object]]:
 
 
 def sculpting(search: Search, names: Names) -> Table:
-    columns = {
+    columns: dict[str, tuple[str, Show]] = {
         "spectrum": ("spectrum", str),
         "tail": ("tail", str),
         "percentile": ("percentile", digits(6)),
@@ -384,8 +386,8 @@ def _following(one: Mapping[str, float] | None) -> dict[str, float | None]:
     return {"following": one["distance"], "following_above_floor": above}
 
 
-def features(numbers: Mapping[str, object], most: int = 12) -> Table:
-    columns = {
+def features(numbers: Mapping[str, Any], most: int = 12) -> Table:
+    columns: dict[str, tuple[str, Show]] = {
         "feature": ("feature", str),
         "distance": ("KS distance", decimals(3)),
         "p_value": ("p-value", lambda value: tiny(value).removeprefix("= ")),
@@ -405,7 +407,7 @@ def features(numbers: Mapping[str, object], most: int = 12) -> Table:
 
 def composition(search: Search, names: Names, mark: str) -> Table:
     steps = {"before": "before the cut", "selected": "selected", "interval": "selected, in the interval"}
-    columns = {"selection": ("selection", str), "signal": ("signal", str)}
+    columns: dict[str, tuple[str, Show]] = {"selection": ("selection", str), "signal": ("signal", str)}
     for key, where in steps.items():
         columns |= {f"s_{key}": (f"S {where}", count), f"b_{key}": (f"B {where}", count)}
     rows = [
@@ -415,7 +417,7 @@ def composition(search: Search, names: Names, mark: str) -> Table:
             **{f"s_{key}": signal[key] for key in steps},
             **{f"b_{key}": truth["background"][key] for key in steps},
         }
-        for i, truth in enumerate(search.truth)
+        for i, truth in enumerate(search.truth or ())
         for signal in truth["signals"].values()
     ]
     caption = "Signal S and background B by their true labels, before the cut on the score and after it."
@@ -423,7 +425,7 @@ def composition(search: Search, names: Names, mark: str) -> Table:
 
 
 def gains(search: Search, names: Names, mark: str) -> Table:
-    columns = {
+    columns: dict[str, tuple[str, Show]] = {
         "selection": ("selection", str),
         "signal": ("signal", str),
         "s_over_b": ("S/B before", percent),
@@ -444,7 +446,7 @@ def gains(search: Search, names: Names, mark: str) -> Table:
             "s_over_b_interval": signal["s_over_b"]["interval"],
             **{key: signal[key] for key in ("gain", "gain_interval", "efficiency", "mass", "mass_bias")},
         }
-        for i, truth in enumerate(search.truth)
+        for i, truth in enumerate(search.truth or ())
         for signal in truth["signals"].values()
     ]
     caption = (
@@ -482,7 +484,7 @@ def done(search: Search, names: Names) -> Table:
         "labels": labels(search),
         "seed": about.get("seed"),
     }
-    columns = {"what": ("what", str), "value": ("value", _fact)}
+    columns: dict[str, tuple[str, Show]] = {"what": ("what", str), "value": ("value", _fact)}
     caption = "What was done. The same command with the same data and versions gives the same numbers."
     return Table(caption, columns, [{"what": what, "value": value} for what, value in rows.items()])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from pipelines.bumphunt.result import SHORT, SURE, Search, truth_in_tuning, z_te
 from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.metrics import above_floor
 from pipelines.plots.hunt import p_value_text
-from pipelines.report.spectrum_report import goodness
+from pipelines.report.spectrum_report import EVIDENCE, WORTH_A_LOOK, goodness, heading
 from pipelines.report.spectrum_report import verdict as spectrum_verdict
 
 USUAL = {column: short for short, column in SHORT.items()}
@@ -67,9 +68,6 @@ def labels(search: Search) -> str:
 # -- the verdict ------------------------------------------------------------------------------------
 
 
-EVIDENCE, OBSERVATION, WORTH_A_LOOK = 3.0, 5.0, 2.0  # sigma
-
-
 def lead(search: Search) -> str:
     """Say in one sentence what was found, with the one number that may be believed."""
     if search.best_fit is not None:
@@ -85,7 +83,7 @@ def lead(search: Search) -> str:
     low, high = hunt.best.interval
     if hunt.global_significance < WORTH_A_LOOK and not hunt.global_p_value_is_bound:
         return _nothing(hunt.global_p_value, z, p, what, low, high)
-    head = _head(hunt.global_significance, hunt.global_p_value_is_bound, what)
+    head = heading(hunt.global_significance, hunt.global_p_value_is_bound, what)
     return f"{head}: {z} sigma ({p}, global) for a {what} at {low:.0f} to {high:.0f} GeV."
 
 
@@ -113,7 +111,7 @@ def _lead_of_fit(search: Search, fit: SpectrumHunt) -> str:
         with_fit = f"with the background {fit.background.kind} fitted to the selected spectrum"
         return f"{_nothing(p, z_text(z, bound), of.removesuffix(', global'), what, low, high)[:-1]}, {with_fit}."
     return (
-        f"{_head(z, bound, what)}: {z_text(z, bound)} sigma ({of}) for a {what} at {low:.0f} to {high:.0f} GeV, with the "
+        f"{heading(z, bound, what)}: {z_text(z, bound)} sigma ({of}) for a {what} at {low:.0f} to {high:.0f} GeV, with the "
         f"background {fit.background.kind} fitted to the selected spectrum."
     )
 
@@ -126,7 +124,7 @@ def _why_not(search: Search) -> str:
 
 
 def in_figure(search: Search, bump: Bump) -> str:
-    """Return the one number, for the figure of the bump that is told; nothing for other bumps."""
+    """Return the one number, for the figure of the reported bump; nothing for other bumps."""
     hunt = search.believed
     if hunt is None or bump is not hunt.best or search.fits:
         return ""
@@ -144,22 +142,12 @@ def fit_in_figure(search: Search) -> str:
     return f"{z_text(significance(p), bound)} sigma, global\np {sign} {p:.3g}"
 
 
-def _head(z: float, bound: bool, what: str) -> str:
-    if z >= OBSERVATION:
-        return f"A {what} that background alone does not make"
-    if z >= EVIDENCE:
-        return f"A {what} that background alone hardly ever makes"
-    if bound:
-        return f"A {what} that no pseudo-experiment has; more of them would tell how rare it is"
-    return f"A {what} worth a look, and no evidence" if z >= WORTH_A_LOOK else f"No evidence of a {what}"
-
-
 def reference_p(bump: Bump) -> str:
     p = bump.reference_p_value
     return "not known: too few bins" if p is None else "p < 1e-06" if p < 1e-6 else f"p = {p:.2g}"
 
 
-def verdict(search: Search, names: Names, window: Mapping[str, object]) -> str:
+def verdict(search: Search, names: Names, window: Mapping[str, Any]) -> str:
     """Say in one paragraph what was looked for and what was found; `window` is `tables.in_interval` of the best bump."""
     if search.best_fit is not None:
         return f"{_looked_for(search, names)} {spectrum_verdict(search.best_fit)}"
@@ -182,7 +170,7 @@ def _looked_for(search: Search, names: Names) -> str:
     )
 
 
-def _found(search: Search, names: Names, window: Mapping[str, object]) -> str:
+def _found(search: Search, names: Names, window: Mapping[str, Any]) -> str:
     hunt = search.believed or search.hunt
     best = hunt.best
     if best.interval is None:
@@ -206,6 +194,8 @@ def _found(search: Search, names: Names, window: Mapping[str, object]) -> str:
 
 
 def _one_sided(bump: Bump) -> str:
+    if bump.interval is None:
+        return ""
     at_an_end = bump.interval[0] == bump.edges[0] or bump.interval[1] == bump.edges[-1]
     return "It reaches an end of the spectrum, so it has a side band on one side only. " if at_an_end else ""
 
@@ -335,7 +325,7 @@ def _assumed(hunt: BumpHunt) -> str:
 def assumptions(search: Search, hunt: BumpHunt) -> dict[str, str]:
     """Return what the local, Fisher's and the global p-value of a hunt assume, and that of the reference."""
     thrown = {
-        "shuffled": "with the selection dealt anew to the events",
+        "shuffled": "with the selection shuffled among the events",
         "poisson": "of Poisson numbers around the reference, which makes p too large at loose cuts",
     }[hunt.null]
     fitted = "" if hunt.best.threshold_curve is None else ", and the threshold fitted to each to first order"
@@ -440,7 +430,7 @@ def _one_threshold(search: Search, bump: Bump) -> str:
     return "" if one is None else f"; that of one threshold for all masses would be {one['distance']:.4f}"
 
 
-def listed(parts) -> str:
+def listed(parts: Any) -> str:
     """
     >>> listed(["a", "b", "c"]), listed(["a"])
     ('a, b and c', 'a')
@@ -466,7 +456,7 @@ Pseudo-experiments: data as background alone would give. {null}
 Test statistic: minus the logarithm of the smallest local p-value of all windows, as BumpHunter has it, arXiv:1101.0390."""
 
 NULLS = {
-    "shuffled": "Here the observed scores are dealt anew to the observed masses, so that whatever relation there is "
+    "shuffled": "Here the observed scores are shuffled among the observed masses, so that whatever relation there is "
     "between them is gone; a threshold that follows the mass is fitted again, to first order. If k of n of these are at least as extreme as the data, the p-value is (k + 1)/(n + 1): the "
     "data are one such dealing themselves. That is exact only if the scores of background events are exchangeable given "
     "their masses, which a model trained on these very events does not guarantee; folds do better.",

@@ -32,7 +32,7 @@ KINDS = _collect()
 
 def simulate(
     kind: str,
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     *,
     events: int,
     seed: int = 0,

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -94,7 +94,7 @@ BACKGROUNDS = (
 )
 """Drell-Yan above 60 GeV, top pairs and pairs of bosons, with what passes the selection (pb)."""
 
-_RELEASED = {("ee", mass): 301215 + step for step, mass in enumerate((2000, 3000, 4000, 5000))} | {
+_RELEASED: Any = {("ee", mass): 301215 + step for step, mass in enumerate((2000, 3000, 4000, 5000))} | {
     ("mumu", mass): 301220 + step for step, mass in enumerate((2000, 3000, 4000, 5000))
 }
 _PRIVATE = {"ee": 900_011, "mumu": 900_013}
@@ -108,15 +108,7 @@ def zprime(mass: float, decay: str) -> Sample:
     'mc_301215.ZPrime2000_ee.2lep.root'
     """
     dsid = _RELEASED.get((decay, mass), _PRIVATE[decay])
-    settings = (
-        "NewGaugeBoson:ffbar2gmZZprime = on",
-        "Zprime:gmZmode = 3",  # the Z' alone: interference belongs to the background
-        f"32:m0 = {mass:.10g}",
-        f"PhaseSpace:mHatMin = {0.5 * mass:.10g}",
-        "32:onMode = off",
-        f"32:onIfAny = {11 if decay == 'ee' else 13}",
-    )
-    return _sample(dsid, f"ZPrime{mass:g}_{decay}", 1.0, *settings)
+    return _sample(dsid, f"ZPrime{mass:g}_{decay}", 1.0, *processes.zprime(mass, "11" if decay == "ee" else "13"))
 
 
 # -- generating ----------------------------------------------------------------------------------------------
@@ -198,7 +190,7 @@ _FLAGS = ("isTightID", "trigMatched", "truthMatched")
 _SCALE_FACTORS = ("PILEUP", "ELE", "MUON", "PHOTON", "TAU", "BTAG", "LepTRIGGER", "PhotonTRIGGER")
 
 
-def _make(out: Path, request: Request, *, workers, scheduler, progress) -> Outcome:
+def _make(out: Path, request: Request, *, workers: int, scheduler: Any, progress: Any) -> Outcome:
     """Write the sample of a request: `pipelines.simulation.kinds.Kind.make`."""
     samples, counts = _samples(request)
 
@@ -211,7 +203,7 @@ def _make(out: Path, request: Request, *, workers, scheduler, progress) -> Outco
 
     blocks = processes.blocks(request.kind, request.seed, [sample.process for sample in samples], counts)
     tasks = [(place, samples[place].process, seed, size) for place, seed, size in blocks]
-    job = {"sources": [], "options": request.identity(), "total": request.events}
+    job: dict[str, Any] = {"sources": [], "options": request.identity(), "total": request.events}
     job |= {"workers": workers, "scheduler": scheduler, "progress": progress}
     return in_chunks(out, simulate_block, tasks, write, **job)
 
@@ -256,11 +248,11 @@ def _write_file(
         ) from None
 
 
-def _fill(file, constants: Mapping[str, np.generic], chunks: Iterator[pythia.Arrays]) -> int:
+def _fill(file: Any, constants: Mapping[str, np.generic], chunks: Iterator[pythia.Arrays]) -> int:
     tree, written = None, 0
     for arrays in chunks:
         size = len(arrays["place"])
-        branches = {name: np.full(size, value) for name, value in constants.items()}
+        branches: dict[str, Any] = {name: np.full(size, value) for name, value in constants.items()}
         branches["eventNumber"] = np.arange(written, written + size, dtype=np.int32)
         branches |= _branches(arrays)
         if tree is None:
@@ -289,7 +281,7 @@ def _branches(arrays: Mapping[str, np.ndarray]) -> dict[str, object]:
     return branches
 
 
-def _type(values) -> object:
+def _type(values: Any) -> object:
     if isinstance(values, np.ndarray):
         return values.dtype
     return f"var * {str(values.type).split('* ')[-1]}"

@@ -20,6 +20,7 @@ import contextlib
 import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -132,20 +133,12 @@ def gluino_spectrum(m_gluino: float, m_neutralino: float, top_share: float) -> s
     return "\n".join([*lines, "DECAY 1000022 0", ""])
 
 
-def _signal(options: Mapping[str, float]) -> Process:
+def _signal(options: Mapping[str, Any]) -> Process:
     if options["process"] == "gluino":
         return _gluino(options["m_gluino"], options["m_neutralino"], options["top_share"])
     decays = {"zprime_ll": "11 13 15", "zprime_tt": "6"}[options["process"]]
     mass = options["m_zprime"]
-    settings = (
-        "NewGaugeBoson:ffbar2gmZZprime = on",
-        "Zprime:gmZmode = 3",  # the Z' alone: interference belongs to the background
-        f"32:m0 = {mass:.10g}",
-        f"PhaseSpace:mHatMin = {0.5 * mass:.10g}",
-        "32:onMode = off",
-        f"32:onIfAny = {decays}",
-    )
-    return Process(f"Zp{mass:g}_{options['process'][-2:]}", (*_COMMON, *settings))
+    return Process(f"Zp{mass:g}_{options['process'][-2:]}", (*_COMMON, *processes.zprime(mass, decays)))
 
 
 def _gluino(m_gluino: float, m_neutralino: float, top_share: float) -> Process:
@@ -205,7 +198,7 @@ def _lines(event: objects.Event, chosen: np.ndarray, rng: np.random.Generator) -
 # -- writing -------------------------------------------------------------------------------------------------
 
 
-def _make(out: Path, request: Request, *, workers, scheduler, progress) -> Outcome:
+def _make(out: Path, request: Request, *, workers: int, scheduler: Any, progress: Any) -> Outcome:
     """Write the sample of a request: `pipelines.simulation.kinds.Kind.make`."""
     options = request.options
     channel = str(options["channel"])
@@ -220,7 +213,7 @@ def _make(out: Path, request: Request, *, workers, scheduler, progress) -> Outco
 
     blocks = processes.blocks(f"{request.kind} {channel}", request.seed, chosen, counts)
     tasks = [(place, chosen[place], channel, seed, size) for place, seed, size in blocks]
-    job = {"sources": [], "options": request.identity(), "total": request.events}
+    job: dict[str, Any] = {"sources": [], "options": request.identity(), "total": request.events}
     job |= {"workers": workers, "scheduler": scheduler, "progress": progress}
     return in_chunks(out, simulate_block, tasks, write, **job)
 
@@ -259,7 +252,7 @@ def _write(out: Path, chunks: Iterator[pythia.Arrays], heads: Sequence[str], see
     return len(lines)
 
 
-def _compressed(disk: Disk, out: Path):
+def _compressed(disk: Disk, out: Path) -> contextlib.AbstractContextManager[Any]:
     if not out.name.endswith(".gz"):
         return contextlib.nullcontext(disk)
     # Neither time nor name go into the header: the same sample is the same file.

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from pipelines.errors import InputError
 from pipelines.jobs.chunks import Outcome
@@ -26,7 +27,7 @@ class Option:
     unit: str = ""
     choices: tuple[Value, ...] = ()
 
-    def check(self, value: Value) -> Value:
+    def check(self, value: Any) -> Any:
         """Return a value, or its text, in the option's type; raises `InputError` unless it is in range.
 
         >>> Option("m_x", "mass of X", 500.0, low=30, high=1000, unit="GeV").check("300")
@@ -62,7 +63,7 @@ class Request:
     kind: str
     events: int
     seed: int
-    options: Mapping[str, Value]
+    options: Mapping[str, Any]
 
     def identity(self) -> dict[str, object]:
         """Return what the sample depends on, for `pipelines.jobs.chunks.in_chunks` and for its attributes."""

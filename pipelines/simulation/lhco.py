@@ -19,6 +19,7 @@ import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -42,7 +43,7 @@ _Z, _X, _Y = 4900023, 9000001, 9000002  # Pythia's Hidden Valley Z', and two cod
 _QUARKS = (1, 2, 3)
 
 
-def process(options: Mapping[str, float], prongs: int = 0) -> list[str]:
+def process(options: Mapping[str, Any], prongs: int = 0) -> list[str]:
     """Return Pythia's settings for QCD (`prongs` 0) or for Z' -> XY with decays to 2 or 3 partons.
 
     Args:
@@ -125,7 +126,7 @@ def simulate_box_block(
 
 
 def _without_padding(rows: np.ndarray) -> np.ndarray:
-    """Cut the columns in which no event has a hadron: chunks of an unfinished sample are a third of its table then."""
+    """Drop the columns in which no event has a hadron, which makes chunks a third as large."""
     return rows[:, : 3 * np.count_nonzero(rows[:, ::3].any(axis=0))]
 
 
@@ -188,7 +189,7 @@ def _note(node: h5py.Group | h5py.Dataset, **attributes: str | int) -> None:
 # -- kinds ---------------------------------------------------------------------------------------------------
 
 
-def make(out: Path, request: Request, *, prongs: int = 0, **job: object) -> chunks.Outcome:
+def make(out: Path, request: Request, *, prongs: int = 0, **job: Any) -> chunks.Outcome:
     """Make a raw file of one process with its label in the last column, as `Kind.make`."""
     if prongs:
         _check_masses(request.options)
@@ -217,7 +218,7 @@ def make(out: Path, request: Request, *, prongs: int = 0, **job: object) -> chun
     )
 
 
-def make_box(out: Path, request: Request, **job: object) -> chunks.Outcome:
+def make_box(out: Path, request: Request, **job: Any) -> chunks.Outcome:
     """Make a raw file without truth, its master key, and beside it what was hidden (`.truth.json`), as `Kind.make`.
 
     Which events are signal is drawn for the sample as a whole: their number is exact.
@@ -270,7 +271,7 @@ def _detector() -> str:
     return json.dumps(hadrons.constants())
 
 
-def _check_masses(options: Mapping[str, float]) -> None:
+def _check_masses(options: Mapping[str, Any]) -> None:
     m_zprime, m_x, m_y = (options[name] for name in ("m_zprime", "m_x", "m_y"))
     if m_x + m_y >= m_zprime:
         raise InputError(

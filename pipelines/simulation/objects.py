@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -157,7 +157,7 @@ class Objects(NamedTuple):
     def py(self) -> np.ndarray:
         return self.pt * np.sin(self.phi)
 
-    def count(self, events: int) -> np.ndarray:
+    def count(self, events: int) -> np.ndarray:  # type: ignore[override]  # of a tuple, that nobody asks for
         """How many each event has, (N,)."""
         return np.bincount(self.event, minlength=events)
 
@@ -231,7 +231,7 @@ def mv2c10(pt: np.ndarray, flavour: np.ndarray, tag: np.ndarray) -> np.ndarray:
     >>> mv2c10(np.array([60.0, 60.0]), np.array([5, 5]), np.array([0.59, 0.61])) > 0.9349
     array([ True, False])
     """
-    shape = tag_probability(pt, flavour) / tag_probability(_REFERENCE_PT, flavour)
+    shape = tag_probability(pt, flavour) / tag_probability(np.array(_REFERENCE_PT), flavour)
     cuts, before = [1.0], [np.zeros_like(pt, float)]
     for cut, of_flavour in MV2C10:
         average = np.select([flavour == known for known in of_flavour], list(of_flavour.values()))
@@ -288,7 +288,7 @@ def reconstruct(record: Record, rng: np.random.Generator, acceptance: Acceptance
     y = -(sum(o.sum(o.py, events) for o in visible) + soft[1])
     inside = (jets.measured.pt > acceptance.jet[0]) & (np.abs(jets.measured.eta) < acceptance.jet[1])
     kept = (jets.measured.take(inside), electrons.measured, kept_muons, photons.measured)
-    return Event(*(o.sorted() for o in kept), np.hypot(x, y), np.arctan2(y, x))
+    return Event(*(*(o.sorted() for o in kept), np.hypot(x, y), np.arctan2(y, x)))
 
 
 def pairs(first: np.ndarray, second: np.ndarray, events: int) -> tuple[np.ndarray, np.ndarray]:
@@ -332,7 +332,9 @@ class _Measured(NamedTuple):
         return _Measured(self.true.take(chosen), self.measured.take(chosen))
 
 
-def _objects(event, pt, eta, phi, energy, **details) -> Objects:
+def _objects(
+    event: np.ndarray, pt: np.ndarray, eta: np.ndarray, phi: np.ndarray, energy: np.ndarray, **details: np.ndarray
+) -> Objects:
     zero = np.zeros(len(pt))
     known = dict.fromkeys(Objects._fields[5:], zero) | details
     return Objects(event, pt, eta, phi, energy, **known)
@@ -396,7 +398,9 @@ def _flavour(jets: Objects, record: Record) -> np.ndarray:
     return flavour
 
 
-def _muons(final: Record, seen: Record, acceptance: Acceptance, rng: np.random.Generator):
+def _muons(
+    final: Record, seen: Record, acceptance: Acceptance, rng: np.random.Generator
+) -> tuple[Objects, Objects, Objects]:
     """Return all muons measured, those of them within the acceptance, and the ones too soft to be identified."""
     low = final.pt <= MUON_EFFICIENCY.threshold
     reach = np.abs(final.eta) < acceptance.muon[1]
@@ -460,14 +464,16 @@ def _isolation(leptons: Objects, seen: Record, acceptance: Acceptance, code: int
     pt = near_enough.pt[right]
     tracks = (near_enough.charge[right] != 0) & (np.abs(near_enough.eta[right]) < TRACKER)
 
-    def cone(chosen):
+    def cone(chosen: np.ndarray) -> np.ndarray:
         return _sum_by(left[chosen], pt[chosen], len(leptons.pt))
 
     ptcone = cone(~own & tracks & (far < acceptance.track_cone))
     return leptons._replace(ptcone=ptcone, etcone=cone(~own & (far < acceptance.cone)))
 
 
-def _without_overlaps(jets: _Measured, electrons: _Measured, photons: _Measured, muons: Objects, events: int):
+def _without_overlaps(
+    jets: _Measured, electrons: _Measured, photons: _Measured, muons: Objects, events: int
+) -> tuple[Any, ...]:
     """Drop jets that are an electron or photon, then leptons and photons that are part of a jet."""
     is_jet = np.ones(len(jets.true.pt), bool)
     for source in (electrons.true, photons.true):

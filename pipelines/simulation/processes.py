@@ -11,7 +11,7 @@ import functools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,22 @@ class Process(NamedTuple):
     branching: float = 1.0
 
 
+def zprime(mass: float, decays: str) -> tuple[str, ...]:
+    """Return Pythia's settings of a Z' of some mass (GeV) that decays to particles of these codes.
+
+    >>> zprime(2000.0, "11 13")[-1]
+    '32:onIfAny = 11 13'
+    """
+    return (
+        "NewGaugeBoson:ffbar2gmZZprime = on",
+        "Zprime:gmZmode = 3",  # the Z' alone: interference belongs to the background
+        f"32:m0 = {mass:.10g}",
+        f"PhaseSpace:mHatMin = {0.5 * mass:.10g}",
+        "32:onMode = off",
+        f"32:onIfAny = {decays}",
+    )
+
+
 def shares(events: int, visible: Sequence[float]) -> list[int]:
     """Return how many of some events each process gets, in proportion to `visible`, by largest remainders.
 
@@ -59,7 +75,7 @@ def shares(events: int, visible: Sequence[float]) -> list[int]:
     return counts.tolist()
 
 
-def blocks(stream: str, seed: int, processes: Sequence[Process], counts: Sequence[int]) -> Iterator[tuple]:
+def blocks(stream: str, seed: int, processes: Sequence[Process], counts: Sequence[int]) -> Iterator[tuple[Any, ...]]:
     """Yield (place of the process, its seed, events) of all blocks, process by process.
 
     Args:
@@ -139,7 +155,7 @@ def _ready(process: Process) -> Iterator[list[str]]:
         yield [line.replace(SPECTRUM, str(path)) for line in process.settings]
 
 
-def shuffled(lines: list, seed: int) -> list:
+def shuffled(lines: list[Any], seed: int) -> list[Any]:
     """Return the items in an order that follows from the seed alone.
 
     >>> sorted(shuffled([1, 2, 3], seed=1))

@@ -16,8 +16,8 @@ import importlib.metadata
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -116,7 +116,7 @@ def version() -> str:
     return importlib.metadata.version("pythia8mc")
 
 
-def generator(settings: Sequence[str], seed: int):
+def generator(settings: Sequence[str], seed: int) -> Any:
     """Return a Pythia that is ready for `read_batch`.
 
     Args:
@@ -142,7 +142,7 @@ def generator(settings: Sequence[str], seed: int):
     return pythia
 
 
-def read_batch(pythia, size: int = BATCH) -> Record:
+def read_batch(pythia: Any, size: int = BATCH) -> Record:
     """Generate `size` events and return their complete records, system line (place 0) and partons included.
 
     One call of Pythia's `nextBatch`: it fills the arrays in C++, which costs nothing beside the events
@@ -156,15 +156,19 @@ def read_batch(pythia, size: int = BATCH) -> Record:
     momentum, vertex = flat.p, flat.vProd
     names = ("id", "status", "mother1", "mother2", "daughter1", "daughter2")
     return Record(
-        counts,
-        *(flat[name].to_numpy() for name in names),
-        *(momentum[name].to_numpy() for name in ("px", "py", "pz", "e")),
-        *(ak.fill_none(vertex[name], 0.0).to_numpy() for name in ("px", "py", "pz")),
-        *_properties(pythia, flat["id"].to_numpy()),
+        *(
+            counts,
+            *(flat[name].to_numpy() for name in names),
+            *(momentum[name].to_numpy() for name in ("px", "py", "pz", "e")),
+            *(ak.fill_none(vertex[name], 0.0).to_numpy() for name in ("px", "py", "pz")),
+            *_properties(pythia, flat["id"].to_numpy()),
+        )
     )
 
 
-def generate(settings: Sequence[str], seed: int, events: int, reconstruct: Reconstruct) -> tuple[Arrays, dict]:
+def generate(
+    settings: Sequence[str], seed: int, events: int, reconstruct: Reconstruct
+) -> tuple[Arrays, dict[str, int]]:
     """Generate until `events` are accepted: the work of one block.
 
     Args:
@@ -209,7 +213,7 @@ def blocks(events: int) -> Iterator[tuple[int, int]]:
         yield block, min(BLOCK, events - first)
 
 
-def _import():
+def _import() -> Any:
     try:
         import pythia8mc
     except ImportError:
@@ -219,10 +223,10 @@ def _import():
     return pythia8mc
 
 
-def _properties(pythia, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _properties(pythia: Any, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return charge and visibility of particles, from Pythia's table."""
     kinds, place = np.unique(codes, return_inverse=True)
-    table: Mapping = pythia.particleData
+    table: Any = pythia.particleData
     charge = np.array([table.charge(int(kind)) for kind in kinds])
     visible = np.array([table.isVisible(int(kind)) for kind in kinds])
     return charge[place], visible[place]

@@ -26,6 +26,7 @@ import json
 import math
 import numbers
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numba
 import numpy as np
@@ -38,7 +39,7 @@ Shape = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 
 def _dijet(terms: int) -> Shape:
-    def shape(x, t, rng):
+    def shape(x: np.ndarray, t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         p1, p2, p3, p4 = (rng.uniform(low, high, (len(x), 1)) for low, high in ((0, 20), (1, 8), (-1, 1), (-0.1, 0.1)))
         log = np.log(x)
         more = p3 * log**2 if terms > 3 else 0.0
@@ -47,21 +48,21 @@ def _dijet(terms: int) -> Shape:
     return shape
 
 
-def _power(x, t, rng):
+def _power(x: np.ndarray, t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return -np.log1p(t / np.exp(rng.uniform(np.log(0.1), np.log(5), (len(t), 1))))
 
 
-def _modified(x, t, rng):
+def _modified(x: np.ndarray, t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return -((t + 0.1) ** rng.uniform(0.5, 1.8, (len(t), 1)))
 
 
-def _ua2(x, t, rng):
+def _ua2(x: np.ndarray, t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return -rng.uniform(0, 4, (len(x), 1)) * np.log(x) - rng.uniform(1, 10, (len(x), 1)) * x - rng.uniform(
         0, 10, (len(x), 1)
     ) * x**2  # fmt: skip
 
 
-def _two_exponentials(x, t, rng):
+def _two_exponentials(x: np.ndarray, t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     a, b = rng.uniform(4, 15, (len(t), 1)), rng.uniform(1, 4, (len(t), 1))
     share = np.exp(rng.uniform(np.log(1e-3), np.log(0.3), (len(t), 1)))
     return np.log(np.exp(-a * t) + share * np.exp(-b * t))
@@ -160,7 +161,7 @@ class Generator:
     strengths: tuple[float, float] = (1.0, 12.0)
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, known in (("families", FAMILIES), ("binnings", BINNINGS), ("signal_shapes", SIGNAL_SHAPES)):
             chosen = getattr(self, name)
             if not isinstance(chosen, (list, tuple)) or not chosen or any(one not in tuple(known) for one in chosen):
@@ -187,10 +188,10 @@ class Generator:
         family = rng.integers(len(self.families), size=n)
         background = self._background(edges, bins, family, rng)
         resolution = self._resolution(edges, bins, rng)
-        expected, *signal = self._signal(background, edges, bins, resolution, rng)
+        expected, events, place, width = self._signal(background, edges, bins, resolution, rng)
         counts = rng.poisson(background + expected).astype(np.float64)
         names = tuple(f"{self.families[k]} {number}.{i}" for i, k in enumerate(family))
-        return Spectra(Histograms(counts, edges, bins, names), background, resolution, *signal, family)
+        return Spectra(Histograms(counts, edges, bins, names), background, resolution, events, place, width, family)
 
     def provenance(self) -> dict[str, object]:
         """Return what a run's configuration says of its data: the settings, and their SHA-256."""
@@ -202,7 +203,7 @@ class Generator:
         """Return the generator of the same spectra without signal."""
         return dataclasses.replace(self, signal_share=0.0)
 
-    def _edges(self, bins, rng) -> np.ndarray:
+    def _edges(self, bins: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Edges (N, B + 1): equal steps in m^q, q = 1 for uniform bins, towards 0 for such in proportion to the mass."""
         n = len(bins)
         ratio = np.exp(rng.uniform(np.log(1.5), np.log(10), (n, 1)))  # last edge over first
@@ -211,7 +212,9 @@ class Generator:
         step = np.arange(self.bins[1] + 1) / bins[:, None]
         return 1000.0 * (1.0 + step * (ratio**q - 1.0)) ** (1.0 / q)
 
-    def _background(self, edges, bins, family, rng) -> np.ndarray:
+    def _background(
+        self, edges: np.ndarray, bins: np.ndarray, family: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """Events expected (N, B), by Simpson's rule in every bin."""
         middles = 0.5 * (edges[:, 1:] + edges[:, :-1])
         points = np.empty((len(bins), 2 * edges.shape[1] - 1))
@@ -228,10 +231,13 @@ class Generator:
         density = np.exp(log)
         each = (density[:, :-2:2] + 4 * density[:, 1:-1:2] + density[:, 2::2]) / 6 * np.diff(edges, axis=1)
         each = np.where(np.arange(each.shape[1]) < bins[:, None], each, 0.0)
-        fullest = np.exp(rng.uniform(*np.log(self.yields), (len(bins), 1)))
+        fewest, most = np.log(self.yields)
+        fullest = np.exp(rng.uniform(fewest, most, (len(bins), 1)))
         return each * (fullest / each.max(1, keepdims=True))
 
-    def _falling(self, points, t, last, family, rng) -> np.ndarray:
+    def _falling(
+        self, points: np.ndarray, t: np.ndarray, last: np.ndarray, family: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """Logarithm of the density, 0 at the first edge, that falls everywhere, by the decades drawn in all."""
         log, wanted = np.zeros_like(points), np.ones(len(points), bool)
         fall = rng.uniform(*self.decades, (len(points), 1)) * np.log(10)
@@ -240,20 +246,28 @@ class Generator:
                 rows = np.flatnonzero(wanted & (family == k))
                 x = points[rows] / last[rows] * rng.uniform(0.3, 0.9, (len(rows), 1))
                 log[rows] = FAMILIES[name](x, t[rows], rng)
-            wanted = (np.diff(log, axis=1) > 0).any(1)
+            wanted = np.asarray((np.diff(log, axis=1) > 0).any(1))
         log -= log[:, :1]
         return log * (fall / np.maximum(-log[:, -1:], 1e-12))
 
-    def _resolution(self, edges, bins, rng) -> np.ndarray:
+    def _resolution(self, edges: np.ndarray, bins: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Resolution (N, B): proportional to m^p, and within `widths` of bins where it is drawn, in the middle."""
         rows, middle = np.arange(len(bins)), bins // 2
         centres, steps = 0.5 * (edges[:, 1:] + edges[:, :-1]), np.diff(edges, axis=1)
-        in_bins = np.exp(rng.uniform(*np.log(self.widths), (len(bins), 1)))
+        narrowest, widest = np.log(self.widths)
+        in_bins = np.exp(rng.uniform(narrowest, widest, (len(bins), 1)))
         power = rng.uniform(0, 1, (len(bins), 1))
         sigma = in_bins * steps[rows, middle][:, None] * (centres / centres[rows, middle][:, None]) ** power
         return np.clip(sigma, self.widths[0] * steps, self.widths[1] * steps)
 
-    def _signal(self, background, edges, bins, resolution, rng):
+    def _signal(
+        self,
+        background: np.ndarray,
+        edges: np.ndarray,
+        bins: np.ndarray,
+        resolution: np.ndarray,
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Signal events expected (N, B), their sum, place and width (N,)."""
         n, rows = len(bins), np.arange(len(bins))
         has = rng.uniform(size=n) < self.signal_share
@@ -271,7 +285,7 @@ class Generator:
         return expected, expected.sum(1), place, width
 
 
-def _is_range(pair, least: float, most: float, whole: bool = False, above: bool = False) -> bool:
+def _is_range(pair: object, least: float, most: float, whole: bool = False, above: bool = False) -> bool:
     """Whether it is two numbers, low and high, from `least` on, or only `above` it, to `most`."""
     kind = numbers.Integral if whole else numbers.Real
     if not isinstance(pair, (list, tuple)) or len(pair) != 2:
@@ -282,11 +296,11 @@ def _is_range(pair, least: float, most: float, whole: bool = False, above: bool 
     return least <= low <= high <= most and high < math.inf and not (above and low == least)
 
 
-def _cumulated(edges, place, width) -> np.ndarray:
+def _cumulated(edges: np.ndarray, place: np.ndarray, width: np.ndarray) -> np.ndarray:
     return ndtr((edges - place[:, None]) / width[:, None])
 
 
-def _yield_of(strength, shape, background) -> np.ndarray:
+def _yield_of(strength: np.ndarray, shape: np.ndarray, background: np.ndarray) -> np.ndarray:
     """Signal events (N,) whose expected significance, of Asimov's data set, is `strength`.
 
     Z^2 = 2 sum_j (b + s g) ln(1 + s g / b) - s g rises with s (Cowan et al. 2011, arXiv:1007.1727, eq. 97): bisection.
@@ -304,7 +318,7 @@ def _yield_of(strength, shape, background) -> np.ndarray:
 # -- the target ------------------------------------------------------------------------------------------
 
 
-def _compiled(function: Callable) -> Callable:
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     try:  # kept beside this file or in the user's cache folder; where neither can be written to, compiled anew
         return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:
@@ -314,7 +328,9 @@ def _compiled(function: Callable) -> Callable:
 REACH = 4.0  # standard deviations of the Gaussian on either side that are looked at
 
 
-def ideal_significance(counts, background, edges, resolution, bins) -> np.ndarray:
+def ideal_significance(
+    counts: np.ndarray, background: np.ndarray, edges: np.ndarray, resolution: np.ndarray, bins: np.ndarray
+) -> np.ndarray:
     """Return the significance (N, B) of a Gaussian signal at every bin, the background being known.
 
     At bin i with the template g_j, the share of a Gaussian of mean (middle of bin i) and standard deviation
@@ -341,7 +357,7 @@ def ideal_significance(counts, background, edges, resolution, bins) -> np.ndarra
 
 
 @_compiled
-def _significances(counts, background, edges, resolution, bins, reach):
+def _significances(counts: Any, background: Any, edges: Any, resolution: Any, bins: Any, reach: float) -> Any:
     found = np.zeros(counts.shape)
     template = np.empty(counts.shape[1])
     for row in range(len(counts)):
@@ -363,7 +379,7 @@ def _significances(counts, background, edges, resolution, bins, reach):
 
 
 @_compiled
-def _significance(n, b, g):
+def _significance(n: Any, b: Any, g: Any) -> Any:
     """Signed significance of the template g on top of b."""
     lowest, slope, seen = -np.inf, 0.0, 0.0
     for j in range(len(n)):

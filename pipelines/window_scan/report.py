@@ -121,7 +121,7 @@ def tell(found: WindowScan, plots: Path) -> tuple[Page, dict[str, object]]:
         _truth(page, found)
     _done(page, found)
     result = {**found.to_dict(), "figures": {"windows.png": numbers}}
-    return page, plain(result)  # type: ignore[no-untyped-call]
+    return page, plain(result)
 
 
 def _truth(page: Page, found: WindowScan) -> None:
@@ -142,4 +142,4 @@ def _done(page: Page, found: WindowScan) -> None:
     page.details("The command that repeats it", str(about.get("command", "not known")))
     versions = "\n".join(f"{name} {version}" for name, version in (about.get("versions") or {}).items())
     page.details("Versions", versions or "not known")
-    page.details("Data, files and full configuration", json.dumps(plain(dict(about)), indent=2))  # type: ignore[no-untyped-call]
+    page.details("Data, files and full configuration", json.dumps(plain(dict(about)), indent=2))

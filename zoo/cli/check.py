@@ -1,4 +1,4 @@
-"""The command `zoo check`: a model, of the zoo or of somebody else, through the contract of all models."""
+"""The command `zoo check`: tests a model, of the zoo or of another package, against the contract of all models."""
 
 from __future__ import annotations
 

@@ -320,7 +320,8 @@ def _counts(events, field: str) -> dict[str, int]:
 
     if not events.has(field):
         return {}
-    names, counts = getattr(events.about, f"{field}_names"), {}
+    names = getattr(events.about, f"{field}_names")
+    counts: dict[int, int] = {}
     for block in events.blocks(field):
         for value, count in zip(*np.unique(block[field], return_counts=True)):
             counts[int(value)] = counts.get(int(value), 0) + int(count)

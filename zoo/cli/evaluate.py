@@ -91,7 +91,7 @@ def warn(message: str | None) -> None:
 @SEED
 @JSON
 def plot(run, data, samples, out, kind, mass_range, seed, as_json, conversion):
-    """Draw the figures of a trained RUN: its losses, and how it sees the events of --data and --sample.
+    """Draw the figures of a trained RUN: its losses, and its results for the events of --data and --sample.
 
     Ratios are to the background, if there is one.
     """

@@ -222,7 +222,7 @@ def _but_resume(command: str) -> list[str]:
 
 
 def _warnings(found) -> list[str]:
-    """Return what the report warns of at its top: what of its numbers cannot be believed, and why."""
+    """Return the warnings at the top of the report: which numbers are not valid, and why."""
     from pipelines.report.text import beliefs
 
     return [text.removeprefix("Caveat. ") for text, alarming in beliefs(found) if alarming]
@@ -230,7 +230,7 @@ def _warnings(found) -> list[str]:
 
 @contextlib.contextmanager
 def _keeping_nothing():
-    """End what trains nothing on Ctrl-C without the advice to --resume, which would find nothing to go on with."""
+    """Where nothing is trained, end on Ctrl-C without the advice to --resume."""
     try:
         yield
     except KeyboardInterrupt:

@@ -57,7 +57,7 @@ class _Forgiving:
             self._forget(error)
 
     def _forget(self, error: OSError) -> None:
-        """Send what comes to nowhere, if the reader has gone; raise what else is wrong, such as a full disk."""
+        """Discard output if the reader has gone; raise other errors, such as a full disk."""
         if error.errno not in GONE:
             raise OSError(error.errno, error.strerror, self._name) from None
         self.drop()
@@ -71,7 +71,7 @@ class _Forgiving:
 
 @contextlib.contextmanager
 def forgiving() -> Iterator[None]:
-    """Let no write to stdout or stderr fail because nobody reads it, as long as the block runs.
+    """Let writes to a closed stdout or stderr succeed while the block runs.
 
     Raises `OSError` at the end if what was written has not arrived for another reason, such as a full disk.
     """

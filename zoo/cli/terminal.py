@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # one clear line on stderr, 
 
 import click
 
+from pipelines.arguments import command_line
 from pipelines.errors import InputError, last_read
 from pipelines.events.files import reason_of
 from pipelines.jobs.batch_systems import SYSTEMS
@@ -93,7 +94,7 @@ def _keep(context: click.Context, name: str, value: object) -> None:
 
 
 def SCHEDULER(command):
-    """Give a command the options of who works; it gets one argument `scheduler`: None, an address, or a `Batch`."""
+    """Give a command the options that choose its workers. It gets one argument `scheduler`: None, an address, or a `Batch`."""
 
     @functools.wraps(command)
     def wrapped(*args, scheduler=None, **options):
@@ -157,7 +158,7 @@ class OneLine:
 
     def main(self, *args, **options):
         try:
-            with forgiving():
+            with forgiving(), command_line():
                 return super().main(*args, **options)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -207,7 +208,7 @@ def _shows_traceback(context: click.Context) -> bool:
 
 
 def _report(context: click.Context, error: Exception) -> None:
-    """Tell of an exception that nobody has foreseen, in one line, and write its traceback to a file."""
+    """Report an unexpected exception in one line, and write its traceback to a file."""
     text = "".join(traceback.format_exception(error))
     if _shows_traceback(context):
         click.echo(text, err=True, nl=False)
@@ -223,7 +224,7 @@ def _report(context: click.Context, error: Exception) -> None:
 
 
 def _written(text: str) -> str:
-    """Write a traceback, and what it belongs to, to a temporary file that is the user's alone; return its path."""
+    """Write a traceback with its context to a temporary file that only the user can read; return its path."""
     about = {"command": command(), **versions(["hep-anomaly-zoo", "tensorflow", "numpy", "h5py"])}
     try:
         number, path = tempfile.mkstemp(prefix="zoo-traceback-", suffix=".txt")

@@ -124,7 +124,7 @@ def coverage(run, data, shuffle, out, figure, seed, as_json, **options):
 @click.option("--yield", "yields", type=int, multiple=True, default=[0, 10, 20, 40, 80], show_default=True,
               help="Selected signal events; may be repeated.")  # fmt: skip
 @click.option("--repeats", type=int, default=20, show_default=True, help="Data sets of each yield.")
-@click.option("--target", type=Finite(), default=2.0, show_default=True, help="Significance whose yield is told.")
+@click.option("--target", type=Finite(), default=2.0, show_default=True, help="Significance whose yield is reported.")
 @click.option("--pybumphunter", is_flag=True, help="Beside it pyBumpHunter's own signal_inject, up to the target.")
 @click.option("--plot-reach", "reach_figure", type=click.Path(path_type=Path),
               help="New PNG of significance and efficiency against S/B, of many more data sets.")  # fmt: skip
@@ -328,7 +328,7 @@ def cuts(options) -> dict[str, object]:
 
 
 def _told(found, out, as_json, heads, rows, *runs, said=()) -> None:
-    """Write and print what was found, what labels were used for, and of which runs they chose the hyperparameters."""
+    """Write and print the results, the use of labels, and the runs whose hyperparameters they chose."""
     from zoo.validate import notices
 
     if found.get("uses_labels") == "to leave out signal":

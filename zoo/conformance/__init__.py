@@ -1,4 +1,4 @@
-"""The contract of `AnomalyModel`, as checks that any model can be put through: by `zoo check`, by `zoo.check`, by tests.
+"""The contract of `AnomalyModel` as checks for any model: `zoo check`, `zoo.check`, and tests.
 
 Each check is a claim about a model, and a function that raises `AssertionError` where it does not hold. The model is
 trained a few times on some thousand events, made small by the hyperparameters of `SMALL` that it has.
@@ -22,7 +22,7 @@ __all__ = ["CHECKS", "Outcome", "Subject", "check", "example_events"]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Whether a claim holds for a model, and if not why: the first lines of what was found."""
+    """Whether a claim holds for a model; if not, the first lines of the reason."""
 
     claim: str
     holds: bool

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import pipelines
-from pipelines.datasets.darkmachines import OBJECT_COLUMNS, SLOTS
+from pipelines.datasets.darkmachines_events import OBJECT_COLUMNS, SLOTS
 from pipelines.events.events import Events
 from zoo import registry, run
 from zoo.conformance.subject import Draw, Subject, arrays, eagerly, made_again, refused, same

@@ -1,4 +1,4 @@
-"""The model that is checked: how to make a small one, events for it, one that was trained once; and what checks need."""
+"""The model that is checked: how to make a small one, its events, a trained one, and helpers of the checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import pipelines
-from pipelines.datasets.darkmachines import OBJECT_COLUMNS, SLOTS
+from pipelines.datasets.darkmachines_events import OBJECT_COLUMNS, SLOTS
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from zoo import registry, run
@@ -123,7 +123,7 @@ class Subject:
 
     @functools.cached_property
     def _one(self) -> tuple[AnomalyModel, dict[str, np.ndarray]]:
-        """The one model, trained and, to see that this traces nothing anew, reset and trained again; and its state then."""
+        """The one model with its state after training, a reset and a second training, which must not trace again."""
         model = self.make()
         with self.counting_traces():
             self.fit(model)
@@ -208,7 +208,7 @@ def refused(pattern: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def eagerly() -> Iterator[None]:
-    """Do without tracing, where every step is done a few times only and nothing is asked of the traced program."""
+    """Run without tracing, for checks that do few steps and do not look at the traced program."""
     tf.config.run_functions_eagerly(True)
     try:
         with warnings.catch_warnings():

@@ -168,7 +168,7 @@ class Dense(keras.layers.Layer):
         return self.activation(plus(h, self.bias) if self.use_bias else h)
 
     def hold(self, smaller: Dense) -> None:
-        """Do what a layer of fewer units does: its weights are in the corner of this one's, beside zeros (see `zoo.larger`)."""
+        """Act as a layer of fewer units: its weights fill a corner of this layer's, the rest is zero (see `zoo.larger`)."""
         if self.units_in_use is None:
             self.units_in_use = tf.Variable(self.units, trainable=False, dtype=tf.int64)
         self.units_in_use.assign(smaller.units)

@@ -59,7 +59,8 @@ class Convolution(keras.layers.Layer):
             by = step - (size - 1) // 2
             edges.append(slice(max(by, 0), length + min(by, 0)))
             pads.append((max(-by, 0), max(by, 0)))
-        return tf.pad(x[(*edges, slice(None))], (*pads, (0, 0)))
+        place = (*edges, slice(None))
+        return tf.pad(x[place], (*pads, (0, 0)))
 
     def _rows(self, x, kernel):
         flat = tf.reshape(x, (*x.shape[:-4], -1, x.shape[-1])) @ kernel

@@ -13,6 +13,7 @@ import numpy as np
 
 import pipelines
 from pipelines import provenance
+from pipelines.arguments import setting
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from zoo.base import hyperparameter
@@ -54,11 +55,11 @@ class Idealised(WindowClassifier):
     def check_enough(self, events):
         if len(events) < FEWEST:  # a batch has events of the background too
             super().check_enough(events)
+        self.regions.check(events, sidebands=False)
+        self.background()
 
     def adapt(self, events):
         self.check_enough(events)
-        self.regions.check(events, sidebands=False)
-        self.background()
         warnings.warn(self.yardstick, stacklevel=2)
         super().adapt(events)
 
@@ -66,7 +67,8 @@ class Idealised(WindowClassifier):
         """Return the true background in the window; raises `InputError` if it is not there, or is not background alone."""
         if not self.hp.background:
             raise InputError(
-                "idealised needs true background: give an events file of background alone, as --set background=FILE"
+                f"idealised needs true background: give an events file of background alone, as "
+                f"{setting('background', 'qcd.h5')}"
             )
         known = pipelines.open(self.hp.background)
         if known.has_labels and (signal := int((known.label != 0).sum())):
@@ -82,8 +84,8 @@ class Idealised(WindowClassifier):
             )
         return inside
 
-    def selected(self, events):
-        return events.take(self.regions.inside(events.mass))
+    def selects(self, mass):
+        return self.regions.inside(mass)
 
     def sample(self, events):
         """Return the events of the window and the true background together; the masses of the latter have a minus sign."""

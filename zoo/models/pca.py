@@ -51,12 +51,18 @@ class PCA(ClosedForm):
     figures = ("errors", "observables", "roc", "scan")
     reconstructs = True
 
-    def make(self, width):
+    def taken_from(self, events):
+        """As `AnomalyModel.taken_from`; raises `InputError` too for as many components as there are features."""
+        inputs = super().taken_from(events)
+        width = len(inputs.columns)
         if self.hp.latent_dim >= width:
             raise InputError(
                 f"latent_dim={self.hp.latent_dim} is not possible for {width} features, which that many components "
                 f"explain in full; expected at most {width - 1}"
             )
+        return inputs
+
+    def make(self, width):
         self.mean = self.learnt_weight("mean", (width,))
         self.components = self.learnt_weight("components", (width, self.hp.latent_dim))
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from pipelines.datasets.darkmachines import SLOTS, check_countable, truncated_places
+from pipelines.datasets.darkmachines_events import SLOTS, check_countable, truncated_places
 from pipelines.errors import InputError
 from zoo.base import (
     COUNT,
@@ -32,6 +32,7 @@ from zoo.keras import keras
 from zoo.layers import scalers
 from zoo.layers.dense import Dense
 from zoo.layers.latent import FLOW, FLOWS_IN_A_ROW, Latent
+from zoo.layers.scalers import Scaling
 from zoo.losses import chamfer, mean_squared_error
 
 MOMENTUM = ("E", "pt", "eta", "phi")
@@ -138,28 +139,46 @@ class SetVAE(AnomalyModel):
 
     # -- meeting the data ------------------------------------------------------------------------
 
-    def fit_scaling(self, events, inputs):
-        """Fit the scaling of real particles, in one pass, and of multiplicities and high-level features, if any, in others."""
-        super().fit_scaling(events, inputs)
+    def taken_from(self, events):
+        """As `AnomalyModel.taken_from`; raises `InputError` too for objects without what the hyperparameters ask for."""
+        inputs = super().taken_from(events)
+        columns_of(self.hp.particle_features, inputs.object_columns, "particle_features")
+        if self.hp.truncated:
+            truncated_places(inputs.slots)
+        if self.hp.multiplicities:
+            type_column(inputs.slots, inputs.object_columns)
+        return inputs
+
+    def scalings(self, inputs):
+        """Return what fits the scaling of features, of real particles, and of multiplicities if they are taken."""
+        found, seed = super().scalings(inputs), self.hp.seed
         fields = columns_of(self.hp.particle_features, inputs.object_columns, "particle_features")
-        self.particle_scaler.build((None, len(fields)))
-        blocks = events.blocks("objects", "mask")
-        self.particle_scaler.adapt(block["objects"][block["mask"]][:, fields] for block in blocks)
+        self._build_scaler(self.particle_scaler, len(fields))
+        found.append(Scaling(
+            self.particle_scaler, seed, ("particles", tuple(fields)), ("objects", "mask"),
+            values=lambda block: block["objects"][block["mask"]][:, fields],
+        ))  # fmt: skip
         if self.hp.multiplicities:
             kind = type_column(inputs.slots, inputs.object_columns)
-            self.count_scaler.build((None, TYPES))
-            self.count_scaler.adapt(
-                count_types(block["objects"][..., kind]).numpy() for block in events.blocks("objects")
-            )
+            self._build_scaler(self.count_scaler, TYPES)
+            found.append(Scaling(
+                self.count_scaler, seed, ("multiplicities", kind), ("objects",),
+                values=lambda block: count_types(block["objects"][..., kind]).numpy(),
+            ))  # fmt: skip
+        return found
+
+    @staticmethod
+    def _build_scaler(scaler, width: int) -> None:
+        if not scaler.built:
+            scaler.build((None, width))
 
     def make(self, width):
         hp, members, columns = self.hp, self.member_shape, self.inputs.object_columns
         self.fields = columns_of(hp.particle_features, columns, "particle_features")
         self.places = truncated_places(self.inputs.slots) if hp.truncated else tuple(range(self.inputs.slots))
         self.kind = type_column(self.inputs.slots, columns) if hp.multiplicities else None
-        for scaler, size in ((self.particle_scaler, len(self.fields)), (self.count_scaler, TYPES)):
-            if not scaler.built:
-                scaler.build((None, size))
+        self._build_scaler(self.particle_scaler, len(self.fields))
+        self._build_scaler(self.count_scaler, TYPES)
         self.encoder, self.decoder = self.networks(len(self.places), len(self.fields))
         hidden = self.encoder.size + width + (TYPES if hp.multiplicities else 0)
         start = int(np.prod(self.decoder.start))
@@ -262,7 +281,7 @@ def search_rest(hp) -> dict[str, object]:
 
 
 def columns_of(names: Sequence[str], columns: Sequence[str], why: str) -> list[int]:
-    """Return where names are among the columns of objects; raises `InputError` for one that is not, saying what needs it.
+    """Return the places of names among object columns; raises `InputError`, naming `why`, for a missing one.
 
     >>> columns_of(("pt", "phi"), ("E", "pt", "eta", "phi"), "particle_features")
     [1, 3]

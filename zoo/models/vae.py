@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.errors import InputError
+from pipelines.events.statistics import masses_of
 from zoo.base import (
     COUNT,
     COUNT_OR_ZERO,
@@ -150,15 +151,11 @@ class BumpHuntingVAE(AnomalyModel):
 
     def adapt(self, events):
         super().adapt(events)
-        count, total, squares, middle = 0, 0.0, 0.0, None
-        for block in events.blocks("mass"):
-            mass = block["mass"].astype(np.float64)
-            middle = mass.mean() if middle is None else middle  # so that the squares lose nothing
-            mass -= middle
-            count, total, squares = count + len(mass), total + mass.sum(), squares + (mass**2).sum()
-        mean = total / count
-        self.mass_mean.assign(middle + mean)
-        std, smear = max(squares / count - mean**2, 0.0) ** 0.5, SMEARING * abs(middle + mean)
+        masses = masses_of(events)
+        mean = masses.mass.mean(dtype=np.float64)
+        std = (sum(((mass - mean) ** 2).sum() for mass, _ in masses.blocks()) / len(masses)) ** 0.5
+        smear = SMEARING * abs(mean)
+        self.mass_mean.assign(mean)
         self.mass_std.assign(std if std > 1e-4 * smear else smear or 1.0)  # of one mass, what step two makes of it
 
     # -- training ------------------------------------------------------------------------------------
@@ -273,7 +270,7 @@ class BumpHuntingVAE(AnomalyModel):
         return self.scaler.inverse(self.mass_decoder(self._with_mass(tf.constant(z), tf.constant(mass)))).numpy()
 
     def regenerate(self, events) -> np.ndarray:
-        """Return what the new decoder makes of events, (N, F) or (K, N, F): of a latent number drawn for each, and m_jj.
+        """Return what the new decoder makes of a drawn latent number and m_jj of each event, (N, F) or (K, N, F).
 
         The numbers are drawn by `seed`. Raises `InputError` as `generate`.
         """
@@ -314,7 +311,7 @@ class BumpHuntingVAE(AnomalyModel):
         latent = self.results(events, ["latent"])["latent"]
         latent = (latent[member] if self.member_shape else latent)[:, 0]
         z, mass = (
-            np.linspace(*np.quantile(values, [0.001, 0.999]), number)
+            np.linspace(np.quantile(values, 0.001), np.quantile(values, 0.999), number)
             for values, number in zip((latent, events.mass), points)
         )
         both = [axis.ravel() for axis in np.meshgrid(z, mass)]

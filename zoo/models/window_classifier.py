@@ -47,7 +47,7 @@ class ClassifierHyperparameters(WindowHyperparameters):
 class WindowClassifier(WindowModel):
     """A classifier of a window's events against others, which a subclass chooses; see `zoo.models.cwola`.
 
-    A subclass states `selected(events)`, which events are trained on, `sample(events)`, these and what they are compared
+    A subclass states `selects(mass)`, which events are trained on, `sample(events)`, these and what they are compared
     with, and `first(mass)`, which of the sample are of the first class, by their masses: that is all that a batch says of it.
 
     Every member is `folds` networks. The fold of an event is a hash of its features (`zoo.layers.random.fold_of`), so it

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from pipelines.errors import InputError
 from pipelines.events.events import Events
+from pipelines.events.statistics import masses_of
 from zoo.base import AnomalyModel
+from zoo.layers.scalers import Scaling
 from zoo.windows import Regions
 
 
 class WindowModel(AnomalyModel):
-    """A model of a window's events, which a subclass chooses by `selected(events)`.
+    """A model of a window's events, which a subclass chooses by `selects(mass)`.
 
     Its hyperparameters are those of `zoo.windows.WindowHyperparameters` at least. Batches have features in physical units,
     by which the fold of an event is known.
@@ -29,9 +33,13 @@ class WindowModel(AnomalyModel):
         hp: Any = self.hp
         return Regions.of(hp, self.zoo_name or type(self).__name__)
 
+    def selects(self, mass: np.ndarray) -> np.ndarray:
+        """Tell by their masses (N,) in GeV which events are trained on."""
+        raise NotImplementedError
+
     def selected(self, events: Events) -> Events:
         """Return those of the events that are trained on."""
-        raise NotImplementedError
+        return events.take(self.selects(masses_of(events).mass))
 
     def sample(self, events: Events) -> Events:
         """Return all that is trained on: by default the `selected` events."""
@@ -49,8 +57,15 @@ class WindowModel(AnomalyModel):
     def amount_trained(self, events):
         return len(self.sample(events)), "events"
 
-    def fit_scaling(self, events, inputs):
-        super().fit_scaling(self.selected(events), inputs)
+    def scalings(self, inputs):
+        """Return what fits the scaling of features to those events that are trained on."""
+        super().scalings(inputs)
+
+        def features(block):
+            return block["features"][self.selects(block["mass"])]
+
+        what, fields = ("features", type(self).selects, self.regions), ("features", "mass")
+        return [Scaling(self.scaler, self.hp.seed, what, fields, inputs.columns, features)]
 
     def batches(self, data, weighting, smaller=False, **room):
         return super().batches(self.sample(data), weighting, smaller, **room)
@@ -59,11 +74,13 @@ class WindowModel(AnomalyModel):
 class SidebandModel(WindowModel):
     """A model of a window that learns from side bands too."""
 
+    def check_enough(self, events):
+        super().check_enough(events)
+        self.regions.check(events)
+
     def adapt(self, events):
         self.check_enough(events)
-        self.regions.check(events)
         super().adapt(events)
 
-    def selected(self, events):
-        mass = events.mass
-        return events.take(self.regions.inside(mass) | self.regions.beside(mass))
+    def selects(self, mass):
+        return self.regions.inside(mass) | self.regions.beside(mass)

@@ -1,7 +1,7 @@
 """Is a search to be believed? Sculpting, coverage, injected signal, contamination, stability, and a yardstick with labels.
 
 A search without labels has to be validated with them, on simulated events, before it is pointed at data. None of this
-is part of a search: what needs truth says so.
+is part of a search; studies that need truth are marked.
 """
 
 from pipelines.bumphunt.validation.contamination import RATIOS, contamination

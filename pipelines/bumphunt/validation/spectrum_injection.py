@@ -47,7 +47,7 @@ def spectrum_injection(
         `found`, the share whose interval holds `at`.
 
     Raises:
-        InputError: before anything is thrown, for a width or yields that cannot be, and for a yield that fills the
+        InputError: before any pseudo-experiment, for a width or yields that cannot be, and for a yield that fills the
             selection, so that no background is left in it; and as `bump_hunt`.
 
     Example:

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.datasets.tables.base import Columns, Piece, Table, check_column_count
 from pipelines.errors import InputError
-from pipelines.events.files import reading
+from pipelines.events.files import is_number, reading
 
 MOST_COMMENTS = 1000  # lines before the names
 TEXT_BLOCK = 2**22  # bytes of text in a piece: some 10,000 events, half a second of work
@@ -202,7 +202,7 @@ def open_csv(path: Path, columns: Sequence[str] | None) -> CsvTable:
         zipped = isinstance(file, gzip.GzipFile)
         comments, first = _opening_lines(file)
         separator, cells = _header(first, path)
-        numeric = [cell for cell in cells if _is_number(cell)]
+        numeric = [cell for cell in cells if is_number(cell)]
         if numeric and columns is None and comments:  # as numpy.savetxt writes it: the names are a comment
             named = _header(comments[-1], path)
             if len(named[1]) == len(cells):
@@ -285,14 +285,6 @@ def _any_line(file: IO[bytes]) -> bool:
         if text.strip(b"\r\n"):
             return True
     return False
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _quoted(lines: Sequence[bytes], start: int, stop: int) -> Iterator[int]:

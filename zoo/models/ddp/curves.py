@@ -7,7 +7,7 @@ parabola around every bin, on a scale that is given, `fit` of one polynomial for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -193,7 +193,8 @@ def cholesky(matrix: tf.Tensor) -> Triangle:
     >>> [[round(float(one[0]), 3) for one in row] for row in cholesky(tf.constant([[[4.0, 2.0], [2.0, 3.0]]]))]
     [[2.002], [0.999, 1.419]]
     """
-    size, lower = matrix.shape[1], []
+    size = matrix.shape[1]
+    lower: list[Any] = []
     for i in range(size):
         lower.append([])
         hold = HOLD + SHARE * matrix[:, i, i]
@@ -218,7 +219,7 @@ def solve(lower: Triangle, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 def _forward(lower: Triangle, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """y of L y = values, P tensors, of the shape of an entry of L or one that goes with it."""
-    y = []
+    y: list[Any] = []
     for i, row in enumerate(lower):
         y.append((values[i] - sum(row[k] * y[k] for k in range(i))) / row[i])
     return y

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from pipelines.arguments import setting
 from pipelines.errors import InputError
 from pipelines.histograms import Histograms
 from pipelines.simulation.spectra import BINNINGS, FAMILIES, SIGNAL_SHAPES, Generator, Spectra
@@ -79,7 +81,8 @@ class DDPHyperparameters(Hyperparameters):
     def generator(self) -> Generator:
         """Return what draws the spectra."""
         chosen = {name: getattr(self, name) for name in GENERATOR}
-        return Generator(**{name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in chosen.items()})
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in chosen.items()}
+        return Generator(**given)
 
 
 @register("ddp")
@@ -263,9 +266,9 @@ class DDP(Detector):
         return self.trainer.fit(spectra, validation, epochs=epochs, initial_epoch=initial_epoch, callbacks=callbacks,
                                 verbose=verbose, jit_compile=jit_compile, memory=memory)  # fmt: skip
 
-    def batches(self, spectra: Generator, weighting=None, smaller: bool = False, **room) -> SpectrumBatches:
+    def batches(self, data: Generator, weighting=None, smaller: bool = False, **room) -> SpectrumBatches:
         """Return batches of spectra that a generator draws; with `smaller`, a few others, for validation."""
-        return SpectrumBatches(self._spectra(spectra), self.hp.batch_size, VALIDATION if smaller else self.hp.steps)
+        return SpectrumBatches(self._spectra(data), self.hp.batch_size, VALIDATION if smaller else self.hp.steps)
 
     def _spectra(self, spectra) -> Generator:
         if not isinstance(spectra, Generator | None):
@@ -389,7 +392,7 @@ class DDP(Detector):
         if not (in_bins.min() >= low * (1 - 1e-6) and in_bins.max() <= high * (1 + 1e-6)):
             raise InputError(
                 f"widths of {in_bins.min():.3g} to {in_bins.max():.3g} bins are outside the {low:g} to {high:g} that "
-                f"this model was trained on; take other widths or bins, or train with --set widths=LOW,HIGH"
+                f"this model was trained on; take other widths or bins, or train with {setting('widths', 'LOW,HIGH')}"
             )
         return resolution
 

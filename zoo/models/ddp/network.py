@@ -174,9 +174,9 @@ def _first_order(seen: Seen, template, resolution):
 
 def _fits(counts, bin_widths, mask, edges, start, degrees) -> list[Fit]:
     """Polynomials in the mass, then in its logarithm: both by one program, as twice as many spectra."""
-    twice = [tf.concat([array, array], 0) for array in (counts, bin_widths, mask)]
+    counts, widths, both_masks = (tf.concat([array, array], 0) for array in (counts, bin_widths, mask))
     place, start = tf.concat(_places(edges, mask), 0), tf.concat([start, start], 0)
-    both = fit(*twice, place, start, degrees)
+    both = fit(counts, widths, both_masks, place, start, degrees)
     return [tf.nest.map_structure(lambda a, k=k: tf.split(a, 2)[k], both) for k in (0, 1)]
 
 

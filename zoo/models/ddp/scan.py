@@ -21,6 +21,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,9 +73,11 @@ class Scanned:
 
         1 - (1 - p)^N, p the smallest (Sidak 1967, doi 10.1080/01621459.1967.10482935), for spectra of different events.
         """
-        best = int(np.argmin(self.global_p_value))
-        p = -math.expm1(len(self.global_p_value) * math.log1p(-min(self.global_p_value[best], 1 - 1e-16)))
-        return p, bool(self.global_p_value_is_bound[best])
+        p_values: Any = self.global_p_value
+        is_bound: Any = self.global_p_value_is_bound
+        best = int(np.argmin(p_values))
+        p = -math.expm1(len(p_values) * math.log1p(-min(p_values[best], 1 - 1e-16)))
+        return p, bool(is_bound[best])
 
 
 def needed(p_value: float, spectra: int = 1) -> int:
@@ -237,7 +240,7 @@ def scan(
         toys: pseudo-experiments of each spectrum, for global p-values; 0 for none. seed: of these.
         table: take global p-values from this one instead, see `make_table`.
         jit_compile: whether XLA compiles programs first; by default where that saves time.
-        progress: is told (done, all) spectra.
+        progress: a function that is called with the numbers of spectra (done, all).
 
     Raises `InputError` for no widths, for toys and a table, for a table of another network or other widths, and as
     `model.significance` does.
