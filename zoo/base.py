@@ -175,7 +175,8 @@ class AnomalyModel(Detector):
         """Return what identifies the training data in the configuration of a run: source, size, checksum; and units."""
         units = dict(zip(events.columns, events.about.units))
         units |= dict(zip(events.about.object_columns, events.about.object_units))
-        return {**provenance.data(events), "units": {name: units[name] for name in self._taken() if units.get(name)}}
+        kept = {name: units[name] for name in self._taken() if units.get(name)}
+        return {**provenance.data(events), **({"units": kept} if kept else {})}
 
     def _taken(self) -> tuple[str, ...]:
         return (*self.inputs.columns, *self.inputs.object_columns)

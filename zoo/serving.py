@@ -161,7 +161,11 @@ def without_places(data: Mapping[str, Any]) -> dict[str, Any]:
     >>> without_places({"source": "/home/me/qcd.h5", "files": ["/home/me/qcd.h5"], "events": 3, "sha256": "f0"})
     {'source': 'qcd.h5', 'events': 3, 'sha256': 'f0'}
     """
-    kept = {name: value for name, value in data.items() if name not in ("files", "units")}
+    kept = {
+        name: without_places(value) if isinstance(value, Mapping) else value
+        for name, value in data.items()
+        if name not in ("files", "units")
+    }
     return kept | ({"source": Path(str(data["source"])).name} if "source" in data else {})
 
 
