@@ -85,8 +85,11 @@ def test_arrays_that_are_no_real_numbers_are_refused(values):
 def test_features_that_float32_cannot_square_are_told_before_the_first_step(value):
     features = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
     features[:, 1] = value
-    with registered(), pytest.raises(InputError, match=r"column 'y' has .* as its largest value, expected 1e-30 to 1e"):
-        zoo.get("linear", columns=["*"]).fit(Events.from_arrays(features, np.ones(200), ["x", "y"]), verbose=0)
+    with (
+        registered(),
+        pytest.raises(InputError, match=r"column 'tau21_1' has .* as its largest value, expected 1e-30 to 1e"),
+    ):
+        zoo.get("linear", columns=["*"]).fit(Events.from_arrays(features, np.ones(200), ["pt_1", "tau21_1"]), verbose=0)
 
 
 def test_a_search_prints_as_a_short_table(model):

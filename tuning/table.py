@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def _remarks(results, shown) -> list[str]:
         first = min(failed, key=lambda trial: numbered(trial["trial"]))
         count = "1 trial has failed" if len(failed) == 1 else f"{len(failed)} trials have failed; the first"
         lines.append(f"{count}: trial {first['trial']}, {first['message']}")
-    lines += results.caveats()
+    lines += [line for caveat in results.caveats() for line in textwrap.wrap(caveat, WIDTH)]
     if judges := results.asked.get("validation"):
         lines.append(f"Judged by {judges['events']} events of {judges['source']}.")
     if window := results.asked.get("window"):

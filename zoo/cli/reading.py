@@ -88,7 +88,7 @@ def conversion(words) -> dict[str, object]:
     >>> found["channel"], found["truncated"], found["features"], found["mass"]
     ('2b', False, ('tau*',), None)
     """
-    convert = with_options(CONVERT)(click.command("convert")(lambda **_: None))
+    convert = click.command("convert")(with_options(CONVERT)(lambda **_: None))
     own = {p.opts[0][2:]: p for p in convert.params if isinstance(p, click.Option)}
     line, seen = [], set()
     for word in words:
