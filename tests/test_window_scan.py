@@ -319,7 +319,7 @@ def test_killed_scan_goes_on_by_the_same_command_and_loses_no_window(tmp_path):
 
 
 def test_finished_windows_are_never_trained_again(tmp_path, monkeypatch):
-    events, options = toy(3000), {**QUICK, "windows": [(3300, 3700), (3500, 4000)]}
+    events, options = toy(5000), {**QUICK, "windows": [(3300, 3700), (3500, 4000)]}
     options = {name: value for name, value in options.items() if name not in ("window_width", "window_step")}
     train, trained = zoo.window_scan.train_window, []
 
