@@ -114,7 +114,7 @@ def tell(found: WindowScan, plots: Path) -> tuple[Page, dict[str, object]]:
     page.text(f"Every window has models of its own, trained without labels. Expected is {background_text(found)}.")
     page.text(
         "The local p-value is the probability of as many events or more, the background known to its error "
-        "(arXiv:physics/0702156, eq. 14)."
+        "(Z_Bi of arXiv:physics/0702156)."
     )
     page.text(DEALT if is_dealt(found.options) else THROWN)
     if any(one.truth for one in windows):
