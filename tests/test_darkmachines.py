@@ -304,7 +304,7 @@ def test_killed_conversion_goes_on_where_it_stopped(file, converted, tmp_path, m
     )
     outcome = darkmachines.convert(file, out, block=70_000)
     assert same(arrays(out), arrays(converted[0])) and outcome == converted[1] and not parts.exists()
-    everything = len(list(darkmachines._pieces(file, 70_000)))
+    everything = len(list(darkmachines.pieces(file, 70_000)))
     assert len(starts) == everything - finished > 0 and 0 not in starts
 
 

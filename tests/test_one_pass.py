@@ -72,7 +72,7 @@ WINDOW = {"window": (3300, 3700), "units": (8,), "folds": 2}
     [
         ("gan_ae", "jets", {"ae_units": 8, "d_units": (8,)}),
         ("vae", "jets", {"units": (8,)}),
-        ("ae", "jets", {"encoder_units": (4,)}),
+        ("ae", "jets", {"encoder_units": (4,), "columns": ("pt_*", "tau21_*", "mass_*")}),
         ("cwola", "jets", WINDOW),
         ("gcn_vae", "particles", {"multiplicities": True, "high_level_features": True, "columns": ("MET",)}),
     ],
@@ -92,7 +92,7 @@ def test_a_search_reads_the_events_as_often_whatever_the_number_of_its_trials(fi
     with registered():
         for trials in (2, 4):
             reads.clear()
-            tuning.search("linear", pipelines.open(files["jets"]), tmp_path / f"{trials}", trials=trials, max_epochs=1,
+            tuning.search("linear", pipelines.open(files["jets"]), out=tmp_path / f"{trials}", trials=trials, max_epochs=1,
                           algorithm="random", objective="val_loss", jit_compile=False)  # fmt: skip
             found.append(dict(reads))
     assert found[0] == found[1]

@@ -6,6 +6,9 @@ import pytest
 from pipelines import Events, InputError
 from pipelines.events.weighting import FlatMass
 
+# small samples with long tails, as the tests want them
+pytestmark = pytest.mark.filterwarnings("ignore:weights that flatten the mass spectrum")
+
 
 def events(mass, weight=None):
     mass = np.asarray(mass)
