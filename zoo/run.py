@@ -375,7 +375,7 @@ class Checkpoint(keras.callbacks.Callback):
             {
                 "model": c["model"],
                 "epochs": c.get("epochs"),
-                "data": (c.get("data") or {}).get("sha256", "")[:12],
+                "data": str((c.get("data") or {}).get("sha256", ""))[:12],
                 **c["hyperparameters"],
             }
             for c in (kept, self.config)
