@@ -240,7 +240,7 @@ def test_a_name_that_only_the_space_has_takes_numbers_of_its_kind_alone(value, f
     with pytest.raises(InputError, match=r"depth .*expected a whole number"):
         Space("toy", overrides=file(f"depth: {value}\n")).check()
     if value[0] not in "[{":
-        with pytest.raises(InputError, match=r"--set: depth=.*expected a whole number"):
+        with pytest.raises(InputError, match=r"fixed: depth=.*expected a whole number"):
             Space("toy", fixed=dict([setting(f"depth={value}")]))
 
 
