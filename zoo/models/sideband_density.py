@@ -94,6 +94,8 @@ class SidebandDensity(SidebandModel):
         super().on_phase_begin(phase)
         if phase.name != "density":
             return
+        for average in self.averages:  # what a reset model has of its last training would come back by rounding
+            average.assign(tf.zeros_like(average))
         data: Any = self.trainer.data
         events, count, total, squares, masses = self.selected(data), 0, 0.0, 0.0, []
         for block in events.blocks("features", "mass", columns=self.resolved_columns):
