@@ -41,7 +41,7 @@ from tuning.schemas import History, Record, numbered
 from tuning.space import Space
 from tuning.space_points import sample
 from tuning.space_text import range_text
-from tuning.trial import Job, TrialRunner, forget_programs, read_json
+from tuning.trial import Job, forget_programs, read_json, runner_of
 from zoo import registry, run
 from zoo.cli.terminal import workplace
 from zoo.inputs import TAKES, resolve
@@ -343,7 +343,7 @@ class _Session:
             )
             return
         try:
-            runner = TrialRunner(job)
+            runner = runner_of(job)
         except WorkerFault as error:
             raise Unfinished(f"{error}; the best is not written, {argument('resume', True)} does it") from None
         forget_programs()

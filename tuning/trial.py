@@ -110,13 +110,18 @@ def run_trial(job: Job, spec: Spec, until: float | None = None) -> dict[str, obj
     `until` is the `time.time()` after which it stops at the end of its epoch, in whichever worker it runs.
     Whatever goes wrong in a trial is its record's message. Raises `InputError` if nothing can be written.
     """
+    runner = runner_of(job)
+    record = runner.done(spec) or runner.run(spec, until)
+    return {"record": record, "warm": list(runner.programs.kept)}
+
+
+def runner_of(job: Job) -> TrialRunner:
+    """Return what this process keeps for the trials of a search; raises `WorkerFault` if events cannot be read."""
     if job.token not in _runners:
         _runners.clear()
         _prepare_devices()
         _runners[job.token] = TrialRunner(job)
-    runner = _runners[job.token]
-    record = runner.done(spec) or runner.run(spec, until)
-    return {"record": record, "warm": list(runner.programs.kept)}
+    return _runners[job.token]
 
 
 def forget_programs() -> None:
