@@ -119,13 +119,13 @@ def cut_values(
     edges = equal_edges("mass", events.mass, ends, options.bins)
     events = events.take(np.flatnonzero(bin_of(events.mass, edges) < options.bins))
     weight = events.weight if events.has("weight") else None
-    score = np.asarray(model.score(events), np.float64)
+    score, mass = (np.asarray(values, np.float64) for values in (model.score(events), events.mass))  # as a hunt has them
     if not np.isfinite(score).all():
         raise InputError(
             f"{events.name}: {np.sum(~np.isfinite(score))} scores are NaN or infinite; leave those events out"
         )
     try:
-        found = list(cuts_of("mass", score, events.mass, edges, weight, options))
+        found = list(cuts_of("mass", score, mass, edges, weight, options))
     except InputError as error:
         if cut != "mass":
             raise
