@@ -79,7 +79,7 @@ def test_network_has_no_bias_so_that_zero_stays_zero(trained):
 
 
 def test_default_objective_is_refused_before_the_first_trial_with_one_that_works(train_events, tmp_path):
-    with pytest.raises(pipelines.InputError, match=r"deep_svdd does not reconstruct events.*--objective sculpting"):
+    with pytest.raises(pipelines.InputError, match=r"deep_svdd does not reconstruct events.*objective='sculpting'"):
         tuning.search("deep_svdd", train_events, trials=2, out=tmp_path / "search")
     assert not (tmp_path / "search").exists()
 
