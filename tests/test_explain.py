@@ -162,5 +162,5 @@ def test_a_hunt_explains_the_events_that_it_selects(run, tmp_path):
     kept = json.loads((tmp_path / "out" / "search.json").read_text())["explained"]
     assert kept["mean"] == list(found.explained.mean) and kept["method"] == "residuals"
     assert "Why these events are anomalous" in (tmp_path / "out" / "report.html").read_text()
-    with pytest.raises(InputError, match="--explain: only a trained RUN"):
+    with pytest.raises(InputError, match="explain: only a trained RUN"):
         zoo.hunt("linear", "lhco_sim_test", train=True, explain=True, **options)

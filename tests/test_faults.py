@@ -145,5 +145,5 @@ def test_a_training_that_another_process_is_at_is_not_called_interrupted(tmp_pat
         with pytest.raises(InputError, match=rf"another process \({other.pid} on .*\) is writing it"):
             Checkpoint.refuse(tmp_path / "run")
         other.stdin.close()
-    with pytest.raises(InputError, match=r"an interrupted training is kept in .*; add --resume"):
+    with pytest.raises(InputError, match=r"an interrupted training is kept in .*; add resume=True"):
         Checkpoint.refuse(tmp_path / "run")

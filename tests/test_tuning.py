@@ -556,17 +556,17 @@ def test_a_kill_after_a_record_was_written_does_not_run_that_trial_again(search,
     finished = records(tmp_path / "broken")
     assert len(finished) == 1
     results = search(out=tmp_path / "broken", resume=True)
-    assert len(results.trials) == 4 and records(results.out)["0.json"] == finished["0.json"]
+    assert len(results.trials) == 4 and records(results.out)["0000.json"] == finished["0000.json"]
 
 
 @pytest.mark.parametrize(
     "other",
-    [{"trials": 6}, {"max_epochs": 5}, {"seed": 1}, {"objective": "reconstruction"}, {"fixed": {"units": 3}}],
+    [{"trials": 4}, {"max_epochs": 5}, {"seed": 1}, {"objective": "reconstruction"}, {"fixed": {"units": 3}}],
     ids=lambda other: next(iter(other)),
 )
 def test_a_search_does_not_resume_as_another(other, search, unbroken):
     kept = records(unbroken.out)
-    with pytest.raises(InputError, match=f"begun with {next(iter(other))}="):
+    with pytest.raises(InputError, match=f"begun with ({next(iter(other))}=|5 trials, cannot go on with 4)"):
         search(**{"trials": 5, **other}, out=unbroken.out, resume=True)
     assert records(unbroken.out) == kept
 

@@ -585,9 +585,12 @@ def test_command_contamination_and_stability_and_supervised(trained):
             "S/B 3 of .* asks for",
         ),
         ("injection RUN --background FOLDER/signal.h5 --signal FOLDER/signal.h5", "none of .* has label 0"),
-        ("stability RUN --data lhco_sim_test", "of at least two models"),
+        ("stability RUN --data lhco_sim_test", "one training of one member has nothing to be compared with"),
         ("supervised --data lhco_sim_train", "no labels"),
-        ("contamination nosuch --background a.h5 --signal b.h5 --test c.h5", "model 'nosuch' is not known"),
+        (
+            "contamination nosuch --background lhco_sim_train --signal lhco_sim_test --test lhco_sim_test",
+            "model 'nosuch' is not known",
+        ),
     ],
 )
 def test_commands_refuse_in_one_line(trained, line, message):

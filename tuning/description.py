@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import provenance
+from pipelines.arguments import argument
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError
 from pipelines.events.events import Events
@@ -33,12 +34,12 @@ def check_same(out: Path, kept: Mapping[str, Any], asked: Mapping[str, Any]) -> 
     for key, value in now.items():
         if before.get(key) != value:
             raise InputError(
-                f"{out}: begun with {key}={before.get(key)}, cannot go on with {value}; give the same, or another --out"
+                f"{out}: begun with {key}={before.get(key)}, cannot go on with {value}; give the same, or another {argument('out')}"
             )
     if asked["trials"] < kept["trials"]:
         raise InputError(
             f"{out}: begun with {kept['trials']} trials, cannot go on with {asked['trials']}; give {kept['trials']} or more: "
-            f"`tune results` shows what is there, and --time-limit ends a search earlier"
+            f"`tune results` shows what is there, and {argument('time_limit')} ends a search earlier"
         )
 
 

@@ -119,7 +119,9 @@ def cut_values(
     edges = equal_edges("mass", events.mass, ends, options.bins)
     events = events.take(np.flatnonzero(bin_of(events.mass, edges) < options.bins))
     weight = events.weight if events.has("weight") else None
-    score, mass = (np.asarray(values, np.float64) for values in (model.score(events), events.mass))  # as a hunt has them
+    score, mass = (
+        np.asarray(values, np.float64) for values in (model.score(events), events.mass)
+    )  # as a hunt has them
     if not np.isfinite(score).all():
         raise InputError(
             f"{events.name}: {np.sum(~np.isfinite(score))} scores are NaN or infinite; leave those events out"

@@ -224,7 +224,7 @@ def explain_events(
     if method == "residuals":
         found, of_others = (attribution.residuals(model, arrays, kind) for arrays in (mine, few))
     elif method == "gradients":
-        middle = np.median(others["features"], axis=0)
+        middle = np.median(others["features"], axis=0) if "features" in others else np.empty(0)
         (found, missing), (of_others, _) = (
             attribution.integrated_gradients(model, arrays, kind, middle) for arrays in (mine, few)
         )

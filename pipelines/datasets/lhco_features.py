@@ -167,7 +167,7 @@ def convert(
         _chunk,
         tasks,
         about=about,
-        sources=sources,
+        sources=files,
         options={"reader": "lhco_features", "label": label, "chunk": chunk},
         total=sum(layout.rows for layout in layouts),
         workers=workers,

@@ -31,6 +31,7 @@ class EventsWriter:
     Example:
         >>> import numpy as np, tempfile, pathlib
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "events.h5"
+        >>> from pipelines.events.events import Events
         >>> with EventsWriter(path, columns=["pt_1"]) as writer:
         ...     writer.append(features=np.ones((3, 1)), mass=[3000, 3500, 4000])
         >>> len(Events.from_file(path))
