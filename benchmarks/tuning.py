@@ -1,17 +1,18 @@
-"""The tuner against stock KerasTuner Hyperband: time, memory, and quality; and what a program costs.
+"""The tuner against stock KerasTuner Hyperband and Optuna's: time, memory, and quality; and what a program costs.
 
     python benchmarks/tuning.py                           # 200 trials of ours, 24 of stock KerasTuner; vae, gan_ae
     python benchmarks/tuning.py --model gcn_vae --objects chan2b.h5
     python benchmarks/tuning.py --model vae --trials 20 --stock 6 --workers 1 --workers 2
     python benchmarks/tuning.py --model vae --set units=64,64,64 --set latent_dim=1 --set scaling=maxabs   # one network
     python benchmarks/tuning.py --model vae --objective reconstruction+10*sculpting --seeds 5 --stock 23
+    python benchmarks/tuning.py --model vae --set flow=none --objective reconstruction --minutes 2 --minutes 5 --minutes 10 --seeds 5
     python benchmarks/tuning.py --model vae --programs "" --programs optimizer=adam --programs "flow=planar num_flows=2"
 
 Ours is `tuning.search`. Stock is `keras_tuner.oracles.HyperbandOracle` in KerasTuner's own loop, over the same space, on the
 same events, with the same model and objective, with XLA and without; it builds and traces every trial anew, as it always does. Its
 plan is a whole search of as many cycles as it likes, of which it runs the first `--stock` trials. Both plan brackets of
 their own, and draw configurations of their own from one distribution, so what is compared is the time of an epoch and of a trial:
-the ratios are those of the better stock over ours. With `--architectures` ours alone is limited; `--set` fixes a hyperparameter for both.
+the ratios are those of the best of the others over ours. With `--architectures` ours alone is limited; `--set` fixes a hyperparameter for both.
 
 With `--apart` there is a row of ours in which every size of a network, scaling and batch size has a program of its own.
 
@@ -21,7 +22,14 @@ compiles, and `but for compiling` what is outside without that. `waiting` is a w
 the next one's beginning, as the main process learns of them. Memory, resident, is of the process that trains, after trial
 20 and 100 (or the last, if there are fewer) and at the end; where workers train it is not measured.
 
-With `--seeds N` N searches of `--stock` trials each, by ours and by stock, are compared by the best objective that
+Optuna's row is its Hyperband over the same space, with the network written plainly in Keras (`optuna_hyperband.py`); it needs
+`pip install optuna`, and where it is not installed, or the network is not written, a line says so and the row is left out. Optuna
+counts a configuration that goes on to more epochs as one trial, KerasTuner and we as several: compare epochs.
+
+With `--minutes` searches of equal time are compared, by the best objective that each had found after so many minutes, from the call
+of the search on, over `--seeds` seeds. Ours is planned for `--trials`, which should be more than the time allows.
+
+With `--seeds N` and no minutes N searches of `--stock` trials each, by ours and by stock, are compared by the best objective that
 they found; only an objective that does not depend on what is searched, as `val_loss` does, compares anything.
 With `--programs` nothing is compared: it prints the CPU seconds, with XLA, all threads together, that the first trial of an
 architecture costs more than the second, and those of an epoch with its validation.
@@ -30,6 +38,7 @@ architecture costs more than the second, and those of an epoch with its validati
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -46,7 +55,8 @@ SMALL = {  # what is not searched: as few epochs of other phases as the recipe a
     "gan_ae": {"pretraining_epochs": 1},
 }
 FACTOR = 3
-STOCK = "stock KerasTuner"
+OURS, STOCK, OPTUNA = "ours", "stock KerasTuner", "Optuna, plain Keras"
+FUNCTIONS = {OURS: "ours", STOCK: "stock", OPTUNA: "optuna"}
 EPOCHS = 4  # of the trials that measure a program
 
 
@@ -68,14 +78,27 @@ def new_folder() -> Path:
     return Path(tempfile.mkdtemp()) / "search"
 
 
-def ours(model, data, events, trials, max_epochs, objective, fixed, seed, workers=1, architectures=0, apart=False):
+def ours(
+    model,
+    data,
+    events,
+    trials,
+    max_epochs,
+    objective,
+    fixed,
+    seed,
+    workers=1,
+    architectures=0,
+    apart=False,
+    seconds=None,
+):
     """Run our search; returns its times."""
     import tuning
     from tuning.listener import SearchListener
 
     class Clock(SearchListener):
         def __init__(self):
-            self.free, self.at, self.gaps, self.memory = {}, {}, [], []
+            self.free, self.at, self.gaps, self.memory, self.found = {}, {}, [], [], []
 
         def begun(self, trial, epochs, worker, bracket):
             self.at[trial] = worker
@@ -85,6 +108,7 @@ def ours(model, data, events, trials, max_epochs, objective, fixed, seed, worker
         def ended(self, record, finished):
             self.free[self.at[record["trial"]]] = time.perf_counter()
             self.memory.append(resident())
+            self.found.append([time.perf_counter() - started, record["objective"]])
 
     if apart:
         tuning.session.sizes = lambda model, points: {}
@@ -92,7 +116,7 @@ def ours(model, data, events, trials, max_epochs, objective, fixed, seed, worker
     started = time.perf_counter()
     results = tuning.search(
         model, events, trials=trials, out=new_folder(), objective=objective, max_epochs=max_epochs, factor=FACTOR,
-        architectures=architectures, fixed=fixed, workers=workers, seed=seed, listener=clock,
+        architectures=architectures, fixed=fixed, workers=workers, seed=seed, listener=clock, time_limit=seconds,
     )  # fmt: skip
     seconds, done = time.perf_counter() - started, results.trials
     names = ("training", "validating", "compiling", "building")
@@ -108,10 +132,11 @@ def ours(model, data, events, trials, max_epochs, objective, fixed, seed, worker
         "worker_seconds": parts,
         **({"memory": _memory(clock.memory)} if workers == 1 else {}),
         "best": results.best["objective"] if results.best else None,
+        "found": clock.found,
     }
 
 
-def stock(model, data, events, trials, max_epochs, objective, fixed, seed, xla=True) -> dict[str, object]:
+def stock(model, data, events, trials, max_epochs, objective, fixed, seed, xla=True, seconds=None) -> dict[str, object]:
     """Run stock KerasTuner; returns its times."""
     import zoo
     from tuning.kerastuner import keras_tuner
@@ -119,7 +144,7 @@ def stock(model, data, events, trials, max_epochs, objective, fixed, seed, xla=T
     from tuning.session import VALIDATION_SHARE
     from tuning.space import Space
 
-    memory, epochs, judge, events = [], [], Objective.parse(objective), opened(data, events)
+    memory, epochs, found, judge, events = [], [], [], Objective.parse(objective), opened(data, events)
 
     class Stock(keras_tuner.Tuner):
         """A tuner as KerasTuner's guide says: build, fit, report; promoted trials load their weights and go on."""
@@ -136,7 +161,11 @@ def stock(model, data, events, trials, max_epochs, objective, fixed, seed, xla=T
             zoo.run.save_state(built, self._state(trial.trial_id))
             epochs.append(last - first)
             memory.append(resident())
-            return {"objective": judge(built, validation, history.history)["objective"]}
+            value = judge(built, validation, history.history)["objective"]
+            found.append([time.perf_counter() - started, value])
+            if seconds is not None and found[-1][0] >= seconds:
+                oracle.max_trials = len(oracle.trials)
+            return {"objective": value}
 
         def _state(self, trial: str) -> Path:
             return Path(self.get_trial_dir(trial)) / "state.h5"
@@ -162,12 +191,39 @@ def stock(model, data, events, trials, max_epochs, objective, fixed, seed, xla=T
     oracle.max_trials = trials  # where it stops; what it plans does not depend on it
     folder = new_folder()
     Stock(oracle=oracle, hypermodel=build, directory=folder.parent, project_name=folder.name).search(verbose=0)
-    seconds, best = time.perf_counter() - started, oracle.get_best_trials(1)
+    taken, best = time.perf_counter() - started, oracle.get_best_trials(1)
     return {
-        **_times(seconds, len(oracle.trials), sum(epochs)),
+        **_times(taken, len(oracle.trials), sum(epochs)),
         "failed": sum(trial.status != "COMPLETED" for trial in oracle.trials.values()),
         "memory": _memory(memory),
         "best": best[0].score if best else None,
+        "found": found,
+    }
+
+
+def optuna(model, data, events, trials, max_epochs, objective, fixed, seed, seconds=None) -> dict[str, object]:
+    """Run Optuna's Hyperband with a network written plainly; returns its times."""
+    from benchmarks.optuna_hyperband import search
+    from tuning.session import VALIDATION_SHARE
+    from tuning.space import Space
+
+    memory, epochs, found = [], [], []
+
+    def ended(value: float, done: int) -> None:
+        memory.append(resident())
+        epochs.append(done)
+        found.append([time.perf_counter() - started, value])
+
+    events, started = opened(data, events), time.perf_counter()
+    training, validation = (part.without_labels() for part in events.split(1.0 - VALIDATION_SHARE, seed))
+    space = Space(model, {"seed": seed, **fixed})
+    search(model, training, validation, space, trials, max_epochs, FACTOR, objective, seed, seconds, ended)
+    taken, finite = time.perf_counter() - started, [value for _, value in found if math.isfinite(value)]
+    return {
+        **_times(taken, len(found), sum(epochs)),
+        "memory": _memory(memory),
+        "best": min(finite, default=None),
+        "found": found,
     }
 
 
@@ -231,21 +287,25 @@ def measured(what: str, **options) -> dict[str, object]:
 @click.option("--events", default=0, help="Use so many; all otherwise.")
 @click.option("--trials", default=200, show_default=True)
 @click.option("--stock", "stock_trials", default=24, show_default=True, help="Trials of stock KerasTuner; 0 for none.")
+@click.option("--optuna", "optuna_trials", default=24, show_default=True, help="Trials of Optuna; 0 for none.")
 @click.option("--max-epochs", default=9, show_default=True)
 @click.option("--objective", default="val_loss", show_default=True, help="What both minimise; its cost counts.")
 @click.option("--architectures", default=0, show_default=True, help="Ours draws no more than so many; 0: no limit.")
 @click.option("--set", "settings", multiple=True, help="NAME=VALUE, fixed for both; may be repeated.")
 @click.option("--workers", multiple=True, type=int, default=(1, 2, 4), show_default=True)
 @click.option("--seeds", default=0, help="Compare the best of so many searches of --stock trials, ours and stock.")
+@click.option("--minutes", multiple=True, type=float, help="Compare after so many minutes; may be repeated.")
 @click.option("--apart", is_flag=True, help="A row of ours with a program for every size.")
 @click.option("--programs", multiple=True, help="Measure a program: NAME=VALUE in words, or none; may be repeated.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", type=click.Path(path_type=Path), help="Write all numbers there.")
 def main(
-    models, data, objects, events, trials, stock_trials, max_epochs, objective, architectures, settings, workers, seeds, apart,
-    programs, seed, as_json,
+    models, data, objects, events, trials, stock_trials, optuna_trials, max_epochs, objective, architectures, settings, workers,
+    seeds, minutes, apart, programs, seed, as_json,
 ):  # fmt: skip
     """Print tables for each model."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from benchmarks.optuna_hyperband import why_not
     from zoo.cli.terminal import setting
 
     everything = {}
@@ -258,9 +318,20 @@ def main(
         on = {"model": model, "data": source, "events": events}
         fixed = {**SMALL.get(model, {}), **dict(map(setting, settings))}
         common = {**on, "max_epochs": max_epochs, "objective": objective, "fixed": fixed}
+        reason = why_not(model, objective, fixed) if optuna_trials and not programs else None
+        has_optuna = bool(optuna_trials) and reason is None
+        if reason:
+            click.echo(f"No row of Optuna: {reason}", err=True)
         if programs:
             found = {line: measured("program", settings=line.split(), seed=seed, **on) for line in programs}
             title, text = "CPU seconds", costs(found)
+        elif minutes:
+            each = {"trials": trials, "seconds": 60.0 * max(minutes), **common}
+            names = [OURS, *([STOCK] if stock_trials else []), *([OPTUNA] if has_optuna else [])]
+            found = [
+                {name: measured(FUNCTIONS[name], seed=seed + n, **each) for name in names} for n in range(max(1, seeds))
+            ]
+            title, text = f"best {objective} after so many minutes", at_equal_time(found, sorted(minutes), seed)
         elif seeds:
             each = {"trials": stock_trials, **common}
             found = [{what: measured(what, seed=seed + n, **each) for what in ("ours", "stock")} for n in range(seeds)]
@@ -269,6 +340,8 @@ def main(
             found = {}
             for name, xla in ((STOCK, True), (f"{STOCK}, no XLA", False)) if stock_trials else ():
                 found[name] = measured("stock", trials=stock_trials, seed=seed, xla=xla, **common)
+            if has_optuna:
+                found[OPTUNA] = measured("optuna", trials=optuna_trials, seed=seed, **common)
             if apart:
                 name = "ours, a program for every size"
                 found[name] = measured("ours", trials=stock_trials or trials, seed=seed, apart=True, **common)
@@ -293,7 +366,7 @@ def times(found: dict[str, dict]) -> str:
     """Return the time that searches took, and what it was spent on."""
     heads = ["", "trials", "epochs", "s/trial", "ratio", "s/epoch", "ratio", "trials/h", "waiting (s)", "outside",
              "compiling", "but for compiling", "memory (MB)"]  # fmt: skip
-    bases, rows = [found[name] for name in found if name.startswith(STOCK)], []
+    bases, rows = [found[name] for name in found if name.startswith((STOCK, OPTUNA))], []
     for name, row in found.items():
         cells = [name, str(row["trials"]), str(row["epochs"])]
         for pace in ("seconds_per_trial", "seconds_per_epoch"):
@@ -312,6 +385,28 @@ def quality(found: list[dict[str, dict]], seed: int) -> str:
     spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in best.values()]
     means = [f"{statistics.fmean(values):.4f} +- {width:.4f}" for values, width in zip(best.values(), spread)]
     return table([f"best of {found[0]['ours']['trials']} trials", "ours", STOCK], [*rows, ["mean, spread", *means]])
+
+
+def at_equal_time(found: list[dict[str, dict]], minutes: list[float], seed: int) -> str:
+    """Return the best objective that searches had found after so many minutes: mean and spread over seeds, and trials."""
+    heads = ["", *(f"{one:g} min" for one in minutes), *(f"epochs, {one:g} min" for one in minutes[-1:]), "every seed"]
+    rows = []
+    for name in found[0]:
+        cells = [name]
+        for one in minutes:
+            best = [best_until(row[name]["found"], 60.0 * one) for row in found]
+            spread = statistics.stdev(best) if len(best) > 1 and all(map(math.isfinite, best)) else 0.0
+            cells.append(f"{statistics.fmean(best):.4f} +- {spread:.4f}")
+        each = ", ".join(f"{best_until(row[name]['found'], 60.0 * minutes[-1]):.4f}" for row in found)
+        rows.append([*cells, f"{statistics.fmean(row[name]['epochs'] for row in found):.0f}", each])
+    return table(heads, rows)
+
+
+def best_until(found: list[list[float | None]], seconds: float) -> float:
+    """Return the best objective of trials that had ended by then; infinite if none had."""
+    return min(
+        (value for at, value in found if at <= seconds and value is not None and value == value), default=math.inf
+    )
 
 
 def costs(found: dict[str, dict[str, float]]) -> str:
