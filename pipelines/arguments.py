@@ -19,6 +19,7 @@ _OPTIONS = {
     "run": "RUN",
     "hyperparameters": "--set",
     "fixed": "--set",
+    "windows": "--window",
     "conversion": "--convert",
     "pseudo_experiments": "--toys",
 }

@@ -170,6 +170,9 @@ def test_a_training_that_fails_is_told_and_the_others_go_on(folder, tmp_path):
         ({"seeds": 0}, "seeds"),
         ({"data": {"toy": {"background": "none.h5", "signal": "signal.h5"}}}, "none.h5"),
         ({"labels": True}, "labels is True"),
+        ({"hunt": {"percentile": [99]}}, "hunt has no option 'percentile'"),
+        ({"hunt": {"folds": 5}}, "hunt has no option 'folds'"),
+        ({"hunt": {"percentiles": [0]}}, "hunt: "),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(folder, tmp_path, changed, says):

@@ -211,6 +211,10 @@ def test_a_score_that_takes_the_mass_is_given_it_by_events_and_arrays(latent, tm
     served = tf.saved_model.load(tmp_path / "served").signatures["serving_default"]
     np.testing.assert_allclose(served(features=tf.constant(x), mass=tf.constant(mass))["score"], expected, rtol=1e-5)
     assert "mass (N,)" in latent.serving_text()
+    why = zoo.explain(latent, events, percentile=90, repeats=1)
+    assert why.names == tuple(latent.resolved_columns) and np.isfinite(why.contributions).all()
+    with pytest.raises(InputError, match="the score takes the mass of an event too; take permutation"):
+        zoo.explain(latent, events, percentile=90, method="gradients")
 
 
 def test_anode_is_the_ratio_of_two_densities_of_which_none_has_seen_the_event():

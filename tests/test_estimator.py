@@ -165,3 +165,8 @@ def test_what_a_table_lacks_is_told(x, fitted):
         fitted.score_samples(pd.DataFrame({name: ["a", "b"] for name in COLUMNS}))
     with pytest.raises(InputError, match="the columns of X are no numbers"):
         fitted.score_samples(ak.Array({name: [[1.0], [2.0, 3.0]] for name in COLUMNS}))
+
+
+def test_a_model_that_scores_by_the_mass_is_refused_at_once():
+    with pytest.raises(InputError, match="as_estimator: lacathode scores by the mass too"):
+        zoo.as_estimator("lacathode", window=(3300, 3700))

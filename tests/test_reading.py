@@ -153,3 +153,10 @@ def test_wrong_options_of_a_conversion_are_told_in_one_line(words, told, runs, t
     done = run_command(*words, "--out", tmp_path / "o.h5")
     assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1 and told in done.stderr, done.stderr
     assert not (tmp_path / "o.h5").exists()
+
+
+def test_a_mass_range_is_given_once(tmp_path):
+    (tmp_path / "a.csv").write_text("x,mjj\n1,3000\n")
+    line = f"evaluate {tmp_path}/run --data {tmp_path}/a.csv --convert mass=mjj --convert mass_range=2700,5000"
+    done = CliRunner().invoke(zoo.cli.main.main, line.split())
+    assert done.exit_code == 2 and "give --mass-range LOW HIGH" in done.stderr and done.stderr.count("\n") == 1

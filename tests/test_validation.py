@@ -586,6 +586,7 @@ def test_command_contamination_and_stability_and_supervised(trained):
         ),
         ("injection RUN --background FOLDER/signal.h5 --signal FOLDER/signal.h5", "none of .* has label 0"),
         ("stability RUN --data lhco_sim_test", "one training of one member has nothing to be compared with"),
+        ("template RUN --data lhco_sim_test", "has no template of the background"),
         ("supervised --data lhco_sim_train", "no labels"),
         (
             "contamination nosuch --background lhco_sim_train --signal lhco_sim_test --test lhco_sim_test",

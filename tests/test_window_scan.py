@@ -56,6 +56,15 @@ def test_windows_slide_with_room_for_side_bands_and_may_grow_with_the_mass():
     assert all(one.low - one.outer_low == 300 or one.outer_low == 2500 for one in near)
 
 
+def test_relative_windows_need_masses_above_zero():
+    mass = masses(10_000, np.random.default_rng(0))
+    for low in (0.0, -10.0):
+        with pytest.raises(InputError, match="a relative window width needs masses above 0"):
+            windows_of(mass, WindowScanOptions(mass_range=(low, 5000.0)))
+    found, _ = windows_of(mass, WindowScanOptions(window_width=400, mass_range=(0.0, 5000.0)))
+    assert found
+
+
 def test_windows_with_too_few_events_are_left_out_and_told_or_refused():
     mass = np.concatenate([np.linspace(2500, 3500, 5000), [4900.0]])
     options = WindowScanOptions(window_width=200, mass_range=RANGE)
@@ -359,6 +368,19 @@ def test_windows_on_two_workers_are_those_of_one(tmp_path):
     assert one.summary() == two.summary() and len(one.windows) >= 2
 
 
+def test_a_window_that_was_trained_otherwise_is_refused_before_its_scores_are_written(tmp_path):
+    from zoo.folds import Recipe
+
+    hyperparameters = {**TREES, "window": (3300, 3700)}
+    one, other = (Recipe("cwola", None, {**hyperparameters, "trees": trees}) for trees in (5, 6))
+    zoo.window_scan.train_window(one, toy(), tmp_path / "window-0", "a", None, 0, {"jit_compile": False})
+    (tmp_path / "window-0.h5").unlink()
+    with pytest.raises(InputError, match="of another training"):
+        zoo.window_scan.train_window(other, toy(), tmp_path / "window-0", "b", None, 0, {"jit_compile": False})
+    zoo.window_scan.train_window(one, toy(), tmp_path / "window-0", "a", None, 0, {"jit_compile": False})
+    assert zoo.window_scan.read_scores(tmp_path / "window-0.h5", "a").score.shape == (6000,)
+
+
 def test_template_is_offered_by_models_that_have_one_and_for_a_window_that_is_given():
     given = {**TREES, "num_flows": 1, "flow_width": 8, "density_epochs": 3}
     options = {**QUICK, "hyperparameters": given, "windows": [(3300, 3700)], "background": "template"}
@@ -374,12 +396,14 @@ def test_template_is_offered_by_models_that_have_one_and_for_a_window_that_is_gi
 @pytest.mark.parametrize(
     ("run", "given", "words"),
     [
-        ("vae", {}, "--scan is for models of a window, such as cwola and cathode: vae has none"),
-        ("cwola", {"train": True}, "--scan trains a model for every window"),
+        ("vae", {}, "scan is for models of a window, such as cwola and cathode: vae has none"),
+        ("cwola", {"train": True}, "scan trains a model for every window"),
         ("cwola", {"spectra": ("m_jjj",)}, "spectra: is not an option of a scan of windows"),
         ("cwola", {"workers": 2}, "give out, a new folder"),
-        ("cwola", {"scan": False, "window_width": 300}, "--window-width is of a scan of windows; add --scan"),
+        ("cwola", {"scan": False, "window_width": 300}, "window_width is of a scan of windows; add scan=True"),
         ("cwola", {"scan": False, "background": "template", "folds": 2}, "background template is of a scan"),
+        ("cwola", {"explain": True}, "explain: of one model, and a scan has one for every window"),
+        ("anode", {}, "background spectrum: anode scores the events beside a window by a density"),
         ("cwola", {"score_kind": "kl"}, "score kind 'kl' is not known; cwola has probability"),
     ],
 )

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import provenance
+from pipelines.arguments import argument
 from pipelines.datasets.opening import open_events
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError
@@ -41,7 +42,9 @@ def check_out(out: Path, resume: bool) -> None:
     if resume and is_begun(out):
         return
     if is_begun(out):
-        raise InputError(f"{out}: a search exists already; go on with it by --resume, or give another --out")
+        raise InputError(
+            f"{out}: a search exists already; go on with it by {argument('resume', True)}, or give another {argument('out')}"
+        )
     check_new(out)
 
 

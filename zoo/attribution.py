@@ -64,6 +64,8 @@ def integrated_gradients(
         raise InputError(
             "method gradients: the model takes particles, whose number cannot change by steps; take permutation"
         )
+    if model.inputs.mass:
+        raise InputError("method gradients: the score takes the mass of an event too; take permutation")
     x = np.asarray(arrays["features"], np.float32)
     b = np.asarray(baseline, np.float32)
     fractions = ((np.arange(steps) + 0.5) / steps).astype(np.float32)
@@ -103,7 +105,9 @@ def permutation(model: Any, arrays: Arrays, kind: str, reference: Arrays, repeat
     given = {name: np.asarray(values, np.float32) for name, values in arrays.items()}
     score = model.score(given, kind).astype(np.float64)
     found = []
-    for name, values in given.items():
+    for name, values in (
+        (name, given[name]) for name in given if given[name].ndim > 1
+    ):  # the mass is no input of its own
         for column in range(values.shape[-1]):
             rng = np.random.default_rng([seed, column])
             lower = np.zeros(len(score))

@@ -168,6 +168,8 @@ def estimator_class(model: str) -> type[Estimator]:
     defaults = {**kind.Hyperparameters.defaults(), **OWN}
     if "object_columns" in defaults:
         raise InputError(f"as_estimator: {model} takes objects, not a table of numbers; use zoo.get and Events")
+    if kind.scores_by_mass:
+        raise InputError(f"as_estimator: {model} scores by the mass too, which a table has not; use zoo.get and Events")
     name = _name(model)
     if name not in _classes or _classes[name].zoo_model != model:
         _classes[name] = type(name, (Estimator,), {

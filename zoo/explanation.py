@@ -219,7 +219,8 @@ def explain_events(
         )
     method = _method(model, kind, method)
     mine, others = _arrays(model, events, chosen), _arrays(model, events, pool)
-    few = {name: values[:most] for name, values in others.items()}
+    some = np.sort(rng.choice(len(pool), min(most, len(pool)), replace=False))
+    few = {name: values[some] for name, values in others.items()}
     missing, baseline = None, "in which they are all of it"
     if method == "residuals":
         found, of_others = (attribution.residuals(model, arrays, kind) for arrays in (mine, few))

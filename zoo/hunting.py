@@ -103,6 +103,8 @@ def hunt(
     sliding = {"window_width": window_width, "window_step": window_step, "side_band_width": side_band_width,
                "windows": tuple(tuple(one) for one in windows)}  # fmt: skip
     _check_scan(scan, sliding, train, scores, options.get("background", "spectrum"))
+    if scan and explain:
+        raise InputError(f"{argument('explain')}: of one model, and a scan has one for every window; leave it out")
     if not folds and not scan and (workers > 1 or scheduler is not None):
         raise InputError(
             f"{argument('workers')} and {argument('scheduler')} train the models of several folds at once; add "
@@ -173,12 +175,16 @@ OF_A_SCAN = {"window_width": 0.12, "window_step": 0.5, "side_band_width": None, 
 def _check_scan(scan: bool, sliding: Mapping[str, object], train: bool, scores: Any, background: str) -> None:
     """Raise `InputError` for options that go with a scan of windows alone, or not with it."""
     if scan and (train or scores is not None):
-        raise InputError("--scan trains a model for every window: leave out --train and --scores")
+        raise InputError(
+            f"{argument('scan')} trains a model for every window: leave out {argument('train')} and {argument('scores')}"
+        )
     changed = [name for name, value in sliding.items() if value != OF_A_SCAN[name]]
     if not scan and changed:
-        raise InputError(f"--{changed[0].replace('_', '-').removesuffix('s')} is of a scan of windows; add --scan")
+        raise InputError(f"{argument(changed[0])} is of a scan of windows; add {argument('scan', True)}")
     if not scan and background in ("template", "sidebands"):
-        raise InputError(f"background {background} is of a scan of windows; add --scan, with --window for one window")
+        raise InputError(
+            f"background {background} is of a scan of windows; add {argument('scan', True)}, with {argument('windows')} for one window"
+        )
 
 
 def _scan(

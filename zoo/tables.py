@@ -55,8 +55,9 @@ def read_columns(table: Any, columns: Sequence[str], found: Sequence[str], what:
     table = table if hasattr(table, "__getitem__") else _through_arrow(table)
     try:
         arrays = [np.asarray(table[name]) for name in columns]
-        if bad := [name for name, array in zip(columns, arrays) if array.dtype.kind == "c" or array.ndim != 1]:
-            raise TypeError(f"column {bad[0]!r} is {'complex' if arrays[0].ndim == 1 else 'no list of single numbers'}")
+        for name, array in zip(columns, arrays):
+            if array.dtype.kind == "c" or array.ndim != 1:
+                raise TypeError(f"column {name!r} is {'complex' if array.ndim == 1 else 'no list of single numbers'}")
         return np.stack([array.astype(np.float32) for array in arrays], axis=1)
     except (TypeError, ValueError) as error:
         text = " ".join(str(error).split())

@@ -86,6 +86,7 @@ def coverage(
 def template(
     run: Any, data: Any, *, percentiles: Sequence[float] = (50.0, 80.0, 90.0, 95.0, 99.0), template_events: int = 200_000,
     ignore_labels: bool = False, score_kind: str | None = None, seed: int = 0,
+    conversion: Mapping[str, Any] | None = None,
 ) -> Found:  # fmt: skip
     """Return whether the template of a model of a window predicts how many background events there pass cuts on the score.
 
@@ -102,7 +103,7 @@ def template(
     """
     model = trained_model(run)
     drawn = _template_of(model, template_events, seed)
-    events = open_for(run, data, mass_range_of(run))
+    events = open_for(run, data, mass_range_of(run), **(conversion or {}))
     labels = "to leave out signal" if events.has_labels and not ignore_labels else False
     events = events.select(label=0) if labels else events
     inside = events.take(model.regions.inside(events.mass))
@@ -155,6 +156,7 @@ def spectrum(
     needed = {way: {kind: validation.needed_yield(found, kind, target) for kind in ("local", "global")}
               for way, found in ways.items()}  # fmt: skip
     defined = not options.get("deficit") and options.get("statistic", "poisson") == "poisson"
+    defined = defined and options.get("null", "shuffled") == "shuffled"  # the null of `selection_reach`
     reach = _reach(background.mass, at, width, signal) if defined else {}
     found = {"at": at, "width": width, "repeats": repeats, **ways, "target": target, "needed": needed, "reach": reach}
     return _told({**found, "uses_labels": labels}, run)

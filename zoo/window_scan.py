@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import provenance
+from pipelines.arguments import argument
 from pipelines.bumphunt.options import SearchOptions
 from pipelines.bumphunt.scores import scores_of
 from pipelines.checksums import digest, open_sealed, sealed
@@ -43,12 +44,18 @@ def check_scannable(recipe: Recipe, options: WindowScanOptions) -> None:
     kind: Any = registry.model_class(recipe.name)
     if "window" not in kind.Hyperparameters.defaults():
         raise InputError(
-            f"--scan is for models of a window, such as cwola and cathode: {recipe.name} has none; hunt with it by --folds"
+            f"{argument('scan')} is for models of a window, such as cwola and cathode: {recipe.name} has none; hunt with it by "
+            f"{argument('folds')}"
         )
     if options.background == "template" and not kind.has_template:
         raise InputError(
             f"background template: {recipe.name} has none; take a model that learns a density, as cathode, lacathode or "
             f"anode, or another background"
+        )
+    if kind.density_beside and options.background != "template":
+        raise InputError(
+            f"background {options.background}: {recipe.name} scores the events beside a window by a density that was trained on "
+            f"them, so they say nothing of what is expected in it; take background 'template'"
         )
     if options.score_kind is not None and options.score_kind not in kind.score_kinds:
         raise InputError(
@@ -64,7 +71,9 @@ def options_of(given: Mapping[str, Any], scan: Mapping[str, Any], mass_range: An
     defaults = {field.name: field.default for field in dataclasses.fields(SearchOptions)} | {"tails": None}
     for name, value in given.items():
         if name not in SHARED and _plain(value) not in (_plain(defaults.get(name)), None, ()):
-            raise InputError(f"{name}: is not an option of a scan of windows; leave it out, or leave out --scan")
+            raise InputError(
+                f"{name}: is not an option of a scan of windows; leave it out, or leave out {argument('scan')}"
+            )
     if isinstance(mass_range, Mapping):
         if set(mass_range) - {"mass"}:
             raise InputError(
@@ -114,6 +123,7 @@ def scan(
         about: goes into the configuration. said: is told what is done. training: of `Windows`, or `jit_compile` alone.
     """
     check_scannable(recipe, options)
+    kind: Any = registry.model_class(recipe.name)
     if options.mass_range is not None:
         low, high = options.mass_range
         events = events.take((events.mass >= low) & (events.mass < high))
@@ -130,6 +140,7 @@ def scan(
     configuration = {
         "model": recipe.name,
         "score_kind": options.score_kind or recipe.score_kinds[0],
+        "density_trained_beside": kind.has_template and options.background != "template",
         "options": {**options.to_dict(), "scan": True, "folds": folds},
         "seed": options.seed,
         "data": provenance.data(events),
@@ -160,7 +171,7 @@ class Windows:
         self.recipes, self.folder, self.options, self._said, self._training = recipes, folder, options, said, training
         self._workers, self._scheduler = workers, scheduler
         if folder is not None and not resume and Trainer.holds_something(folder, "window"):
-            raise InputError(f"an interrupted search is kept in {folder}; add --resume, or remove it")
+            raise InputError(f"an interrupted search is kept in {folder}; add {argument('resume', True)}, or remove it")
 
     def scored(self, events: Events) -> Iterator[Scored]:
         """Train what is not trained yet, side by side where there are workers, and yield the scores of every window."""
@@ -231,7 +242,12 @@ def train_window(
     """Train the model of a window into a run directory, going on where it was interrupted, and write its scores beside it."""
     from zoo import run
 
-    model: Any = run.load(out) if out.is_dir() else train_fold(recipe, 0, events, out, options)
+    if out.is_dir():  # of a scan that was killed before its scores were written; raises if it is another training's
+        model: Any = recipe.model()
+        quiet: dict[str, Any] = {**options, "verbose": 0}
+        run.train(model, events, out, epochs=recipe.epochs, resume=True, **quiet)
+    else:
+        model = train_fold(recipe, 0, events, out, options)
     found = scored_by(model, events, kind, template)
     with sealed(out.with_suffix(".h5")) as file:
         file.attrs["made_of"] = made_of

@@ -234,6 +234,11 @@ def _by_share(found: dict[str, Any], cells: Cells, degree: int) -> Selected:
     window: Window = found["window"]
     basis = legvander(scaled_mass(cells.centres, (window.outer_low, window.outer_high)), degree)
     events, beside, inside = cells.events.astype(float), found["beside"], found["inside"]
+    if np.count_nonzero(beside) <= degree:
+        raise InputError(
+            f"{np.count_nonzero(beside)} bins beside the window {window.low:g} to {window.high:g} GeV, expected more than {degree}; "
+            f"take more bins, or wider side bands"
+        )
     there = basis[beside]
     inverse = np.linalg.pinv((there.T * events[beside]) @ there)
     weights = np.zeros(len(events))

@@ -170,6 +170,11 @@ def _sliding(low: float, high: float, options: WindowScanOptions) -> list[Range]
     width = options.window_width
     found: list[Range] = []
     relative = width < 1
+    if relative and low <= 0:
+        raise InputError(
+            f"masses from {low:g} GeV: a relative window width needs masses above 0; give mass_range (--mass-range), or a "
+            f"width in GeV"
+        )
     # a window that begins at `edge` has its centre at edge / (1 - w/2), or edge + w/2
     edge = low + options.margin * _size(width, low)
     while True:

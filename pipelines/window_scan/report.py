@@ -58,6 +58,12 @@ def lead(found: WindowScan) -> str:
     )
 
 
+SEEN = (
+    "The density of the side bands was trained on the events there, also where it scores them; what that does to the expected "
+    "number is in no error. Compare with --background template."
+)
+
+
 def warnings(found: WindowScan) -> list[str]:
     """Return what makes the numbers doubtful, each in a sentence."""
     said = [] if found.believed else [FAILS.format(found.best.reference_p_value or 0.0)]
@@ -68,7 +74,12 @@ def warnings(found: WindowScan) -> list[str]:
             f"The expected background does not describe the spectrum beside {len(bad)} other windows ({ends} GeV)."
         )
     told = truth_in_tuning(found.configuration)
-    return [*said, *([told] if told else []), *found.said]
+    return [
+        *said,
+        *([SEEN] if found.configuration.get("density_trained_beside") else []),
+        *([told] if told else []),
+        *found.said,
+    ]
 
 
 def row(one: WindowFound) -> list[Any]:

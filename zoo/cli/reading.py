@@ -179,6 +179,8 @@ def given_options(words: Iterable[str], files: Iterable[str]) -> dict[str, objec
     from pipelines.events.layout import source_files
 
     options = conversion(words)
+    if options.get("mass_range"):
+        raise InputError("--convert mass_range=...: give --mass-range LOW HIGH, which holds for events of every kind")
     paths = [
         path for path in source_files([find(file) for file in dict.fromkeys(files)]) if not datasets.is_events(path)
     ]

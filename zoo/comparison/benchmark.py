@@ -134,6 +134,7 @@ def _check(wanted: Specification) -> None:
     """Raise `InputError` for what cannot be done, before hours of training."""
     from pipelines.bumphunt.validation import signal_events
 
+    _check_hunt(wanted)
     for cell in wanted.cells:
         if cell.seed == wanted.seeds[0] and cell.ratio == wanted.cells[0].ratio:
             model = recipe(cell).model()
@@ -146,6 +147,23 @@ def _check(wanted: Specification) -> None:
         background, signal, _, _ = parts_of(data)
         for ratio in wanted.document["s_over_b"]:
             signal_events(background, signal, ratio)
+
+
+def _check_hunt(wanted: Specification) -> None:
+    """Raise `InputError` for options of hunts that cannot be."""
+    from pipelines.bumphunt.options import SearchOptions
+
+    given = wanted.document.get("hunt") or {}
+    known = {field.name for field in dataclasses.fields(SearchOptions)} - {"folds", "seed", "mass_range", "score_kind"}
+    if unknown := [name for name in given if name not in known]:
+        raise InputError(f"{wanted.source}: hunt has no option {unknown[0]!r} here; it has {', '.join(sorted(known))}")
+    options: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    try:
+        SearchOptions(**options)
+    except (InputError, TypeError) as error:
+        raise InputError(f"{wanted.source}: hunt: {error}") from None
 
 
 def _place(cell: Cell, out: Path) -> Path:

@@ -55,6 +55,7 @@ class ANODE(SidebandDensity):
     hp: Hyperparameters
 
     scores_by_mass = True
+    density_beside = True
     score_kinds = ("log_ratio",)
 
     def make(self, width):

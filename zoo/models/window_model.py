@@ -26,6 +26,9 @@ class WindowModel(AnomalyModel):
     outliers_score_high = False
     scaled_batches = False
     has_template: ClassVar[bool] = False
+    density_beside: ClassVar[bool] = (
+        False  # whether the score itself is a density that was trained on the events it scores
+    )
 
     @property
     def regions(self) -> Regions:
