@@ -18,7 +18,7 @@ def run(command, *words, **environment):
 
 
 @pytest.mark.parametrize("command, words, expected", [
-    ("zoo", "zoo exp", {"export"}), ("zoo", "zoo export --for", {"--format"}), ("tune", "tune comp", {"compare"}),
+    ("zoo", "zoo exp", {"explain", "export"}), ("zoo", "zoo export --for", {"--format"}), ("tune", "tune comp", {"compare"}),
     ("zoo", "zoo export --format ", {"savedmodel", "keras", "onnx"}),
 ])  # fmt: skip
 def test_shells_complete_commands_and_options(command, words, expected):
