@@ -6,16 +6,13 @@ for other sizes of its network (see `zoo.larger`), and, unless XLA compiles it, 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gc
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import tensorflow as tf
 
 from tuning.batch_cache import BatchCache
 from zoo import registry, run
@@ -36,17 +33,6 @@ def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return 0
-
-
-@contextlib.contextmanager
-def plain_graphs() -> Iterator[None]:
-    """Have TensorFlow run graphs as they are traced: to optimise one takes as long as hundreds of its steps save."""
-    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
 
 
 def sizes(model: str, points: list[Mapping[str, object]]) -> dict[str, object]:

@@ -31,7 +31,7 @@ from tuning.argos import SignalRegion
 from tuning.batch_cache import BatchCache, load_into_memory
 from tuning.checkpoint import TrialCheckpoint, Unwritable
 from tuning.objectives import Objective
-from tuning.programs import Programs, Trainee, plain_graphs, program_of, told_batch_size
+from tuning.programs import Programs, Trainee, program_of, told_batch_size
 from tuning.schemas import Partial, Record
 from zoo import registry, run
 
@@ -175,8 +175,7 @@ class TrialRunner:
             trainee = self.programs.model(spec.hyperparameters, len(self.training), epochs)
             file, wanted = functools.partial(self.file, spec.trial), functools.partial(is_wanted, self.job)
             checkpoint = TrialCheckpoint(file, wanted, trainee, spec, begun, until)
-            with plain_graphs():
-                found, rows = self._train(trainee, spec, begun, checkpoint)
+            found, rows = self._train(trainee, spec, begun, checkpoint)
             if checkpoint.stopped or not is_wanted(self.job):
                 return None
             status, message = "COMPLETED", None
