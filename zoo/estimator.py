@@ -67,7 +67,12 @@ class Estimator(OutlierMixin, BaseEstimator):
         if "batch_size" in given:
             given["batch_size"] = min(given["batch_size"], len(events))
         model = registry.get(self.zoo_model, **given)
-        model.fit(events, verbose=0, jit_compile=self.jit_compile)
+        try:
+            model.fit(events, verbose=0, jit_compile=self.jit_compile)
+        except InputError as error:
+            if x.shape[1] > 1:
+                raise
+            raise InputError(f"{error} (n_features=1)") from None  # as scikit-learn says it
         self.model_ = model
         self.offset_ = float(np.percentile(self._scores(x), 100.0 * self.contamination))
         return self
