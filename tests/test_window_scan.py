@@ -342,7 +342,7 @@ def test_finished_windows_are_never_trained_again(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         zoo.hunt("cwola", events, tmp_path / "out", **options)
     kept = (tmp_path / ".out.search/window-0.h5").read_bytes()
-    with pytest.raises(InputError, match="add --resume"):
+    with pytest.raises(InputError, match="add resume=True"):
         zoo.hunt("cwola", events, tmp_path / "out", **options)
     with pytest.raises(InputError, match="of another model, window or data"):
         zoo.hunt("cwola", events, tmp_path / "out", **{**options, "seed": 3}, resume=True)
