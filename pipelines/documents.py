@@ -28,7 +28,7 @@ NO_TEXT = re.compile("[\\0\ud800-\udfff]")
 
 def read_json_document(
     path: str | os.PathLike[str], schema: Any = None, *, advice: str = "", max_bytes: int = MAX_JSON_BYTES
-) -> object:
+) -> Any:
     """Return what a JSON file holds.
 
     Args:

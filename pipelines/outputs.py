@@ -264,7 +264,7 @@ def write_json(path: str | os.PathLike[str], value: object, *, replace: bool = T
         part.write_text(text)
 
 
-def as_json(value: object) -> object:
+def as_json(value: object) -> Any:
     """Return what `value` is after it was written as JSON and read back: tuples become lists.
 
     >>> as_json({"units": (64, 64)})

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ class _Counted(InMemoryOracle, RandomSampler):
     """What the oracles without brackets share: the plan of one round, and the number of trials."""
 
     exhausted = False
+    max_trials: int  # of KerasTuner's oracle
 
     def prepare(self, max_epochs: int, seed: int) -> None:
         self.plan = [Bracket(0, (Round(self.max_trials, max_epochs),))]
@@ -38,8 +40,8 @@ class _Counted(InMemoryOracle, RandomSampler):
         self._seed_state = random.Random(seed).getrandbits(48)
         self.verbose = 0
 
-    def populate_space(self, trial_id: str) -> dict[str, object]:
-        answer = super().populate_space(trial_id)
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        answer = super().populate_space(trial_id)  # type: ignore[misc]  # of the oracle that this is mixed into
         if answer["status"] == "STOPPED":
             self.exhausted = True
         return answer
@@ -60,7 +62,7 @@ class Random(_Counted, keras_tuner.oracles.RandomSearchOracle):
 class Grid(_Counted, keras_tuner.oracles.GridSearchOracle):
     """KerasTuner's grid search, which need not wait for a trial to know the next combination."""
 
-    def populate_space(self, trial_id: str) -> dict[str, object]:
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
         answer = super().populate_space(trial_id)
         # KerasTuner does so when a trial ends, since there may be hyperparameters that it has not seen; here it has all.
         if answer["status"] == "RUNNING" and trial_id not in self._populate_next:
@@ -73,7 +75,7 @@ class Grid(_Counted, keras_tuner.oracles.GridSearchOracle):
 class Bayesian(_Counted, keras_tuner.oracles.BayesianOptimizationOracle):
     """KerasTuner's Gaussian process, asked for whole generations, and never for what was tried."""
 
-    def populate_space(self, trial_id: str) -> dict[str, object]:
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
         before = list(self.trials.values())[: len(self.trials) // GENERATION * GENERATION]
         if any(trial.status == "RUNNING" for trial in before):
             return {"status": "IDLE"}
@@ -123,7 +125,7 @@ def make(
     common = {"max_trials": trials, "hyperparameters": space, "max_consecutive_failed_trials": None}
     try:
         if algorithm == "hyperband":
-            oracle = BudgetedHyperband(
+            oracle: Any = BudgetedHyperband(
                 OBJECTIVE, max_epochs=max_epochs, factor=factor, seed=seed, before=before, **common
             )
         else:

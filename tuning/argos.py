@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Container, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -145,6 +146,6 @@ def chosen_region(
     return None
 
 
-def described_region(region: SignalRegion | None) -> dict[str, object]:
+def described_region(region: SignalRegion | None) -> dict[str, Any]:
     """Return what `search.json` says of a signal region, or of none."""
     return dict.fromkeys(("window", "sidebands", "template")) if region is None else region.description

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class TrialCheckpoint(keras.callbacks.Callback):
     _supports_tf_logs = True  # else Keras waits for numbers that nobody reads
 
     def __init__(
-        self, file: Callable[[str], Path], is_wanted: Callable[[], bool], trainee: Trainee, spec, begun: Mapping[str, object],
+        self, file: Callable[[str], Path], is_wanted: Callable[[], bool], trainee: Trainee, spec, begun: Mapping[str, Any],
         until: float | None,
     ):  # fmt: skip
         """Take the trial.
@@ -37,8 +38,10 @@ class TrialCheckpoint(keras.callbacks.Callback):
         self.file, self.is_wanted = file, is_wanted
         self.spec, self.begun, self.until = spec, begun, until
         self.trainee, self.of, self.fresh = trainee, trainee.trained, trainee.fresh
-        self.stopped, self.rows = False, []
-        self.started, self.steps, self.judging, self.before = time.monotonic(), [], 0.0, 0.0
+        self.stopped = False
+        self.rows: list[dict[str, Any]] = []
+        self.steps: list[float] = []
+        self.started, self.judging, self.before = time.monotonic(), 0.0, 0.0
         self.diverged: str | None = None
 
     def on_train_begin(self, logs=None):
@@ -96,7 +99,7 @@ class TrialCheckpoint(keras.callbacks.Callback):
     def on_test_end(self, logs=None):
         self.judging += time.perf_counter() - self._judged
 
-    def times(self) -> dict[str, object]:
+    def times(self) -> dict[str, Any]:
         """Return the seconds of training, of validation, and of tracing and compiling, which the first step has."""
         building = 0.0
         if self.fresh and self.steps:  # a single step was all building, or nearly

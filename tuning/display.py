@@ -7,7 +7,6 @@ that run, each cut to the width of the terminal, so that nothing wraps and nothi
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import sys
@@ -15,6 +14,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, Any
 
 from tuning.objectives import Objective
 
@@ -57,7 +57,7 @@ class _Display:
     def __init__(self, objective, notices, console):
         self.objective, self.notices, self.console = objective, notices, console
         self.plan = None
-        self.records: list[Mapping[str, object]] = []
+        self.records: list[Mapping[str, Any]] = []
         self.running: dict[str, _Running] = {}
         self.workers: dict[str, int] = {}  # by address, the numbers that they are called by
         self.pace, self.left = Pace(), Countdown()
@@ -209,7 +209,8 @@ class Countdown:
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic):
-        self.now, self._until = now, None
+        self.now = now
+        self._until: float | None = None
 
     def set(self, seconds: float | None) -> None:
         """It is so many seconds from now; None is not known."""
@@ -238,7 +239,7 @@ def duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def _own_stderr() -> Iterator[tuple[io.TextIOBase, int | None]]:
+def _own_stderr() -> Iterator[tuple[IO[str], int | None]]:
     """Give a stream to the real stderr, and a pipe with all else that this process writes to stderr meanwhile.
 
     Workers inherit stderr, and TensorFlow writes to it past Python: in the middle of lines that are written anew, it would

@@ -52,7 +52,7 @@ class Engine:
         self.oracle, self.draw, self.job, self.listener, self.deadline = oracle, draw, job, listener, deadline
         self.limit = limit
         self.objective, self.trials = Objective.parse(job.objective), Path(job.out) / "trials"
-        self.records: dict[str, Mapping[str, object]] = {}
+        self.records: dict[str, Mapping[str, Any]] = {}
         self.waiting: dict[str, Spec] = {}
         self._begun: dict[str, Spec] = {}
         self.under_way: dict[str, str] = {}  # who has it
@@ -84,7 +84,7 @@ class Engine:
     def _files(self) -> list[Path]:
         return sorted(path for path in self.trials.glob("*.json") if path.name.count(".") == 1)
 
-    def _restore_promoted(self, kept: Mapping[str, Mapping]) -> None:
+    def _restore_promoted(self, kept: dict[str, dict[str, Any]]) -> None:
         """Take up promoted trials, whose place in the plan depends on what came first."""
         if not self.oracle.promotes:
             return
@@ -103,7 +103,7 @@ class Engine:
                 self._set_aside(later, "of a trial whose promotion is not there")
                 kept.pop(later.stem, None)
 
-    def _check_same(self, spec: Spec, record: Mapping[str, object]) -> None:
+    def _check_same(self, spec: Spec, record: Mapping[str, Any]) -> None:
         same = as_json(spec.record)
         if different := [name for name in ("hyperparameters", "epochs") if record[name] != same[name]]:
             raise InputError(
@@ -212,7 +212,7 @@ class Engine:
         until = None if self.deadline is None else time.time() + self.deadline - time.monotonic()
         return spec.trial, (self._job, spec, until)
 
-    def _hear(self, message: Mapping[str, object]) -> None:
+    def _hear(self, message: Mapping[str, Any]) -> None:
         if "told" in message:
             self.listener.told(message["told"])
         elif message["trial"] in self.under_way:
@@ -265,7 +265,7 @@ class Engine:
         self.listener.ended(record, len(self.records))
         self.fill()
 
-    def _end(self, record: Mapping[str, object]) -> None:
+    def _end(self, record: Mapping[str, Any]) -> None:
         name = record["trial"]
         del self.waiting[name]
         self.records[name] = record

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def _title(results: Results) -> str | None:
 # -- figures -------------------------------------------------------------------------------------------
 
 
-def draw_history(results: Results, path: str | os.PathLike) -> dict[str, object]:
+def draw_history(results: Results, path: str | os.PathLike) -> dict[str, Any]:
     """Draw the objective of every trial in the order of their ids, and the best so far (see `best_so_far`).
 
     Returns `trial`, `objective`, `epochs`, `best_so_far` (of completed trials), and `failed`, ids. Of a Pareto objective
@@ -109,7 +110,7 @@ def _draw_trials(axis, x, objective, epochs) -> None:
         axis.plot(*points, "o", ms=5 + 2 * order, color=look(order)[0], label=f"to epoch {end}", alpha=0.8)
 
 
-def draw_pareto(results: Results, path: str | os.PathLike) -> dict[str, object]:
+def draw_pareto(results: Results, path: str | os.PathLike) -> dict[str, Any]:
     """Draw figures of merit against each other in pairs, with the Pareto front and its knee.
 
     Returns `terms`, `trial`, `values` (n, k), `front` and `knee` (ids), and `hypervolume` of the front on axes on which all
@@ -141,7 +142,8 @@ def draw_pareto(results: Results, path: str | os.PathLike) -> dict[str, object]:
         axes = figure.subplots(height, width, squeeze=False).flat
         for (i, j), axis in zip(pairs, axes):  # which takes no axis more than it has pairs
             _draw_pair(axis, values, front, knee, i, j, two=len(terms) == 2)
-            _logarithmic(axis, values[:, i], "x"), _logarithmic(axis, values[:, j])
+            _logarithmic(axis, values[:, i], "x")
+            _logarithmic(axis, values[:, j])
             axis.set(xlabel=shown(terms[i]), ylabel=shown(terms[j]), title=_title(results))
         for axis in itertools.islice(axes, 0, None):
             axis.set_axis_off()
@@ -160,7 +162,7 @@ def _draw_pair(axis, values, front, knee, i, j, two):
     axis.plot(values[knee, i], values[knee, j], "*", color="C2", ms=20, label="knee", zorder=5)
 
 
-def draw_importance(results: Results, path: str | os.PathLike, seed: int = 0) -> dict[str, object]:
+def draw_importance(results: Results, path: str | os.PathLike, seed: int = 0) -> dict[str, Any]:
     """Draw how much each figure of merit depends on each hyperparameter (see `tuning.importance.importance`).
 
     Returns `figures`, by figure of merit what `importance` returns, and `of`, hyperparameters, the most important first.
@@ -186,7 +188,7 @@ def draw_importance(results: Results, path: str | os.PathLike, seed: int = 0) ->
     return numbers
 
 
-def draw_parallel(results: Results, path: str | os.PathLike, important: Sequence[str] = ()) -> dict[str, object]:
+def draw_parallel(results: Results, path: str | os.PathLike, important: Sequence[str] = ()) -> dict[str, Any]:
     """Draw a line for every completed trial through its hyperparameters and objective, or figures of merit.
 
     Of more than 12 hyperparameters that vary those are drawn that come first in `important`. Returns `axes`: by name
@@ -212,7 +214,7 @@ def draw_parallel(results: Results, path: str | os.PathLike, important: Sequence
     return numbers
 
 
-def _axis(values: Sequence[object]) -> dict[str, object]:
+def _axis(values: Sequence[object]) -> dict[str, Any]:
     """Places in [0, 1] of values on an axis of their own, numbers where they are such, else words, or logarithms."""
     if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         x = np.array(values, float)
@@ -249,13 +251,15 @@ def _draw_lines(axis, axes: Mapping[str, Mapping], rank: np.ndarray) -> None:
     axis.set(xlim=(-0.1, len(axes) - 0.4), ylim=(-0.05, 1.05))
 
 
-def draw_learning(results: Results, path: str | os.PathLike) -> dict[str, object]:
+def draw_learning(results: Results, path: str | os.PathLike) -> dict[str, Any]:
     """Draw the validation loss, or else the training loss, by epoch of the best trials.
 
     Returns `term`, and `trials`: by id `epoch` and `values`. Raises `InputError` where no trial has kept its epochs.
     """
-    best = results.best["trial"]
-    chosen = [results.best, *(trial for trial in results.completed if trial["trial"] != best)][:CURVES]
+    best = results.best
+    if best is None:
+        raise InputError(f"{results.out}: no trial has completed, so none has a loss to draw")
+    chosen = [best, *(trial for trial in results.completed if trial["trial"] != best["trial"])][:CURVES]
     rows = {trial["trial"]: results.history(trial) for trial in chosen}
     term = next((t for t in ("val_loss", "loss") if any(t in row for one in rows.values() for row in one)), None)
     if term is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tuning.brackets import Bracket, Round, extended, plan, total_epochs
 from tuning.kerastuner import keras_tuner
@@ -87,9 +88,10 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
         self._brackets = [
             {"bracket_num": bracket.number, "rounds": [[] for _ in bracket.rounds]} for bracket in self.plan
         ]
-        self._drawn, self._given = [], set()  # fresh configurations, in the order of drawing; which are given out
-        self._substitutes = {}  # by number, the configurations that took the places of trials that failed
-        self._exhausted_at = None
+        self._drawn: list[dict[str, Any]] = []  # fresh configurations, in the order of drawing
+        self._given: set[int] = set()  # which of them are given out
+        self._substitutes: dict[int, dict[str, Any]] = {}  # by number, what took the places of trials that failed
+        self._exhausted_at: int | None = None
         self.verbose = 0
 
     @property
@@ -98,7 +100,7 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
         # New hyperparameters may appear while a model is built, and make the space larger again.
         return self._exhausted_at == len(self.hyperparameters.space) and len(self._given) == len(self._drawn)
 
-    def populate_space(self, trial_id: str) -> dict[str, object]:
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Give a trial its values: a promotion where one is certain, else a fresh configuration.
 
         Args:
@@ -121,8 +123,9 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
             return self.populate_space(trial_id)  # Rounds need not wait any more for trials that cannot come.
         return {"status": "IDLE" if self.ongoing_trials else "STOPPED"}
 
-    def _next_values(self, position: int, rounds: list[list[dict]], index: int, place: int) -> dict[str, object] | None:
+    def _next_values(self, position: int, rounds: list[list[dict]], index: int, place: int) -> dict[str, Any] | None:
         bracket = self.plan[position]
+        values: dict[str, Any] | None
         free = bracket.rounds[index].size - len(rounds[index])
         if not free:
             return None
@@ -194,7 +197,7 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
             to_start = min(to_start, len(self._candidates(rounds, index)) + before)
         return running + to_start
 
-    def _fresh_values(self, number: int) -> dict[str, object] | None:
+    def _fresh_values(self, number: int) -> dict[str, Any] | None:
         """The configuration number n of the search, drawn in order: so who asks first does not matter.
 
         Of an exhausted space the first one that is left, and None if there is none.
@@ -215,7 +218,7 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
             self._drawn.append(values)
             self._tried_so_far.add(self._compute_values_hash(values))
 
-    def _substitute(self, number: int) -> dict[str, object] | None:
+    def _substitute(self, number: int) -> dict[str, Any] | None:
         """The configuration number n of those that take the place of a promotion, since trials have failed.
 
         It follows from the seed and n: these are drawn apart from, and after, those of the first rounds, which they must not
@@ -234,7 +237,7 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
             self._substitutes[number] = values
         return dict(self._substitutes[number])
 
-    def _random_values(self) -> dict[str, object] | None:
+    def _random_values(self) -> dict[str, Any] | None:
         if self._exhausted_at == len(self.hyperparameters.space):
             return None
         values = super()._random_values()
@@ -252,7 +255,7 @@ class BudgetedHyperband(InMemoryOracle, RandomSampler, keras_tuner.oracles.Hyper
                     return position, index
         raise KeyError(trial_id)
 
-    def restore_trial(self, trial_id: str, values: Mapping[str, object], position: int, index: int) -> object:
+    def restore_trial(self, trial_id: str, values: Mapping[str, Any], position: int, index: int) -> object:
         """Add a trial that an earlier process started; it is then ended, or run, as if it had been started now.
 
         Args:

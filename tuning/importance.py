@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from tuning.results import Results
 TREES = 100  # of the forest behind importances
 
 
-def importance(results: Results, target: str = "objective", seed: int = 0) -> dict[str, object]:
+def importance(results: Results, target: str = "objective", seed: int = 0) -> dict[str, Any]:
     """Return how much a figure of merit depends on each hyperparameter, by a random forest of the trials.
 
     The forest (100 trees) predicts the figure from the hyperparameters that vary and from the epochs trained; the importance of
@@ -54,8 +55,8 @@ def importance(results: Results, target: str = "objective", seed: int = 0) -> di
         for name, values in zip(names, made):
             drops[name][:, unseen] = values
     r2 = float(r2_score(y, predicted))
-    found = {name: [r2 - r2_score(y, one) for one in values] for name, values in drops.items()}
-    found = {name: {"mean": float(np.mean(v)), "std": float(np.std(v))} for name, v in found.items()}
+    losses = {name: [r2 - r2_score(y, one) for one in values] for name, values in drops.items()}
+    found = {name: {"mean": float(np.mean(v)), "std": float(np.std(v))} for name, v in losses.items()}
     largest = sorted(found, key=lambda name: -found[name]["mean"])
     return {"target": target, "trials": len(done), "r2": r2, "importance": {name: found[name] for name in largest}}
 
@@ -67,7 +68,8 @@ def design(results: Results, trials: Sequence[Mapping]) -> tuple[np.ndarray, dic
     numbers have a column for each of their values.
     """
     varied = results.varied()
-    columns, names = [], {}
+    columns: list[Any] = []
+    names: dict[str, list[int]] = {}
     for name in [*varied, "epochs"]:
         values = [t["epochs"] if name == "epochs" else t["hyperparameters"].get(name) for t in trials]
         made = _columns(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tuning.brackets import Bracket, total_epochs
 
@@ -17,8 +18,8 @@ class Plan:
 
     brackets: Sequence[Bracket]
     workers: int
-    done: Sequence[Mapping[str, object]] = ()
-    program: Callable[[Mapping[str, object]], object] = str
+    done: Sequence[Mapping[str, Any]] = ()
+    program: Callable[[Mapping[str, Any]], object] = str
 
     @property
     def trials(self) -> int:
@@ -30,7 +31,7 @@ class Plan:
         """The number of epochs that they train, all together."""
         return total_epochs(self.brackets)
 
-    def seconds_left(self, records: Sequence[Mapping[str, object]], workers: int = 0) -> float | None:
+    def seconds_left(self, records: Sequence[Mapping[str, Any]], workers: int = 0) -> float | None:
         """Return how long the rest takes at the pace of these trials, or None before every worker has done one and more.
 
         (a T + b E + c p T) / workers for T trials with E epochs that are left: an epoch takes b and a trial a more, as
@@ -54,11 +55,11 @@ class Plan:
         return ((trial + build) * trials + epoch * epochs) / workers
 
 
-def _trained(record: Mapping[str, object]) -> int:
+def _trained(record: Mapping[str, Any]) -> int:
     return record["epochs"] - record["initial_epoch"]
 
 
-def _within(record: Mapping[str, object]) -> float:
+def _within(record: Mapping[str, Any]) -> float:
     """Seconds that a trial spent in its epochs."""
     return record.get("training_seconds", 0.0) + record.get("validating_seconds", 0.0)
 
@@ -75,7 +76,7 @@ class SearchListener:
     def epoch(self, trial: str, epoch: int, worker: str, logs: Mapping[str, float | None]) -> None:
         """So many epochs of it are done."""
 
-    def ended(self, record: Mapping[str, object], finished: int) -> None:
+    def ended(self, record: Mapping[str, Any], finished: int) -> None:
         """It has ended, and so many trials have."""
 
     def told(self, text: str) -> None:

@@ -123,7 +123,8 @@ class _Once:
     """A model whose outputs are computed once for all terms: `more`, and its first score."""
 
     def __init__(self, model, more: Sequence[str]):
-        self._model, self._more, self._found = model, more, None
+        self._model, self._more = model, more
+        self._found: Mapping[str, np.ndarray] | None = None
 
     def __getattr__(self, name: str):
         return getattr(self._model, name)
@@ -244,6 +245,7 @@ class Objective:
         if name.startswith(TRUTH):
             return missed_area(model, labelled, history, name.removeprefix(TRUTH))
         if name == _named(ARGOS):
+            assert self.region is not None, "`check` asks for it"
             return sensitivity(model, unlabelled, self.region)
         return TERMS[name](model, unlabelled, history)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from tuning.brackets import Bracket
 from tuning.kerastuner import keras_tuner
@@ -26,7 +26,7 @@ class Oracle(Protocol):
     in_order: int
     plan: Sequence[Bracket]
     max_trials: int
-    trials: Mapping[str, object]
+    trials: Mapping[str, Any]
     promotes: bool
     order: Order | None
 
@@ -34,10 +34,10 @@ class Oracle(Protocol):
     def exhausted(self) -> bool:
         """Whether every configuration of the space was tried."""
 
-    def create_trial(self, tuner_id: str) -> object:
+    def create_trial(self, tuner_id: str) -> Any:
         """Return a KerasTuner trial; its status is "RUNNING" if it can be started now."""
 
-    def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int) -> object:
+    def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int) -> Any:
         """Report the metrics of a trial."""
 
     def end_trial(self, trial: object) -> None:
@@ -46,7 +46,7 @@ class Oracle(Protocol):
     def position_of(self, trial_id: str) -> tuple[int, int]:
         """Return the position of a trial in the plan: (index of its bracket, index of its round)."""
 
-    def restore_trial(self, trial_id: str, values: Mapping[str, object], position: int, index: int) -> object:
+    def restore_trial(self, trial_id: str, values: Mapping[str, object], position: int, index: int) -> Any:
         """Add a promoted trial that an earlier process started; raises `ValueError` if the plan has no room for it."""
 
 

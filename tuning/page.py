@@ -28,6 +28,7 @@ CAPTIONS = {
 
 def to_html(results: Results, folder: Path, missing: Mapping[str, str]) -> str:
     best, asked = results.best, results.asked
+    assert best is not None, "a page is of a search with a completed trial"
     failed = len(results.trials) - len(results.completed)
     page_ = Page(f"Tuning of {asked.get('model', 'a model')}", f"{len(results.trials)} trials by {results.objective}")
     if results.truth_used:
@@ -98,7 +99,7 @@ def _events(data: Mapping[str, Any] | None) -> str:
     return f"{data.get('events')} events of {data.get('source')} (SHA-256 {str(data.get('sha256'))[:12]})"
 
 
-def _row(trial: Mapping, terms: Sequence[str], varied: Sequence[str], note: str) -> list[object]:
+def _row(trial: Mapping, terms: Sequence[str], varied: Sequence[str], note: str) -> list[Any]:
     found = [trial["objective"], *(trial["metrics"].get(name) for name in terms)]
     return [trial["trial"] + note, trial["epochs"], *found, *(_plain(trial["hyperparameters"].get(n)) for n in varied)]
 

@@ -34,8 +34,8 @@ def fronts(values: np.ndarray) -> list[np.ndarray]:
     [[0, 1, 2], [3], [4]]
     """
     values = _checked(values)
-    no_worse = (values[:, None] <= values).all(-1)
-    beats = no_worse & (values[:, None] < values).any(-1)
+    no_worse = np.all(values[:, None] <= values, axis=-1)
+    beats = np.asarray(no_worse & np.any(values[:, None] < values, axis=-1))
     left, found = np.arange(len(values)), []
     while len(left):
         best = ~beats[np.ix_(left, left)].any(0)

@@ -10,7 +10,7 @@ import dataclasses
 import gc
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def resident() -> int:
         return 0
 
 
-def sizes(model: str, points: list[Mapping[str, object]]) -> dict[str, object]:
+def sizes(model: str, points: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """Return the sizes that hold the networks of all points, and their optimizers as a list, by hyperparameter."""
     kind: Any = registry.model_class(model)
     if kind.data_kind != "events":

@@ -65,11 +65,11 @@ class Results:
         damaged: records that could not be read.
     """
 
-    trials: Sequence[Mapping[str, object]]
+    trials: Sequence[Mapping[str, Any]]
     objective: str
     out: Path
     exhausted: bool = False
-    asked: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    asked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     damaged: Sequence[str] = ()
 
     @property
@@ -78,18 +78,18 @@ class Results:
         return Objective.parse(self.objective)
 
     @property
-    def completed(self) -> list[Mapping[str, object]]:
+    def completed(self) -> list[Mapping[str, Any]]:
         """The trials that did not fail, best first."""
         return [trial for trial in self.trials if trial["status"] == "COMPLETED"]
 
     @property
-    def best(self) -> Mapping[str, object] | None:
+    def best(self) -> Mapping[str, Any] | None:
         """The completed trial to take, or None: the best one, of a Pareto objective the knee of the front."""
         done = self.completed
         return done[self.parsed.best([trial["metrics"] for trial in done])] if done else None
 
     @property
-    def front(self) -> list[Mapping[str, object]]:
+    def front(self) -> list[Mapping[str, Any]]:
         """The trials that no other beats in every figure of merit, by the first of them; one alone has one best."""
         done = self.completed
         if not done:
@@ -117,7 +117,7 @@ class Results:
     def caveats(self) -> list[str]:
         """Return what has to be said before the best trial is taken."""
         found = (self.best or {}).get("metrics") or {}
-        reconstruction = found.get("reconstruction")  # type: ignore[attr-defined]
+        reconstruction = found.get("reconstruction")
         if reconstruction is None or reconstruction < NOTHING:
             return []
         return [
@@ -141,7 +141,7 @@ class Results:
         found = (self.asked.get("extra") or {}).get("mass_range")
         return tuple(found) if found else None
 
-    def trial(self, name: str) -> Mapping[str, object]:
+    def trial(self, name: str) -> Mapping[str, Any]:
         """Return one trial by its id; raises `InputError` if there is none."""
         found = [
             trial for trial in self.trials if trial["trial"] == name or trial["trial"].lstrip("0") == name.lstrip("0")
@@ -151,7 +151,7 @@ class Results:
             raise InputError(f"{self.out}: no trial {name!r}; there are {names} ... ({len(self.trials)} in all)")
         return found[0]
 
-    def history(self, trial: Mapping[str, object]) -> list[dict[str, object]]:
+    def history(self, trial: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the epochs of a trial, and before them those of the trials that it was promoted from."""
         chain, seen = [trial], {trial["trial"]}
         while past := chain[-1].get("promoted_from"):
@@ -169,7 +169,7 @@ class Results:
         texts = {name: {json.dumps(t["hyperparameters"].get(name)) for t in self.trials} for name in names}
         return [name for name in names if len(texts[name]) > 1]
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Return what `tune --json` and `tune results --json` print."""
         pareto = {"front": [trial["trial"] for trial in self.front]} if self.parsed.pareto else {}
         damaged = {"damaged": list(self.damaged)} if self.damaged else {}
@@ -201,13 +201,13 @@ class Results:
         return text.getvalue()
 
 
-def _rows(path: Path) -> list[dict[str, object]]:
+def _rows(path: Path) -> list[dict[str, Any]]:
     found: Any = read_json_document(path, HistoryFile, advice="damaged")
-    rows: list[dict[str, object]] = found["rows"]
+    rows: list[dict[str, Any]] = found["rows"]
     return rows
 
 
-def ranked(records: Sequence[Mapping[str, object]], objective: str) -> list[Mapping[str, object]]:
+def ranked(records: Sequence[Mapping[str, Any]], objective: str) -> list[Mapping[str, Any]]:
     """Return records of trials best first (see `Objective.order`), those that failed behind them; ties by trial.
 
     >>> found = [{"trial": t, "status": "COMPLETED", "metrics": {"objective": x}} for t, x in (("0", 2.0), ("1", 1.0))]
@@ -267,15 +267,15 @@ def _cell(value: object) -> object:
 
 def retrained(
     results: Results,
-    trial: Mapping[str, object],
+    trial: Mapping[str, Any],
     events: Events | None,
     out: str | os.PathLike,
     *,
     members: int | None = None,
     epochs: int | None = None,
     seed: int | None = None,
-    extra: Mapping[str, object] | None = None,
-    **options: object,
+    extra: Mapping[str, Any] | None = None,
+    **options: Any,
 ):
     """Train a trial's hyperparameters anew on all of the events, and write a run directory.
 

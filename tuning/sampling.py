@@ -8,7 +8,8 @@ runtime hyperparameters, which tells more about it than one, and is compiled onc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from tuning.kerastuner import keras_tuner
 
@@ -20,13 +21,21 @@ class RandomSampler:
     that is left was overlooked with probability (1 - 1/(t + 1))^(20 (t + 1)) < e^-20.
     """
 
-    _architectures, _shapes, _number_drawn, _first = 0, frozenset(), 0, {}
+    # of KerasTuner's oracle
+    _tried_so_far: set[str]
+    _duplicate: Callable[[Mapping[str, Any]], bool]
+    _seed_state: int
+    hyperparameters: keras_tuner.HyperParameters
+
+    _architectures, _number_drawn = 0, 0
+    _shapes: frozenset[str] = frozenset()
+    _first: dict[int, Mapping[str, Any]] = {}
 
     def limit_architectures(self, architectures: int, shapes: Iterable[str]) -> None:
         """Draw no more than so many different values of the names in `shapes`; before anything is drawn."""
         self._architectures, self._shapes, self._first = architectures, frozenset(shapes), {}
 
-    def _random_values(self) -> dict[str, object] | None:
+    def _random_values(self) -> dict[str, Any] | None:
         for attempt in range(20 * (len(self._tried_so_far) + 1)):
             values = self._sample(self._number_drawn + attempt)
             if not self._duplicate(values):
@@ -36,7 +45,7 @@ class RandomSampler:
                 return values
         return None
 
-    def _sample(self, number: int) -> dict[str, object]:
+    def _sample(self, number: int) -> dict[str, Any]:
         known = min(self._architectures, len(self._first))
         shape = self._first[number % known] if known and number >= self._architectures else {}
         drawn = keras_tuner.HyperParameters()

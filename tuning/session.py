@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -64,9 +65,9 @@ def search(
     factor: int = 3,
     architectures: int = 0,
     objective: str = DEFAULT_OBJECTIVE,
-    fixed: Mapping[str, object] | None = None,
+    fixed: Mapping[str, Any] | None = None,
     preset: str | None = None,
-    space: str | os.PathLike | Mapping[str, object] | None = None,
+    space: str | os.PathLike | Mapping[str, Any] | None = None,
     time_limit: float | None = None,
     trial_timeout: float | None = None,
     workers: int = 1,
@@ -80,7 +81,7 @@ def search(
     sidebands: Sequence[float] = (),
     template: Events | None = None,
     jit_compile: bool | None = None,
-    extra: Mapping[str, object] | None = None,
+    extra: Mapping[str, Any] | None = None,
     listener: SearchListener | None = None,
     watcher: SearchListener | None = None,
 ) -> Results:
@@ -191,7 +192,7 @@ def _check_alike(model, events: Events, validation: Events) -> None:
 class _Asked:
     model: str
     preset: str | None
-    fixed: Mapping[str, object]
+    fixed: Mapping[str, Any]
     algorithm: str
     trials: int
     max_epochs: int
@@ -217,10 +218,10 @@ class _Session:
         self.searched = self.space.hyperparameters()
         plain = registry.get(asked.model, **{"seed": asked.seed, **self.space.draw(self.space.hyperparameters())})
         self.oracle = self._oracle({"budgets": [asked.trials], "names": NAMES})
-        self.training, self.validation = events, validation
         if validation is None:
             self.training, self.validation = events.split(1.0 - VALIDATION_SHARE, asked.seed)
         else:
+            self.training, self.validation = events, validation
             _check_alike(plain, events, validation)
         self.space.check(events=len(self.training))
         plain.check_enough(self.training)
@@ -237,7 +238,7 @@ class _Session:
         points = [self.space.draw(sample(self.searched, seed)) for seed in range(POINTS)]
         self.larger = sizes(asked.model, points)
 
-    def _oracle(self, growth: Mapping[str, object]) -> algorithms.Oracle:
+    def _oracle(self, growth: Mapping[str, Any]) -> algorithms.Oracle:
         """Return what decides on trials, of a search that has grown like this (see `tuning.description.growth`)."""
         asked, names = self.asked, growth["names"]
         oracle = algorithms.make(asked.algorithm, self.searched, asked.trials, asked.max_epochs, asked.factor, asked.seed,
@@ -258,13 +259,13 @@ class _Session:
             said = "; ".join(f"{row['name']} {range_text(row)}" for row in changed)
             self.listener.told(f"The space for {features} features, and for what is fixed: {said}")
 
-    def _description(self, events: Events, validation: Events | None, truth: bool) -> dict[str, object]:
+    def _description(self, events: Events, validation: Events | None, truth: bool) -> dict[str, Any]:
         space = self.searched.get_config()["space"]
         data = {"data": described(events, truth and validation is None), "validation": None}
         if validation is not None:
             data["validation"] = {**described(validation, truth), "also_trained_on": overlap(events, validation)}
         region = described_region(self.region)
-        if region["template"]:
+        if self.region is not None and self.region.template is not None:
             region["template"]["also_in_data"] = overlap(events, self.region.template)
         about = {"budgets": [self.asked.trials], "names": NAMES, "command": provenance.command(),
                  "versions": provenance.versions(), "plan": [str(bracket) for bracket in self.oracle.plan]}  # fmt: skip
@@ -326,14 +327,14 @@ class _Session:
         grown = {name: self.description[name] for name in ("budgets", "names")}
         write_json(self.out / "results.json", {**results.to_json(), **grown})
         if results.best is not None:
-            self._write_best(results, job, engine.is_over)
+            self._write_best(results, results.best, job, engine.is_over)
         elif results.complete and records:
             first = min(records, key=lambda record: numbered(record["trial"]))
             raise InputError(f"all {len(records)} trials failed; the first: {first['message']}")
         return results
 
-    def _write_best(self, results: Results, job: Job, is_over: bool) -> None:
-        best, path = results.best, self.out / "best"
+    def _write_best(self, results: Results, best: Mapping[str, Any], job: Job, is_over: bool) -> None:
+        path = self.out / "best"
         if self._is_written(path, best["trial"]):
             return
         model = registry.get(self.asked.model, **best["hyperparameters"])
@@ -392,7 +393,7 @@ class _Session:
             return False
         return (run.read_config(path).get("tuning") or {}).get("trial") == trial
 
-    def _history(self, record: Mapping[str, object], which: str) -> list[dict[str, object]]:
+    def _history(self, record: Mapping[str, Any], which: str) -> list[dict[str, Any]]:
         """Return the epochs, `rows` or those of `members`, of a trial and of those that it was promoted from."""
         folder, past = self.out / "trials", record["promoted_from"]
         before = self._history(read_json_document(folder / f"{past}.json", Record), which) if past else []

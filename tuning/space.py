@@ -19,6 +19,7 @@ import difflib
 import inspect
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from pipelines.arguments import argument, setting
 from pipelines.errors import InputError
@@ -51,9 +52,30 @@ class Space:
     """
 
     model: str
-    fixed: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     preset: str | None = None
-    overrides: str | os.PathLike | Mapping[str, object] | None = None
+    overrides: str | os.PathLike | Mapping[str, Any] | None = None
+    # What follows from these.
+    _names: dict[str, Any] = dataclasses.field(
+        init=False, repr=False, compare=False
+    )  # the model's own definitions, by name
+    _valid: dict[str, Any] = dataclasses.field(
+        init=False, repr=False, compare=False
+    )  # all hyperparameters of the model, with their defaults
+    _entries: dict[str, Entry] = dataclasses.field(
+        init=False, repr=False, compare=False
+    )  # of the file, those that change a name of the model's space
+    _extra: dict[str, Entry] = dataclasses.field(
+        init=False, repr=False, compare=False
+    )  # of the file, those that the model's space does not have
+    _given: dict[str, Any] = dataclasses.field(
+        init=False, repr=False, compare=False
+    )  # fixed hyperparameters that the model is not asked for
+    _held: dict[str, Any] = dataclasses.field(init=False, repr=False, compare=False)  # fixed names of the model's space
+    _dropped: set[str] = dataclasses.field(init=False, repr=False, compare=False)  # names that make nothing any more
+    _made: set[str] | None = dataclasses.field(
+        init=False, repr=False, compare=False
+    )  # with `replace`, the hyperparameters that are still drawn
 
     def __post_init__(self):
         kind = registry.model_class(self.model)
@@ -170,7 +192,7 @@ class Space:
 
     # -- use -----------------------------------------------------------------------------------------
 
-    def draw(self, hp) -> dict[str, object]:
+    def draw(self, hp) -> dict[str, Any]:
         """Return a model's hyperparameters for the values in a KerasTuner object: preset, drawn and fixed together."""
         guided = _Guided(hp, self)
         kind = registry.model_class(self.model)
@@ -191,7 +213,7 @@ class Space:
         return complete(self.draw)
 
     @property
-    def searched(self) -> dict[str, object]:
+    def searched(self) -> dict[str, Any]:
         """What is searched, by name: KerasTuner's Choice, Int, Float and Boolean, without what is fixed."""
         space = {one.name: one for one in self.hyperparameters().space}
         return {
@@ -243,7 +265,7 @@ class Space:
 
     # -- documentation -------------------------------------------------------------------------------
 
-    def rows(self) -> list[dict[str, object]]:
+    def rows(self) -> list[dict[str, Any]]:
         """Return the space as a table, ready for JSON: a row for each name, in the order in which they are drawn.
 
         Every row has `name`, `kind` ("choice", "int", "float", "fixed") and `makes`, the hyperparameters that depend
@@ -262,7 +284,8 @@ class Space:
 
     def _stepped(self, name: str) -> SteppedRange | None:
         """Return the range with a step that a name has, or None."""
-        entry, known = {**self._entries, **self._extra}.get(name), self._names.get(name)
+        entry: Entry | None = {**self._entries, **self._extra}.get(name)
+        known: Any = self._names.get(name)
         if entry is not None and entry.kind == RANGE:
             return SteppedRange.of(*entry.definition(known, self._valid.get(name)))
         if entry is not None or name in self._held or not hasattr(known, "min_value"):
@@ -298,7 +321,8 @@ class _Guided:
     """A KerasTuner object that answers as a `Space` wants it; the rest it leaves to the one behind it."""
 
     def __init__(self, hp, space: Space):
-        self._hp, self._space, self.answered = hp, space, set()
+        self._hp, self._space = hp, space
+        self.answered: set[str] = set()
 
     def __getattr__(self, name):
         return getattr(self._hp, name)
@@ -325,7 +349,7 @@ class _Guided:
         options = {name: value for name, value in bound.items() if name not in ("self", "name")}
         return self.one(bound["name"], kind, options)
 
-    def one(self, name: str, kind: str, options: Mapping[str, object]):
+    def one(self, name: str, kind: str, options: Mapping[str, Any]):
         """Answer one question of the model, of `kind` with its `options`."""
         space, hp = self._space, self._hp
         if name in space._dropped:
@@ -342,7 +366,7 @@ class _Guided:
         """Draw what the model's own space does not have."""
         return self._register(entry.name, *entry.definition(None, self._space._valid[entry.name]))
 
-    def _register(self, name: str, kind: str, options: Mapping[str, object]):
+    def _register(self, name: str, kind: str, options: Mapping[str, Any]):
         """Ask KerasTuner; for a range with a step ask for a choice among its values, since KerasTuner omits ends (its issue 1001)."""
         try:
             if (stepped := SteppedRange.of(kind, options)) is not None:

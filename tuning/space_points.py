@@ -6,6 +6,7 @@ import functools
 import math
 import random
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from pipelines.errors import InputError
 from tuning.kerastuner import keras_tuner
@@ -24,7 +25,7 @@ def sample(space: keras_tuner.HyperParameters, seed: int) -> keras_tuner.HyperPa
     return drawn
 
 
-def settle(point: keras_tuner.HyperParameters, given: Mapping[str, object]) -> keras_tuner.HyperParameters:
+def settle(point: keras_tuner.HyperParameters, given: Mapping[str, Any]) -> keras_tuner.HyperParameters:
     """Give a space the given values where they are active, and the defaults of all else that is."""
     point.values, point.active_scopes, point.inactive_scopes = {}, [], []
     for one in point.space:
@@ -57,9 +58,10 @@ def number_wanted(one, value: object) -> str | None:
     return None if possible else "a finite number"
 
 
-def parents(space: keras_tuner.HyperParameters, one) -> dict[str, object]:
+def parents(space: keras_tuner.HyperParameters, one) -> dict[str, Any]:
     """Return the values of others that make a hyperparameter active, where they can have such values."""
-    wanted, found = {condition.name: condition.values for condition in one.conditions}, {}
+    wanted = {condition.name: condition.values for condition in one.conditions}
+    found: dict[str, Any] = {}
     for other in space.space:
         for value in wanted.get(other.name, ()):
             if is_possible(other, value):
@@ -84,7 +86,7 @@ def complete(draw: Callable) -> keras_tuner.HyperParameters:
 
 
 @functools.lru_cache(maxsize=64)
-def definitions(search_space: Callable) -> Mapping[str, object]:
+def definitions(search_space: Callable) -> Mapping[str, Any]:
     """Return what a model's space says of every name."""
     return {one.name: one for one in reversed(complete(search_space).space)}  # of equal names the first
 
@@ -93,7 +95,8 @@ def definitions(search_space: Callable) -> Mapping[str, object]:
 def feeds(search_space: Callable) -> Mapping[str, set[str]]:
     """Return for every name of a space the hyperparameters that depend on it, by changing one name at a time."""
     space = complete(search_space)
-    point, made_by = space.copy(), {one.name: set() for one in space.space}
+    point = space.copy()
+    made_by: dict[str, set[str]] = {one.name: set() for one in space.space}
     for seed in range(PROBES):
         drawn = sample(space, seed).values
         for one in space.space:

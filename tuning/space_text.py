@@ -11,7 +11,7 @@ from tuning.ranges import Step
 USUAL = {"min": None, "max": None, "step": 1, "sampling": "linear"}  # of a range, what need not be said
 
 
-def row_of(one, makes: Sequence[str]) -> dict[str, object]:
+def row_of(one, makes: Sequence[str]) -> dict[str, Any]:
     """Return a hyperparameter of KerasTuner as a row of `Space.rows`; `makes` are the hyperparameters it makes."""
     kind = type(one).__name__.lower()
     when = {condition.name: list(condition.values) for condition in one.conditions}
@@ -46,7 +46,7 @@ def searched_text(space: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, st
     return found
 
 
-def range_text(row: Mapping[str, object]) -> str:
+def range_text(row: Mapping[str, Any]) -> str:
     """Return what is searched of a row, in words."""
     if "min" not in row:
         return ", ".join(map(str, row["values"])) + (" (fixed)" if row["kind"] == "fixed" else "")
@@ -56,7 +56,7 @@ def range_text(row: Mapping[str, object]) -> str:
     return f"{row['min']:g} to {row['max']:g}{whole}{log}{step}"
 
 
-def yaml_line(row: Mapping[str, object], extra: bool, sampling: str) -> str:
+def yaml_line(row: Mapping[str, Any], extra: bool, sampling: str) -> str:
     """Return a row as YAML; `extra`: the model's own space does not have it. `sampling`: of the model's own space."""
     if row["kind"] == "fixed":
         return json.dumps(row["values"][0])
@@ -84,5 +84,5 @@ def fixed_line(value: object) -> str:
     return f"{{fix: {text}}}" if isinstance(value, (list, tuple)) else text
 
 
-def _step(row: Mapping[str, object]) -> str:
+def _step(row: Mapping[str, Any]) -> str:
     return str(Step(row["step"], row["multiplies"]))

@@ -22,6 +22,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pipelines.documents import MAX_INTEGER, read_yaml_document, shown
 from pipelines.errors import InputError
@@ -46,7 +47,7 @@ class Entry:
     step: float | str | None = None
     sampling: str | None = None
     type: str | None = None
-    default: object = None
+    default: Any = None
     when: Mapping[str, tuple[object, ...]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -54,7 +55,7 @@ class Entry:
         """Whether it chooses among lists, or has None among its choices: KerasTuner is given their text as JSON."""
         return self.kind != RANGE and any(isinstance(value, tuple) or value is None for value in self.values)
 
-    def code(self, value: object) -> object:
+    def code(self, value: Any) -> Any:
         """Return what KerasTuner is given for a value.
 
         >>> entry = Entry("units", CHOICE, ((64, 32), (16,)))
@@ -79,14 +80,14 @@ class Entry:
                 stack.enter_context(hp.conditional_scope(parent, list(map(code, values))))
             yield
 
-    def extremes(self) -> list[tuple[str, object]]:
+    def extremes(self) -> list[tuple[str, Any]]:
         """Return (what it is called, value) of all that must be within the limits of the model."""
         if self.kind == RANGE:
             ends = {"min": self.low, "max": self.high, "default": self.default}
             return [(key, value) for key, value in ends.items() if value is not None]
         return [("a value", value) for value in self.values]
 
-    def definition(self, known, usual: object) -> tuple[str, dict[str, object]]:
+    def definition(self, known, usual: Any) -> tuple[str, dict[str, Any]]:
         """Return the KerasTuner method and its arguments; `known` is the model's own, `usual` the model's default."""
         if self.kind == FIX:
             return "Fixed", {"value": self.code(self.values[0])}
@@ -94,7 +95,7 @@ class Entry:
             return self._choice(known, usual)
         return self._range(known, usual)
 
-    def _choice(self, known, usual) -> tuple[str, dict[str, object]]:
+    def _choice(self, known, usual) -> tuple[str, dict[str, Any]]:
         values = [self.code(value) for value in self.values]
         default = None if self.default is None else self.code(self.default)
         if all(isinstance(value, bool) for value in values):
@@ -108,12 +109,12 @@ class Entry:
             default = mine[0] if mine else values[0]
         return "Choice", {"values": values, "default": type(values[0])(default)}
 
-    def _range(self, known, usual) -> tuple[str, dict[str, object]]:
+    def _range(self, known, usual) -> tuple[str, dict[str, Any]]:
         whole = self.whole(known, usual)
         low, high = self.ends(known)
         number = int if whole else float
         sampling = self.sampling or getattr(known, "sampling", None) or "linear"
-        step = self.step
+        step: Any = self.step
         if step is None and self.sampling in (None, getattr(known, "sampling", None)):
             step = getattr(known, "step", None)
         default = next((v for v in (self.default, getattr(known, "default", None), usual) if _is_number(v)), low)
@@ -131,14 +132,14 @@ class Entry:
         example = known.values[0] if own == "Choice" else usual
         return isinstance(example, int) and not isinstance(example, bool)
 
-    def ends(self, known) -> tuple[float | None, float | None]:
+    def ends(self, known) -> tuple[Any, Any]:
         """Return both ends; one that is not given is the model's own."""
         own = [one for one in getattr(known, "values", ()) if _is_number(one)] if known is not None else []
         low = getattr(known, "min_value", min(own, default=None)) if self.low is None else self.low
         high = getattr(known, "max_value", max(own, default=None)) if self.high is None else self.high
         return low, high
 
-    def spelled(self, own: Mapping[str, object]) -> Entry:
+    def spelled(self, own: Mapping[str, Any]) -> Entry:
         """Return the entry with None as the model's own names spell it; `own` has what they are, by name."""
 
         def of(name: str, value: object) -> object:
@@ -181,7 +182,8 @@ class Entry:
             )
         whole = self.whole(known, usual)
         step = self._step(source, sampling)
-        for key, value in (("min", self.low), ("max", self.high), ("step", step and step.size)) if whole else ():
+        bounds: Any = (("min", self.low), ("max", self.high), ("step", step and step.size))
+        for key, value in bounds if whole else ():
             if value is not None and value != int(value):
                 raise InputError(f"{source}: {key} of {self.name} is {value:g}, expected a whole number")
         if step is None:
@@ -208,7 +210,7 @@ def none_of(own, value: object) -> object:
     return "none" if value is None and "none" in getattr(own, "values", ()) else value
 
 
-def read_space(source: str | os.PathLike | Mapping[str, object]) -> tuple[dict[str, Entry], bool]:
+def read_space(source: str | os.PathLike | Mapping[str, Any]) -> tuple[dict[str, Entry], bool]:
     """Read a file of overrides, or the same as a mapping; returns entries by name, and whether they replace the space.
 
     Raises `InputError` naming the file, the key, what was found and what was expected.
@@ -222,7 +224,7 @@ def read_space(source: str | os.PathLike | Mapping[str, object]) -> tuple[dict[s
     return _entries(str(source), load_space(source))
 
 
-def load_space(path: str | os.PathLike) -> Mapping[str, object]:
+def load_space(path: str | os.PathLike) -> Mapping[str, Any]:
     """Return the content of a file of overrides, ready for JSON, so that a search does not change with the file.
 
     Raises `InputError` if it cannot be read, or is no YAML.
@@ -233,7 +235,7 @@ def load_space(path: str | os.PathLike) -> Mapping[str, object]:
     return found
 
 
-def _entries(source: str, found: Mapping[str, object]) -> tuple[dict[str, Entry], bool]:
+def _entries(source: str, found: Mapping[str, Any]) -> tuple[dict[str, Entry], bool]:
     replace = found.get("replace", False)
     if not isinstance(replace, bool):
         raise InputError(f"{source}: replace is {shown(replace)}, expected true or false")
@@ -256,7 +258,7 @@ def _entry(source: str, name: str, value: object) -> Entry:
     return Entry(name, FIX, (_scalar(source, name, "the value", value),))
 
 
-def _described(source: str, name: str, value: Mapping[str, object]) -> Entry:
+def _described(source: str, name: str, value: Mapping[str, Any]) -> Entry:
     if unknown := [key for key in value if key not in KEYS]:
         raise InputError(f"{source}: {name} has {unknown[0]!r}, expected some of {', '.join(KEYS)}")
     when = _conditions(source, name, value.get("when", {}))
@@ -285,7 +287,7 @@ def _described(source: str, name: str, value: Mapping[str, object]) -> Entry:
     return Entry(name, RANGE, (), low, high, step, value.get("sampling"), value.get("type"), default, when)
 
 
-def _alone(source: str, name: str, value: Mapping[str, object], *together: str) -> None:
+def _alone(source: str, name: str, value: Mapping[str, Any], *together: str) -> None:
     if others := [key for key in value if key not in together]:
         raise InputError(f"{source}: {name} has {together[0]} and {others[0]}; expected one of them")
 
@@ -332,7 +334,7 @@ def _scalar(source: str, name: str, key: str, value: object) -> object:
     raise InputError(f"{source}: {key} of {name} is {shown(value)}, expected a finite number, a word, true or false")
 
 
-def _number(source: str, name: str, key: str, value: object) -> float:
+def _number(source: str, name: str, key: str, value: Any) -> float:
     if _is_number(value):
         return value
     raise InputError(f"{source}: {key} of {name} is {shown(value)}, expected a finite number")

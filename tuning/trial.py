@@ -58,7 +58,7 @@ class Job:
     out: str
     training: Events
     validation: Events
-    larger: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    larger: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     region: SignalRegion | None = None
 
     @property
@@ -68,7 +68,7 @@ class Job:
             return self.jit_compile
         return registry.model_class(self.model).searched_by_xla or bool(tf.config.list_physical_devices("GPU"))
 
-    def program(self, hyperparameters: Mapping[str, object]) -> str:
+    def program(self, hyperparameters: Mapping[str, Any]) -> str:
         """Return the name of the program that a trial of these hyperparameters takes."""
         return program_of(self.model, hyperparameters, self.larger, self.xla)
 
@@ -78,7 +78,7 @@ class Spec:
     """One trial: its hyperparameters, the epochs it trains, and the trial whose weights it goes on from, if any."""
 
     trial: str
-    hyperparameters: Mapping[str, object]
+    hyperparameters: Mapping[str, Any]
     initial_epoch: int
     epochs: int
     bracket: int = 0
@@ -87,7 +87,7 @@ class Spec:
     promoted_from: str | None = None
 
     @property
-    def record(self) -> dict[str, object]:
+    def record(self) -> dict[str, Any]:
         """Its part of the trial's record; files call its bracket's position in the plan `place`."""
         names = {field.name: field.name for field in dataclasses.fields(self)} | {"position": "place"}
         return {name: getattr(self, field) for field, name in names.items()}
@@ -104,7 +104,7 @@ def is_wanted(job: Job) -> bool:
         return False
 
 
-def run_trial(job: Job, spec: Spec, until: float | None = None) -> dict[str, object]:
+def run_trial(job: Job, spec: Spec, until: float | None = None) -> dict[str, Any]:
     """Do a trial here; returns its `record`, None if there was no time to finish it, and the programs that are `warm`.
 
     `until` is the `time.time()` after which it stops at the end of its epoch, in whichever worker it runs.
@@ -161,11 +161,11 @@ class TrialRunner:
 
     # -- one trial -----------------------------------------------------------------------------------
 
-    def done(self, spec: Spec) -> dict[str, object] | None:
+    def done(self, spec: Spec) -> dict[str, Any] | None:
         """Return the record of a trial that was finished before, by a process that died then."""
         return read_json(self.file(spec.trial, "json"), Record)
 
-    def run(self, spec: Spec, until: float | None = None) -> dict[str, object] | None:
+    def run(self, spec: Spec, until: float | None = None) -> dict[str, Any] | None:
         """Train and judge a trial from the last epoch on disk; None if it was stopped before its end."""
         started, checkpoint = time.monotonic(), None
         begun = self._begun(spec)
@@ -210,7 +210,7 @@ class TrialRunner:
             path.unlink(missing_ok=True)
         return record
 
-    def _begun(self, spec: Spec) -> dict[str, object]:
+    def _begun(self, spec: Spec) -> dict[str, Any]:
         """Return what is on disk of a trial that was begun: epochs done, their state, rows and time."""
         path = self.file(spec.trial, "partial.json")
         kept = read_json(path, Partial)

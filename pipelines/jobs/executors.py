@@ -61,7 +61,7 @@ def cores() -> int:
 class Done:
     """A task that has ended: its key, its value or error, and its worker."""
 
-    key: object
+    key: Any
     value: object = None
     error: Exception | None = None
     worker: str = ""
@@ -106,10 +106,10 @@ class Serial:
         self,
         function: Callable[..., Any],
         pick: Callable[[str], tuple[object, Task] | None],
-        heard: Callable[[object], object] | None = None,
+        heard: Callable[[Any], object] | None = None,
         over: Callable[[], bool] = lambda: False,
         limit: float | None = None,
-    ) -> Iterator[Done]:
+    ) -> Generator[Done, None, None]:
         """Do what `pick(worker)` gives, (key, arguments of `function`) or None, until it gives nothing more.
 
         Args:
@@ -191,10 +191,10 @@ class Farm:
         self,
         function: Callable[..., Any],
         pick: Callable[[str], tuple[object, Task] | None],
-        heard: Callable[[object], object] | None = None,
+        heard: Callable[[Any], object] | None = None,
         over: Callable[[], bool] = lambda: False,
         limit: float | None = None,
-    ) -> Iterator[Done]:
+    ) -> Generator[Done, None, None]:
         """As of `Serial`, by all workers, also those that join later; the names of workers are their addresses.
 
         A task goes to the worker that `pick` was asked for; if that one dies, to another. Its `error` is `WorkersDied`
@@ -260,7 +260,7 @@ class Farm:
 
     def _taken(
         self, future: Any, key: object, arguments: Task, worker: str, again: list[Any], deaths: Counter[object]
-    ) -> Iterator[Done]:
+    ) -> Generator[Done, None, None]:
         """Yield the result of a task that is done; a task whose worker is gone is queued again."""
         done = self._fetched(future, key, worker) if future.done() else None
         future.cancel()  # nobody waits for it any more
@@ -326,7 +326,7 @@ class Farm:
 class _Lonely:
     """Tells when there have been no workers for a while, once until the next one joins."""
 
-    def __init__(self, heard: Callable[[object], object] | None, address: str):
+    def __init__(self, heard: Callable[[Any], object] | None, address: str):
         self.heard, self.address, self.since, self.told = heard, address, time.monotonic(), False
 
     def look(self, workers: list[str]) -> float:
