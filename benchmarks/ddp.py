@@ -230,7 +230,7 @@ def fitted(h: Histograms, order: int) -> np.ndarray:
 def false_positives(model, generator: Generator, table: Calibration, options: argparse.Namespace) -> dict[str, object]:
     """Print and return how often background alone has a small global p-value."""
     h = generator.draw(options.calibrated, number=1).histograms
-    found = model.scan(h, toys=options.toys, seed=options.seed)
+    found = model.scan(h, pseudo_experiments=options.toys, seed=options.seed)
     p, _ = table.p_values(found.significance)
     many, long = h.counts.sum(1) > np.median(h.counts.sum(1)), h.bins > np.median(h.bins)
     ways = {
@@ -274,7 +274,8 @@ def speed(model, spectra: Spectra, first: float, table: Calibration, options: ar
     }
     per_significance = {
         f"pyBumpHunter, {n} toys of each": FEW / seconds(lambda: pybumphunter(few, spectra.background, n)),
-        f"ddp, three widths, {n} toys of each": FEW / seconds(lambda: model.scan(few, toys=n, jit_compile=True)),
+        f"ddp, three widths, {n} toys of each": FEW
+        / seconds(lambda: model.scan(few, pseudo_experiments=n, jit_compile=True)),
         f"ddp, three widths, table of {n}": len(h) / seconds(lambda: model.scan(h, table=table, jit_compile=True)),
     }
     once = {"programs compiled": building, f"table of {n}": n / per_scan["ddp, three widths"]}

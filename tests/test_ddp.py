@@ -57,11 +57,11 @@ def eager(**options):
     """An untrained small model that builds no programs."""
     made = zoo.get("ddp", **{"channels": 4, "dilations": (1,), "half_widths": (7, 28), "seed": 1, **options})
     made.adapt()
-    made._plain = made._predict = lambda counts, edges, several, mask: (
+    made.reader.plain = made.reader.compiled = lambda counts, edges, several, mask: (
         tf.stack([made.infer(counts, edges, one, mask)["significance"] for one in several]),
-        made._widest(counts, edges, mask),
+        made.reader.widest(counts, edges, mask),
     )
-    made._curve = made._widest
+    made.reader.curve = made.reader.widest
     return made
 
 
@@ -441,7 +441,7 @@ def test_several_widths_at_once_are_each_alone(model, spectra):
 def test_pseudo_experiments_of_many_spectra_at_a_time_are_those_of_each(model, monkeypatch):
     h = Generator(bins=(30, 60), seed=5, yields=(50, 500)).draw(5).histograms
     told = []
-    found = model.scan(h, (1.0, 2.0), toys=12, seed=4, progress=lambda *done: told.append(done))
+    found = model.scan(h, (1.0, 2.0), pseudo_experiments=12, seed=4, progress=lambda *done: told.append(done))
     assert told == [(5, 5)]
     for row in range(5):
         curve = model.background(h.take([row]))[0]
@@ -453,7 +453,7 @@ def test_pseudo_experiments_of_many_spectra_at_a_time_are_those_of_each(model, m
         largest = np.nanmax([model.significance(thrown, width=width) for width in (1.0, 2.0)], axis=(0, 2))
         assert found.global_p_value[row] == ((largest >= found.significance[row] - 1e-4).sum() + 1) / 13
     monkeypatch.setattr("zoo.models.ddp.scan.TOGETHER", 24)  # two spectra in a call
-    again = model.scan(h, (1.0, 2.0), toys=12, seed=4, progress=lambda *done: told.append(done))
+    again = model.scan(h, (1.0, 2.0), pseudo_experiments=12, seed=4, progress=lambda *done: told.append(done))
     np.testing.assert_array_equal(again.global_p_value, found.global_p_value)
     assert told[1:] == [(2, 5), (4, 5), (5, 5)]
 
@@ -461,24 +461,27 @@ def test_pseudo_experiments_of_many_spectra_at_a_time_are_those_of_each(model, m
 def test_a_program_is_compiled_only_where_many_spectra_are_to_be_looked_at(monkeypatch):
     """And one of a fixed size: what is missing of it repeats the first, or goes without if it is most."""
     made, asked = eager(half_widths=(7,), degrees=(2,)), []
-    for name in ("_plain", "_predict"):
-        program = getattr(made, name)
-        monkeypatch.setattr(made, name, lambda *a, n=name, p=program: asked.append((n, a[0].shape[0])) or p(*a))
-    monkeypatch.setattr("zoo.models.ddp.model.WORTH", 6)
-    monkeypatch.setattr("zoo.models.ddp.model.BATCH", 4)
+    for name in ("plain", "compiled"):
+        program = getattr(made.reader, name)
+        monkeypatch.setattr(made.reader, name, lambda *a, n=name, p=program: asked.append((n, a[0].shape[0])) or p(*a))
+    monkeypatch.setattr("zoo.models.ddp.reader.WORTH", 6)
+    monkeypatch.setattr("zoo.models.ddp.reader.BATCH", 4)
     several = Histograms.joined([falling(20 + i) for i in range(5)])
     plain = made.significance(several)
-    assert asked == [("_plain", 4), ("_plain", 1)]
+    assert asked == [("plain", 4), ("plain", 1)]
     asked.clear()
     compiled = made.significances(several, (1.5,), planned=6)[0]
-    assert asked == [("_predict", 4), ("_plain", 1)]
+    assert asked == [("compiled", 4), ("plain", 1)]
     np.testing.assert_allclose(compiled, plain, atol=1e-4)
     asked.clear()
-    made.significance(several, jit_compile=True), made.scan(several.take([0, 1, 2]), (1.5,), toys=1, jit_compile=False)
-    assert [name for name, _ in asked] == ["_predict", "_plain", "_plain", "_plain"]
+    (
+        made.significance(several, jit_compile=True),
+        made.scan(several.take([0, 1, 2]), (1.5,), pseudo_experiments=1, jit_compile=False),
+    )
+    assert [name for name, _ in asked] == ["compiled", "plain", "plain", "plain"]
     asked.clear()
-    made.scan(several.take([0, 1, 2]), (1.5,), toys=1)  # six in all
-    assert asked == [("_predict", 4)] * 2  # observed, and pseudo-experiments
+    made.scan(several.take([0, 1, 2]), (1.5,), pseudo_experiments=1)  # six in all
+    assert asked == [("compiled", 4)] * 2  # observed, and pseudo-experiments
 
 
 def test_steep_spectra_are_not_a_matter_of_rounding():
@@ -496,7 +499,7 @@ def test_steep_spectra_are_not_a_matter_of_rounding():
 
 def test_global_p_values_are_shares_of_background_only_spectra(model):
     spectra = Histograms.joined([falling(40, at=20, events=1000), falling(40)])
-    one, again = (model.scan(spectra, (1.5,), toys=30, seed=s) for s in (1, 1))
+    one, again = (model.scan(spectra, (1.5,), pseudo_experiments=30, seed=s) for s in (1, 1))
     np.testing.assert_array_equal(one.global_p_value, again.global_p_value)
     assert one.global_p_value[0] == 1 / 31 and one.global_p_value_is_bound[0]
     assert one.global_p_value[1] > 0.3 and not one.global_p_value_is_bound[1]  # no fluctuation at all: nothing is there
@@ -525,7 +528,7 @@ def test_p_values_of_a_table_are_uniform_for_background_alone(model, table):
     for level in (0.1, 0.3, 0.5):
         error = np.sqrt(level * (1 - level) * (1 / 200 + 1 / 300))
         assert abs((found.global_p_value <= level).mean() - level) < 3.5 * error
-    assert found.toys == 300 and found.global_p_value.min() >= 1 / 301
+    assert found.pseudo_experiments == 300 and found.global_p_value.min() >= 1 / 301
 
 
 def test_a_bump_beyond_the_table_has_a_bound(model, table):
@@ -548,8 +551,8 @@ def test_a_kept_table_comes_back_and_that_of_another_network_or_widths_is_refuse
             scanning.kept_table(model, path, widths, n, seed=seed)
     with pytest.raises(InputError, match="another network or training"):
         eager().scan(falling(), (1.0, 2.0), table=table)
-    with pytest.raises(InputError, match="toys=10 and a table are two ways"):
-        model.scan(falling(), (1.0, 2.0), table=table, toys=10)
+    with pytest.raises(InputError, match="pseudo_experiments=10 and a table are two ways"):
+        model.scan(falling(), (1.0, 2.0), table=table, pseudo_experiments=10)
     histograms.write(falling(), tmp_path / "spectra.h5")
     with pytest.raises(InputError, match=r"spectra.h5: no table of background-only spectra"):
         scanning.Table.read(tmp_path / "spectra.h5")
@@ -749,13 +752,13 @@ def test_scan_takes_chosen_histograms_within_a_range_and_says_which_are_bad(comm
 
 def test_a_spectrum_that_no_curve_goes_through_can_be_left_out(command, trained, monkeypatch, model):
     """Whatever makes the network's numbers no numbers: here that of the second one."""
-    plain = model._plain
+    plain = model.reader.plain
 
     def spoilt(counts, edges, several, mask):
         found, curve = plain(counts, edges, several, mask)
         return tf.where((tf.reduce_sum(mask, 1) == 50)[None, :, None], np.nan, found), curve
 
-    monkeypatch.setattr(model, "_plain", spoilt)
+    monkeypatch.setattr(model.reader, "plain", spoilt)
     histograms.write(Histograms.joined([falling(40), falling(50), falling(45)]), "spectra.h5")
     done = command("scan", "spectra.h5", "--model", trained, "--calibrate", 5, "--json", "--skip-bad")
     found = json.loads(done.stdout)
@@ -788,7 +791,7 @@ def test_settings_that_are_not_possible_are_one_line(command):
 
 def test_a_spectrum_that_no_curve_goes_through_is_one_line_in_every_format(command, monkeypatch, model, trained):
     histograms.write(falling(), "spectra.h5")
-    monkeypatch.setattr(model, "_plain", lambda counts, edges, several, mask: (several * np.nan, counts))
+    monkeypatch.setattr(model.reader, "plain", lambda counts, edges, several, mask: (several * np.nan, counts))
     for option in ((), ("--csv",), ("--json",), ("--out", "found.h5")):
         refused(command("scan", "spectra.h5", "--model", trained, *option), "histogram 0: no smooth curve goes")
 
@@ -804,3 +807,12 @@ def test_xla_and_plain_programs_agree(model, spectra):
     found, plain = (model.significance(many, jit_compile=way) for way in (True, False))
     assert (found != plain).any()  # these are two programs
     np.testing.assert_allclose(found, plain, atol=2e-4)
+
+
+def test_toys_are_called_pseudo_experiments_now():
+    made, one = eager(), falling(30)
+    with pytest.warns(DeprecationWarning, match="toys is called pseudo_experiments now"):
+        found = made.scan(one, (1.5,), toys=3)
+    assert found.pseudo_experiments == 3
+    with pytest.warns(DeprecationWarning, match="pseudo_experiments"):
+        assert found.toys == 3

@@ -124,7 +124,7 @@ def scan(
     if calibrate == "table":
         options["table"] = _table_of(model, run, calibration, widths, table or TABLE, progress, **options)
     else:
-        options["toys"] = calibrate
+        options["pseudo_experiments"] = calibrate
     with progress("scanning") as tell:
         spectra, found = _scanned(model, spectra, widths, bad if skip_bad else None, progress=tell, **options)
     about = {
@@ -133,10 +133,10 @@ def scan(
         "file": str(file),
         "widths": list(widths),
         "calibration": "table" if calibrate == "table" else "toys" if calibrate else "none",
-        "toys": found.toys,
+        "toys": found.pseudo_experiments,
         "seed": seed,
     }
-    if found.toys:
+    if found.pseudo_experiments:
         about["file_p_value"], about["file_p_value_is_bound"] = found.file_p_value()
     result = Scan(spectra, found, about, bad, [Path(path) for path in (out, plot) if path])
     if out:
@@ -161,7 +161,7 @@ class Bad(list):
 
 def _scanned(model, spectra, widths, bad, **options):
     """Return the spectra that could be scanned, and the result; `bad` collects those that no curve fits."""
-    from zoo.models.ddp.scan import NoCurve
+    from zoo.models.ddp.reader import NoCurve
 
     while True:
         try:
@@ -202,7 +202,7 @@ def _rows(spectra, found) -> list[dict[str, object]]:
             "width": float(found.width[i]),
             "width_in_bins": float(found.width_in_bins[i]),
         }
-        if found.toys:
+        if found.pseudo_experiments:
             p = float(found.global_p_value[i])
             row |= {"global_p_value": p, "global_p_value_is_bound": bool(found.global_p_value_is_bound[i])}
             row |= {"global_significance": max(0.0, float(norm.isf(p)))}
@@ -218,7 +218,7 @@ def _write(out, spectra, found, about) -> None:
     quantities = {"bins": spectra.bins, "edges": spectra.edges}
     quantities |= {"significance": found.per_bin, "local_significance": found.significance}
     quantities |= {name: getattr(found, name) for name in ("bin", "mass", "width", "width_in_bins")}
-    if found.toys:
+    if found.pseudo_experiments:
         quantities |= {name: getattr(found, name) for name in ("global_p_value", "global_p_value_is_bound")}
     with new_disk(out) as disk, create(disk) as file:
         file["names"] = list(spectra.names)
@@ -243,7 +243,7 @@ def _draw(folder, spectra, found, rows) -> None:
     with new_directory(folder) as part:
         for place, i in enumerate(_first(rows), 1):
             row, bins = rows[i], rows[i]["bins"]
-            p = f", global p {_p(row['global_p_value'], row['global_p_value_is_bound'])}" if found.toys else ""
+            p = f", global p {_p(row['global_p_value'], row['global_p_value_is_bound'])}" if found.pseudo_experiments else ""
             plot_scanned(
                 spectra.counts[i][:bins],
                 spectra.edges[i][: bins + 1],

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipelines.arguments import setting
 from pipelines.errors import InputError
 from pipelines.histograms import Histograms
 from pipelines.simulation.spectra import BINNINGS, FAMILIES, SIGNAL_SHAPES, Generator, Spectra
@@ -26,17 +25,14 @@ from zoo.hyperparameters import COUNT, POSITIVE, UNITS, Hyperparameters, Limit, 
 from zoo.keras import keras
 from zoo.layers.dense import glorot_uniform
 from zoo.models.ddp.batches import SpectrumBatches
-from zoo.models.ddp.network import SIGNATURE, Network, arrays_of
-from zoo.models.ddp.scan import NoCurve, Scanned, Table, make_table, scan
+from zoo.models.ddp.network import SIGNATURE, Network
+from zoo.models.ddp.reader import Reader, resolution_of
+from zoo.models.ddp.scan import Scanned, Table, make_table, scan
 from zoo.registry import register
 from zoo.training import Task
 
 SHARE, BINS = Limit(0, 1), Limit(1, 100_000, whole=True)
 VALIDATION = 8  # batches that watch the training
-BLOCK = 2**22  # numbers of an (N, B, B) array in memory at a time
-BATCH = 128  # spectra that are looked at together
-LENGTH = 32  # XLA: lengths are rounded up to multiples, so that there are few programs to compile
-WORTH = 20_000  # spectra that make up for compiling a program: some 20 s, against 1 ms of each without
 GENERATOR = tuple(field.name for field in dataclasses.fields(Generator))
 
 
@@ -204,10 +200,7 @@ class DDP(Detector):
         network.build(None)
         self.network = network
         self.create_metrics("loss", "error", "peak_bias", "peak_error")
-        several = [*SIGNATURE[:2], tf.TensorSpec((None, None, None), tf.float32, name="resolutions"), SIGNATURE[3]]
-        self._plain = tf.function(self._of_widths, autograph=False, input_signature=several)
-        self._predict = tf.function(self._of_widths, autograph=False, jit_compile=True)
-        self._curve = tf.function(self._widest, autograph=False, input_signature=[SIGNATURE[i] for i in (0, 1, 3)])
+        self.reader = Reader(network)
         self.trainer.build()
         self.reset()
         self.built = True
@@ -308,14 +301,6 @@ class DDP(Detector):
         significance, curve = self.network(counts, edges, resolution, mask)
         return {"significance": significance, "background": curve}
 
-    def _of_widths(self, counts, edges, resolutions, mask):
-        """As `infer`, but significances (W, N, B) of W resolutions (W, N, B), for all of which the curves are made once."""
-        seen = self.network.see(counts, edges, mask)
-        return tf.map_fn(lambda resolution: self.network.look(seen, resolution), resolutions), seen.curves[-1]
-
-    def _widest(self, counts, edges, mask):
-        return self.network.see(counts, edges, mask).curves[-1]
-
     def significance(
         self, spectra: Histograms | Spectra | np.ndarray, edges=None, *, width=None, jit_compile: bool | None = None
     ) -> np.ndarray:
@@ -333,7 +318,8 @@ class DDP(Detector):
         smooth curve goes through, and for all that `pipelines.histograms.Histograms.from_arrays` raises.
         """
         histograms, width = self._histograms(spectra, edges, width)
-        return self._of_all(histograms, self._resolution(histograms, width)[None], jit_compile)[0][0]
+        reader = self._reader()
+        return reader.read(histograms, self._resolution(histograms, width)[None], jit_compile)[0][0]
 
     def significances(
         self, histograms: Histograms, widths: Sequence[float], *, jit_compile: bool | None = None, planned: int = 0
@@ -343,7 +329,7 @@ class DDP(Detector):
         Of `planned` spectra, if these are part of so many, it is decided whether compiling pays.
         """
         resolutions = np.stack([self._resolution(histograms, width) for width in widths])
-        return self._of_all(histograms, resolutions, jit_compile, planned)[0]
+        return self._reader().read(histograms, resolutions, jit_compile, planned)[0]
 
     def score(
         self, spectra: Histograms | Spectra | np.ndarray, kind: str | None = None, per_member: bool = False, *, edges=None,
@@ -365,7 +351,7 @@ class DDP(Detector):
 
     def background(self, histograms: Histograms) -> np.ndarray:
         """Return the widest curve that the network sees of every spectrum, (N, B): a smooth estimate, bumps spread."""
-        return self._of_all(histograms, np.empty((0, *histograms.counts.shape)), False)[1]
+        return self._reader().read(histograms, np.empty((0, *histograms.counts.shape)), False)[1]
 
     def _histograms(self, spectra, edges, width):
         if isinstance(spectra, Spectra):
@@ -379,63 +365,13 @@ class DDP(Detector):
         return spectra, 1.5 if width is None else width
 
     def _resolution(self, histograms: Histograms, width) -> np.ndarray:
-        """The width at every bin (N, B), in the unit of the edges."""
         low, high = self.hp.widths
-        width = np.asarray(width, float)
-        if width.ndim and width.shape not in (histograms.counts.shape, histograms.counts.shape[1:]):
-            raise InputError(
-                f"width has shape {width.shape}, expected one number, in bins, or {histograms.counts.shape}, in the unit "
-                f"of the edges"
-            )
-        resolution = np.broadcast_to(width if width.ndim else width * histograms.bin_widths, histograms.counts.shape)
-        in_bins = (resolution / histograms.bin_widths)[histograms.mask]
-        if not (in_bins.min() >= low * (1 - 1e-6) and in_bins.max() <= high * (1 + 1e-6)):
-            raise InputError(
-                f"widths of {in_bins.min():.3g} to {in_bins.max():.3g} bins are outside the {low:g} to {high:g} that "
-                f"this model was trained on; take other widths or bins, or train with {setting('widths', 'LOW,HIGH')}"
-            )
-        return resolution
+        return resolution_of(histograms, width, (low, high))
 
-    def _of_all(self, histograms: Histograms, resolutions: np.ndarray, jit_compile, planned: int = 0):
-        """Significances (W, N, B) and the widest curve (N, B), spectra of similar lengths together."""
+    def _reader(self) -> Reader:
         if self.network is None:
             raise InputError("DDP has not been trained; call fit, or load a trained run with zoo.load")
-        found = np.full((len(resolutions) + 1, *histograms.counts.shape), np.nan, np.float32)
-        lengths = -(-histograms.bins // LENGTH) * LENGTH
-        several = np.unique(lengths)
-        if jit_compile is None:
-            jit_compile = max(planned, len(histograms)) >= WORTH * len(several)
-        for length in several:
-            rows = np.flatnonzero(lengths == length)
-            rows = rows[np.argsort(histograms.bins[rows], kind="stable")]
-            size = max(1, min(BATCH, BLOCK // int(length) ** 2))
-            for start in range(0, len(rows), size):
-                block = rows[start : start + size]
-                if jit_compile and len(block) >= size // 2:  # rows that are missing repeat the first
-                    padded = np.concatenate([block, np.full(size - len(block), block[0])])
-                    part = self._of_block(self._predict, histograms, resolutions, padded, int(length))
-                else:
-                    longest = int(histograms.bins[block].max())
-                    part = self._of_block(self._plain, histograms, resolutions, block, longest)
-                kept = min(part.shape[2], found.shape[2])
-                found[:, block, :kept] = part[:, : len(block), :kept]
-        wrong = np.flatnonzero((histograms.mask & ~np.isfinite(found).all(0)).any(1))
-        if len(wrong):
-            raise NoCurve(
-                f"histogram {histograms.names[wrong[0]]}: no smooth curve goes through it; give a range without empty "
-                f"stretches, and fewer than 1e13 events in a bin",
-                wrong,
-            )
-        found = np.where(histograms.mask, found, np.nan)
-        return found[:-1], found[-1]
-
-    def _of_block(self, program, histograms: Histograms, resolutions: np.ndarray, rows: np.ndarray, length: int):
-        """What a program says of some spectra, (W + 1, N, length): significances, then the widest curve."""
-        arrays = arrays_of(histograms, resolutions, rows, length)
-        if not len(resolutions):
-            return self._curve(arrays[0], arrays[1], arrays[3]).numpy()[None]
-        significances, curve = program(*arrays)
-        return np.concatenate([significances.numpy(), curve.numpy()[None]])
+        return self.reader
 
     def call(self, inputs):
         """Return significances (N, B) of a tuple of counts, edges, resolution and mask, as `Network.call` takes them."""

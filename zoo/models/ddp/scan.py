@@ -19,6 +19,7 @@ import hashlib
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,6 @@ DRAWN = 1000  # spectra of a table that are drawn at a time
 TIE = 1e-4  # sigma: by so much two programs may differ on the same spectrum, which then counts as one as large
 
 
-class NoCurve(InputError):
-    """Spectra that no smooth curve goes through, by their places `rows` among those that were to be looked at."""
-
-    def __init__(self, message: str, rows: np.ndarray):
-        super().__init__(message)
-        self.rows = rows
-
-
 @dataclasses.dataclass(frozen=True)
 class Scanned:
     """The most significant bump of each of N spectra.
@@ -53,9 +46,9 @@ class Scanned:
         significance: (N,) the largest over bins and widths: local. bin: its place. mass: the middle of that bin.
         width: of the Gaussian, in the unit of the mass. width_in_bins: the one of those asked for.
         per_bin: (N, B), the largest over widths at every bin, NaN beyond a spectrum's own bins.
-        global_p_value: (N,) (k + 1) / (toys + 1), k the number of background-only spectra whose largest significance is
-            as large; None without. global_p_value_is_bound: (N,) none was: the p-value is below that.
-        toys: background-only spectra: pseudo-experiments of each, or those of the table.
+        global_p_value: (N,) (k + 1) / (n + 1), k the number of the n background-only spectra whose largest significance
+            is as large; None without. global_p_value_is_bound: (N,) none was: the p-value is below that.
+        pseudo_experiments: n, of each spectrum, or the number of spectra in the table.
     """
 
     significance: np.ndarray
@@ -66,7 +59,13 @@ class Scanned:
     per_bin: np.ndarray
     global_p_value: np.ndarray | None
     global_p_value_is_bound: np.ndarray | None
-    toys: int
+    pseudo_experiments: int
+
+    @property
+    def toys(self) -> int:
+        """The old name of `pseudo_experiments`, deprecated."""
+        warnings.warn("Scanned.toys is pseudo_experiments now", DeprecationWarning, stacklevel=2)
+        return self.pseudo_experiments
 
     def file_p_value(self) -> tuple[float, bool]:
         """Return the global p-value of the most significant of all N spectra, and whether it is a bound.
@@ -226,42 +225,49 @@ def scan(
     histograms: Histograms,
     widths: Sequence[float] = (1.0, 2.0, 3.0),
     *,
-    toys: int = 0,
+    pseudo_experiments: int = 0,
     table: Table | None = None,
     seed: int = 0,
     jit_compile: bool | None = None,
     progress: Callable[[int, int], None] | None = None,
+    toys: int | None = None,
 ) -> Scanned:
     """Return the most significant bump of every spectrum, over bins and widths.
 
     Args:
         model: with `significances` and `background`, as `ddp`. histograms: N of them.
         widths: standard deviations of the Gaussian, in bins.
-        toys: pseudo-experiments of each spectrum, for global p-values; 0 for none. seed: of these.
+        pseudo_experiments: of each spectrum, for global p-values; 0 for none. seed: of these. toys: its old name,
+            deprecated.
         table: take global p-values from this one instead, see `make_table`.
         jit_compile: whether XLA compiles programs first; by default where that saves time.
         progress: a function that is called with the numbers of spectra (done, all).
 
-    Raises `InputError` for no widths, for toys and a table, for a table of another network or other widths, and as
+    Raises `InputError` for no widths, for pseudo-experiments and a table, for a table of another network or other widths, and as
     `model.significance` does.
     """
+    if toys is not None:
+        warnings.warn("toys is called pseudo_experiments now", DeprecationWarning, stacklevel=3)
+        pseudo_experiments = toys
     widths = tuple(widths)
     if not widths:
         raise InputError("widths is empty, expected one standard deviation at least, in bins, such as 1.5")
     if table is not None:
-        if toys:
-            raise InputError(f"toys={toys} and a table are two ways to global p-values; give one")
+        if pseudo_experiments:
+            raise InputError(
+                f"pseudo_experiments={pseudo_experiments} and a table are two ways to global p-values; give one"
+            )
         table.check(model, widths)
-    options = {"jit_compile": jit_compile, "planned": len(histograms) * (toys + 1)}
+    options = {"jit_compile": jit_compile, "planned": len(histograms) * (pseudo_experiments + 1)}
     per_width = model.significances(histograms, widths, **options)
     best = np.where(histograms.mask, per_width.max(axis=0), -np.inf)
     bin_, rows = best.argmax(1), np.arange(len(histograms))
     largest = best[rows, bin_]
     chosen = np.asarray(widths, float)[per_width[:, rows, bin_].argmax(axis=0)]
     p_value = bound = None
-    if toys:
-        exceeding = _exceeding(model, histograms, widths, largest, toys, seed, progress, options)
-        p_value, bound = (exceeding + 1) / (toys + 1), exceeding == 0
+    if pseudo_experiments:
+        exceeding = _exceeding(model, histograms, widths, largest, pseudo_experiments, seed, progress, options)
+        p_value, bound = (exceeding + 1) / (pseudo_experiments + 1), exceeding == 0
     elif table is not None:
         p_value, bound = table.p_values(largest)
     return Scanned(
@@ -273,29 +279,31 @@ def scan(
         per_bin=np.where(histograms.mask, best, np.nan),
         global_p_value=p_value,
         global_p_value_is_bound=bound,
-        toys=toys if table is None else len(table),
+        pseudo_experiments=pseudo_experiments if table is None else len(table),
     )
 
 
-def _exceeding(model, histograms, widths, largest, toys, seed, progress, options) -> np.ndarray:
+def _exceeding(model, histograms, widths, largest, pseudo_experiments, seed, progress, options) -> np.ndarray:
     """How many of each spectrum's pseudo-experiments (N,) have a largest significance that is as large as its own."""
     curves, found = np.nan_to_num(model.background(histograms)), np.empty(len(histograms), int)
-    order, together = np.argsort(histograms.bins, kind="stable"), max(1, TOGETHER // toys)
+    order, together = np.argsort(histograms.bins, kind="stable"), max(1, TOGETHER // pseudo_experiments)
     for start in range(0, len(order), together):
         rows = order[start : start + together]
-        counts = [_thrown(curves[i], toys, np.random.default_rng([seed, i]), histograms.names[i]) for i in rows]
-        thrown = histograms.take(np.repeat(rows, toys))
+        counts = [
+            _thrown(curves[i], pseudo_experiments, np.random.default_rng([seed, i]), histograms.names[i]) for i in rows
+        ]
+        thrown = histograms.take(np.repeat(rows, pseudo_experiments))
         thrown = dataclasses.replace(thrown, counts=np.concatenate(counts)[:, : thrown.counts.shape[1]])
-        maxima = _largest(model.significances(thrown, widths, **options)).reshape(-1, toys)
+        maxima = _largest(model.significances(thrown, widths, **options)).reshape(-1, pseudo_experiments)
         found[rows] = (maxima >= largest[rows, None] - TIE).sum(1)
         if progress is not None:
             progress(start + len(rows), len(order))
     return found
 
 
-def _thrown(curve: np.ndarray, toys: int, rng: np.random.Generator, name: str) -> np.ndarray:
+def _thrown(curve: np.ndarray, pseudo_experiments: int, rng: np.random.Generator, name: str) -> np.ndarray:
     try:
-        return rng.poisson(curve, (toys, len(curve))).astype(float)
+        return rng.poisson(curve, (pseudo_experiments, len(curve))).astype(float)
     except ValueError:  # 10^19 or more are expected, far beyond what is in the spectrum
         raise InputError(
             f"histogram {name}: no smooth curve goes through it; give a range without empty stretches"
