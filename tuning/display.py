@@ -1,7 +1,7 @@
 """The progress of a search: on a terminal a line for every running trial, otherwise one for every ended trial.
 
-On a terminal the last lines are written anew several times a second: the whole search, the best until now, and the trials
-that run, each cut to the width of the terminal, so that nothing wraps and nothing moves when numbers change.
+On a terminal the last lines are written anew several times a second: the whole search, the best until now, and the
+trials that run. Each is cut to the width of the terminal, so that nothing wraps and nothing moves when numbers change.
 """
 
 from __future__ import annotations

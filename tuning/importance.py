@@ -17,11 +17,11 @@ TREES = 100  # of the forest behind importances
 def importance(results: Results, target: str = "objective", seed: int = 0) -> dict[str, Any]:
     """Return how much a figure of merit depends on each hyperparameter, by a random forest of the trials.
 
-    The forest (100 trees) predicts the figure from the hyperparameters that vary and from the epochs trained; the importance of
-    one is how much the forest's R^2 falls when its values are shuffled (Breiman 2001), with the spread over 20 shuffles,
-    measured on trials that the forest has not seen: 5-fold cross-validation, in which trials of one configuration, such as
-    a trial and those promoted from it, stay together. `r2` is what the forest explains of unseen trials; where it is
-    near 0 or below, the trials do not say what matters, and the importances mean nothing.
+    The forest (100 trees) predicts the figure from the hyperparameters that vary and from the epochs trained; the
+    importance of one is how much the forest's R^2 falls when its values are shuffled (Breiman 2001). It is measured on
+    trials that the forest has not seen, with the spread over 20 shuffles: 5-fold cross-validation, in which trials of
+    one configuration, such as a trial and those promoted from it, stay together. `r2` is what the forest explains of
+    unseen trials; where it is near 0 or below, the trials do not say what matters, and the importances mean nothing.
 
     Args:
         target: "objective" or one of the terms.

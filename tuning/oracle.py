@@ -18,8 +18,8 @@ class Oracle(Protocol):
     `plan` lays out its trials, `trials` are those that were started, by id. `exhausted` says that the space has no
     other configuration. An oracle that `promotes` continues the best trials of a round to more epochs; with `order` it
     compares a round by this function instead of by its scores. The names of trials are numbers of
-    at least `width` digits; the first `in_order` are named in the order in which they were started, which is so in
-    searches of earlier versions, and all others by their place in the plan.
+    at least `width` digits; the first `in_order` are named in the order in which they were started, as in searches of
+    earlier versions. All others are named by their place in the plan.
     """
 
     width: int

@@ -1,7 +1,8 @@
 """The programs of a worker: each is traced once, and does the trials of all networks that it can hold.
 
-A trial needs no program of its own for another value of a runtime hyperparameter, for another scaling of the same formula,
-for other sizes of its network (see `zoo.larger`), and, unless XLA compiles it, for another batch size.
+A trial needs no program of its own for another value of a runtime hyperparameter, for another scaling of the same
+formula, or for other sizes of its network (see `zoo.larger`). Unless XLA compiles it, that holds for another batch size
+too.
 """
 
 from __future__ import annotations

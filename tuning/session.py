@@ -90,8 +90,8 @@ def search(
     Four fifths of the events train, one fifth judges (drawn with the seed); with `validation` all of them train, and
     those others judge. A trial is one set of hyperparameters trained to a number of epochs; one that is promoted to more
     epochs goes on from its weights and optimizer state, and is a trial of its own, as KerasTuner counts. What is tried
-    and found depends on the seed, not on how many workers there are or how often the search was interrupted, but for
-    rounding where workers have other numbers of threads.
+    and found depends on the seed, not on how many workers there are or how often the search was interrupted. Where
+    workers have other numbers of threads, rounding differs.
 
     Args:
         model: registered name.

@@ -2,7 +2,7 @@
 
 A model's `search_space(hp)` draws *names* (`width`, `depth`) and returns *hyperparameters* (`units`). A `Space` puts
 itself between the two: it answers the model's questions with what was fixed or written in a file, in the place where
-the model asks, so that what is conditional in the model's space stays conditional.
+the model asks. So what is conditional in the model's space stays conditional.
 
     space = Space("vae", fixed={"units": (64, 64)}, overrides="space.yaml")
     space.check()                       # 100 draws and all corners are possible hyperparameters, or InputError

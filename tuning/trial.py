@@ -1,7 +1,7 @@
 """One trial in a worker: it is trained, judged, and written to disk before its result is reported.
 
 A process keeps what trials have in common as long as it lives: the events, scaled and packed once for all models that
-see them alike, and the compiled programs of the last architectures, which are started over for the next trial.
+see them alike; and the compiled programs of the last architectures, which are started over for the next trial.
 
 OUT/trials/ID.json           the finished trial; a worker that gets it again reads it
 OUT/trials/ID.h5             its weights and optimizer state, for a promoted trial to go on from

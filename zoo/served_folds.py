@@ -1,9 +1,9 @@
 """The models of a search by folds as one model that scores any events, for `zoo.export`.
 
 In the search each event has the rank of its score among those of its fold, scored by the one model that has not seen it. Other
-events are scored by all models: each score becomes the share of that model's own fold that is below it, and the score of an event
-is the mean of these shares over the folds, in (0, 1). Events of the search itself were trained on by all models but one; their
-scores are those that the search wrote.
+events are scored by all models: each score becomes the share of that model's own fold that is below it. The score of an
+event is the mean of these shares over the folds, in (0, 1). Events of the search itself were trained on by all models
+but one; their scores are those that the search wrote.
 """
 
 from __future__ import annotations

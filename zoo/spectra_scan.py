@@ -243,7 +243,11 @@ def _draw(folder, spectra, found, rows) -> None:
     with new_directory(folder) as part:
         for place, i in enumerate(_first(rows), 1):
             row, bins = rows[i], rows[i]["bins"]
-            p = f", global p {_p(row['global_p_value'], row['global_p_value_is_bound'])}" if found.pseudo_experiments else ""
+            p = (
+                f", global p {_p(row['global_p_value'], row['global_p_value_is_bound'])}"
+                if found.pseudo_experiments
+                else ""
+            )
             plot_scanned(
                 spectra.counts[i][:bins],
                 spectra.edges[i][: bins + 1],

@@ -6,10 +6,10 @@
 **Likelihood.** Poisson. Fits minimise the deviance D = 2 sum_b [mu_b - n_b + n_b ln(n_b / mu_b)], the chi-square of
 Baker and Cousins (1984, doi 10.1016/0167-5087(84)90016-4).
 
-**Minimisation.** ln f is linear in the parameters, so this is almost a generalised linear model, and Fisher scoring
+**Minimisation.** ln f is linear in the parameters, so this is almost a generalised linear model. Fisher scoring
 (iteratively reweighted least squares) converges in a few steps from any reasonable start. Each step is done for all
-spectra at once. The parameters are made orthonormal first, since powers of ln x are almost alike. Tests hold the results
-to iminuit's.
+spectra at once. The parameters are made orthonormal first, since powers of ln x are almost alike. Tests hold the
+results to iminuit's.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ the observed spectrum and says where the bump is. The spectra of the pseudo-expe
 their number in a bin has the variance N eps (1 - eps), not N eps. pyBumpHunter's own pseudo-experiments, Poisson
 numbers around the reference, do not know that, and their global p-values come out too large, the more so the looser
 the cut. Here the scores are shuffled among the events instead: every pseudo-experiment has the observed masses and
-the observed scores, shuffled among the events. If the scores of background events are exchangeable given their masses, which is what
-the method rests on, all shufflings are equally likely, the data among them, and the global p-value, (k + 1) / (n + 1) if
-k of n are as extreme, is exact for every spectrum, binning and percentile: it is a permutation test (Phipson and Smyth
-2010, doi 10.2202/1544-6115.1585).
+the observed scores, shuffled among the events. The method assumes that the scores of background events are exchangeable
+given their masses. Then all shufflings are equally likely, the data among them. The global p-value is (k + 1) / (n + 1)
+if k of n are as extreme. It is exact for every spectrum, binning and percentile: it is a permutation test (Phipson and
+Smyth 2010, doi 10.2202/1544-6115.1585).
 
 **When it is not exact.** A model that was trained on the very events that are hunted does not guarantee this: what it
 learnt of each event, with its mass, is in the score, the more so if a term that decorrelates score and mass was fitted on
@@ -42,9 +42,10 @@ are calibrated alike, but Fisher's finds more where few events are selected: wit
 99th percentile, the median global significance is 1.9 instead of 1.0 to 1.3 (`--power 40`). The Poisson number is the
 default because it is what the paper and pyBumpHunter report.
 
-A background whose scores do depend on the mass makes bumps of its own if it is cut at one threshold, which no p-value here
-can tell from a signal. `cut="mass"` is the remedy, and the default of `pipelines.search` (`pipelines.bumphunt.mass_cut`);
-`reference_p_value` tells whether the reference describes the spectrum outside the bump.
+A background whose scores do depend on the mass makes bumps of its own if it is cut at one threshold. No p-value here
+can tell these from a signal. `cut="mass"` is the remedy, and the default of `pipelines.search`
+(`pipelines.bumphunt.mass_cut`); `reference_p_value` tells whether the reference describes the spectrum outside the
+bump.
 """
 
 from __future__ import annotations

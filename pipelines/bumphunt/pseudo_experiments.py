@@ -134,9 +134,9 @@ def count_together(minima: np.ndarray, observed: np.ndarray) -> int:
     """Count the pseudo-experiments whose smallest p-value over selections is as small as the observed one.
 
     minima (S, n): the statistic of S selections in n pseudo-experiments; observed (S,). The p-value of a selection is
-    the rank of its statistic among all n and the observed one (Westfall and Young 1993), so that selections compare as
-    equals, however many windows they have. An observation beyond all pseudo-experiments has rank 1, and so have up to
-    S of them, one a selection: their number is a bound then.
+    the rank of its statistic among all n and the observed one (Westfall and Young 1993). So selections compare as
+    equals, however many windows they have. An observation beyond all pseudo-experiments has rank 1, and so have up to S
+    of them, one a selection: their number is a bound then.
     """
     everything = np.concatenate([observed[:, None], minima], axis=1)
     ranks = np.array([np.searchsorted(np.sort(values), values, side="right") for values in everything]).min(axis=0)

@@ -88,8 +88,9 @@ def selection_reach(
 ) -> DiscoveryReach:
     """Return how much selected signal a hunt finds in one selection.
 
-    Who is selected is dealt anew to the events for every spectrum, as in the pseudo-experiments, and Gaussian signal is added,
-    all of which is selected. The score plays no part. It is `spectrum_injection` without its events: many spectra at a time.
+    For every spectrum the selection is permuted among the events, as in the pseudo-experiments. Gaussian signal is
+    added, all of which is selected. The score plays no part. It is `spectrum_injection` without its events: many
+    spectra at a time.
 
     Args:
         mass: (N,) GeV, of data or background. options: of the hunt: one percentile, the Poisson statistic, an excess.

@@ -1,9 +1,10 @@
 """The NumPy arrays that are published with CATHODE: LHC Olympics R&D events as five features and their truth.
 
-Each row (6 numbers, float) of `innerdata_train.npy`, `outerdata_train.npy` and so on is m_jj, the mass of the lighter jet,
-the mass of the heavier less that of the lighter (all in TeV), tau21 of the lighter and of the heavier jet, and the label, 1
-for signal. They are described in A. Hallin et al., Phys. Rev. D 106 (2022) 055006 (arXiv:2109.00546). Here masses are in
-GeV, and the features have the names that the same quantities have in other LHC Olympics files (`pipelines.events.derived`).
+Each row (6 numbers, float) of `innerdata_train.npy`, `outerdata_train.npy` and so on is, first, m_jj, the mass of the
+lighter jet and the mass of the heavier less that of the lighter, all in TeV. Then come tau21 of the lighter and of the
+heavier jet, and the label, 1 for signal. They are described in A. Hallin et al., Phys. Rev. D 106 (2022) 055006
+(arXiv:2109.00546). Here masses are in GeV, and the features have the names that the same quantities have in other LHC
+Olympics files (`pipelines.events.derived`).
 """
 
 from __future__ import annotations

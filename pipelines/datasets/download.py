@@ -6,8 +6,8 @@ The folder of the downloads (`data_folder`) holds
     checksums.json                   its SHA-256, size and time of change, written before the file gets its name
     .partial/lhco_bb1/               a file on its way: `data`, and in `state.json` what the server said it is
 
-A partial download goes on by an HTTP range request (RFC 9110, sections 13.1.5 and 14.2) that the server answers
-with the rest only if its file is still the same one, by its `ETag` or its date.
+A partial download goes on by an HTTP range request (RFC 9110, sections 13.1.5 and 14.2). The server answers it with
+the rest only if its file is still the same one, by its `ETag` or its date.
 """
 
 from __future__ import annotations

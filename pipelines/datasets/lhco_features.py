@@ -4,9 +4,9 @@ The published files (`events_anomalydetection_v2.features.h5` and others, doi 10
 table in pandas' "fixed" layout, of columns `pxj1 pyj1 pzj1 mj1 tau1j1 tau2j1 tau3j1`, the same for `j2`, and, in
 the mixed file only, `label`. Here they become the columns of those names of `pipelines.features.jets`, by its
 formulas, so that a model finds them whichever way events were made. Two things are not the same as clustering the
-hadrons anew: the N-subjettiness is the authors' own, whose axes are not documented, and where it is the sum of
-pt times distance, in GeV, it is divided by the pt of the jet rather than by the sum of its constituents' pt, which
-is larger: by 0.3 % in the median, and 4 % in 5 % of jets, of 1,000 events of the R&D data set.
+hadrons anew: the N-subjettiness is the authors' own, whose axes are not documented. Where it is the sum of pt times
+distance, in GeV, it is divided by the pt of the jet. The sum of its constituents' pt would be larger: by 0.3 % in the
+median, and 4 % in 5 % of jets, of 1,000 events of the R&D data set.
 """
 
 from __future__ import annotations

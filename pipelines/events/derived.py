@@ -1,8 +1,8 @@
 """Columns that are computed from stored ones while events are read: the jets of a pair, told apart by mass.
 
-`mass_heavy` is the mass of the heavier of the first two jets, `tau21_light` tau21 of the lighter, and so for every
-variable that a file has as `..._1` and `..._2`, whatever the order of its jets. `mass_difference` is the mass of the
-heavier less that of the lighter. Ask for them by name or pattern like for any column; "*" does not mean them.
+`mass_heavy` is the mass of the heavier of the first two jets, and `tau21_light` tau21 of the lighter, whatever the
+order of the jets. So it is for every variable that a file has as `..._1` and `..._2`. `mass_difference` is the mass of
+the heavier less that of the lighter. Ask for them by name or pattern like for any column; "*" does not mean them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """HDF5 files of others: opened where there are no locks too, and refused where their data are elsewhere or nowhere.
 
-An HDF5 file can name other files as the place of its data (external links, external storage, virtual datasets), and it
-can claim rows that were never written, for which the library gives a fill value. Neither is an event.
+An HDF5 file can name other files as the place of its data (external links, external storage, virtual datasets). It can
+also claim rows that were never written, for which the library gives a fill value. Neither is an event.
 """
 
 from __future__ import annotations

@@ -147,8 +147,8 @@ def mix(
 def write_spread(events: Events, path: str | os.PathLike[str], size: int = CHUNK) -> None:
     """Write events of several sources to one file so that every stretch of it has its share of each of them.
 
-    In the order of `Events.write` one source comes after the other, and a training that reads the file in blocks
-    would meet a rare signal in few of them.
+    In the order of `Events.write` one source comes after the other. A training that reads the file in blocks would meet
+    a rare signal in few of them.
     """
     about = {f.name: getattr(events.about, f.name) for f in dataclasses.fields(Description)}
     with EventsWriter(path, **about) as writer:

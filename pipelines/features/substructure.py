@@ -138,8 +138,8 @@ def _ring(distance: float, edges: np.ndarray) -> int:
 def _kt(momenta: np.ndarray, radius: float, dcut: float, min_pt: float) -> tuple[int, int, np.ndarray, np.ndarray]:
     """Cluster particles (n, 4) by the kt algorithm (hep-ph/9305266), E scheme.
 
-    Returns the inclusive jets from `min_pt` on, the exclusive jets at `dcut`, the momenta of what is left when 1,
-    2 and 3 jets are (3, 3, 4), and those of the two leading inclusive jets (2, 4), zeros if there are fewer.
+    Returns the inclusive jets from `min_pt` on and the exclusive jets at `dcut`. Further the momenta of what is left
+    when 1, 2 and 3 jets are (3, 3, 4), and those of the two leading inclusive jets (2, 4), zeros if there are fewer.
 
     With the geometrically nearest neighbour of each particle (hep-ph/0512210) a step takes O(n).
     """

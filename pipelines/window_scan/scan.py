@@ -5,7 +5,7 @@ to an error (`backgrounds.local_p_value`).
 
 **The global p-value** is the share of pseudo-experiments whose smallest local p-value, of all windows and percentiles, is as
 small as the smallest of the data. What is repeated in each is the count and the estimate of the background, not the
-training. So it assumes that the scores of a window's model, which has not seen the events that it scores, know no more of
+training. The model of a window has not seen the events that it scores. It is assumed that its scores know no more of
 the fluctuations of these events than of others.
 
 - "spectrum": which events are selected is dealt anew among the masses, all windows together: an event that the models of

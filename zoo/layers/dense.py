@@ -74,7 +74,7 @@ def product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """x @ kernel for (..., B, F) and (..., F, H), forwards and backwards without matrix products over few columns.
 
     XLA on a CPU runs a product that sums over one to eight columns, as at the latent space of an auto-encoder, on one
-    core, and slower than the products of its hidden layers; a sum of outer products it fuses with what is around it.
+    core. It is slower than the products of its hidden layers; a sum of outer products it fuses with what is around it.
 
     >>> product(tf.ones((5, 2)), tf.ones((3, 2, 4))).shape
     TensorShape([3, 5, 4])

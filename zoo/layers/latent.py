@@ -126,9 +126,9 @@ def gaussian_kl(mean: tf.Tensor, log_var: tf.Tensor) -> tf.Tensor:
 def balanced_normal(latent_dim: int) -> np.ndarray:
     """Return fixed numbers (2 pairs, D), as if from N(0, 1), whose mean is exactly 0 and whose covariance exactly 1.
 
-    They are pairs of numbers of opposite sign, as many as `PAIRS` and at least 2 D, made by `zoo.layers.random.normal` from a
-    seed that never changes, and then orthonormal columns of them, so that every polynomial of second degree has its
-    exact mean.
+    They are pairs of numbers of opposite sign, as many as `PAIRS` and at least 2 D, made by `zoo.layers.random.normal`
+    from a seed that never changes. Orthonormal columns are made of them, so that every polynomial of second degree has
+    its exact mean.
 
     >>> numbers = balanced_normal(15)
     >>> numbers.shape, bool(np.allclose(numbers.T @ numbers / len(numbers), np.eye(15), atol=1e-6))

@@ -55,9 +55,9 @@ class AE(AnomalyModel):
     `regularised` layers: what Keras' kernel and activity regularisers are. As in Keras, event weights enter the
     first term alone.
 
-    The weights w_i are the events' own, scaled to mean one over the training sample, so that the penalties mean
-    the same at any luminosity (the release takes them as they are). Negative weights of simulated events stay negative:
-    only so do they cancel what the generator has in excess, and is the expected loss that of data.
+    The weights w_i are the events' own, scaled to mean one over the training sample. So the penalties mean the same at
+    any luminosity (the release takes them as they are). Negative weights of simulated events stay negative: only so do
+    they cancel what the generator has in excess, and is the expected loss that of data.
 
     Penalties as large as the report's are more than any reconstruction gains: the weights go to zero and the score
     becomes the distance from one constant event. The presets are the report's all the same; the defaults have none.

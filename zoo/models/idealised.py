@@ -31,8 +31,8 @@ class Idealised(WindowClassifier):
     every report of it says so.
 
     The networks and their loss are those of `cwola`, with y_i = 1 for the events of the window and y_i = 0 for those of
-    `background` in the same window, whose events must be other ones, and of background alone. Only this model reads such a
-    file. Labels of the events that it is trained on are never read.
+    `background` in the same window. The latter must be other events, and of background alone. Only this model reads
+    such a file. Labels of the events that it is trained on are never read.
 
     Raises `InputError` naming a hyperparameter out of range; in training if there is no window or no `background`, if
     `background` has events of another label than 0, or if one of both has too few events in the window.

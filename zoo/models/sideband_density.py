@@ -37,8 +37,8 @@ class DensityHyperparameters(SidebandHyperparameters):
 class SidebandDensity(SidebandModel):
     """A model with a flow of the features, conditional on the mass, that is trained in the side bands; see `zoo.models.cathode`.
 
-    The phase `density` trains it. What remains are not the weights of the last step, which jump about, but their average
-    over the latest steps, w_t' = w_{t-1}' + (RECENT + 1) / (t + RECENT) (w_t - w_{t-1}') (Shamir and Zhang 2013,
+    The phase `density` trains it. The weights of the last step jump about. What remains is their average over the
+    latest steps, w_t' = w_{t-1}' + (RECENT + 1) / (t + RECENT) (w_t - w_{t-1}') (Shamir and Zhang 2013,
     arXiv:1212.1824, sec. 4); the authors of CATHODE average over the ten best epochs.
     """
 

@@ -58,13 +58,14 @@ class BumpHuntingVAE(AnomalyModel):
     from N(z_i, sigma_i). What remains are the weights of the epoch whose KL is the **largest**: past it the latent space
     loses the events that matter. Event weights w_i have mean one.
 
-    With a `flow` the number z0 drawn from N(z_i, sigma_i) goes through a normalizing flow, whose parameters the encoder's
-    last hidden layer gives, and the decoders get zK = f(z0); KL_i is then log q0(z0) - log |det df/dz0| - log p(zK), and
-    for scores its mean over fixed numbers (see `zoo.layers.latent`). "The latent number" of an event is f(z_i).
+    With a `flow` the number z0 drawn from N(z_i, sigma_i) goes through a normalizing flow. The encoder's last hidden
+    layer gives its parameters, and the decoders get zK = f(z0); KL_i is then log q0(z0) - log |det df/dz0| - log p(zK),
+    and for scores its mean over fixed numbers (see `zoo.layers.latent`). "The latent number" of an event is f(z_i).
 
-    Step two freezes encoder and flow and trains a **new** decoder with Adam, until its error no longer falls, on pairs of
-    a latent number drawn as in step one and a mass drawn from N(m_jj, `mass_width` m_jj), in units of the standard deviation
-    of the masses. It characterises the latent space (`generate`, `scan`); the score never sees the mass.
+    Step two freezes encoder and flow and trains a **new** decoder with Adam, until its error no longer falls. It learns
+    from pairs of a latent number drawn as in step one and a mass drawn from N(m_jj, `mass_width` m_jj), in units of the
+    standard deviation of the masses. It characterises the latent space (`generate`, `scan`); the score never sees the
+    mass.
 
     Scores: `kl`; `mean2`, the sum of z_l^2; `median2`, the sum of (z_l - median z_l)^2; `log_var`, the sum of log
     sigma_l^2, with a flow plus 2 log |det| at z_i: log of the squared volume; `reconstruction`, the mean squared error

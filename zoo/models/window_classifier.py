@@ -50,9 +50,9 @@ class WindowClassifier(WindowModel):
     A subclass states `selects(mass)`, which events are trained on, `sample(events)`, these and what they are compared
     with, and `first(mass)`, which of the sample are of the first class, by their masses: that is all that a batch says of it.
 
-    Every member is `folds` networks. The fold of an event is a hash of its features (`zoo.layers.random.fold_of`), so it
-    is the same while training and while scoring, in a file, in an array and in a SavedModel. Network k is trained on all
-    events but those of fold k, and scores those of fold k alone.
+    Every member is `folds` networks. The fold of an event is a hash of its features (`zoo.layers.random.fold_of`). So
+    it is the same while training and while scoring, in a file, in an array and in a SavedModel. Network k is trained on
+    all events but those of fold k, and scores those of fold k alone.
 
     Instead of networks there may be boosted trees (`classifier="trees"`), grown in one go before an epoch that
     records their loss; a tenth of the events says when to end. They divide the events in the same way.

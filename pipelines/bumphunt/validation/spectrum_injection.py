@@ -31,9 +31,10 @@ def spectrum_injection(
 ) -> list[dict[str, Any]]:
     """Add signal to the spectrum that is selected: what significance has how many events?
 
-    The idea of pyBumpHunter's `signal_inject` (see `pybumphunter_injection`), in the statistics used here. For every repetition the scores are dealt
-    anew to the events, so that no signal is among them, and Gaussian masses are added with the highest score of all:
-    the whole yield is selected. The model plays no part, so this is what the search could find at most.
+    The idea of pyBumpHunter's `signal_inject` (see `pybumphunter_injection`), in the statistics used here. For every
+    repetition the scores are permuted among the events, so that no signal is among them. Gaussian masses are added with
+    the highest score of all: the whole yield is selected. The model plays no part, so this is what the search could
+    find at most.
 
     Args:
         score, mass: (N,), of data or of background. at, width: mean and standard deviation of the signal's mass, GeV.

@@ -1,6 +1,6 @@
 """Trees of ROOT files (TTree), a row an entry: branches of one number, and elements of lists by their index.
 
-A branch of lists, as `Jet_pt` of CMS NanoAOD, has the columns `Jet_pt[0]`, `Jet_pt[1]` and so on, which are read if they
+A branch of lists, as `Jet_pt` of CMS NanoAOD, has the columns `Jet_pt[0]`, `Jet_pt[1]` and so on. They are read if they
 are asked for by name, or together as `Jet_*[0]`. An entry whose list is too short has NaN there, or what `fill` says.
 """
 

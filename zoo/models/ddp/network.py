@@ -1,17 +1,17 @@
 """The network of `ddp`: counts, edges and a width in, the significance of a bump at every bin out.
 
-**How the counts enter.** A spectrum falls by up to six decades, and what matters are deviations of a thousandth where
-there are 10^6 events in a bin and of 100 % where there is one. So the network does not see counts, but deviations in
-units of their statistical error, r = 2 sqrt(n + 3/8) - 2 sqrt(m + 3/8) (Anscombe 1948), from smooth curves m through the
-spectrum (`zoo.models.ddp.curves`): parabolas around every bin on several scales, and polynomials in the mass and in its logarithm for
-the whole spectrum. Narrow scales follow a bump, wide ones and polynomials do not follow every background: what is right
-where, is for the network to learn. The scale of the counts enters as ln(1 + m), since the significance of few events is
-another function; the width that is looked for as ln(resolution / bin width).
+**How the counts enter.** A spectrum falls by up to six decades. What matters are deviations of a thousandth where there
+are 10^6 events in a bin, and of 100 % where there is one. So the network does not see counts, but deviations in units
+of their statistical error, r = 2 sqrt(n + 3/8) - 2 sqrt(m + 3/8) (Anscombe 1948), from smooth curves m through the
+spectrum (`zoo.models.ddp.curves`): parabolas around every bin on several scales, and polynomials in the mass and in its
+logarithm for the whole spectrum. Narrow scales follow a bump, wide ones and polynomials do not follow every background:
+what is right where, is for the network to learn. The scale of the counts enters as ln(1 + m), since the significance of
+few events is another function; the width that is looked for as ln(resolution / bin width).
 
 For every curve there is also sum_j t_j r_j / sqrt(sum_j t_j^2) with t_j = g_j / sqrt(m_j + 3/8), the significance of a
-Gaussian g on m to first order, and for every polynomial the share of a signal that its fit takes for background. The
-output is a weighted sum of these significances plus a term, weights and term from the network: so that it goes on growing
-for bumps larger than any in training. All inputs are ratios: the unit of the mass does not matter.
+Gaussian g on m to first order. For every polynomial there is the share of a signal that its fit takes for background.
+The output is a weighted sum of these significances plus a term, weights and term from the network: so that it goes on
+growing for bumps larger than any in training. All inputs are ratios: the unit of the mass does not matter.
 """
 
 from __future__ import annotations
