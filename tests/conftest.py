@@ -23,11 +23,13 @@ gc.set_threshold(10_000, 20)
 # slow tests are run. A new model is tested for every claim.
 BIT_BY_BIT = "training is bit by bit the same from memory from disk and from the file"
 XLA = "xla and plain training agree"
+EVERY_EPOCH = "training records every epoch of every phase"
 ONE_SEED = "two models of one seed are the same whatever was trained before"
 BY_THE_CODE_OF_OTHERS = {
-    "ae": {XLA, BIT_BY_BIT},
+    "ae": {XLA, BIT_BY_BIT, ONE_SEED, EVERY_EPOCH},
     "vae": {XLA, BIT_BY_BIT},
-    "deep_svdd": {XLA, BIT_BY_BIT, ONE_SEED},
+    "deep_svdd": {XLA, BIT_BY_BIT, ONE_SEED, EVERY_EPOCH},
+    "gcn_vae": {XLA, ONE_SEED, EVERY_EPOCH},
 }
 
 
@@ -45,7 +47,7 @@ def pytest_collection_modifyitems(items):
         if item.name.startswith("test_model[") and model in OWN and claim not in OWN[model]:
             slow.add(item.name)
     for item in items:
-        if item.name in slow:
+        if item.name in slow or item.nodeid.startswith(tuple(HELD_BY_OTHERS)):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3600))
@@ -90,7 +92,6 @@ OWN = {
     ),
     "anode": (
         "validation and training loss agree on the same events",
-        "training goes on from a state as if it had not stopped",
         "config round trip",
         "export gives the same scores from raw features",
         "search space gives hyperparameters that the model takes",
@@ -99,6 +100,45 @@ OWN = {
     "pca": (*_CLOSED, "a constant factor on all event weights changes nothing"),
     "knn": _CLOSED,
     "isolation_forest": (*_CLOSED, "a saved run has the same scores"),
+}
+
+
+# Dear tests whose claim a cheaper test holds too, which is named beside them. They are slow tests.
+HELD_BY_OTHERS = {
+    # the same on one worker and on two: chunks are tested with plain functions, and two kinds of file are
+    "tests/test_darkmachines.py::test_events_do_not_depend_on_workers": "test_lhco, test_chunks",
+    "tests/test_simulation_lhco.py::test_black_box_and_its_key_depend_on_seed_and_not_on_workers": "test_sample_depends_on",
+    "tests/test_table.py::test_two_workers_write_the_same_file_as_one": "test_lhco, test_chunks",
+    "tests/test_lhco_features.py::test_two_workers_give_the_same_file": "test_lhco, test_chunks",
+    "tests/test_cluster.py::test_workers_that_take_long_to_be_back_are_not_given_up": "test_task_of_a_worker_that_was_killed",
+    "tests/test_cluster.py::test_two_farms_at_once_do_not_disturb_each_other": "tests of one farm, used by several tests",
+    # a killed training: the same interruption without a process of its own, before and after every epoch
+    "tests/test_run.py::test_a_stopped_command_resumes_to_the_scores_of_an_unbroken_one": "test_an_interrupted_training",
+    # members: gan_ae, of two networks, holds what a member is, ae what follows; of vae test_vae does with a flow
+    "tests/test_members.py::test_a_member_is_the_plain_model_of_its_seed_on_the_same_batches[0-vae]": "[0-gan_ae]",
+    "tests/test_members.py::test_a_member_is_the_plain_model_of_its_seed_on_the_same_batches[1-vae]": "[1-gan_ae]",
+    "tests/test_members.py::test_a_member_is_the_plain_model_of_its_seed_on_the_same_batches[2-vae]": "[2-gan_ae]",
+    "tests/test_members.py::test_a_member_is_the_plain_model_of_its_seed_on_the_same_batches[0-deep_svdd]": "[0-ae]",
+    "tests/test_members.py::test_a_member_is_the_plain_model_of_its_seed_on_the_same_batches[1-deep_svdd]": "[1-ae]",
+    "tests/test_members.py::test_a_member_is_the_plain_model_of_its_seed_on_the_same_batches[2-deep_svdd]": "[2-ae]",
+    "tests/test_members.py::test_members_with_their_own_dials_are_plain_models_with_these[vae]": "[gan_ae]",
+    "tests/test_members.py::test_members_with_their_own_dials_are_plain_models_with_these[deep_svdd]": "[ae]",
+    "tests/test_members.py::test_score_is_the_mean_over_members_and_score_std_their_standard_deviation[gan_ae]": "[ae]",
+    "tests/test_members.py::test_score_is_the_mean_over_members_and_score_std_their_standard_deviation[vae]": "[ae]",
+    "tests/test_members.py::test_score_is_the_mean_over_members_and_score_std_their_standard_deviation[deep_svdd]": "[ae]",
+    "tests/test_members.py::test_members_that_share_all_but_the_seed_differ[gan_ae]": "[ae]",
+    "tests/test_members.py::test_members_that_share_all_but_the_seed_differ[vae]": "[ae]",
+    "tests/test_members.py::test_dials_may_be_vectors_without_tracing_anything_anew[deep_svdd]": "[ae]",
+    # one program for many sizes: vae has the most kinds of layers
+    "tests/test_larger.py::test_a_network_in_a_larger_one_trains_as_it_would_alone[gan_ae-1]": "[vae-0], [deep_svdd-2]",
+    # XLA: of the flows three of six kinds; of the sets gan_ae and cwola hold it
+    "tests/test_flows.py::test_traced_once_and_compiled_with_xla_it_is_what_it_is_eagerly[planar": "[orthogonal",
+    "tests/test_flows.py::test_traced_once_and_compiled_with_xla_it_is_what_it_is_eagerly[householder": "[orthogonal",
+    "tests/test_flows.py::test_traced_once_and_compiled_with_xla_it_is_what_it_is_eagerly[triangular": "[orthogonal",
+    "tests/test_keras_doors.py::test_import_order_gives_keras_2_or_says_what_to_do[keras_tuner first]": "[keras 3 first]",
+    "tests/test_leaderboard.py::test_errors_are_the_spread_of_repeated_experiments[AUC]": "[1e-3], test_error_agrees",
+    "tests/test_tuning.py::test_an_interrupted_search_resumes_to_what_an_unbroken_one_finds[1]": "[2]",
+    "tests/test_tuning.py::test_an_interrupted_search_resumes_to_what_an_unbroken_one_finds[5]": "[2]",
 }
 
 

@@ -14,6 +14,7 @@ import pytest
 import pipelines
 from pipelines import Events, EventsWriter, InputError
 from pipelines.datasets import catalog
+from pipelines.datasets.find import find
 from pipelines.events.events import BLOCK
 from pipelines.events.layout import as_text, match_columns
 
@@ -147,7 +148,7 @@ def test_embedded_sample_opens_by_name():
     assert np.bincount(events.label).tolist() == [4000, 1000, 1000]
     np.testing.assert_allclose(events.mass, events.read("features", ["mj1j2"])[:, 0])
     assert not pipelines.open("lhco_sim_train").has_labels
-    assert all(catalog.find(name).is_file() for name in catalog.SAMPLES)
+    assert all(find(name).is_file() for name in catalog.SAMPLES)
 
 
 @pytest.mark.parametrize("name, hint", [("lhco_sim_tset", "'lhco_sim_test'"), ("nothing/like.h5", "lhco_rnd_real")])

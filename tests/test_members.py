@@ -157,7 +157,7 @@ def test_a_member_is_the_plain_model_of_its_seed_on_the_same_batches(name, membe
 
 
 def read(path):
-    return list(csv.DictReader(path.open()))
+    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 def usual(name):

@@ -90,7 +90,7 @@ def test_the_configuration_is_all_that_repeats_the_training(trained, events):
 
 
 def test_the_history_has_a_row_for_every_epoch_of_every_phase(trained):
-    rows = list(csv.DictReader((trained / "history.csv").open()))
+    rows = list(csv.DictReader((trained / "history.csv").read_text().splitlines()))
     assert [(row["phase"], row["epoch"]) for row in rows] == [
         ("pretraining", "0"),
         *(("main", str(epoch)) for epoch in range(3)),
@@ -118,7 +118,7 @@ def test_a_run_appears_whole_or_not_at_all(events, tmp_path, monkeypatch):
     monkeypatch.undo()
     train(events, tmp_path / "run", cycles=1, resume=True)  # nothing but the writing is left to do
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert len(list(csv.DictReader((tmp_path / "run" / "history.csv").open()))) == 2
+    assert len(list(csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines()))) == 2
 
 
 # -- what older versions wrote ---------------------------------------------------------------------------

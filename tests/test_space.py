@@ -22,25 +22,26 @@ MODELS = zoo.names()
 @pytest.fixture(scope="module", autouse=True)
 def toy():
     """A model whose space has what spaces can have: a parent, children, names that make one hyperparameter together."""
+    with pytest.warns(DeprecationWarning, match="hyperparameters as keywords"):  # as of earlier versions
 
-    class Toy(zoo.AnomalyModel):
-        presets = {"wide": {"units": (9, 9), "rate": 0.5}}
-        limits = {"units": COUNT, "rate": Limit(0, 1), "momentum": Limit(0, 1, open_high=True), "slope": POSITIVE}
+        class Toy(zoo.AnomalyModel):
+            presets = {"wide": {"units": (9, 9), "rate": 0.5}}
+            limits = {"units": COUNT, "rate": Limit(0, 1), "momentum": Limit(0, 1, open_high=True), "slope": POSITIVE}
 
-        def __init__(
-            self, *, columns=("*",), scaling="standard", units=(4, 2), rate=0.1, momentum=0.9, optimizer="sgd", slope=0.3,
-            flag=True, batch_size=100, members=1, seed=0,
-        ):  # fmt: skip
-            super().__init__(locals())
+            def __init__(
+                self, *, columns=("*",), scaling="standard", units=(4, 2), rate=0.1, momentum=0.9, optimizer="sgd", slope=0.3,
+                flag=True, batch_size=100, members=1, seed=0,
+            ):  # fmt: skip
+                super().__init__(locals())
 
-        @classmethod
-        def search_space(cls, hp):
-            optimizer = hp.Choice("optimizer", ["sgd", "adam"])
-            with hp.conditional_scope("optimizer", ["sgd"]):
-                momentum = hp.Float("momentum", 0.1, 0.9)
-            drawn = {"optimizer": optimizer, "units": (hp.Choice("width", [4, 8]),) * hp.Int("depth", 1, 3)}
-            drawn["rate"] = hp.Float("rate", 1e-3, 1e-1, sampling="log")
-            return drawn if momentum is None else drawn | {"momentum": momentum}
+            @classmethod
+            def search_space(cls, hp):
+                optimizer = hp.Choice("optimizer", ["sgd", "adam"])
+                with hp.conditional_scope("optimizer", ["sgd"]):
+                    momentum = hp.Float("momentum", 0.1, 0.9)
+                drawn = {"optimizer": optimizer, "units": (hp.Choice("width", [4, 8]),) * hp.Int("depth", 1, 3)}
+                drawn["rate"] = hp.Float("rate", 1e-3, 1e-1, sampling="log")
+                return drawn if momentum is None else drawn | {"momentum": momentum}
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(registry, "_models", dict(registry._models))

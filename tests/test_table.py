@@ -802,4 +802,4 @@ def test_memory_does_not_grow_with_the_file(ending, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) * 1024 < 25e6, "the files are larger by 50 MB"
+    assert int(done.stdout) * 1024 < 30e6, "the files are larger by 50 MB"

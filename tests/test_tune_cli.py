@@ -224,7 +224,10 @@ def test_a_damaged_record_is_left_out_and_named(written, tmp_path):
     shutil.copytree(written, tmp_path / "s")
     (tmp_path / "s" / "trials" / "003.json").write_text("{")
     (tmp_path / "s" / "trials" / "004.json").write_text("{}")
-    with pytest.warns(UserWarning, match=r"003.json: .*damaged.*left out"):
+    with (
+        pytest.warns(UserWarning, match=r"003.json: .*damaged.*left out"),
+        pytest.warns(UserWarning, match=r"004.json: .*no trial in it.*left out"),
+    ):
         results = load_results(tmp_path / "s")
     assert len(results.trials) == 28 and [path[-8:] for path in results.damaged] == ["003.json", "004.json"]
 
