@@ -136,8 +136,8 @@ def plan(trials, max_epochs, factor=3):
 def extended(budgets, max_epochs, factor=3):
     """Lay out a search that was asked for N trials and went on with more: no bracket changes, others follow.
 
-    The cycle of `plan` goes on where it was: a bracket that was cut short stays as it is, and comes again. So if all but
-    the last of the budgets end with a whole bracket, this is the plan of a search of the last one from the start.
+    The cycle of `plan` goes on where it was: a bracket that was cut short stays as it is, and comes again. So if all
+    but the last of the budgets end with a whole bracket, the plan is that of a search which began with the last.
 
     Args:
         budgets: numbers of trials in all, each larger than the one before. max_epochs, factor: as of `plan`.

@@ -1,8 +1,7 @@
 """The programs of a worker: each is traced once, and does the trials of all networks that it can hold.
 
-A trial needs no program of its own for another value of a runtime hyperparameter, for another scaling of the same
-formula, or for other sizes of its network (see `zoo.larger`). Unless XLA compiles it, that holds for another batch size
-too.
+Trials share a program if they differ in runtime hyperparameters, in a scaling of the same formula, or in the sizes of
+their networks (see `zoo.larger`). Unless XLA compiles it, that holds for another batch size too.
 """
 
 from __future__ import annotations

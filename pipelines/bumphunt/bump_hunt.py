@@ -16,9 +16,9 @@ if k of n are as extreme. It is exact for every spectrum, binning and percentile
 Smyth 2010, doi 10.2202/1544-6115.1585).
 
 **When it is not exact.** A model that was trained on the very events that are hunted does not guarantee this: what it
-learnt of each event, with its mass, is in the score, the more so if a term that decorrelates score and mass was fitted on
-these events. Scores of other events, or of folds (each event scored by a model that has not seen it), are exchangeable if
-background does not depend on the mass.
+learnt of each event, with its mass, is in the score. That is more so if a term that decorrelates score and mass was
+fitted on these events. Scores of other events, or of folds (each event scored by a model that has not seen it), are
+exchangeable if background does not depend on the mass.
 
 **Measured.** Mean, and Kolmogorov-Smirnov p-value against a uniform distribution, of the global p-values of 200
 background-only data sets of 20,000 events (`benchmarks/bumphunt.py --repeats 0 --coverage 200`):

@@ -12,11 +12,11 @@ by a constant until exactly the share of events asked for is beyond it.
 **The degree** is fixed before any score is looked at: the largest, at most 4, for which the guarantee below holds. So there
 is nothing in it that could be chosen by the result, and pseudo-experiments have nothing to choose anew.
 
-**It cannot follow a bump.** In every window that is scanned, with side bands of its own width on either side, the fit takes
-away at most half of an excess (`MOST_ABSORBED`): t(m) moves there by at most half of what would hide a bump. The share
-that is taken away, `absorbed`, is known exactly to first order; every `Bump` has that of its window. Where no window has
-such side bands, t(m) is a straight line in log m. Windows at an end of the spectrum, with a side band on one side only, lose
-more: at the low end of a falling spectrum no method can tell a bump from a slope.
+**It cannot follow a bump.** Take any window that is scanned, with side bands of its own width on either side. The fit
+takes away at most half of an excess there (`MOST_ABSORBED`): t(m) moves there by at most half of what would hide a
+bump. The share that is taken away, `absorbed`, is known exactly to first order; every `Bump` has that of its window.
+Where no window has such side bands, t(m) is a straight line in log m. Windows at an end of the spectrum, with a side
+band on one side only, lose more: at the low end of a falling spectrum no method can tell a bump from a slope.
 
 **Equal scores.** A threshold that changes with the mass steps over every group of equal scores, and each step is a step in the
 selected spectrum. Scores of which a group that t(m) reaches holds more than 2 % of the events selected are refused.

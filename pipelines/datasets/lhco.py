@@ -3,7 +3,7 @@
 The published files (R&D: doi 10.5281/zenodo.6466204) hold one table `df/block0_values`, float64, a row for
 each event: 2100 columns pt, eta, phi, pt, ... padded with zeros, then, in the R&D files only, the label. The
 black boxes' truth is in separate master keys, one number a line. Written again by pandas, the same events may be in
-several blocks of different types, such as a label of whole numbers, in any order and under any key.
+several blocks of different types, such as a label of whole numbers. The blocks come in any order and under any key.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The engine of the simulation: Pythia 8 events as NumPy arrays, in blocks that know nothing of each other.
 
-A sample is cut into blocks of at most `BLOCK` accepted events. Each block has a Pythia of its own, whose seed
-follows from the sample's seed and the block's number, and a detector whose random numbers follow from that. So a
-sample depends on its settings, its seed and its size alone, not on who made which block; and a smaller sample is
-the beginning of a larger one.
+A sample is cut into blocks of at most `BLOCK` accepted events. Each block has a Pythia of its own, whose seed follows
+from the sample's seed and the block's number. Its detector's random numbers follow from that. So a sample depends on
+its settings, its seed and its size alone, not on who made which block; and a smaller sample is the beginning of a
+larger one.
 
 Pythia 8.3: C. Bierlich et al., SciPost Phys. Codebases 8 (2022), arXiv 2203.11601.
 """

@@ -24,10 +24,10 @@ class CWoLa(SidebandModel, WindowClassifier):
 
         -1/B sum_i w_i (y_i ln f(x_i) + (1 - y_i) ln (1 - f(x_i)))
 
-    with y_i = 1 in the window and 0 in the side bands, and weights that give both the same total. Where signal is in the
-    window alone and features do not depend on the mass, f / (1 - f) grows with the likelihood ratio of signal and
-    background (Metodiev et al. 2017). **Features that depend on the mass are learnt too**: choose `columns` that do not, and
-    look at the spectrum that a cut leaves.
+    with y_i = 1 in the window and 0 in the side bands, and weights that give both the same total. Let signal be in the
+    window alone, and let features not depend on the mass. Then f / (1 - f) grows with the likelihood ratio of signal
+    and background (Metodiev et al. 2017). **Features that depend on the mass are learnt too**: choose `columns` that do
+    not, and look at the spectrum that a cut leaves.
 
     The score `probability` is f(x). Each member is `folds` networks: one that was trained on an event never scores it.
     `held_out` in the history is the loss of every event by the network that has not seen it.

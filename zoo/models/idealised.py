@@ -26,8 +26,8 @@ from zoo.windows import FEWEST
 class Idealised(WindowClassifier):
     """A yardstick: a classifier of a window's events against true background of the same window (Hallin et al. 2021).
 
-    **It is told the true background, so it is no search.** It is the limit of what CWoLa, CATHODE and their kin can reach
-    with the same events and the same network: they have to guess the background, this model is given it. Every run and
+    **It is told the true background, so it is no search.** It is the limit of what CWoLa, CATHODE and similar models
+    can reach with the same events and network: they have to guess the background, this model is given it. Every run and
     every report of it says so.
 
     The networks and their loss are those of `cwola`, with y_i = 1 for the events of the window and y_i = 0 for those of

@@ -37,9 +37,9 @@ def mean_path(events: np.ndarray | float) -> np.ndarray:
 class IsolationForest(ClosedForm):
     """Isolation forest: events that few random cuts separate from all others are anomalous (Liu, Ting, Zhou 2008).
 
-    Each of `trees` trees cuts `subsample` events at random, a random feature at a random value, until every event is alone
-    or the depth is log2 of their number. With h(x) the number of cuts to the leaf of x, and c(n) more for the n events in
-    it, the score is eq. 2 of the paper,
+    Each of `trees` trees cuts `subsample` events at random, a random feature at a random value. It ends where every
+    event is alone, or at a depth of log2 of their number. With h(x) the number of cuts to the leaf of x, and c(n) more
+    for the n events in it, the score is eq. 2 of the paper,
 
         isolation(x) = 2^(- mean_trees h(x) / c(subsample))
 

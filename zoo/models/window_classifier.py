@@ -47,8 +47,9 @@ class ClassifierHyperparameters(WindowHyperparameters):
 class WindowClassifier(WindowModel):
     """A classifier of a window's events against others, which a subclass chooses; see `zoo.models.cwola`.
 
-    A subclass states `selects(mass)`, which events are trained on, `sample(events)`, these and what they are compared
-    with, and `first(mass)`, which of the sample are of the first class, by their masses: that is all that a batch says of it.
+    A subclass states `selects(mass)`, which events are trained on, and `sample(events)`, these and what they are
+    compared with. By its masses `first(mass)` says which of the sample are of the first class: that is all that a batch
+    says of it.
 
     Every member is `folds` networks. The fold of an event is a hash of its features (`zoo.layers.random.fold_of`). So
     it is the same while training and while scoring, in a file, in an array and in a SavedModel. Network k is trained on

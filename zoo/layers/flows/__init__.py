@@ -6,8 +6,8 @@ A flow turns the Gaussian that the encoder gives, log q(z0), into a richer densi
 
 Two kinds of classes are here. *Bijectors* (`Planar`, ..., subclasses of `tfp.bijectors.Bijector`) are functions of
 tensors: whatever parameters they are given, short of overflow, the map is invertible. *Layers* (`PlanarFlows`, ...,
-made by `make`) are stacks of bijectors, and own all weights, fixed ones and those of the dense layers that give
-parameters per event ("amortised"), as ordinary Keras weights: TFP keeps variables where Keras does not look.
+made by `make`) are stacks of bijectors. They own all weights as ordinary Keras weights: fixed ones, and those of the
+dense layers that give parameters per event ("amortised"): TFP keeps variables where Keras does not look.
 
 | name          | parameters                              | inverse                 | paper's setting (Jawahar et al. 2021)  |
 |---------------|-----------------------------------------|-------------------------|----------------------------------------|

@@ -133,8 +133,8 @@ class Sylvester(Flow):
 class OrthogonalSylvester(Sylvester):
     """Sylvester flow of M <= D orthonormal vectors (van den Berg et al. 2018, sec. 3.1), made from any M vectors.
 
-    Where `vectors` are so nearly dependent that they cannot be made orthonormal to ORTHONORMAL_TOLERANCE, R is zero and
-    the flow the identity, so that the log-determinant is always exact.
+    Where `vectors` are too nearly dependent to be made orthonormal to ORTHONORMAL_TOLERANCE, R is zero and the flow the
+    identity. So the log-determinant is always exact.
 
     Args:
         vectors: (..., D, M).
