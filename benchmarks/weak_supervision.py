@@ -40,17 +40,24 @@ WORKING_POINTS = (1e-2, 1e-3)  # efficiencies of the background
 COLUMNS = ("mass_light", "mass_difference", "tau21_light", "tau21_heavy")
 
 
-def mixed(events, signal, regions, s_over_b, seed):
-    """The data that are trained on, and masks of the background and the signal that judge, of all events."""
+def chosen_of(events, signal, regions, s_over_b, seed):
+    """A mask of the events that are trained on: all of the background, and signal drawn at the ratio S/B in the window."""
     label, inside = events.label, regions.inside(events.mass)
     background, there = label == 0, np.flatnonzero(label == signal)
-    if s_over_b is None:
-        return events.without_labels(), background & inside, (label == signal) & inside
     share = s_over_b * (background & inside).sum() / inside[there].sum()
     drawn = np.random.default_rng(seed).permutation(there)[: round(share * len(there))]
     chosen = background.copy()
     chosen[drawn] = True
-    return events.take(chosen).without_labels(), background & inside, (label == signal) & inside
+    return chosen
+
+
+def mixed(events, signal, regions, s_over_b, seed):
+    """The data that are trained on, and masks of the background and the signal that judge, of all events."""
+    label, inside = events.label, regions.inside(events.mass)
+    judges = (label == 0) & inside, (label == signal) & inside
+    if s_over_b is None:
+        return events.without_labels(), *judges
+    return events.take(chosen_of(events, signal, regions, s_over_b, seed)).without_labels(), *judges
 
 
 def judged(background, signal):
