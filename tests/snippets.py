@@ -229,7 +229,9 @@ def _check_python(words: list[str]) -> None:
         return
     path = ROOT / words[0]
     assert path.is_file(), f"there is no file {words[0]}"
-    text = path.read_text(encoding="utf-8") + (ROOT / "zoo/cli/terminal.py").read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8") + "".join(
+        (ROOT / "zoo" / "cli" / name).read_text(encoding="utf-8") for name in ("terminal.py", "hunt.py")
+    )
     for option in (word for word in words if word.startswith("--")):
         assert f'"{option}"' in text or f'"{option}/' in text, f"{words[0]} has no option {option}"
 
