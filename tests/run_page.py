@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -51,6 +52,10 @@ def shortened(words: list[str]) -> list[str]:
     name = " ".join(words[:2])
     if name in EPOCHS and "--epochs" not in words and any(flag in words for flag in FLAGS.get(name, (words[0],))):
         words += ["--epochs", "1"]
+    if "--scan" in words and "--window" not in words:
+        words += ["--window", "3300", "3700"]
+    if {"cathode", "lacathode", "anode"} & set(words) and ("--out" in words):
+        words += ["--set", "density_epochs=1"]
     return words
 
 
@@ -85,22 +90,32 @@ def run(page: str, short: bool) -> None:
             ) from None
 
 
-def _shell(text: str, short: bool):
-    plain = not re.search(r"[|<>$&]|^for |^ *do |\$\(", re.sub(r"'[^']*'|#.*", "", text), re.MULTILINE)
-    if not plain:
+def _shell(text: str, short: bool) -> Iterator[str]:
+    if re.search(r"[|$]|^ *for ", re.sub(r"'[^']*'|#.*", "", text), re.MULTILINE):
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         yield _completed(["bash", "-e", "-c", text], {**os.environ, "PATH": path})
         return
-    for words in commands(text):
+    for line in commands(text, redirected=True):
+        words, file = (line[:-2], line[-1]) if line[-2:-1] == [">"] else (line, None)
         if short:  # each block stands for itself, and names of outputs come again
             _remove_outputs(words)
-        yield _command(shortened(words) if short else words)
+        printed = _command(shortened(words) if short else words)
+        if file is not None:
+            Path(file).write_text(printed)
+        yield printed
 
 
 def _remove_outputs(words: list[str]) -> None:
-    for option, path in itertools.pairwise(words):
-        if option in ("--out", "--export", "--plot") and "--resume" not in words and os.path.lexists(path):
-            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    outputs = [path for option, path in itertools.pairwise(words) if option in ("--out", "--export", "--plot")]
+    if words[:3] == ["zoo", "data", "convert"]:
+        outputs += [word for word in words[4:] if word.endswith(".h5")]
+    if words[0] == "tune" and "--model" in words and "--out" not in words:
+        outputs.append(f"tune-{words[words.index('--model') + 1]}")
+    for path in [] if "--resume" in words else outputs:
+        if os.path.islink(path) or os.path.isfile(path):
+            os.remove(path)
+        elif os.path.isdir(path):
+            shutil.rmtree(path)
 
 
 def _command(words: list[str]) -> str:

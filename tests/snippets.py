@@ -33,8 +33,9 @@ ELSEWHERE = {  # what blocks need that the tests have not, whatever page they ar
     r"--cluster |--scheduler |tensorboard --logdir": "needs a batch system or a server",
     r"^ *make |pip install|-m venv|^ *eval ": "the tests run in what this makes",
     r"events_anomalydetection|background_chan|innerdata|separated_test|2lep|mc_\*|chan2b|DarkMachines": "needs published files",
-    r"sim_rnd_features|rnd\.h5|innerdata": "needs a sample that is not in the package",
+    r"sim_rnd_features|rnd\.h5|sm\.h5": "needs a sample that is not in the package",
 }
+NOT_RUN = {"docs/results.md": "studies of minutes to hours on samples that are not in the package"}  # pages
 _MARK = re.compile(r"^\s*<!-- not run: (.+?) -->\s*$")
 _PAGE = re.compile(r"<!-- page not run: (.+?) -->", re.DOTALL)
 
@@ -104,7 +105,11 @@ def _blocks(page: str, text: str) -> Iterator[Block]:
 
 
 def _block(page: str, line: int, language: str, text: str, reason: str | None) -> Block:
-    reason = reason or next((why for what, why in ELSEWHERE.items() if re.search(what, text, re.MULTILINE)), None)
+    reason = (
+        reason
+        or NOT_RUN.get(page)
+        or next((why for what, why in ELSEWHERE.items() if re.search(what, text, re.MULTILINE)), None)
+    )
     return Block(
         page,
         line,
@@ -124,33 +129,36 @@ def _guessed(text: str) -> str:
         tree = ast.parse(text)
     except SyntaxError:
         return "text"
-    calls = any(isinstance(node, (ast.Import, ast.ImportFrom, ast.Call)) for node in ast.walk(tree))
-    return "python" if calls and not isinstance(tree.body[0], ast.AnnAssign) else "text"
+    does = any(
+        isinstance(node, (ast.Import, ast.ImportFrom))
+        or (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute))
+        for node in ast.walk(tree)
+    )
+    return "python" if does else "text"
 
 
 # -- shell --------------------------------------------------------------------------------------------------
 
 
-def commands(text: str) -> list[list[str]]:
-    """Return the commands of a block of shell as lists of words; a variable of a loop has its first value."""
+def commands(text: str, redirected: bool = False) -> list[list[str]]:
+    """Return the commands of a block of shell as lists of words; a variable of a loop has its first value.
+
+    With `redirected` the words have `>` and the file behind it too.
+    """
     values, found = {}, []
     for line in re.sub(r"\\\n\s*", " ", text).split("\n"):
+        line = _without_comment(line)
         if '"' in line and line.count('"') % 2:  # a program in quotes over several lines
             return [*found, *_with_quotes(text)]
         lexer = shlex.shlex(line, posix=True, punctuation_chars="();|&<>")
         lexer.whitespace_split, lexer.commenters = True, ""
         words: list[str] = []
         for word in [*lexer, ";"]:
-            if word == "#" or word.startswith("#"):
-                break
             if set(word) <= set(";|&"):
                 found.append(words)
                 words = []
             else:
                 words.append(word)
-        else:
-            words = []
-        found.append(words)
     result = []
     for words in found:
         while words and (words[0] in ("do", "then") or re.fullmatch(r"[A-Z_]+=\S*", words[0])):
@@ -160,8 +168,19 @@ def commands(text: str) -> list[list[str]]:
             continue
         if words and words[0] not in ("done", "fi"):
             plain = [re.sub(r"\$\{?(\w+)\}?", lambda m: values.get(m[1], m[0]), word) for word in words]
-            result.append(_without_redirection(plain))
+            result.append(plain if redirected else _without_redirection(plain))
     return result
+
+
+def _without_comment(line: str) -> str:
+    """Return a line of shell without its comment, which begins at a # after a space that is in no quotes."""
+    quote = ""
+    for at, one in enumerate(line):
+        if one in "'\"" and quote in ("", one):
+            quote = "" if quote else one
+        elif one == "#" and not quote and (at == 0 or line[at - 1] == " "):
+            return line[:at]
+    return line
 
 
 def _with_quotes(text: str) -> list[list[str]]:

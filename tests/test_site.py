@@ -117,7 +117,7 @@ def test_a_page_runs(page, tmp_path):
 
     is_tutorial = page.startswith("docs/tutorials/")
     if not is_tutorial:  # a tutorial begins with nothing
-        prepare(tmp_path)
+        prepare(page, tmp_path)
     words = [sys.executable, str(ROOT / "tests/run_page.py"), page, *([] if is_tutorial else ["--short"])]
     done = subprocess.run(
         words, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
