@@ -68,12 +68,13 @@ def gan_ae(hp: Values) -> Figure:
 
 
 def ae(hp: Values) -> Figure:
+    mirrored = hp["decoder_units"] or hp["encoder_units"][-2::-1]  # none are those of the encoder in reverse
     return Figure(
         {
             "x": Box("data", "lepton, jet and|event variables", 0, 0),
             "e": Box("network", f"encoder|{widths(hp['encoder_units'][:-1])}", 1, 0),
             "z": Box("latent", f"latent space|{hp['encoder_units'][-1]}", 2, 0),
-            "d": Box("network", f"decoder|{widths(hp['decoder_units'])}", 3, 0),
+            "d": Box("network", f"decoder|{widths(mirrored)}", 3, 0),
             "r": Box("data", "reconstruction|x'", 4, 0),
             "s": Box("score", "mse|mean over features", 4, 1),
             "p": Box("loss", "penalties of kernels|and of outputs", 2, 1),

@@ -63,13 +63,13 @@ def _one(value: object) -> str:
 def costs(measured: Mapping[str, Any]) -> str:
     """Return the table of docs/models/index.md from what `tools/cost.py` measured."""
     lines = [
-        "| model | events | parameters | first epoch, s | an epoch, s | a default training, s | to score 1,000 events, ms | run directory, MB |"
+        "| model | events | parameters | first epoch, s | an epoch, s | a default training, s | to score 1,000, ms | run directory, MB |"
     ]
     lines.append("|---|---|---|---|---|---|---|---|")
     for name, one in measured["models"].items():
         lines.append(
             f"| [`{name}`]({name}.md) | {one['events']} | {one['parameters']:,} | {one['first']:.1f} | {one['epoch']:.2f} | "
-            f"{one['total']:.0f} | {one['score']:.2g} | {one['size']:.2g} |"
+            f"{one['total']:.0f} | {one['score']:.0f} | {one['size']:.2g} |"
         )
     return "\n".join(["", *lines, "", ""])
 
@@ -77,11 +77,22 @@ def costs(measured: Mapping[str, Any]) -> str:
 def cost(measured: Mapping[str, Any], name: str) -> str:
     """Return the sentence of a model's page."""
     one = measured["models"][name]
+    what = "spectra" if name == "ddp" else "events"
+    trained = (
+        f"{one['parameters']:,} trained numbers of one member. "
+        if one["parameters"]
+        else "Nothing is trained in steps. "
+    )
+    times = (
+        f"{one['first']:.1f} s for the first epoch, compiling included, {one['epoch']:.2f} s for another, {one['total']:.0f} s for the "
+        f"{one['epochs']} epochs of its defaults"
+        if one["epochs"] > 1
+        else f"{one['first']:.1f} s to train"
+    )
+    density = " The density had one epoch of its 30." if name in ("cathode", "lacathode", "anode") else ""
     return (
-        f"\n{one['parameters']:,} trained numbers of one member. On {one['events']}: {one['first']:.1f} s for the first epoch, compiling "
-        f"included, {one['epoch']:.2f} s for another, {one['total']:.0f} s for the {one['epochs']} epochs of its defaults; "
-        f"{one['score']:.2g} ms to score 1,000 events; {one['size']:.2g} MB for a run directory "
-        f"([all models](index.md#what-they-cost)).\n\n"
+        f"\n{trained}On {one['events']}: {times}; {one['score']:.0f} ms to score 1,000 {what}; {one['size']:.2g} MB for a run directory.{density}\n"
+        f"Two cores with much other work ([all models](index.md#what-they-cost)).\n\n"
     )
 
 

@@ -43,9 +43,10 @@ def events_of(name: str) -> tuple[pipelines.Events | None, str]:
 def measured(name: str) -> dict[str, Any]:
     """Return what one model costs: seconds, trained numbers, and MB of a run directory."""
     events, what = events_of(name)
-    given: dict[str, Any] = {"ae": {"batch_size": 256, "columns": ["*"]}, "idealised": {"background": "lhco_sim_test_background.h5"}}.get(
-        name, {}
-    )
+    given: dict[str, Any] = {
+        "ae": {"batch_size": 256, "columns": ["*"]},
+        "idealised": {"background": "lhco_sim_test_background.h5"},
+    }.get(name, {})
     if "window" in zoo.describe(name)["hyperparameters"]:
         given["window"] = (3300, 3700)
     if "density_epochs" in zoo.describe(name)["hyperparameters"]:
