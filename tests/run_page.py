@@ -8,6 +8,7 @@ see `shortened`. A block of text below a block of commands is what they print: i
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import io
@@ -78,6 +79,8 @@ def run(page: str, short: bool) -> None:
             elif block.language == "shell":
                 printed = "".join(_shell(block.text, short))
             elif block.language == "python":
+                if short:
+                    _remove(_written(block.text))
                 with contextlib.redirect_stdout(io.StringIO()) as out:
                     exec(compile(block.text, str(block), "exec"), names)
                 printed = out.getvalue()
@@ -111,11 +114,37 @@ def _remove_outputs(words: list[str]) -> None:
         outputs += [word for word in words[4:] if word.endswith(".h5")]
     if words[0] == "tune" and "--model" in words and "--out" not in words:
         outputs.append(f"tune-{words[words.index('--model') + 1]}")
-    for path in [] if "--resume" in words else outputs:
+    _remove([] if "--resume" in words else outputs)
+
+
+def _remove(paths: list[str]) -> None:
+    for path in paths:
         if os.path.islink(path) or os.path.isfile(path):
             os.remove(path)
         elif os.path.isdir(path):
             shutil.rmtree(path)
+
+
+def _written(text: str) -> list[str]:
+    """Return the paths that a block of Python writes: of `save_run`, `export` and `write`, `out=`, and the third of `zoo.hunt`.
+
+    >>> _written("model.save_run('run'); zoo.hunt('run', 'data.h5', 'search')")
+    ['run', 'search']
+    """
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name, given = node.func.attr, node.args
+            given = (
+                given[:1]
+                if name in ("save_run", "export", "write")
+                else given[2:3]
+                if name in ("hunt", "train")
+                else []
+            )
+            given = [*given, *(one.value for one in node.keywords if one.arg == "out")]
+            found += [one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return found
 
 
 def _command(words: list[str]) -> str:

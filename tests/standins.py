@@ -13,7 +13,7 @@ from pipelines.events.mixing import mix
 
 RANGE = (2700, 5000)
 FEATURES = ["mass_1", "mass_2", "tau21_1", "tau21_2"]
-EVENTS = ("events.h5", "train.h5", "sample.h5", "judges.h5", "other.h5")
+EVENTS = ("events.h5", "train.h5", "judges.h5", "other.h5")
 QUICK = """latent_dim: 1
 units: {fix: [32, 32]}
 scaling: standard
@@ -33,7 +33,8 @@ def prepare(page: str, folder: Path) -> None:
     train = whole.select(mass_range=RANGE).sample(4000, seed=1)
     for name in EVENTS:
         train.write(folder / name)
-    _many(whole).write(folder / "data.h5")
+    for name in ("data.h5", "sample.h5"):
+        _many(whole).write(folder / name)
     for name in ("labelled.h5", "test.h5"):
         test.sample(2000, seed=1).write(folder / name)
     for name in ("background.h5", "qcd.h5"):
@@ -50,7 +51,7 @@ def prepare(page: str, folder: Path) -> None:
     if page in ("docs/models/conv_vae.md", "docs/models/gcn_vae.md"):
         _particles().write(folder / "events.h5")
     if page == "docs/export.md":
-        zoo.hunt("pca", train, folder / "search", folds=2, percentiles=[80], pseudo_experiments=20)
+        zoo.hunt("pca", folder / "events.h5", folder / "search", folds=2, percentiles=[80], pseudo_experiments=20)
     (folder / "quick.yaml").write_text(QUICK)
     (folder / "benchmark.yaml").symlink_to(ROOT / "examples" / "benchmark.yaml")
     zoo.train("pca", train, folder / "RUN", verbose=0, jit_compile=False)
@@ -114,6 +115,8 @@ def _write_spectra(folder: Path) -> None:
             file[f"SR{number}/m_jj"] = (one.astype(float), edges)
     with uproot.recreate(folder / "data.root") as file:
         file["h_mjj"] = (counts[0].astype(float), edges)
+    rows = zip(edges[:-1], edges[1:], 1000 * np.exp(-np.arange(60) / 12))
+    (folder / "qcd.csv").write_text("low,high,background\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
 
 
 def _write_ntuple(folder: Path, train: pipelines.Events) -> None:
