@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test unit coverage test-slow lint hooks clean
+.PHONY: demo test unit coverage test-slow lint docs hooks clean
 
 # The stamp is renewed when the requirements change, and only after everything is installed. Python compiles what it imports,
 # four in ten of the modules: pip would compile them all, which takes 40 s.
@@ -27,9 +27,9 @@ demo: $(VENV)/installed
 	@echo "--- a bump hunt in that sample, labels not used ---"
 	$(BIN)/zoo hunt demo-output/search/best --data lhco_sim_test --percentile 90 --widths 2 4 --out demo-output/hunt
 
-# the lint, beside the tests: it has one process
+# the lint and then the documentation, beside the tests: they have one process
 test: $(VENV)/installed
-	$(MAKE) --no-print-directory --jobs 2 lint unit
+	$(MAKE) --no-print-directory --jobs 2 lint unit docs
 
 unit: $(VENV)/installed
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
@@ -38,13 +38,22 @@ unit: $(VENV)/installed
 coverage: $(VENV)/installed
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term
 
-test-slow: $(VENV)/installed
+test-slow: $(VENV)/installed $(VENV)/notebooks
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow
+
+# what runs the notebooks is needed by the slow tests alone
+$(VENV)/notebooks: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[notebooks]'
+	touch $@
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
+
+# the documentation site, build/site/index.html; a link that leads nowhere is an error
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # ruff and mypy before every commit
 hooks: $(VENV)/installed
@@ -52,4 +61,4 @@ hooks: $(VENV)/installed
 	$(BIN)/pre-commit install
 
 clean:
-	rm -rf $(VENV) demo-output *.egg-info
+	rm -rf $(VENV) demo-output build/site *.egg-info

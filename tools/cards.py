@@ -1,0 +1,124 @@
+"""The parts of the models' pages that follow from the models: `python tools/cards.py` writes them into docs/models.
+
+They stand between `<!-- hyperparameters -->` and `<!-- end -->`. `tests/test_site.py` asserts that they are not stale.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PART = re.compile(r"(<!-- hyperparameters[^>]*-->\n)(.*?)(<!-- end -->)", re.DOTALL)
+COMMON = ("seed", "members")  # of every model, the same for all
+
+
+def hyperparameters(name: str) -> str:
+    """Return the table of a model's hyperparameters, and that of its presets.
+
+    Args:
+        name: of the model; it is imported, and TensorFlow with it.
+    """
+    from zoo import registry
+
+    model = registry.model_class(name)
+    declared, defaults = model.Hyperparameters.declarations(), model.Hyperparameters.defaults()
+    lines = ["| hyperparameter | what | default | range |", "|---|---|---|---|"]
+    for key, one in declared.items():
+        mark = "*" if one.runtime else ""
+        limit = "" if one.limit is None else "0 to 2147483647" if key == "seed" else _plain(str(one.limit))
+        lines.append(f"| {mark}`{key}`{mark} | {_plain(one.text)} | {_value(defaults[key])} | {limit} |")
+    lines += ["", "In italics: runtime hyperparameters, which change no shape, so another value compiles nothing anew."]
+    if model.presets:
+        lines += ["", "| preset | what it sets |", "|---|---|"]
+        for preset, values in model.presets.items():
+            lines.append(f"| `{preset}` | {', '.join(f'`{k}` {_value(v)}' for k, v in values.items()) or 'nothing'} |")
+    return "\n".join(["", *lines, "", ""])
+
+
+def _plain(text: str) -> str:
+    """Return a text for a cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _value(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        shown = ", ".join(map(_one, value))
+        if len(value) > 8:
+            shown = f"{', '.join(map(_one, value[:3]))}, ... {_one(value[-1])} ({len(value)} in all)"
+        return f"({shown})" if value else "()"
+    return _one(value)
+
+
+def _one(value: object) -> str:
+    if isinstance(value, str):
+        return _plain(f"`{value}`") if value else '""'
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def costs(measured: Mapping[str, Any]) -> str:
+    """Return the table of docs/models/index.md from what `tools/cost.py` measured."""
+    lines = [
+        "| model | events | parameters | first epoch, s | an epoch, s | a default training, s | to score 1,000, ms | run directory, MB |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for name, one in measured["models"].items():
+        lines.append(
+            f"| [`{name}`]({name}.md) | {one['events']} | {one['parameters']:,} | {one['first']:.1f} | {one['epoch']:.2f} | "
+            f"{one['total']:.0f} | {one['score']:.0f} | {one['size']:.2g} |"
+        )
+    return "\n".join(["", *lines, "", ""])
+
+
+def cost(measured: Mapping[str, Any], name: str) -> str:
+    """Return the sentence of a model's page."""
+    one = measured["models"][name]
+    what = "spectra" if name == "ddp" else "events"
+    trained = (
+        f"{one['parameters']:,} trained numbers of one member. "
+        if one["parameters"]
+        else "Nothing is trained in steps. "
+    )
+    times = (
+        f"{one['first']:.1f} s for the first epoch, compiling included, {one['epoch']:.2f} s for another, {one['total']:.0f} s for the "
+        f"{one['epochs']} epochs of its defaults"
+        if one["epochs"] > 1
+        else f"{one['first']:.1f} s to train"
+    )
+    density = " The density had one epoch of its 30." if name in ("cathode", "lacathode", "anode") else ""
+    return (
+        f"\n{trained}On {one['events']}: {times}; {one['score']:.0f} ms to score 1,000 {what}; {one['size']:.2g} MB for a run directory.{density}\n"
+        f"Two cores with much other work ([all models](index.md#what-they-cost)).\n\n"
+    )
+
+
+def filled(text: str, name: str | None) -> str:
+    """Return a page with its generated parts made anew; `name` is the model's, None for the page of all."""
+    measured = json.loads((ROOT / "docs" / "models" / "cost.json").read_text(encoding="utf-8"))
+    if name is not None:
+        text = PART.sub(lambda found: found[1] + hyperparameters(name) + found[3], text)
+    made = costs(measured) if name is None else cost(measured, name)
+    return re.sub(r"(<!-- cost[^>]*-->\n)(.*?)(<!-- end -->)", lambda f: f[1] + made + f[3], text, flags=re.DOTALL)
+
+
+def pages() -> dict[Path, str | None]:
+    """Return the pages with generated parts, and whose they are."""
+    from zoo import registry
+
+    folder = ROOT / "docs" / "models"
+    return {folder / "index.md": None, **{folder / f"{name}.md": name for name in registry.names()}}
+
+
+def main() -> None:
+    """Write the generated parts of all pages."""
+    for path, name in pages().items():
+        path.write_text(filled(path.read_text(encoding="utf-8"), name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    main()
