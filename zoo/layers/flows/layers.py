@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,7 @@ class FlowLayer(keras.layers.Layer):
     """
 
     has_inverse = False
+    costly = False  # whether one flow takes longer than to ask whether it is there
 
     def __init__(self, num_flows: int, latent_dim: int, *, members: int = 1, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
@@ -55,6 +57,7 @@ class FlowLayer(keras.layers.Layer):
             COUNT.check(name, value)
         self.num_flows, self.latent_dim, self.members, self.seed = num_flows, latent_dim, members, seed
         self.flows_in_use: tf.Variable | None = None  # by a smaller stack that this one holds
+        self.cuts = False  # whether flows that a smaller stack does not have are left out, and not worked out for nothing
 
     def get_config(self):
         names = ("num_flows", "latent_dim", "members", "seed")
@@ -79,13 +82,21 @@ class FlowLayer(keras.layers.Layer):
         """Return zK and the sum of log |det| of z0 sent through bijectors, one after the other."""
         z, log_det, each = z0, tf.zeros_like(z0[..., 0]), len(bijectors) // self.num_flows
         for place, flow in enumerate(bijectors):
-            there, step = flow.forward_with_log_det(z)
-            if self.flows_in_use is None:
-                z, log_det = there, log_det + step
+            used = self._is_in_use(place // each)
+            if used is None:
+                z, step = flow.forward_with_log_det(z)
+            elif self.cuts and self.costly:
+                there = functools.partial(flow.forward_with_log_det, z)
+                z, step = tf.cond(used, there, functools.partial(_passed_by, z))
             else:
-                used = place // each < self.flows_in_use
-                z, log_det = tf.where(used, there, z), log_det + tf.where(used, step, tf.zeros_like(step))
+                there, step = flow.forward_with_log_det(z)
+                z, step = tf.where(used, there, z), tf.where(used, step, tf.zeros_like(step))
+            log_det += step
         return z, log_det
+
+    def _is_in_use(self, flow: int) -> tf.Tensor | None:
+        """Return whether the stack that is held has a flow, counted from 0; None if it surely has."""
+        return None if self.flows_in_use is None or not flow else flow < self.flows_in_use
 
     def hold(self, smaller: FlowLayer) -> None:
         """Do what a stack of fewer flows does: its flows are the first of these (see `zoo.larger`)."""
@@ -276,6 +287,7 @@ class AutoregressiveFlows(FlowLayer):
     """
 
     has_inverse = True
+    costly = True
 
     def __init__(self, num_flows, latent_dim, *, width: int = 330, depth: int = 2, **kwargs):
         super().__init__(num_flows, latent_dim, **kwargs)
@@ -308,6 +320,7 @@ class AutoregressiveFlows(FlowLayer):
                 [tf.convert_to_tensor(bias) for bias in biases],
                 context,
                 reverse=k % 2 == 1,
+                used=self._is_in_use(k) if self.cuts else None,
                 name=f"iaf{k}",
             )
             for k, (kernels, biases) in flows
@@ -363,6 +376,10 @@ class ConvolutionalFlows(FlowLayer):
             )
             for (k, dilation), w, u, b in zip(blocks, self.taps, self.scales, self.shifts)
         ]
+
+
+def _passed_by(z):
+    return tf.identity(z), tf.zeros_like(z[..., 0])
 
 
 def _bias(how, shape, seed):
