@@ -1,14 +1,16 @@
-"""Kill a command before its N-th change of the file system, for every N, and start it again.
+"""Kill a command before its N-th change of the file system, for every N, or at random moments, and start it again.
 
 A process that has everything imported forks one child for each run, since imports take most of the time. Changes are
 counted by Python's audit events, which come before what they tell of.
 """
 
 import contextlib
+import functools
 import importlib
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -46,8 +48,12 @@ def count_changes(folder, kill_before):
     return lambda: seen[0]
 
 
-def run(program, words, folder, kill_before=0):
-    """Run a command in a child; return its exit code, or -9, what it said, and how many changes it made."""
+def run(program, words, folder, kill_before=0, kill_after=LIMIT):
+    """Run a command in a child; return its exit code, or -9, what it said, and how many changes it made.
+
+    It is killed before its change `kill_before` of the file system, if that is not 0, or after `kill_after` seconds. A
+    command that takes longer than `LIMIT` "hangs".
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -66,7 +72,7 @@ def run(program, words, folder, kill_before=0):
         os.write(writer, json.dumps([code, said.getvalue()[-2000:], changes()]).encode())
         os._exit(0)
     os.close(writer)
-    until = time.monotonic() + LIMIT
+    until = time.monotonic() + kill_after
     with os.fdopen(reader, "rb") as file:
         os.set_blocking(file.fileno(), False)
         told = b""
@@ -74,7 +80,7 @@ def run(program, words, folder, kill_before=0):
             if time.monotonic() > until:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
-                return "hangs", "", 0
+                return "hangs" if kill_after == LIMIT else -9, "", 0
             told += file.read() or b""
             time.sleep(0.005)
         told += file.read() or b""
@@ -95,6 +101,37 @@ def listing(folder):
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
 
 
+def copied(given):
+    """Return a copy of a folder."""
+    folder = tempfile.mkdtemp()
+    shutil.copytree(given, folder, dirs_exist_ok=True)
+    return folder
+
+
+def kill_at_random(program, words, given, rounds, kills, seed=0):
+    """Return folders: where a search ran undisturbed, and where it was killed at random moments before it ran to its end.
+
+    Args:
+        program, words: of Click, which is to go on by the same words. given: a folder, copied for each of the `rounds`.
+        rounds: searches. kills: of each, of which the n-th comes in the n-th part of the time that the search takes.
+    """
+    rng, whole = random.Random(seed), copied(given)
+    started = time.monotonic()
+    code, said, _ = run(program, words, whole)
+    assert code == 0, (code, said)
+    takes, killed = time.monotonic() - started, []
+    for _ in range(rounds):
+        folder, after, records = copied(given), [], []
+        for place in range(kills):
+            after.append(rng.uniform(place, place + 1) / kills * takes)
+            run(program, words, folder, kill_after=after[-1])
+            records.append(len([path for path in Path(folder).glob("*/trials/*.json") if path.stem.isdigit()]))
+        code, said, _ = run(program, words, folder)
+        assert code == 0, (code, said, after)
+        killed.append({"folder": folder, "after": after, "records": records})
+    return {"undisturbed": whole, "killed": killed}
+
+
 def sweep(program, words, given, points=None, more=()):
     """Return what went wrong, and how many points there are, of a command in a copy of the folder `given`.
 
@@ -103,11 +140,7 @@ def sweep(program, words, given, points=None, more=()):
         more: words that the second run has beside them, such as --resume.
     """
 
-    def fresh():
-        folder = tempfile.mkdtemp()
-        shutil.copytree(given, folder, dirs_exist_ok=True)
-        return folder
-
+    fresh = functools.partial(copied, given)
     if words[0] == "data":  # which leaves nothing that a fork could not stand, and imports once for all
         warm(program, words, fresh())
     whole = fresh()
@@ -135,7 +168,7 @@ def sweep(program, words, given, points=None, more=()):
 
 
 def main():
-    """Sweep what is asked for as JSON on the command line: program, words, folder, points."""
+    """Do what is asked for as JSON on the command line: program, words, folder; and points, or rounds and kills."""
     asked = json.loads(sys.argv[1])
     with contextlib.ExitStack() as stack:
         if asked["words"][0] != "data":  # which needs no TensorFlow
@@ -148,7 +181,11 @@ def main():
             matplotlib.figure.Figure.savefig = lambda figure, file, **options: file.write(PIXEL)
             stack.enter_context(linear_model.registered())
         program = importlib.import_module({"zoo": "zoo.cli.main", "tune": "tuning.cli"}[asked["program"]]).main
-        print(json.dumps(sweep(program, asked["words"], asked["folder"], asked["points"], asked.get("more", ()))))
+        if "kills" in asked:
+            found = kill_at_random(program, asked["words"], asked["folder"], asked["rounds"], asked["kills"])
+        else:
+            found = sweep(program, asked["words"], asked["folder"], asked["points"], asked.get("more", ()))
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ CASES = [
     # a flow whose parameters every event has; a layer and two flows that are passed by; one optimizer of two
     ("vae", {"flow": "planar", "latent_dim": 2, "members": 2}, {"units": (12, 12, 8), "num_flows": 3},
      {"units": (6, 4), "num_flows": 1}),
+    # flows that are costly, of one dimension and of two
+    ("vae", {"flow": "iaf", "latent_dim": 1}, {"units": (9, 9), "num_flows": 3}, {"units": (9, 6), "num_flows": 2}),
+    ("vae", {"flow": "iaf", "latent_dim": 2}, {"units": (9, 9), "num_flows": 3}, {"units": (6, 4), "num_flows": 1}),
     # dropout, whose masks depend on the width, and tied weights; the discriminator passes a layer by
     ("gan_ae", {"cycles": 1, "d_epochs": 1, "ae_epochs": 1, "pretraining_epochs": 0},
      {"ae_units": 16, "latent_dim": 5, "d_units": (8, 6, 6)}, {"ae_units": 9, "latent_dim": 3, "d_units": (5, 4)}),
@@ -28,12 +31,13 @@ def built(name, events, **hyperparameters):
     return model
 
 
+@pytest.mark.parametrize("cuts", [True, False], ids=["cut", "beside zeros"])
 @pytest.mark.parametrize("name, common, large, small", CASES, ids=[f"{case[0]}-{i}" for i, case in enumerate(CASES)])
-def test_a_network_in_a_larger_one_trains_as_it_would_alone(name, common, large, small, train_events):
+def test_a_network_in_a_larger_one_trains_as_it_would_alone(name, common, large, small, cuts, train_events):
     events = train_events.sample(600).in_memory()
     alone, held = (built(name, events, **common, **small) for _ in range(2))
     switched = {"optimizer": ["adadelta", "adam"]} if name == "vae" else {}
-    holder = Larger(built(name, events, **common, **large), switched)
+    holder = Larger(built(name, events, **common, **large), switched, cuts)
     assert holder.fits(held)
     # what another network leaves behind does not matter
     holder.hold(built(name, events, **{**common, **large, **OTHER.get(name, {}), "seed": 3}))

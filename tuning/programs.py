@@ -179,7 +179,7 @@ class Programs:
         model = registry.get(self._model, **{**own.hp.as_dict(), **sizes})
         model.build_for(own.inputs.columns, own.inputs.object_columns, own.inputs.slots)
         self._batch_cache.serve(model)
-        return Larger(model, switched)
+        return Larger(model, switched, cuts=not self._xla)
 
     def took(self, key: str, seconds: float) -> None:
         """Learn how long a program took to trace, or to trace and compile."""
@@ -187,7 +187,7 @@ class Programs:
 
     def _is_worth(self, key: str, holder: Larger, own: Any, seen: int) -> bool:
         """Whether the products with zeros take less time than to trace a program for this network alone."""
-        return 6 * (size(holder.model) - size(own)) * seen / PRODUCTS < self._seconds.get(key, TRACING)
+        return holder.cuts or 6 * (size(holder.model) - size(own)) * seen / PRODUCTS < self._seconds.get(key, TRACING)
 
     def _keep(self, key: str, found: Any) -> None:
         """Keep a program, the latest used last, and as many of the others as there is memory for."""

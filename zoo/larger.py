@@ -2,7 +2,8 @@
 
 The weights of the smaller network are in the corners of the larger one's, beside zeros. An activation that is zero at zero
 then gives zeros for the units that are not there, and their weights have gradients of zero: what remains is the smaller
-network, step by step, but for rounding. Hidden layers and flows that are not there are passed by (`MLP.hold`,
+network, step by step, but for rounding. Where XLA does not have to know all sizes, hidden layers are multiplied as the
+smaller ones that they hold (`Dense.cut`). Hidden layers and flows that are not there are passed by (`MLP.hold`,
 `FlowLayer.hold`); random numbers are those of the smaller network's widths (`Dropout`).
 """
 
@@ -69,6 +70,7 @@ class Larger:
     Args:
         model: built, and never traced before.
         switched: by the names of switchable hyperparameters, the values that a smaller model may have.
+        cuts: multiply with the corners alone, and not with the zeros beside them; not for what XLA compiles.
 
     >>> import zoo
     >>> kind = {"columns": ["a", "b"], "latent_dim": 1}
@@ -82,8 +84,11 @@ class Larger:
     True
     """
 
-    def __init__(self, model: Any, switched: Mapping[str, Sequence[object]] | None = None):
-        self.model = model
+    def __init__(self, model: Any, switched: Mapping[str, Sequence[object]] | None = None, cuts: bool = False):
+        self.model, self.cuts = model, cuts
+        for layer in model.submodules:
+            if hasattr(layer, "cuts"):
+                layer.cuts = cuts
         for name, values in (switched or {}).items():
             self._take_optimizers(name, values)
         lead = len(model.member_shape)

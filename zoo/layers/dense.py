@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -90,7 +91,7 @@ def product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 def _towards_kernel(x, upstream):
     width = upstream.shape[-1]
-    if x.shape.rank == 2 or width > NARROW:
+    if x.shape.rank == 2 or width is None or width > NARROW:
         return tf.matmul(x, upstream, transpose_a=True)
     # of members, a product with two to eight columns costs as much as with 64; one with a single column, a third or less
     rows = [tf.matmul(column, x, transpose_a=True) for column in tf.split(upstream, width, axis=-1)]
@@ -99,7 +100,7 @@ def _towards_kernel(x, upstream):
 
 def _contract(x, kernel):
     width = kernel.shape[-2]
-    if width > NARROW:
+    if width is None or width > NARROW:  # none: it is that of a smaller network (see `Dense.cut`)
         return x @ kernel
     columns, rows = tf.split(x, width, axis=-1), tf.split(kernel, width, axis=-2)
     return tf.add_n([column * row for column, row in zip(columns, rows)])
@@ -167,6 +168,15 @@ class Dense(keras.layers.Layer):
         h = product(x, self.kernel)
         return self.activation(plus(h, self.bias) if self.use_bias else h)
 
+    def cut(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the output of the smaller layer that is held alone, (..., B, its units), for as many columns as x has."""
+        bias, columns = self.bias if self.use_bias else None, tf.shape(x, tf.int64)[-1]
+        kernel = self.kernel[..., :columns, : self.units_in_use]
+        if x.shape[-1] is not None:
+            kernel.set_shape((*kernel.shape[:-2], x.shape[-1], None))
+        h = product(x, kernel)
+        return self.activation(h if bias is None else plus(h, bias[..., : self.units_in_use]))
+
     def hold(self, smaller: Dense) -> None:
         """Act as a layer of fewer units: its weights fill a corner of this layer's, the rest is zero (see `zoo.larger`)."""
         if self.units_in_use is None:
@@ -207,6 +217,7 @@ class MLP(keras.layers.Layer):
             each = [activation] * (len(widths) - 1) + [output_activation]
         self.layers = [Dense(n, how, member_shape, use_bias=use_bias) for n, how in zip(widths, each, strict=True)]
         self.layers_in_use: tf.Variable | None = None  # by a smaller network that this one holds
+        self.cuts = False  # whether its products are those of the smaller network, of sizes that XLA would have to know
         if inputs is not None:
             self.build((None, inputs))
 
@@ -234,6 +245,8 @@ class MLP(keras.layers.Layer):
 
     def hidden(self, x: tf.Tensor, drop: Callable[..., tf.Tensor] = tf.identity) -> tf.Tensor:
         """Return the last hidden layer (..., B, H)."""
+        if self.cuts and self.layers_in_use is not None:
+            return self._hidden_of_smaller(x, drop)
         for place, layer in enumerate(self.layers[:-1]):
             h = layer(x)
             if self.layers_in_use is None:
@@ -243,6 +256,16 @@ class MLP(keras.layers.Layer):
             h = h if drop is tf.identity else drop(h, layer.units_in_use, used)
             x = tf.where(used, h, _fit(x, h)) if place else h
         return x
+
+    def _hidden_of_smaller(self, x: tf.Tensor, drop: Callable[..., tf.Tensor]) -> tf.Tensor:
+        """Return the last hidden layer of the smaller network that is held, beside zeros."""
+        for place, layer in enumerate(self.layers[:-1]):
+            used = self.layers_in_use[place]
+            x = tf.cond(used, functools.partial(layer.cut, x), functools.partial(tf.identity, x)) if place else layer.cut(x)
+            x = x if drop is tf.identity else tf.where(used, drop(x, layer.units_in_use, used), x)
+        width = self.layers[-1].kernel.shape[-2]
+        x = tf.pad(x, [*[(0, 0)] * (x.shape.rank - 1), (0, width - tf.shape(x)[-1])])
+        return tf.ensure_shape(x, (*x.shape[:-1], width))
 
     def output_of(self, h: tf.Tensor) -> tf.Tensor:
         """Return the output for the last hidden layer h (..., B, H)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -226,6 +227,7 @@ class InverseAutoregressive(Flow):
         biases: (..., W) for all but the last, which is (..., 2 D).
         context: (..., B, W), added after the first layer; or nothing.
         reverse: take z from the last to the first instead.
+        used: whether it is one of the flows that are in use, a boolean scalar; None is that it is.
 
     z has shape (..., B, D). The inverse takes D passes through the MADE.
 
@@ -243,6 +245,7 @@ class InverseAutoregressive(Flow):
         biases: Sequence[tf.Tensor],
         context: tf.Tensor | None = None,
         reverse: bool = False,
+        used: tf.Tensor | None = None,
         name: str = "iaf",
     ):
         super().__init__(dict(locals()), kernels[0].dtype)
@@ -251,7 +254,7 @@ class InverseAutoregressive(Flow):
         self.biases, self.reverse = list(biases), reverse
         self.context = 0.0 if context is None else context
         # of one dimension no unit sees z: what the MADE gives is worked out once, however many z are sent through
-        self.fixed = None if len(masks[0]) > 1 else self._made(tf.zeros_like(self.biases[0][..., None, :1]))
+        self.fixed = None if len(masks[0]) > 1 else self._made_without_z(used)
 
     def shift_and_scale(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return mu and sigma (..., B, D)."""
@@ -259,6 +262,13 @@ class InverseAutoregressive(Flow):
             return self._made(z)
         mu, sigma = self.fixed
         return mu + tf.zeros_like(z), sigma + tf.zeros_like(z)
+
+    def _made_without_z(self, used):
+        made = functools.partial(self._made, tf.zeros_like(self.biases[0][..., None, :1]))
+        if used is None:
+            return made()
+        nothing = tf.zeros_like(self.context[..., :1])
+        return tf.cond(used, made, lambda: (nothing, tf.ones_like(nothing)))
 
     def _made(self, z):
         h = tf.nn.elu(z @ self.kernels[0] + self.biases[0][..., None, :]) + self.context

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import tensorflow as tf
 
@@ -24,6 +26,8 @@ from zoo.layers.flows.bijectors import (
     tfb,
 )
 from zoo.layers.flows.orthonormal import BASES
+
+Step = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # from z to where it is sent, and log |det|
 
 # Where the encoder's part of amortised parameters starts, relative to Glorot: small, so that flows start near identity
 GAIN = 0.1
@@ -48,6 +52,7 @@ class FlowLayer(keras.layers.Layer):
     """
 
     has_inverse = False
+    costly = False  # whether one flow takes longer than to ask whether it is there
 
     def __init__(self, num_flows: int, latent_dim: int, *, members: int = 1, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
@@ -55,14 +60,31 @@ class FlowLayer(keras.layers.Layer):
             COUNT.check(name, value)
         self.num_flows, self.latent_dim, self.members, self.seed = num_flows, latent_dim, members, seed
         self.flows_in_use: tf.Variable | None = None  # by a smaller stack that this one holds
+        self._steps: dict[str, Callable] = {}
+        self.cuts = False  # whether flows that a smaller stack does not have are left out, and not worked out for nothing
 
     def get_config(self):
         names = ("num_flows", "latent_dim", "members", "seed")
         return super().get_config() | {name: getattr(self, name) for name in names}
 
+    def parameters(self, h: tf.Tensor) -> list[dict[str, Any]]:
+        """Return the tensors that each bijector is made of, in the order in which they act."""
+        raise NotImplementedError
+
+    def variant(self, place: int) -> dict[str, Any]:
+        """Return what else the bijector of a place is made of, which is the same for many."""
+        return {}
+
+    def make_bijector(self, name: str, **parameters: Any) -> Flow:
+        """Return one bijector of its `parameters` and `variant`."""
+        raise NotImplementedError
+
     def bijectors(self, h: tf.Tensor) -> list[Flow]:
         """Return the bijectors in the order in which they act."""
-        raise NotImplementedError
+        return [
+            self.make_bijector(f"flow{place}", **parameters, **self.variant(place), **self._of_smaller(place))
+            for place, parameters in enumerate(self.parameters(h))
+        ]
 
     def bijector(self, h: tf.Tensor) -> tfb.Bijector:
         """Return all flows as one TFP bijector, for the encoder's outputs h."""
@@ -73,19 +95,49 @@ class FlowLayer(keras.layers.Layer):
             raise InputError(
                 f"z0 has shape {tuple(z0.shape)}, expected {self.latent_dim} (latent_dim) numbers an event"
             )
-        return self.through(self.bijectors(h), z0)
+        if self.flows_in_use is None or tf.executing_eagerly():
+            return self.through(self.bijectors(h), z0)
+        # traced once for all that differ in their parameters alone: a search traces many programs
+        each = [functools.partial(self._step(place), one) for place, one in enumerate(self.parameters(h))]
+        return self._one_after_the_other(each, z0)
 
     def through(self, bijectors: Sequence[Flow], z0: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return zK and the sum of log |det| of z0 sent through bijectors, one after the other."""
-        z, log_det, each = z0, tf.zeros_like(z0[..., 0]), len(bijectors) // self.num_flows
-        for place, flow in enumerate(bijectors):
-            there, step = flow.forward_with_log_det(z)
-            if self.flows_in_use is None:
-                z, log_det = there, log_det + step
+        return self._one_after_the_other([flow.forward_with_log_det for flow in bijectors], z0)
+
+    def _one_after_the_other(self, steps: Sequence[Step], z0: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        z, log_det, each = z0, tf.zeros_like(z0[..., 0]), len(steps) // self.num_flows
+        for place, step in enumerate(steps):
+            used = self._is_in_use(place // each)
+            if used is None:
+                z, more = step(z)
+            elif self.cuts and self.costly:
+                z, more = tf.cond(used, functools.partial(step, z), functools.partial(_passed_by, z))
             else:
-                used = place // each < self.flows_in_use
-                z, log_det = tf.where(used, there, z), log_det + tf.where(used, step, tf.zeros_like(step))
+                there, more = step(z)
+                z, more = tf.where(used, there, z), tf.where(used, more, tf.zeros_like(more))
+            log_det += more
         return z, log_det
+
+    def _step(self, place: int) -> Callable[[dict[str, Any], tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+        """Return a traced function from the parameters of the bijector of a place, and z, to where z is sent."""
+        variant = self.variant(place)
+        key = repr(sorted(variant.items()))
+        if key not in self._steps:
+
+            def step(parameters, z):
+                return self.make_bijector("flow", **parameters, **variant).forward_with_log_det(z)
+
+            self._steps[key] = tf.function(step, autograph=False)
+        return self._steps[key]
+
+    def _is_in_use(self, flow: int) -> tf.Tensor | None:
+        """Return whether the stack that is held has a flow, counted from 0; None if it surely has."""
+        return None if self.flows_in_use is None or not flow else flow < self.flows_in_use
+
+    def _of_smaller(self, place: int) -> dict[str, Any]:
+        """Return what a bijector is told of the smaller stack that is held."""
+        return {}
 
     def hold(self, smaller: FlowLayer) -> None:
         """Do what a stack of fewer flows does: its flows are the first of these (see `zoo.larger`)."""
@@ -153,22 +205,19 @@ class AmortisedFlows(FlowLayer):
             biases.append(tf.reshape(bias, (self.num_flows, math.prod(part))))
         return tf.reshape(tf.concat(biases, -1), shape)
 
-    def amortised(self, h: tf.Tensor) -> list[dict[str, tf.Tensor]]:
+    def parameters(self, h: tf.Tensor) -> list[dict[str, Any]]:
         """Return for every flow its parameters, each (..., B, *shape of the parameter)."""
         *hidden, (kernel, bias) = zip(self.kernels, self.biases)
         for w, b in hidden:
             h = tf.nn.elu(h @ w + b[..., None, :])
         numbers = h @ kernel + bias[..., None, :]
-        leading = tf.shape(numbers)[:-1]
-        flows: list[dict[str, tf.Tensor]] = []
-        at = 0
-        for _ in range(self.num_flows):
-            flows.append({})
-            for name, (part, _) in self.parts().items():
-                size = math.prod(part)
-                flows[-1][name] = tf.reshape(numbers[..., at : at + size], tf.concat([leading, part], 0))
-                at += size
-        return flows
+        leading, parts = tf.shape(numbers)[:-1], self.parts()
+        sizes = [math.prod(shape) for shape, _ in parts.values()]
+        each = iter(tf.split(numbers, sizes * self.num_flows, axis=-1))
+        return [
+            {name: tf.reshape(next(each), tf.concat([leading, shape], 0)) for name, (shape, _) in parts.items()}
+            for _ in range(self.num_flows)
+        ]
 
 
 class PlanarFlows(AmortisedFlows):
@@ -178,8 +227,8 @@ class PlanarFlows(AmortisedFlows):
         vector = (self.latent_dim,)
         return {"w": (vector, "normal"), "u": (vector, "zeros"), "b": ((), "zeros")}
 
-    def bijectors(self, h):
-        return [Planar(**parameters, name=f"planar{k}") for k, parameters in enumerate(self.amortised(h))]
+    def make_bijector(self, name, **parameters):
+        return Planar(**parameters, name=name)
 
 
 class SylvesterFlows(AmortisedFlows):
@@ -228,9 +277,8 @@ class OrthogonalFlows(SylvesterFlows):
     def parts(self):
         return {"vectors": ((self.latent_dim, self.num_vectors), "orthonormal"), **super().parts()}
 
-    def bijectors(self, h):
-        flows = enumerate(self.amortised(h))
-        return [OrthogonalSylvester(**parts, basis=self.basis, name=f"orthogonal{k}") for k, parts in flows]
+    def make_bijector(self, name, **parameters):
+        return OrthogonalSylvester(**parameters, basis=self.basis, name=name)
 
 
 class HouseholderFlows(SylvesterFlows):
@@ -253,16 +301,18 @@ class HouseholderFlows(SylvesterFlows):
     def parts(self):
         return {"vectors": ((self.num_vectors, self.latent_dim), "normal"), **super().parts()}
 
-    def bijectors(self, h):
-        return [HouseholderSylvester(**parts, name=f"householder{k}") for k, parts in enumerate(self.amortised(h))]
+    def make_bijector(self, name, **parameters):
+        return HouseholderSylvester(**parameters, name=name)
 
 
 class TriangularFlows(SylvesterFlows):
     """Triangular Sylvester flows, every second one reversed; see `TriangularSylvester` and `FlowLayer`."""
 
-    def bijectors(self, h):
-        flows = enumerate(self.amortised(h))
-        return [TriangularSylvester(**parts, reverse=k % 2 == 1, name=f"triangular{k}") for k, parts in flows]
+    def variant(self, place):
+        return {"reverse": place % 2 == 1}
+
+    def make_bijector(self, name, **parameters):
+        return TriangularSylvester(**parameters, name=name)
 
 
 class AutoregressiveFlows(FlowLayer):
@@ -276,6 +326,7 @@ class AutoregressiveFlows(FlowLayer):
     """
 
     has_inverse = True
+    costly = True
 
     def __init__(self, num_flows, latent_dim, *, width: int = 330, depth: int = 2, **kwargs):
         super().__init__(num_flows, latent_dim, **kwargs)
@@ -299,19 +350,21 @@ class AutoregressiveFlows(FlowLayer):
         self.biases = [[self.add(f"{n}_bias_of_flow{k}", p[1]) for n, p in zip(names, pairs)] for k in flows]
         super().build(shape)
 
-    def bijectors(self, h):
+    def parameters(self, h):
         context = h @ self.context_kernel + self.context_bias[..., None, :]
-        flows = enumerate(zip(self.kernels, self.biases))
         return [
-            InverseAutoregressive(
-                [tf.convert_to_tensor(kernel) for kernel in kernels],
-                [tf.convert_to_tensor(bias) for bias in biases],
-                context,
-                reverse=k % 2 == 1,
-                name=f"iaf{k}",
-            )
-            for k, (kernels, biases) in flows
+            {"kernels": list(map(tf.convert_to_tensor, kernels)), "biases": list(map(tf.convert_to_tensor, biases)), "context": context}
+            for kernels, biases in zip(self.kernels, self.biases)
         ]
+
+    def variant(self, place):
+        return {"reverse": place % 2 == 1}
+
+    def make_bijector(self, name, **parameters):
+        return InverseAutoregressive(**parameters, name=name)
+
+    def _of_smaller(self, place):
+        return {"used": self._is_in_use(place)} if self.cuts else {}
 
 
 class ConvolutionalFlows(FlowLayer):
@@ -355,14 +408,20 @@ class ConvolutionalFlows(FlowLayer):
             return tf.zeros(shape)
         return tf.random.stateless_normal(shape, seed) / math.sqrt(shape[-1])
 
-    def bijectors(self, h):
-        blocks = [(k, dilation) for k in range(self.num_flows) for dilation in self.dilations]
-        return [
-            Convolutional(
-                w[..., None, :], u[..., None, :], b, dilation, reverse=k % 2 == 1, name=f"convolutional{k}_{dilation}"
-            )
-            for (k, dilation), w, u, b in zip(blocks, self.taps, self.scales, self.shifts)
-        ]
+    def parameters(self, h):
+        each = zip(self.taps, self.scales, self.shifts)
+        return [{"w": w[..., None, :], "u": u[..., None, :], "b": tf.convert_to_tensor(b)} for w, u, b in each]
+
+    def variant(self, place):
+        flow, dilation = divmod(place, len(self.dilations))
+        return {"dilation": self.dilations[dilation], "reverse": flow % 2 == 1}
+
+    def make_bijector(self, name, **parameters):
+        return Convolutional(**parameters, name=name)
+
+
+def _passed_by(z):
+    return tf.identity(z), tf.zeros_like(z[..., 0])
 
 
 def _bias(how, shape, seed):
