@@ -21,9 +21,10 @@ import click
 from pipelines import provenance
 from pipelines.bumphunt import validation
 from pipelines.bumphunt.search import search
+from pipelines.datasets.opening import open_events
 from pipelines.outputs import write_json
 from zoo.cli.hunt import CUTS, TAILS, with_options
-from zoo.cli.terminal import SEED, Command, open_events, quiet_zoo
+from zoo.cli.terminal import SEED, Command, quiet_zoo
 from zoo.cli.validate import believed_table, cuts, paper_table
 from zoo.printed import plain_table
 from zoo.settings import parse_setting
@@ -57,7 +58,7 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
     options |= {"cut": "global"} if both_cuts else {}
     settings = (*settings, f"members={members}")
     recipe = recipe_of(model, seed, preset=preset, hyperparameters=dict(map(parse_setting, settings)), epochs=epochs)
-    qcd = open_events(background, None)
+    qcd = open_events(list(background))
     asked = {"model": model, "hyperparameters": recipe.model().get_config(), "epochs": epochs, "seed": seed,
              "background": list(background), "both_cuts": both_cuts, **options}  # fmt: skip
     asked = json.loads(json.dumps(asked))
@@ -70,9 +71,9 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
         )
     ratios = [float(ratio) for ratio in s_over_b.split(",")]
     for path in signals:
-        validation.check_ratios(qcd, open_events([path], None), ratios, options["mass_range"])
+        validation.check_ratios(qcd, open_events([path]), ratios, options["mass_range"])
     for path in signals:
-        signal = open_events([path], None)
+        signal = open_events([path])
         for ratio in ratios:
             name = f"{path} {ratio:g}" if ratio else "no signal"
             if name in kept["results"]:
