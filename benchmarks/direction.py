@@ -8,7 +8,9 @@ of several combinations, none of which looks at a label:
 - the mean of the scores, as `zoo score` gives it; the mean of their ranks;
 - aligned: members turned round by the signs of the leading eigenvector of the matrix of rank correlations, then the mean of ranks;
 - two-sided: the mean over members of -log of the share of events as far out on either side (`rarity` by ranks);
-- two-sided of the aligned mean: the same of one number.
+- two-sided of the aligned mean: the same of one number;
+- with --anchor KIND (may be repeated): each member is turned round where its ranks fall with those of another kind of score of the
+  same member, such as `reconstruction`, whose direction the method gives; then the mean of ranks.
 
 Aligned, the whole still points either way: a search looks at both tails, and the AUC of both is printed.
 """
@@ -34,11 +36,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", required=True)
     parser.add_argument("--kind")
+    parser.add_argument(
+        "--anchor", action="append", default=[], help="another kind of score, which tells the direction"
+    )
     parser.add_argument("--json", type=Path, help="file for every number")
     options = parser.parse_args()
-    scores = zoo.score(
-        options.run, options.data, options.kind, mass_range=zoo.load(options.run).loaded_from.get("mass_range")
-    )
+    within = {"mass_range": zoo.load(options.run).loaded_from.get("mass_range")}
+    scores = zoo.score(options.run, options.data, options.kind, **within)
     events = zoo.evaluate(options.run, options.data, options.kind).events
     label = events.label
     ranks = np.array([rankdata(one) / len(one) for one in scores.per_member])
@@ -53,20 +57,34 @@ def main() -> None:
     combined["two-sided of the aligned mean"] = two_sided(rankdata(combined["aligned, mean rank"])[None] / len(label))[
         0
     ]
+    anchors: dict[str, list[float]] = {}
+    for kind in options.anchor:
+        other = zoo.score(options.run, options.data, kind, **within).per_member
+        anchors[kind] = [float(np.corrcoef(one, rankdata(its))[0, 1]) for one, its in zip(ranks, other)]
+        turned = np.where(np.array(anchors[kind])[:, None] > 0, ranks, 1 - ranks)
+        combined[f"turned by {kind}, mean rank"] = turned.mean(axis=0)
     signals = [int(k) for k in np.unique(label) if k]
     names = [events.about.label_names.get(k, f"signal {k}") for k in signals]
 
     def areas(score: np.ndarray) -> list[float]:
         return [auc(score[label == 0], score[label == k]) for k in signals]
 
-    members = [{"member": k, "auc": areas(one), "correlation": float((correlation[k].sum() - 1) / max(len(ranks) - 1, 1)),
-                "sign": int(signs[k])} for k, one in enumerate(scores.per_member)]  # fmt: skip
+    members = [
+        {"member": k, "auc": areas(one), "correlation": float((correlation[k].sum() - 1) / max(len(ranks) - 1, 1)),
+         "sign": int(signs[k]), "anchors": {kind: values[k] for kind, values in anchors.items()}}
+        for k, one in enumerate(scores.per_member)
+    ]  # fmt: skip
     table = Table(
-        "member", *(f"AUC {name}" for name in names), "rank correlation with others", "sign", title=scores.kind
-    )
+        "member", *(f"AUC {name}" for name in names), "rank correlation with others", "sign",
+        *(f"with {kind}" for kind in anchors), title=scores.kind,
+    )  # fmt: skip
     for one in members:
         table.add_row(
-            str(one["member"]), *(f"{a:.3f}" for a in one["auc"]), f"{one['correlation']:.2f}", f"{one['sign']:+d}"
+            str(one["member"]),
+            *(f"{a:.3f}" for a in one["auc"]),
+            f"{one['correlation']:.2f}",
+            f"{one['sign']:+d}",
+            *(f"{value:+.2f}" for value in one["anchors"].values()),
         )
     together = {name: areas(score) for name, score in combined.items()}
     summary = Table("combination", *(f"AUC {name} (other tail)" for name in names))

@@ -13,7 +13,8 @@ changes within a few windows, faster than t(m) may: the limit of the method.
 With --scores the score is that of a trained model: an HDF5 file of `zoo score`, of background alone, which may be given for several
 models. Each search is in events drawn with replacement from these, their masses smeared by 1 % and the ranks of their scores by
 0.02 standard deviations of a Gaussian, so that no two are the same: independent data sets of one distribution, near that of
-the events given. What these have by chance, of a tenth of the variance of one search if they are ten times as many, stays in.
+the events given. What these have by chance, of a tenth of the variance of one search if they are ten times as many, stays in: with
+--size take searches of fewer events.
 """
 
 from __future__ import annotations
@@ -90,13 +91,17 @@ def main() -> None:
     parser.add_argument("--pseudo-experiments", type=int, default=199)
     parser.add_argument("--scores", action="append", default=[], help="scores and masses of background, of a model")
     parser.add_argument("--lower", action="store_true", help="select the lower tail of the scores")
+    parser.add_argument(
+        "--size", action="append", nargs=2, type=float, metavar=("EVENTS", "PERCENTILE"),
+        help="of a search; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, help="file for every number")
     options = parser.parse_args()
     rows = [
         {"score": score.__name__, "events": events, "percentile": percentile, "cut": cut}
         | searched(score, events, percentile, cut, options)
         for score in ([OfModel(path) for path in options.scores] or SCORES)
-        for events, percentile in SIZES
+        for events, percentile in [(int(n), q) for n, q in options.size or SIZES]
         for cut in CUTS
     ]
     table = Table(

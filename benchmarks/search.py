@@ -5,7 +5,8 @@
 
 For every signal and S/B the signal is mixed into all of the background, a model is trained on the mixture without labels
 (with --folds K, K models on what they do not score), and the mixture is searched. Labels only judge. S/B 0, the same
-for all signals, is done once. Without --mass-range it is 2700 to 5000 GeV. The JSON file is written anew after every search; the same command goes on.
+for all signals, is done once. Without --mass-range it is 2700 to 5000 GeV. With --both-cuts the same scores are searched with one
+threshold and with one that follows the mass. The JSON file is written anew after every search; the same command goes on.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import click
 
 from pipelines import provenance
 from pipelines.bumphunt import validation
+from pipelines.bumphunt.search import search
+from pipelines.datasets.opening import open_events
 from pipelines.outputs import write_json
 from zoo.cli.hunt import CUTS, TAILS, with_options
-from zoo.cli.terminal import SEED, Command, open_events, quiet_zoo
+from zoo.cli.terminal import SEED, Command, quiet_zoo
 from zoo.cli.validate import believed_table, cuts, paper_table
 from zoo.printed import plain_table
 from zoo.settings import parse_setting
@@ -43,19 +46,21 @@ RANGE = (2700, 5000)  # GeV, unless --mass-range says otherwise
 @click.option("--members", type=int, default=1, show_default=True)
 @click.option("--folds", type=int, default=1, show_default=True, help="1: one model scores what it was trained on.")
 @with_options([*CUTS, TAILS])
-@click.option("--toys", type=int, default=40_000, show_default=True)
+@click.option("--toys", "pseudo_experiments", type=int, default=40_000, show_default=True)
+@click.option("--both-cuts", is_flag=True, help="Search the same scores with each cut, whatever --cut says.")
 @SEED
-def main(model, background, signals, out, s_over_b, preset, settings, epochs, members, seed, **options):
+def main(model, background, signals, out, s_over_b, preset, settings, epochs, members, seed, both_cuts, **options):
     """Search for every signal at every S/B with a model trained on the mixture, and print the table."""
     quiet_zoo()
     from zoo.hunting import InMemory, recipe_of
 
     options = cuts({**options, "mass_range": options["mass_range"] or RANGE})
+    options |= {"cut": "global"} if both_cuts else {}
     settings = (*settings, f"members={members}")
     recipe = recipe_of(model, seed, preset=preset, hyperparameters=dict(map(parse_setting, settings)), epochs=epochs)
-    qcd = open_events(background, None)
+    qcd = open_events(list(background))
     asked = {"model": model, "hyperparameters": recipe.model().get_config(), "epochs": epochs, "seed": seed,
-             "background": list(background), **options}  # fmt: skip
+             "background": list(background), "both_cuts": both_cuts, **options}  # fmt: skip
     asked = json.loads(json.dumps(asked))
     kept = json.loads(out.read_text()) if out.exists() else {"asked": asked, "results": {}}
     if kept["asked"] != asked:
@@ -66,32 +71,49 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
         )
     ratios = [float(ratio) for ratio in s_over_b.split(",")]
     for path in signals:
-        validation.check_ratios(qcd, open_events([path], None), ratios, options["mass_range"])
+        validation.check_ratios(qcd, open_events([path]), ratios, options["mass_range"])
     for path in signals:
-        signal = open_events([path], None)
+        signal = open_events([path])
         for ratio in ratios:
             name = f"{path} {ratio:g}" if ratio else "no signal"
             if name in kept["results"]:
                 continue
             started = time.monotonic()
             found = validation.injected(InMemory(recipe), qcd, signal, ratio, seed=seed, **options)
+            again = with_the_other_cut(found, options, seed) if both_cuts else None
             each = {
                 "ratio": ratio, "signal": path if ratio else None, **validation.paper_numbers(found),
                 "truth": found.truth, "sculpting": found.sculpting, "sculpting_following": found.sculpting_following,
+                "following": None if again is None else validation.paper_numbers(again),
                 "seconds": round(time.monotonic() - started, 1),
             }  # fmt: skip
             kept["results"][name] = each
             write_json(out, kept | {"versions": provenance.versions(), "cores": os.cpu_count()})
             click.echo(f"{name}: {each['seconds']:.0f} s", err=True)
     results = kept["results"].values()
-    heads, lines = paper_table(list(results))
-    names = [Path(one["signal"]).stem if one["signal"] else "none" for one in results for _ in one["selections"]]
-    click.echo(plain_table(["signal file", *heads], [[name, *line] for name, line in zip(names, lines)]))
+    show(results)
+    if both_cuts:
+        click.echo("\nThe same scores, a threshold that follows the mass:\n")
+        show([one | one["following"] for one in results])
     heads, lines = believed_table(list(results))
     names = [Path(one["signal"]).stem if one["signal"] else "none" for one in results]
     click.echo("\nWhat may be believed:\n")
     click.echo(plain_table(["signal file", *heads], [[name, *line] for name, line in zip(names, lines)]))
     click.echo(f"\n{PAPER}")
+
+
+def show(results):
+    """Print the numbers that papers print, of every selection."""
+    heads, lines = paper_table(list(results))
+    names = [Path(one["signal"]).stem if one["signal"] else "none" for one in results for _ in one["selections"]]
+    click.echo(plain_table(["signal file", *heads], [[name, *line] for name, line in zip(names, lines)]))
+
+
+def with_the_other_cut(found, options, seed):
+    """Search the scores of a search again, with a threshold that follows the mass."""
+    tails = options["tails"] or found.configuration["options"]["tails"]
+    again = options | {"cut": "mass", "tails": tails, "folds": None, "seed": seed}
+    return search(found.scores, found.events, **again)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pipelines.bumphunt.result import truth_in_tuning
 from pipelines.metrics import auc
 from zoo import registry
 from zoo.hunting import search
+from zoo.keras import keras
 from zoo.layers.random import fold_of
 from zoo.models.window_classifier import COLUMNS
 from zoo.windows import ClassBalance, Regions
@@ -171,11 +172,31 @@ def test_signal_of_the_window_is_found_without_labels(trained):
     assert history["held_out"][-1] < np.log(2)  # what knows nothing gives, of two classes of equal weight
 
 
-def test_default_columns_are_those_of_the_benchmark_whatever_the_order_of_jets():
+@pytest.mark.parametrize("name", ["cwola", "cathode", "lacathode", "anode"])
+def test_default_columns_are_those_of_the_benchmark_whatever_the_order_of_jets(name):
     events = pipelines.open("lhco_sim_train").select(mass_range=(2700, 5000))
-    model = zoo.get("cwola", window=WINDOW)
+    model = zoo.get(name, window=WINDOW)
     model.adapt(events)
     assert model.resolved_columns == COLUMNS
+
+
+def test_learning_rate_falls_as_half_a_cosine_to_zero_at_the_end_of_all_epochs():
+    model = zoo.get("cwola", **SMALL | {"epochs": 4}, members=2)
+    rates: list[float] = []
+
+    class Rates(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            rates.append(float(model.trainer.tasks["training"].optimizer.learning_rate))
+
+    model.fit(toy(1000), epochs=3, callbacks=[Rates()], verbose=0, jit_compile=False)
+    steps = int(model.trainer.clock) // 3
+    shares = (np.arange(1, 4) * steps - 1) / (
+        4 * steps
+    )  # of the last step of each epoch, of the four that there are to be
+    np.testing.assert_allclose(rates, 0.005 * (1 + np.cos(np.pi * shares)), rtol=1e-5)
+    constant = zoo.get("cwola", **SMALL | {"epochs": 1}, learning_rate_schedule="constant")
+    constant.fit(toy(1000), verbose=0, jit_compile=False)
+    assert float(constant.trainer.tasks["training"].optimizer.learning_rate) == pytest.approx(0.01)
 
 
 def test_dropout_of_networks_and_members_differs(trained):

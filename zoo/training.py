@@ -179,6 +179,15 @@ class Trainer:
         """Return how many passes through the events the present phase has done, an int64 scalar."""
         return (self.clock - self._phase_start) // self._steps_per_pass
 
+    def share_done(self, epochs: int) -> tf.Tensor:
+        """Return how much of the main phase is done, 0 to 1, a float32 scalar: of `epochs`, or of more if it has more.
+
+        For a main phase of one pass an epoch.
+        """
+        total = tf.maximum(tf.cast(epochs, tf.int64), tf.cast(self.main_epochs, tf.int64)) * self._steps_per_pass
+        done = tf.cast(self.clock - self._phase_start, tf.float32) / tf.cast(total, tf.float32)
+        return tf.clip_by_value(done, 0.0, 1.0)
+
     @property
     def main_phase(self) -> int:
         """The place in the recipe of the main phase."""

@@ -7,6 +7,7 @@ A. Hallin et al., "Classifying anomalies through outer density estimation", Phys
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,7 @@ from zoo.base import POSITIVE, Task, hyperparameter
 from zoo.keras import keras
 from zoo.models.cwola import CWoLa
 from zoo.models.sideband_density import DensityHyperparameters, SidebandDensity
+from zoo.models.window_classifier import COLUMNS, CONSTANT
 from zoo.registry import register
 
 
@@ -45,6 +47,8 @@ class CATHODE(SidebandDensity, CWoLa):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Hyperparameters(DensityHyperparameters, CWoLa.Hyperparameters):
+        columns: Sequence[str] = hyperparameter(COLUMNS)  # of two parents that differ, a dataclass takes the first's
+        batch_size: int = hyperparameter(1024)
         oversampling: float = hyperparameter(
             4.0, "samples that trees are grown from, for an event in the window", POSITIVE
         )
@@ -53,7 +57,7 @@ class CATHODE(SidebandDensity, CWoLa):
 
     presets = {
         "hallin2021": {
-            "units": (64, 64, 64), "batch_size": 256, "dropout_rate": 0.0, "epochs": 100, "members": 10, "num_flows": 15,
+            **CONSTANT, "units": (64, 64, 64), "batch_size": 256, "dropout_rate": 0.0, "epochs": 100, "members": 10, "num_flows": 15,
             "flow_width": 128, "density_learning_rate": 1e-4, "density_epochs": 100,
         }
     }  # fmt: skip

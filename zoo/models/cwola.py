@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from zoo.models.window_classifier import ClassifierHyperparameters, WindowClassifier
+from zoo.models.window_classifier import CONSTANT, ClassifierHyperparameters, WindowClassifier
 from zoo.models.window_model import SidebandModel
 from zoo.registry import register
 from zoo.windows import SidebandHyperparameters
@@ -48,6 +48,10 @@ class CWoLa(SidebandModel, WindowClassifier):
     hp: Hyperparameters
 
     presets = {
-        "collins2019": {"units": (64, 32, 16, 4), "activation": "elu", "dropout_rate": 0.2, "batch_size": 20_000},
-        "hallin2021": {"units": (64, 64, 64), "activation": "relu", "batch_size": 128, "epochs": 100, "members": 10},
-    }
+        "collins2019": {
+            **CONSTANT, "units": (64, 32, 16, 4), "activation": "elu", "dropout_rate": 0.2, "batch_size": 20_000,
+        },
+        "hallin2021": {
+            **CONSTANT, "units": (64, 64, 64), "activation": "relu", "batch_size": 128, "epochs": 100, "members": 10,
+        },
+    }  # fmt: skip

@@ -17,7 +17,7 @@ from pipelines.arguments import setting
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from zoo.base import hyperparameter
-from zoo.models.window_classifier import ClassifierHyperparameters, WindowClassifier
+from zoo.models.window_classifier import CONSTANT, ClassifierHyperparameters, WindowClassifier
 from zoo.registry import register
 from zoo.windows import FEWEST
 
@@ -49,7 +49,7 @@ class Idealised(WindowClassifier):
 
     hp: Hyperparameters
 
-    presets = {"hallin2021": {"units": (64, 64, 64), "batch_size": 128, "epochs": 100, "members": 10}}
+    presets = {"hallin2021": {**CONSTANT, "units": (64, 64, 64), "batch_size": 128, "epochs": 100, "members": 10}}
     yardstick = "idealised is told the true background: a yardstick, no search"
 
     def check_enough(self, events):

@@ -22,6 +22,13 @@ COLUMNS = ("mass_light", "mass_difference", "tau21_light", "tau21_heavy")
 """The features of the LHC Olympics benchmark: masses of two jets and their N-subjettiness, whatever the jets' order."""
 FOLDS = Limit(2, 100, whole=True)
 CLASSIFIERS = Limit(choices=("network", "trees"))
+SCHEDULES = Limit(choices=("cosine", "constant"))
+CONSTANT = {
+    "learning_rate": 1e-3,
+    "learning_rate_schedule": "constant",
+    "batch_size": 1024,
+    "epochs": 30,
+}  # for presets
 LEAVES = Limit(2, 4096, whole=True)
 FOLD_STEP = 7_368_787  # seeds of the folds' dropout are this far apart
 
@@ -36,8 +43,12 @@ class ClassifierHyperparameters(WindowHyperparameters):
     activation: str = hyperparameter("relu", "of the hidden layers", ACTIVATION)
     dropout_rate: float = hyperparameter(0.1, "of the hidden layers", FRACTION, runtime=True)
     weight_decay: float = hyperparameter(0.0, "times |W|^2 / 2 of all kernels", NOT_NEGATIVE, runtime=True)
-    learning_rate: float = hyperparameter(1e-3, "of Adam", POSITIVE, runtime=True)
-    epochs: int = hyperparameter(30, "passes through the events, of networks", COUNT)
+    learning_rate: float = hyperparameter(4e-3, "of Adam, at the beginning", POSITIVE, runtime=True)
+    learning_rate_schedule: str = hyperparameter(
+        "cosine", "how the learning rate of networks falls: as half a cosine to 0, or not at all", SCHEDULES
+    )
+    batch_size: int = hyperparameter(512)
+    epochs: int = hyperparameter(40, "passes through the events, of networks", COUNT)
     classifier: str = hyperparameter("network", "networks, or boosted trees", CLASSIFIERS)
     trees: int = hyperparameter(100, "boosted trees of a classifier at most, if it is one of trees", COUNT)
     leaves: int = hyperparameter(31, "leaves of a tree at most", LEAVES)
@@ -129,12 +140,27 @@ class WindowClassifier(WindowModel):
 
     @tf.autograph.experimental.do_not_convert
     def train_step(self, batch):
-        """Do one step; of trees, which are grown already, record their loss."""
-        if not self.has_trees or self.trainer.phase != "training":
+        """Do one step, with the learning rate of its schedule; of trees, which are grown already, record their loss."""
+        if self.trainer.phase != "training":
+            return super().train_step(batch)
+        if not self.has_trees:
+            if self.hp.learning_rate_schedule == "cosine":
+                optimizer = self.trainer.tasks["training"].optimizer
+                optimizer.learning_rate = self.present_learning_rate()
             return super().train_step(batch)
         seed = self.trainer.step_seeds()
         self.trainer.clock.assign_add(1)
         return self.update_metrics(**self.losses(batch, seed, True))
+
+    def present_learning_rate(self) -> tf.Tensor:
+        """Return the learning rate of this step, r (1 + cos(pi t)) / 2, of the first member; t goes from 0 to 1 in all epochs.
+
+        All epochs are those of the hyperparameter, or more where `fit` was asked for more. Fewer end before the rate is 0, so
+        that a training that is continued goes on as if it had not stopped.
+        """
+        share = self.trainer.share_done(self.hp.epochs)
+        rate = tf.reshape(self.runtime.learning_rate, (-1,))[0]  # by which the shares of other members are given
+        return rate * 0.5 * (1.0 + tf.cos(np.float32(np.pi) * share))
 
     def make_train_function(self, force=False):
         """Return Keras' function of many training steps; of trees not by XLA, which wants to know how many there are."""
