@@ -103,7 +103,7 @@ class Results:
         Raises `InputError` if their files are not there any more, or have changed.
         """
         data: Mapping[str, Any] = self.asked.get("data") or {}
-        advice = "give the events to train on, --data"
+        advice = f"give the events to train on, {argument('data')}"
         if not data.get("files"):
             raise InputError(f"{self.out}: it is not known in which files its events are; {advice}")
         try:

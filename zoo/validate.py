@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.arguments import argument
+from pipelines.arguments import argument, setting
 from pipelines.bumphunt import selection_reach, validation
 from pipelines.bumphunt.options import BumpHuntOptions, with_changes
 from pipelines.bumphunt.result import truth_in_tuning
@@ -271,7 +271,7 @@ def stability(
     if sum(model.members for model in models) < 2:
         raise InputError(
             f"{runs[0]}: one training of one member has nothing to be compared with; give runs of other seeds too, or a run "
-            f"of several members, as by zoo train --set members=4"
+            f"of several members, as of a training with {setting('members', 4)}"
         )
     events = open_for(runs[0], data, within, **(conversion or {}))
     scores = np.concatenate([model.score(events, score_kind, per_member=True) for model in models])
