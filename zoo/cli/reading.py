@@ -12,6 +12,7 @@ import click
 
 from pipelines.errors import InputError
 from zoo.cli.terminal import MASS_RANGE, progress, setting, with_options
+from zoo.settings import parse_value
 
 CONVERT = [
     click.option(
@@ -104,10 +105,8 @@ def conversion(words) -> dict[str, object]:
             if len(values) != option.nargs:
                 raise InputError(f"--convert {word}: expected {option.nargs} values, as in {name}=2700,5000")
             line += [option.opts[0], *values]
-        elif value.lower() in ("true", "yes", "1"):
-            line += option.opts[:1]
-        elif value.lower() in ("false", "no", "0"):
-            line += option.secondary_opts[:1]
+        elif parse_value(value) in (True, False):  # 1 and 0 too
+            line += option.opts[:1] if parse_value(value) else option.secondary_opts[:1]
         else:
             raise InputError(f"--convert {word}: expected {name}=true or {name}=false")
     try:

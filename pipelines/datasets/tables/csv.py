@@ -84,7 +84,11 @@ class CsvTable(Table):
     def guess_types(self) -> dict[str, str]:
         """Return what the first lines look like; only reading all of them says what they are."""
         table = self._first_rows()
-        return dict(self.types) if table is None else {n: str(kind) for n, kind in zip(table.column_names, table.types)}
+        return (
+            dict(self.types)
+            if table is None
+            else {n: str(kind) for n, kind in zip(table.schema.names, table.schema.types)}
+        )
 
     @functools.cached_property
     def truth_values(self) -> frozenset[str]:
