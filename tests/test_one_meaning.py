@@ -222,7 +222,7 @@ def test_studies_that_count_every_event_once_say_so(weighted):
 HUNT = "--toys 20 --percentile 80 --bins 10 --widths 1 2 --tails upper --mass-range 2000 6000"
 LINES = {
     "train": "zoo train linear --data good.h5 --epochs 1 --no-xla --out run",
-    "hunt": f"zoo hunt linear --folds 2 --epochs 1 --no-xla --data good.h5 {HUNT} --out h",
+    "hunt": f"zoo hunt linear --folds 2 --epochs 1 --no-xla --data lhco_sim_test {HUNT} --out h",
     "tune": "tune --model linear --trials 2 --max-epochs 1 --data good.h5 --set units=2 --no-xla --out s",
     "benchmark": "zoo benchmark b.yaml --out b",
 }
