@@ -111,7 +111,7 @@ class Results:
         except InputError as error:
             raise InputError(f"{self.out}: its events cannot be opened: {error}; {advice}") from None
         if provenance.checksum(events) != data.get("sha256"):
-            raise InputError(f"{data['source']}: other events than when {self.out} was made; {advice}")
+            raise InputError(f"{data.get('source', 'the data')}: other events than when {self.out} was made; {advice}")
         return events
 
     def caveats(self) -> list[str]:

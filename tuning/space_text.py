@@ -32,8 +32,8 @@ def searched_text(space: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, st
     found = []
     for one in space:
         config = one.get("config") or {}
-        row = {**config, "kind": str(one.get("class_name", "")).lower()}
-        if "min_value" in config:
+        row = {"kind": str(one.get("class_name", "")).lower()}
+        if "min_value" in config and "max_value" in config:
             row |= {
                 "min": config["min_value"],
                 "max": config["max_value"],

@@ -32,7 +32,7 @@ class Array(TypedDict):
     units: NotRequired[dict[str, str]]
 
 
-class Data(TypedDict, total=False):
+class Data(TypedDict):
     """What identifies data."""
 
     source: str
