@@ -183,6 +183,57 @@ def test_names_of_very_many_columns_are_checked_in_linear_time(tmp_path):
     assert seconds[1] < 8 * seconds[0] + 0.1
 
 
+SPACE_FILES = [
+    "? [a, b]\n: 1\n",
+    "alpha: 2001-99-99\n",
+    f"alpha: {'9' * 5000}\n",
+    f"alpha: {'[' * 3000}\n",
+    bomb().decode(),
+]
+
+
+@pytest.mark.parametrize("text", SPACE_FILES)
+def test_a_search_reads_the_file_of_its_space_before_tensorflow_is_imported(text, refused, tmp_path, monkeypatch):
+    (tmp_path / "s.yaml").write_text(text)
+    monkeypatch.setattr("tuning.cli.quiet_zoo", lambda: pytest.fail("TensorFlow is imported"))
+    assert "s.yaml" in refused(
+        "tune", *["--model", "vae", "--trials", "1", "--data", "lhco_sim_train", "--space", "s.yaml", "--out", "o"]
+    )
+
+
+# -- code of others -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text, said", [
+    ("x = Model\n", "cannot be imported (NameError: name 'Model' is not defined; line 1 of "),
+    ("class MyModle:\n    pass\n", "others.{0} has no MyModel; near: MyModle"),
+    ("import nosuchmodule\n", "No module named 'nosuchmodule'"),
+    ("MyModel = 3\n", "is int, expected a subclass of zoo.AnomalyModel"),
+    ("def f(:\n", "cannot be imported (SyntaxError"),
+])  # fmt: skip
+def test_a_faulty_model_of_another_package_is_told_as_theirs(text, said, refused, tmp_path):
+    name = f"m{abs(hash(text))}"
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / f"{name}.py").write_text(text)
+    line = refused("zoo", "check", f"others.{name}.MyModel")
+    assert said.format(name) in line
+
+
+def test_the_template_for_a_model_is_whole(tmp_path, monkeypatch):
+    """What CONTRIBUTING.md has to be copied is a module that can be imported and makes a model."""
+    from pathlib import Path
+
+    import zoo
+    from zoo import registry
+
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.setattr(registry, "_models", dict(registry._models))
+    (tmp_path / "a_model.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    __import__("a_model")
+    assert zoo.get("my_model", latent_dim=3).hp.latent_dim == 3 and len(text.splitlines()) <= 45
+
+
 # -- causes that are known ----------------------------------------------------------------------------------
 
 
