@@ -29,7 +29,7 @@ SLOW = {
     "export": "zoo export there --out served",
     "hunt": f"zoo hunt there {HUNT}",
     "folds": f"zoo hunt linear --folds 2 --epochs 1 --no-xla --resume {HUNT}",
-    "folds of a table": f"zoo hunt linear --folds 2 --epochs 1 --no-xla --resume {HUNT_TABLE}",
+    "folds of a table": f"zoo hunt linear --folds 2 --set columns=* --epochs 1 --no-xla --resume {HUNT_TABLE}",
     "hunt of a table": f"zoo hunt on_table {HUNT_TABLE}",
     "tune on a table": "tune --model linear --trials 2 --max-epochs 1 --data a.csv --mass mjj --set columns=* --set units=2 "
     "--no-xla --resume --workers 1 --out s",

@@ -224,14 +224,16 @@ def test_the_template_for_a_model_is_whole(tmp_path, monkeypatch):
     from pathlib import Path
 
     import zoo
-    from zoo import registry
+    from zoo import conformance, registry
 
     text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text().split("```python\n")[1].split("```")[0]
     monkeypatch.setattr(registry, "_models", dict(registry._models))
     (tmp_path / "a_model.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    __import__("a_model")
+    model = __import__("a_model").MyModel
     assert zoo.get("my_model", latent_dim=3).hp.latent_dim == 3 and len(text.splitlines()) <= 45
+    (claim,) = conformance.check(model, {}, "what the model infers*")
+    assert claim.holds, claim.reason
 
 
 # -- causes that are known ----------------------------------------------------------------------------------
