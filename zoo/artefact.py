@@ -37,7 +37,7 @@ class Data(TypedDict):
 
     source: str
     events: int
-    sha256: str
+    sha256: NotRequired[str]
 
 
 class CutValue(TypedDict):
