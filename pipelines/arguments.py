@@ -22,6 +22,8 @@ _OPTIONS = {
     "windows": "--window",
     "conversion": "--convert",
     "pseudo_experiments": "--toys",
+    "percentiles": "--percentile",
+    "events": "--data",
 }
 
 

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from pipelines.errors import InputError, note_read
 
 MAX_JSON_BYTES = 16 * 2**20
@@ -23,6 +25,17 @@ MAX_YAML_BYTES = 128 * 2**10  # files that people write; PyYAML reads some 100 k
 MAX_DEPTH = 32  # of lists and mappings in each other
 MAX_INTEGER = 2**63  # larger ones fit into no array
 MAX_SHOWN = 60  # characters of a value that an error shows
+
+
+class DataDescription(TypedDict, total=False):
+    """What documents say of the events that something was made of, if they say it (see `pipelines.provenance`)."""
+
+    source: str
+    files: list[str]
+    events: int
+    sha256: str | None
+
+
 NO_TEXT = re.compile("[\\0\ud800-\udfff]")
 
 

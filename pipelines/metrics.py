@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -327,6 +328,16 @@ def weights_of(events: Events, ignore: bool = False) -> tuple[np.ndarray | None,
     if weight is None or not len(weight) or not np.ptp(weight):
         return None, "none"
     return (None, "ignored") if ignore else (weight, "used")
+
+
+def warn_unweighted(*samples: Events) -> None:
+    """Warn of events whose weights a study does not count by.
+
+    >>> warn_unweighted(Events.from_arrays(np.zeros((2, 1)), [3e3, 3e3], ["x"]))
+    """
+    for events in samples:
+        if weights_of(events)[0] is not None:
+            warnings.warn(f"{events.name}: these events have weights, and each is counted once here", stacklevel=3)
 
 
 def evaluate(score: np.ndarray, events: Events, seed: int = 0, ignore_weights: bool = False) -> dict[str, object]:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.arguments import argument
 from pipelines.errors import InputError
 
 Array = NDArray[np.float64]
@@ -159,7 +160,9 @@ def _from_histograms(path: Path, column: str | None) -> MassSpectrum:
     found = histograms.read(path, select=() if column is None else (column,))
     if len(found) > 1:
         names = ", ".join(found.names[:8]) + (", ..." if len(found) > 8 else "")
-        raise InputError(f"{path}: {len(found)} histograms, expected one; name it by --column (there are {names})")
+        raise InputError(
+            f"{path}: {len(found)} histograms, expected one; name it by {argument('column')} (there are {names})"
+        )
     bins = int(found.bins[0])
     return MassSpectrum(str(path), found.names[0], found.edges[0, : bins + 1], found.counts[0, :bins], {})
 
@@ -281,7 +284,7 @@ def _edges(low: Array, high: Array, source: str) -> tuple[Array, NDArray[np.int6
         what = "a gap" if gap[bad[0]] > 0 else "an overlap"
         raise InputError(
             f"{source}: {what} between the bins that end at {high[bad[0]]:g} and begin at {low[bad[0] + 1]:g}; expected "
-            f"bins without gaps; take a range without it (--mass-range)"
+            f"bins without gaps; take a range without it ({argument('mass_range')})"
         )
     return np.append(low, high[-1]), order
 

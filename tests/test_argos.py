@@ -231,7 +231,7 @@ def test_a_search_goes_on_with_its_region_wherever_the_template_lies_and_with_no
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"window": ()}, "argos needs a signal region; give one in GeV, as --window 3300 3700"),
+        ({"window": ()}, "argos needs a signal region; give one in GeV, as window=.3300, 3700."),
         ({"window": (3700, 3300)}, "expected .low, high. in GeV"),
         ({"window": (9000, 9100)}, "outside of its masses"),
         ({"sidebands": (3400, 3900)}, "expected outer edges on both sides"),

@@ -15,6 +15,7 @@ RUN = "train linear --data a.csv --convert mass=mjj --set columns=* --epochs 2 -
 HUNT = (
     "--toys 20 --percentile 80 --bins 10 --widths 1 2 --tails upper --mass-range 2000 6000 --data lhco_sim_test --out h"
 )
+HUNT_TABLE = "--toys 20 --percentile 50 --bins 10 --widths 1 2 --tails upper --mass-range 2000 3000 --data a.csv --mass mjj --out h"
 FAST = {
     "split": "zoo data split good.h5 first.h5 rest.h5 --events 100",
     "convert": "zoo data convert a.csv o.h5 --mass mjj --workers 1",
@@ -28,6 +29,10 @@ SLOW = {
     "export": "zoo export there --out served",
     "hunt": f"zoo hunt there {HUNT}",
     "folds": f"zoo hunt linear --folds 2 --epochs 1 --no-xla --resume {HUNT}",
+    "folds of a table": f"zoo hunt linear --folds 2 --set columns=* --epochs 1 --no-xla --resume {HUNT_TABLE}",
+    "hunt of a table": f"zoo hunt on_table {HUNT_TABLE}",
+    "tune on a table": "tune --model linear --trials 2 --max-epochs 1 --data a.csv --mass mjj --set columns=* --set units=2 "
+    "--no-xla --resume --workers 1 --out s",
     "tune": "tune --model linear --trials 3 --max-epochs 2 --factor 2 --data good.h5 --set units=2 --no-xla --resume --out s",
 }
 CASES = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
@@ -53,6 +58,16 @@ def given_run(given):
     if not (given / "there").is_dir():
         with linear_model.registered():
             zoo.train("linear", given / "good.h5", given / "there", epochs=1, jit_compile=False, verbose=0)
+            events = pipelines.open(given / "a.csv", mass="mjj")
+            zoo.train(
+                "linear",
+                events,
+                given / "on_table",
+                epochs=1,
+                hyperparameters={"columns": "*"},
+                jit_compile=False,
+                verbose=0,
+            )
     return given
 
 
@@ -61,7 +76,7 @@ def test_a_command_that_is_killed_goes_on_or_begins_anew(name, given, request):
     program, *words = {**FAST, **SLOW}[name].split()
     if name == "simulate":
         pytest.importorskip("pythia8mc")
-    if "there" in words:
+    if {"there", "on_table"} & set(words):
         request.getfixturevalue("given_run")
     asked = {"program": program, "words": words, "folder": str(given), "points": FEW if name in FAST else POINTS}
     line = [sys.executable, str(Path(__file__).with_name("crash.py")), json.dumps(asked)]

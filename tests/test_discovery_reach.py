@@ -128,7 +128,7 @@ def test_one_parameter_more_is_the_next_function():
         ({"inject": (2500, 0)}, "width above 0"),
         ({"inject": (2500, 100), "inject_events": [-1]}, "injected events -1"),
         ({"inject": (2500, 100), "repeats": 1}, "at least 2"),
-        ({"inject": (2500, 100), "deficit": True}, "--inject or --deficit"),
+        ({"inject": (2500, 100), "deficit": True}, "leave out inject or deficit"),
         ({"inject_events": [3]}, "without a signal"),
         ({"background": np.ones(40), "template": np.ones(40)}, "a template measures"),
         ({"template": np.ones(3)}, "shape"),

@@ -32,6 +32,7 @@ from pipelines.events.files import reason_of
 from pipelines.jobs.batch_systems import Batch
 from pipelines.jobs.chunks import _same_job
 from pipelines.spectrum_files import read as read_spectrum
+from tuning.page import to_html
 from tuning.results import load_results
 from tuning.schemas import Partial, Planned
 from tuning.space import Space
@@ -93,12 +94,30 @@ def trained(train_events, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    return write_search(tmp_path_factory.mktemp("searched") / "s", trials=6, failed=(2,))
+    folder = write_search(tmp_path_factory.mktemp("searched") / "s", trials=6, failed=(2,))
+    told = json.loads((folder / "search.json").read_text())
+    (folder / "search.json").write_text(json.dumps({**told, **TOLD}))
+    return folder
+
+
+TOLD = {  # what a search says of itself beside what it needs
+    "preset": None, "fixed": {"units": [64, 64]}, "algorithm": "hyperband", "plan": ["12 to epoch 3, best 4 to epoch 9"],
+    "command": "tune --model vae", "versions": {"numpy": "2.4"}, "extra": {"mass_range": [2700.0, 5000.0]},
+    "data": {"source": "good.h5", "files": ["/nowhere/good.h5"], "events": 600, "sha256": "ab" * 32},
+    "validation": {"source": "judges.h5", "events": 300, "sha256": "ab" * 32, "also_trained_on": 0},
+    "window": [3300.0, 3700.0], "sidebands": [2700.0, None], "template": {"source": "b.h5", "in_window": 40},
+    "space": [{"class_name": "Float", "config": {"name": "alpha", "min_value": 1.0, "max_value": 100.0, "sampling": "log",
+               "conditions": [{"class_name": "Parent", "config": {"name": "scaling", "values": ["maxabs"]}}]}},
+              {"class_name": "Choice", "config": {"name": "scaling", "values": ["maxabs", "standard"], "conditions": []}}],
+}  # fmt: skip
 
 
 def look_at_search(path):
     found = load_results(path.parents[1] if path.parent.name == "trials" else path.parent)
     table(found, 10)
+    to_html(found, found.out, {})
+    with contextlib.suppress(InputError):
+        found.events()
     found.to_json(), found.to_csv(), found.varied()
     for trial in found.trials:
         found.history(trial)

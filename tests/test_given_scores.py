@@ -103,6 +103,18 @@ def test_nothing_to_score_with_is_said():
         zoo.hunt("run")
 
 
+def test_what_a_killed_training_left_beside_a_run_is_not_copied_into_a_search(tmp_path, monkeypatch):
+    from pipelines.bumphunt import write as writing
+
+    monkeypatch.setattr(writing, "write_report", lambda folder, search: None)
+    runs = tmp_path / ".h.search"
+    (runs / "fold-0").mkdir(parents=True)
+    (runs / ".fold-0.lock").touch()
+    found = zoo.hunt(scores=HEAVY, events=EVENTS, **OPTIONS)
+    writing.write(found, tmp_path / "h", runs)
+    assert [path.name for path in (tmp_path / "h" / "runs").iterdir()] == ["fold-0"]
+
+
 def test_terminal_and_json_warn_of_a_score_that_shapes_the_mass_as_the_report_does(tmp_path):
     rng = np.random.default_rng(0)
     line = [

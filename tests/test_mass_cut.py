@@ -232,7 +232,7 @@ def test_folds_whose_models_depend_on_the_mass_in_their_own_ways_make_no_bump():
 
 def test_scores_with_ties_at_the_cut_are_refused_and_ties_elsewhere_are_not(background):
     score, mass = background
-    with pytest.raises(InputError, match=r"have the same score, .* at the cut of percentile 90 .*--cut global"):
+    with pytest.raises(InputError, match=r"have the same score, .* at the cut of percentile 90 .*cut='global'"):
         bump_hunt(np.rint(score), mass, percentiles=[90], cut="mass", **HUNT)
     flat = np.maximum(np.random.default_rng(1).normal(size=len(mass)), 0.5)  # constant over most of the sample
     assert bump_hunt(flat, mass, percentiles=[90], cut="mass", **HUNT).best.selected_events == pytest.approx(

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -37,6 +38,29 @@ def test_commands_neither_train_nor_score_by_themselves():
     for path in (Path(zoo.cli.__file__).parent).glob("*.py"):
         names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
         assert not names & {"fit", "infer", "adapt"}, path
+
+
+def options_in_messages(path):
+    """Yield the lines of a module in which a message of bad input names an option of a command."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            texts = [
+                one.value for one in ast.walk(node.exc) if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            ]
+            said = re.sub("`[^`]*`", "", "".join(texts))  # whole lines for a terminal may be there
+            if re.search(r"(?<![\w-])--[a-z]", said) and "in Python" not in said:
+                yield node.lineno, said
+
+
+def test_messages_call_arguments_as_the_user_gave_them():
+    """Only the command lines write options; all else asks `pipelines.arguments` how an argument is called."""
+    root = Path(zoo.__file__).parents[1]
+    only_commands = {"zoo/settings.py", "pipelines/jobs/tls.py"}
+    for package in ("pipelines", "zoo", "tuning"):
+        for path in (root / package).rglob("*.py"):
+            name = path.relative_to(root).as_posix()
+            if not name.startswith(("zoo/cli/", "tuning/cli.py")) and name not in only_commands:
+                assert not list(options_in_messages(path)), name
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,14 @@ def test_a_taken_name_is_refused_to_another_class_but_not_to_its_own(empty_place
     assert registry.model_class("gan_ae") is model
 
 
+def test_a_cell_of_a_notebook_that_is_run_again_replaces_its_model(empty_place):
+    cell = "@zoo.register('mine')\nclass Mine(kind):\n    pass\n"
+    names = {"zoo": zoo, "kind": type(zoo.get("gan_ae")), "__name__": "__main__"}
+    for _ in range(2):
+        exec(cell, names)
+        assert registry.model_class("mine") is names["Mine"]
+
+
 def test_importing_the_zoo_imports_nothing_heavy(fresh_python):
     assert fresh_python("import zoo, sys; print(sorted({'tensorflow', 'tf_keras'} & set(sys.modules)))") == "[]\n"
 

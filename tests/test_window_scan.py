@@ -224,7 +224,7 @@ def test_weights_are_refused_unless_they_are_ignored():
     mass = masses(5000, rng)
     events = Events.from_arrays(np.zeros((5000, 1)), mass, ["a"], weight=rng.random(5000), mass_column="m")
     windows = [Window(3300, 3700, *RANGE)]
-    with pytest.raises(InputError, match="--ignore-weights"):
+    with pytest.raises(InputError, match="ignore_weights=True"):
         scan_of([rng.normal(size=5000)], events, windows, pseudo_experiments=10)
     assert scan_of([rng.normal(size=5000)], events, windows, pseudo_experiments=10, ignore_weights=True).windows
 

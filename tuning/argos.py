@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import metrics, provenance
+from pipelines.arguments import argument
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from tuning.batch_cache import load_into_memory
@@ -50,7 +51,7 @@ class SignalRegion:
         window, sidebands = window or getattr(own, "window", ()), sidebands or getattr(own, "sidebands", ())
         if not window:
             raise InputError(
-                "objective argos needs a signal region; give one in GeV, as --window 3300 3700, or window=(3300, 3700)"
+                f"objective argos needs a signal region; give one in GeV, as {argument('window', (3300, 3700))}"
             )
         regions = Regions.between(window, () if template is not None else sidebands)
         if template is None:
@@ -133,15 +134,16 @@ def chosen_region(
     if needed:
         if not len(window) and "window" in searched:
             raise InputError(
-                "objective argos compares trials in one signal region, and window is searched; give one, as --window 3300 3700"
+                "objective argos compares trials in one signal region, and window is searched; give one, as "
+                f"{argument('window', (3300, 3700))}"
             )
         return SignalRegion.of(model, window, sidebands, template)
     given = {"window": window, "sidebands": sidebands}
     idle = [name for name, edges in given.items() if len(edges) and not hasattr(model.hp, name)]
     if idle := [*idle, *(["template"] if template is not None else [])]:
         raise InputError(
-            f"{idle[0]} is of the objective argos, or of a model that has such a region itself; give --objective argos, or "
-            f"leave it out"
+            f"{argument(idle[0])} is of the objective argos, or of a model that has such a region itself; give "
+            f"{argument('objective', 'argos')}, or leave it out"
         )
     return None
 

@@ -150,12 +150,14 @@ def _search(
 ):  # fmt: skip
     from pipelines.outputs import check_new
     from tuning.results import check_out
+    from tuning.spacefile import load_space
 
     fixed, out = dict(map(setting, settings)), out or Path(f"tune-{model}")
     declarations.check_names(model, preset)
     check_out(out, options["resume"])
     if export_to and check_new(export_to, unless=EXPORTED if options["resume"] else None).resolve() == out.resolve():
         raise InputError(f"{export_to}: given for --export and --out; name two folders")
+    given_space = None if space is None else load_space(space)  # told before TensorFlow is imported
     quiet_zoo()
     import tensorflow as tf
 
@@ -166,7 +168,6 @@ def _search(
     from tuning.objectives import Objective
     from tuning.results import load_results
     from tuning.space import Space
-    from tuning.spacefile import load_space
     from zoo.saved_model import export_again
 
     tf.get_logger().setLevel("ERROR")  # architectures differ, so each is traced: TensorFlow warns of every one
@@ -192,7 +193,7 @@ def _search(
             template=background,
             fixed=fixed,
             preset=preset,
-            space=None if space is None else load_space(space),
+            space=given_space,
             jit_compile=xla,
             extra={"mass_range": mass_range},
             listener=listener,

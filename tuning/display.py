@@ -75,7 +75,7 @@ class _Display:
         for bracket, count in Counter(map(str, plan.brackets)).items():
             self.told(f"  {bracket}" + (f" ({count} times)" if count > 1 else ""))
         if self.records:
-            self.told(f"{len(self.records)} trials are done already.")
+            self.told(f"{len(self.records)} trial{'s are' if len(self.records) > 1 else ' is'} done already.")
         self.plan = plan
 
     def begun(self, trial, epochs, worker, bracket=0):

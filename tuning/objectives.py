@@ -4,7 +4,7 @@ The GAN-AE authors tuned by hand on reconstruction error, mass sculpting and sta
 here, without labels and in units that do not depend on the hyperparameters, so that trials can be compared. `argos`
 measures, also without labels, how sensitive a detector is in a signal region (`tuning.argos`). For benchmarks there is
 `auc:LABEL`, which uses the truth of the validation events. All its outputs are marked.
-Whatever the objective is, training never sees a label.
+Events count by their weights, as in `zoo evaluate`. Whatever the objective is, training never sees a label.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from pipelines.arguments import argument, setting
 from pipelines.errors import InputError
 from pipelines.events.events import Events
-from pipelines.metrics import PERCENTILES, auc, sculpting
+from pipelines.metrics import PERCENTILES, auc, sculpting, weighted_quantile, weights_of
 from tuning import pareto
 from tuning.argos import SignalRegion, sensitivity
 from tuning.pareto import AUGMENTATION
@@ -35,10 +35,16 @@ def reconstruction(model, validation: Events, history: Mapping[str, list[float]]
     """
     x, found = _physical(model, validation), model.results(validation, ["reconstructed"])["reconstructed"]
     x, found = x.reshape(len(x), -1), found.reshape(*found.shape[: found.ndim - x.ndim + 1], -1)
-    spread = x.std(axis=0)
+    weight, _ = weights_of(validation)
+    if weight is None:
+        spread = x.std(axis=0)
+    else:
+        variance = np.average((x - np.average(x, axis=0, weights=weight)) ** 2, axis=0, weights=weight)
+        spread = np.sqrt(np.maximum(variance, 0.0))
     varies = spread > 1e-6 * np.abs(x).max(axis=0)
     residual = x - found
-    return float(np.mean(np.sqrt(np.mean((residual[..., varies] / spread[varies]) ** 2, axis=-1))))
+    each = np.sqrt(np.mean((residual[..., varies] / spread[varies]) ** 2, axis=-1))
+    return float(np.mean(np.average(each, axis=-1, weights=weight)))
 
 
 def _physical(model, events: Events) -> np.ndarray:
@@ -60,9 +66,17 @@ def mass_sculpting(model, validation: Events, history: Mapping[str, list[float]]
     """
     score, mass = model.score(validation), validation.mass
     tails = (1, -1) if model.score_kinds[0] in model.undirected else (1,)
-    passed = {p: round(len(mass) * (1 - p / 100)) for p in PERCENTILES}
-    percentiles = [p for p in PERCENTILES if passed[p] >= ENOUGH] or [PERCENTILES[0]]
-    found = [sculpting(tail * score, mass, percentiles).values() for tail in tails]
+    weight, _ = weights_of(validation)
+    found = []
+    for tail in tails:
+        if weight is None:
+            passed = {p: round(len(mass) * (1 - p / 100)) for p in PERCENTILES}
+        else:
+            passed = {
+                p: int(np.sum(tail * score > weighted_quantile(tail * score, p / 100, weight))) for p in PERCENTILES
+            }
+        percentiles = [p for p in PERCENTILES if passed[p] >= ENOUGH] or [PERCENTILES[0]]
+        found.append(sculpting(tail * score, mass, percentiles, weight=weight).values())
     return max(0.0, *(float(np.mean([at["distance"] - at["floor"] for at in one])) for one in found))
 
 
@@ -102,7 +116,9 @@ def missed_area(model, validation: Events, history: Mapping[str, list[float]], l
     The score is taken as it is, never turned around: of a score without direction it may be above 0.5.
     """
     which, score = _label(validation, label), model.score(validation)
-    return 1.0 - auc(score[validation.label == 0], score[validation.label == which])
+    background, signal = (validation.label == k for k in (0, which))
+    weight, _ = weights_of(validation)
+    return 1.0 - auc(score[background], score[signal], None if weight is None else (weight[background], weight[signal]))
 
 
 def _label(events: Events, label: str) -> int:

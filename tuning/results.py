@@ -103,7 +103,7 @@ class Results:
         Raises `InputError` if their files are not there any more, or have changed.
         """
         data: Mapping[str, Any] = self.asked.get("data") or {}
-        advice = "give the events to train on, --data"
+        advice = f"give the events to train on, {argument('data')}"
         if not data.get("files"):
             raise InputError(f"{self.out}: it is not known in which files its events are; {advice}")
         try:
@@ -111,7 +111,7 @@ class Results:
         except InputError as error:
             raise InputError(f"{self.out}: its events cannot be opened: {error}; {advice}") from None
         if provenance.checksum(events) != data.get("sha256"):
-            raise InputError(f"{data['source']}: other events than when {self.out} was made; {advice}")
+            raise InputError(f"{data.get('source', 'the data')}: other events than when {self.out} was made; {advice}")
         return events
 
     def caveats(self) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from typing_extensions import NotRequired, TypedDict
 
-from pipelines.documents import check_row, read_json_document, shown
+from pipelines.documents import DataDescription, check_row, read_json_document, shown
 from pipelines.errors import InputError
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -78,6 +78,60 @@ class Names(TypedDict):
     in_order: Count
 
 
+Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class Judges(TypedDict):
+    """The events that judge trials."""
+
+    source: str
+    events: Count
+
+
+class Template(TypedDict):
+    """Events of background that a signal region is compared with."""
+
+    source: str
+    in_window: Count
+
+
+class Extra(TypedDict, total=False):
+    """What else the configuration of the best run says."""
+
+    mass_range: Interval | None
+
+
+class Parent(TypedDict):
+    """Which values of which other name let a name be drawn."""
+
+    name: str
+    values: list[Any]
+
+
+class Condition(TypedDict):
+    """A condition, as KerasTuner writes it."""
+
+    config: Parent
+
+
+class SpaceConfig(TypedDict):
+    """A name of a search space: a range, or its values."""
+
+    name: str
+    min_value: NotRequired[float]
+    max_value: NotRequired[float]
+    sampling: NotRequired[str | None]
+    values: NotRequired[list[Any]]
+    conditions: NotRequired[list[Condition] | None]
+
+
+class SpaceEntry(TypedDict):
+    """A name of a search space, as KerasTuner writes it."""
+
+    class_name: str
+    config: SpaceConfig
+
+
 class Asked(TypedDict):
     """search.json."""
 
@@ -90,13 +144,15 @@ class Asked(TypedDict):
     max_epochs: NotRequired[Count]
     factor: NotRequired[Count]
     seed: NotRequired[Count]
-    space: NotRequired[list[dict[str, Any]]]
-    data: NotRequired[dict[str, Any]]
-    validation: NotRequired[dict[str, Any] | None]
-    window: NotRequired[list[float] | None]
-    sidebands: NotRequired[list[float | None] | None]
-    template: NotRequired[dict[str, Any] | None]
-    extra: NotRequired[dict[str, Any]]
+    space: NotRequired[list[SpaceEntry]]
+    data: NotRequired[DataDescription]
+    validation: NotRequired[Judges | None]
+    window: NotRequired[Interval | None]
+    sidebands: NotRequired[Annotated[list[float | None], Field(min_length=2, max_length=2)] | None]
+    template: NotRequired[Template | None]
+    extra: NotRequired[Extra]
+    algorithm: NotRequired[str]
+    preset: NotRequired[str | None]
     command: NotRequired[str]
     versions: NotRequired[dict[str, str]]
     plan: NotRequired[list[str]]

@@ -252,8 +252,8 @@ class _Session:
             self.asked.model, **{"seed": self.asked.seed, **self.space.draw(self.space.hyperparameters())}
         )
         features = len(resolve(events, **{name: getattr(model.hp, name) for name in TAKES[model.takes]}).columns)
-        fitted, before = self.space.of_features(features), {row["name"]: row for row in self.space.rows()}
-        changed = [row for row in fitted.rows() if row != before.get(row["name"])] if fitted is not self.space else []
+        fitted, before = self.space.of_features(features), self.space.rows()
+        changed = [row for row in fitted.rows() if row not in before] if fitted is not self.space else []
         self.space = fitted
         if changed:
             said = "; ".join(f"{row['name']} {range_text(row)}" for row in changed)
@@ -315,7 +315,9 @@ class _Session:
             )
         also = (self.description["template"] or {}).get("also_in_data")
         if also:
-            self.listener.told(f"{also} events of the template are in --data too: they are no independent background")
+            self.listener.told(
+                f"{also} events of the template are among those of the search too: they are no independent background"
+            )
         self.listener.planned(Plan(self.oracle.plan, count, list(engine.records.values()), job.program))
         engine.run(workers, place)
         return self._finish(engine, job)

@@ -25,7 +25,20 @@ from pipelines.arguments import argument, setting
 from pipelines.errors import InputError
 from tuning.kerastuner import keras_tuner
 from tuning.ranges import SteppedRange, nearest
-from tuning.space_points import complete, definitions, ends, feeds, number_wanted, parents, sample, settle
+from tuning.space_points import (
+    can_be,
+    complete,
+    conditional_name,
+    definitions,
+    ends,
+    feeds,
+    number_wanted,
+    parents,
+    plain_name,
+    repeated,
+    sample,
+    settle,
+)
 from tuning.space_text import fixed_line, range_text, row_of, yaml_line
 from tuning.spacefile import FIX, RANGE, Entry, load_space, none_of, read_space
 from zoo import registry
@@ -85,7 +98,7 @@ class Space:
         names = definitions(kind.search_space)
         entries = {name: entry.spelled(names) for name, entry in entries.items()}
         object.__setattr__(self, "fixed", {name: none_of(names.get(name), v) for name, v in self.fixed.items()})
-        self._keep(names=names, valid=registry.defaults(kind), entries=entries)
+        self._keep(names=names, valid=registry.defaults(kind), entries=entries, repeated=repeated(kind.search_space))
         self._check_names()
         fixed = dict(self.fixed) | {name: e.values[0] for name, e in entries.items() if e.kind == FIX and not e.when}
         searched = {name: entry for name, entry in entries.items() if name not in fixed}
@@ -145,7 +158,8 @@ class Space:
                     f"{self.source}: when of {name} has {unknown[0]!r}, which is no name of the space of {self.model}, "
                     f"nor listed above {name}"
                 )
-            entry.check_against(self.source, own, self._valid.get(name))
+            for each in self._repeated.get(name, (own,)):
+                entry.check_against(self.source, each, self._valid.get(name))
 
     def _check_fixed(self, name: str, value: object, limit) -> None:
         own = getattr(self._names.get(name), "values", ())
@@ -182,6 +196,7 @@ class Space:
         searched, drawn = self.searched, self.draw(self.hyperparameters())
         fixed = {name: value for name, value in {**self._valid, **drawn}.items() if name not in searched}
         narrowed = registry.model_class(self.model).search_space_of(features, fixed)
+        searched = {plain_name(name) for name in searched}
         given = (
             self.overrides
             if isinstance(self.overrides, Mapping) or self.overrides is None
@@ -214,7 +229,10 @@ class Space:
 
     @property
     def searched(self) -> dict[str, Any]:
-        """What is searched, by name: KerasTuner's Choice, Int, Float and Boolean, without what is fixed."""
+        """What is searched, by name: KerasTuner's Choice, Int, Float and Boolean, without what is fixed.
+
+        A name that the model asks for under several conditions is there for each: "learning_rate[adam]".
+        """
         space = {one.name: one for one in self.hyperparameters().space}
         return {
             name: one for name, one in space.items() if not isinstance(one, keras_tuner.engine.hyperparameters.Fixed)
@@ -227,7 +245,9 @@ class Space:
         [True, False]
         """
         runtime = set(registry.model_class(self.model).runtime_hyperparameters)
-        return {row["name"] for row in self.rows() if not set(row["makes"]) <= runtime}
+        made_by = feeds(registry.model_class(self.model).search_space)
+        names = [one.name for one in self.hyperparameters().space]
+        return {name for name in names if not made_by.get(plain_name(name), {plain_name(name)}) <= runtime}
 
     def check(self, draws: int = DRAWS, events: int | None = None) -> None:
         """Raise `InputError` unless all corners of the space and so many random draws are possible hyperparameters.
@@ -273,12 +293,15 @@ class Space:
         `multiplies`; `default`; and `when`, the values that other names must have for this one to be drawn at all.
         """
         made_by = feeds(registry.model_class(self.model).search_space)
-        rows = [row_of(one, sorted(made_by.get(one.name, [one.name]))) for one in self.hyperparameters().space]
-        for row in rows:
+        rows = []
+        for one in self.hyperparameters().space:
+            name = plain_name(one.name)
+            row = row_of(one, sorted(made_by.get(name, [name]))) | {"name": name}
+            rows.append(row)
             if row["name"] in self._extra and "values" in row:
                 value_of = self._extra[row["name"]].value_of
                 row["values"], row["default"] = list(map(value_of, row["values"])), value_of(row["default"])
-            if (stepped := self._stepped(row["name"])) is not None:
+            if (stepped := self._stepped(name)) is not None:
                 row |= stepped.row()
         return rows
 
@@ -306,13 +329,17 @@ class Space:
         lines = [f"# The search space of {self.model}: change, remove or add lines; what is not here stays as it is.",
                  "# With `replace: true` only what is here is searched, and all else is what the preset says."]  # fmt: skip
         lines += ["replace: true"] if self._made is not None else []
-        for row in self.rows():
+        rows = self.rows()
+        for row in rows:
             when = "; ".join(f"when {name} in {values}" for name, values in row["when"].items())
             extra = row["name"] not in self._names
             sampling = getattr(self._names.get(row["name"]), "sampling", "linear")
-            lines.append(
-                f"{row['name']}: {yaml_line(row, extra, sampling)}" + (f"  # {when}" if when and not extra else "")
-            )
+            others = [yaml_line(one, extra, sampling) for one in rows if one["name"] == row["name"] and one is not row]
+            line = f"{row['name']}: {yaml_line(row, extra, sampling)}"
+            if others and set(others) != {yaml_line(row, extra, sampling)}:  # a line in a file is for all conditions
+                line = f"# {line}"
+            if f"{line}\n" not in "".join(f"{one.partition('  #')[0]}\n" for one in lines):
+                lines.append(line + (f"  # {when}" if when and not extra else ""))
         lines += [f"{name}: {fixed_line(value)}" for name, value in self._given.items() if name not in self.fixed]
         return "\n".join(lines) + "\n"
 
@@ -354,13 +381,20 @@ class _Guided:
         space, hp = self._space, self._hp
         if name in space._dropped:
             return space._names[name].default if hp._conditions_are_active(hp._conditions) else None
+        known, called = space._names.get(name), name
+        if name in space._repeated:
+            conditions = hp._conditions
+            if not can_be(conditions, hp):
+                return None
+            known = next(one for one in space._repeated[name] if _alike(one.conditions, conditions))
+            called = conditional_name(name, conditions)
         if name in space._held:
-            value = hp.Fixed(name, space._held[name])
+            value = hp.Fixed(called, space._held[name])
             self.answered |= set() if value is None else {name}
             return value
         if name in space._entries:
-            return self._register(name, *space._entries[name].definition(space._names[name], space._valid.get(name)))
-        return self._register(name, kind, options)
+            return self._register(called, *space._entries[name].definition(known, space._valid.get(name)))
+        return self._register(called, kind, options)
 
     def extra(self, entry: Entry):
         """Draw what the model's own space does not have."""
@@ -380,6 +414,11 @@ class _Guided:
             raise InputError(
                 f"{self._space.source}: {name} cannot be searched ({' '.join(str(error).split())})"
             ) from None
+
+
+def _alike(one, other) -> bool:
+    """Return whether two lists of conditions are of the same parents and values."""
+    return [(each.name, tuple(each.values)) for each in one] == [(each.name, tuple(each.values)) for each in other]
 
 
 def _check_limits(source: str, entry: Entry, limit, own) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipelines.errors import InputError
@@ -89,6 +89,39 @@ def complete(draw: Callable) -> keras_tuner.HyperParameters:
 def definitions(search_space: Callable) -> Mapping[str, Any]:
     """Return what a model's space says of every name."""
     return {one.name: one for one in reversed(complete(search_space).space)}  # of equal names the first
+
+
+@functools.lru_cache(maxsize=64)
+def repeated(search_space: Callable) -> Mapping[str, tuple[object, ...]]:
+    """Return the names that a model asks for under several conditions, each with all that its space says of it."""
+    found: dict[str, list[object]] = {}
+    for one in complete(search_space).space:
+        found.setdefault(one.name, []).append(one)
+    return {name: tuple(each) for name, each in found.items() if len(each) > 1}
+
+
+def conditional_name(name: str, conditions: Sequence) -> str:
+    """Return what KerasTuner is told to call a name that is there under several conditions: it loses values of equal names.
+
+    >>> plain_name("learning_rate[adam]")
+    'learning_rate'
+    """
+    values = [str(value) for condition in conditions for value in condition.values]
+    return f"{name}[{','.join(values)}]" if values else name
+
+
+def plain_name(name: str) -> str:
+    """Return the name that the model asks for, of one that KerasTuner has."""
+    return name.partition("[")[0]
+
+
+def can_be(conditions: Sequence, space: keras_tuner.HyperParameters) -> bool:
+    """Return whether conditions can be met in a space at all, or all of their parents have other values."""
+    by_name = {one.name: one for one in space.space}
+    return all(
+        condition.name not in by_name or any(is_possible(by_name[condition.name], v) for v in condition.values)
+        for condition in conditions
+    )
 
 
 @functools.lru_cache(maxsize=64)

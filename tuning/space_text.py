@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuning.ranges import Step
+from tuning.space_points import plain_name
 
 USUAL = {"min": None, "max": None, "step": 1, "sampling": "linear"}  # of a range, what need not be said
 
@@ -31,8 +32,8 @@ def searched_text(space: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, st
     found = []
     for one in space:
         config = one.get("config") or {}
-        row = {**config, "kind": str(one.get("class_name", "")).lower()}
-        if "min_value" in config:
+        row = {"kind": str(one.get("class_name", "")).lower()}
+        if "min_value" in config and "max_value" in config:
             row |= {
                 "min": config["min_value"],
                 "max": config["max_value"],
@@ -42,7 +43,7 @@ def searched_text(space: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, st
             row["values"] = config.get("values", [config.get("value", "true or false")])
         conditions = [each.get("config") or {} for each in config.get("conditions") or ()]
         when = ", ".join(f"{each['name']} is {' or '.join(map(str, each['values']))}" for each in conditions)
-        found.append((str(config.get("name")), range_text(row), when))
+        found.append((plain_name(str(config.get("name"))), range_text(row), when))
     return found
 
 

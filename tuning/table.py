@@ -89,7 +89,7 @@ def _trial_of(run: Path) -> str:
     """Which trial a run is of; not always the best one of a search that is not finished."""
     from zoo.run import read_config
 
-    return read_config(run).get("tuning", {}).get("trial", "unknown")
+    return (read_config(run).get("tuning") or {}).get("trial", "unknown")
 
 
 def best_is_written(results) -> bool:

@@ -32,12 +32,12 @@ class Array(TypedDict):
     units: NotRequired[dict[str, str]]
 
 
-class Data(TypedDict, total=False):
+class Data(TypedDict):
     """What identifies data."""
 
     source: str
     events: int
-    sha256: str
+    sha256: NotRequired[str]
 
 
 class CutValue(TypedDict):

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import provenance
+from pipelines.arguments import argument
 from pipelines.bumphunt.options import BumpHuntOptions, Range
 from pipelines.bumphunt.scores import natural_tails
 from pipelines.bumphunt.selection import cuts_of, equal_edges, ranges_of
@@ -131,7 +132,7 @@ def cut_values(
     except InputError as error:
         if cut != "mass":
             raise
-        raise InputError(f"{error}; or take one threshold for all masses (--cut global, cut='global')") from None
+        raise InputError(f"{error}; or take one threshold for all masses ({argument('cut', 'global')})") from None
     curves = [one.curve for one in found if one.curve is not None]
     return CutValues(
         score_kind=kind,

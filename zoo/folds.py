@@ -146,7 +146,7 @@ class Trainer:
             "data": provenance.checksum(events),
             **json.loads(json.dumps(model.get_config())),
         }
-        there = {"model": kept["model"], "epochs": kept.get("epochs"), "data": kept["data"]["sha256"]}
+        there = {"model": kept["model"], "epochs": kept.get("epochs"), "data": (kept.get("data") or {}).get("sha256")}
         there |= kept["hyperparameters"]
         if other := [k for k in wanted if wanted[k] != there.get(k)]:
             raise InputError(

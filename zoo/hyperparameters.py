@@ -271,6 +271,8 @@ def near(wrong: str, valid: Iterable[str]) -> str:
 
 def _spelled(value: object, limit: Limit | None) -> object:
     """Return what a word spells that is none of the choices: None or a truth value, as in `--set` (see `zoo.settings`)."""
+    if limit == FLAG and isinstance(value, (int, float, np.number, np.bool_)) and value in (0, 1):
+        return bool(value)
     if limit is None or not isinstance(value, str) or value in limit.choices:
         return value
     meant = with_spellings(value)

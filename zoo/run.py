@@ -26,7 +26,7 @@ from typing_extensions import NotRequired, TypedDict
 from pipelines import provenance
 from pipelines.arguments import argument
 from pipelines.checksums import digest, file_sha256
-from pipelines.documents import check_document, check_row, read_json_document, shown
+from pipelines.documents import DataDescription, check_document, check_row, read_json_document, shown
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.events.files import check_utf8
@@ -61,12 +61,12 @@ class RunConfig(TypedDict):
     model: str
     hyperparameters: dict[str, Any]
     takes: NotRequired[str]
-    data: NotRequired[dict[str, Any]]
+    data: NotRequired[DataDescription]
     versions: NotRequired[dict[str, Any]]
     command: NotRequired[str | list[str] | None]
     epochs: NotRequired[int]
     validation: NotRequired[float | str | dict[str, Any] | None]
-    mass_range: NotRequired[list[float] | None]
+    mass_range: NotRequired[Annotated[list[float], Field(min_length=2, max_length=2)] | None]
     tuning: NotRequired[dict[str, Any] | None]
     yardstick: NotRequired[str | None]
     state_sha256: NotRequired[str]

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from pipelines.arguments import argument
 from pipelines.errors import InputError, Unfinished
 from pipelines.outputs import check_new, new_directory, write_json
 from zoo.artefact import PLACE, read_about
@@ -68,7 +69,11 @@ def export(
     if format not in FORMATS:
         raise InputError(f"format {format!r}, expected one of {', '.join(FORMATS)}")
     if (percentiles is None) != (events is None):
-        missing = "events (--data), by which the cut values are" if events is None else "percentiles (--percentile)"
+        missing = (
+            f"events ({argument('events')}), by which the cut values are"
+            if events is None
+            else f"percentiles ({argument('percentiles')})"
+        )
         raise InputError(f"{path}: cut values need {missing}")
     check_new(path)
     loaded = _loaded(model) if isinstance(model, (str, os.PathLike)) else model

@@ -11,17 +11,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import h5py
 import numpy as np
 import tensorflow as tf
+from pydantic import Field
 from scipy.stats import rankdata
+from typing_extensions import Required, TypedDict
 
 from pipelines import provenance
 from pipelines.checksums import digest
 from pipelines.datasets.opening import open_events
-from pipelines.documents import check_document, read_json_document
+from pipelines.documents import DataDescription, check_document, read_json_document
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from zoo.cut_values import CutValues
@@ -81,6 +83,21 @@ class Folds:
         return Serving(one.specs, self.call, ("score", "score_folds"), state, about, one.more, one.example)
 
 
+class Options(TypedDict, total=False):
+    """Of a search, what is needed here."""
+
+    folds: int | None
+
+
+class Configuration(TypedDict, total=False):
+    """Of a search, what is needed here of how it was made."""
+
+    data: Required[DataDescription]
+    options: Options | None
+    score_kind: str | None
+    ranges: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]] | None
+
+
 def load_folds(folder: str | os.PathLike[str]) -> Folds:
     """Return the models of the folder of a search by folds, `zoo hunt --folds`.
 
@@ -91,7 +108,7 @@ def load_folds(folder: str | os.PathLike[str]) -> Folds:
     folder = Path(folder)
     search: Any = read_json_document(folder / SEARCH, dict[str, Any], advice="damaged")
     configuration = search.get("configuration")
-    check_document(configuration, f"{folder / SEARCH}: configuration", dict[str, Any])
+    check_document(configuration, f"{folder / SEARCH}: configuration", Configuration)
     number = (configuration.get("options") or {}).get("folds")
     runs = [folder / "runs" / f"fold-{k}" for k in range(number or 0)]
     if len(runs) < 2 or not all(run.is_dir() for run in runs):
@@ -111,15 +128,17 @@ def _events_of(folder: Path, configuration: Mapping[str, Any], model: Any) -> tu
     try:
         with h5py.File(folder / "scores.h5", "r") as file:
             row, fold = file["row"][:], file["fold"][:]
-        files = data["files"] or [data["source"]]
+        files = data.get("files") or [data["source"]]
         events = open_events(files, None, defaults=(model.loaded_from or {}).get("conversion")).take(row)
     except (OSError, KeyError, IndexError, InputError) as error:
         text = " ".join(str(error).split())
         raise InputError(
             f"{folder}: the events of this search cannot be read again ({text}); put them where they were"
         ) from None
-    if provenance.checksum(events) != data["sha256"]:
-        raise InputError(f"{folder}: {data['source']} is not what was searched (another SHA-256); put it where it was")
+    if provenance.checksum(events) != data.get("sha256"):
+        raise InputError(
+            f"{folder}: {data.get('source', 'the data')} is not what was searched (another SHA-256); put it where it was"
+        )
     return events, fold
 
 

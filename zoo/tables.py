@@ -9,6 +9,8 @@ import numpy as np
 
 from pipelines.errors import InputError
 
+NO_NUMBERS = {"c": "complex", "M": "dates", "m": "times", "U": "text", "S": "text"}  # by the kind of a NumPy type
+
 
 def column_names(table: object) -> list[str] | None:
     """Return the names of the columns of a table, None for other things.
@@ -56,8 +58,12 @@ def read_columns(table: Any, columns: Sequence[str], found: Sequence[str], what:
     try:
         arrays = [np.asarray(table[name]) for name in columns]
         for name, array in zip(columns, arrays):
-            if array.dtype.kind == "c" or array.ndim != 1:
-                raise TypeError(f"column {name!r} is {'complex' if array.ndim == 1 else 'no list of single numbers'}")
+            if array.ndim != 1:
+                raise TypeError(f"column {name!r} is no list of single numbers")
+            if kind := NO_NUMBERS.get(array.dtype.kind):
+                raise TypeError(f"column {name!r} is {kind}")
+            if array.dtype.kind == "O" and any(isinstance(value, (str, bytes)) for value in array):
+                raise TypeError(f"column {name!r} is text")  # which float32 would read
         return np.stack([array.astype(np.float32) for array in arrays], axis=1)
     except (TypeError, ValueError) as error:
         text = " ".join(str(error).split())

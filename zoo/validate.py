@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.arguments import argument
+from pipelines.arguments import argument, setting
 from pipelines.bumphunt import selection_reach, validation
 from pipelines.bumphunt.options import BumpHuntOptions, with_changes
 from pipelines.bumphunt.result import truth_in_tuning
@@ -23,6 +23,7 @@ from pipelines.bumphunt.scores import natural_tails, scores_of
 from pipelines.datasets.opening import open_events
 from pipelines.errors import InputError
 from pipelines.events.events import Events
+from pipelines.metrics import warn_unweighted
 from pipelines.window_scan.closure import template_closure
 from zoo.hunting import InMemory, recipe_of
 from zoo.trained import about_run, mass_range_of, open_each, open_for, trained_model
@@ -271,7 +272,7 @@ def stability(
     if sum(model.members for model in models) < 2:
         raise InputError(
             f"{runs[0]}: one training of one member has nothing to be compared with; give runs of other seeds too, or a run "
-            f"of several members, as by zoo train --set members=4"
+            f"of several members, as of a training with {setting('members', 4)}"
         )
     events = open_for(runs[0], data, within, **(conversion or {}))
     scores = np.concatenate([model.score(events, score_kind, per_member=True) for model in models])
@@ -295,6 +296,7 @@ def supervised(
         `zoo.validate.supervised("labelled.h5")["auc"]`
     """
     events = open_events(data, mass_range, **(conversion or {}))
+    warn_unweighted(events)
     _, found = validation.supervised(events, columns, folds=folds, seed=seed)
     return {**found, "label_names": {str(k): name for k, name in events.about.label_names.items()}}
 
@@ -317,5 +319,6 @@ def _background(
     events = open_for(run, data, mass_range or mass_range_of(run), **(conversion or {}))
     labels = "to leave out signal" if events.has_labels and not ignore_labels else False
     events = events.select(label=0) if labels else events
+    warn_unweighted(events)
     model = trained_model(run)
     return scores_of(model, events, kind)[0], events, natural_tails(model, kind), labels

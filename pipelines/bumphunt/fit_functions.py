@@ -18,6 +18,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.arguments import argument
 from pipelines.errors import InputError
 
 Array = NDArray[np.float64]
@@ -144,10 +145,10 @@ def check_range(function: FitFunction, edges: Array, sqrt_s: float) -> None:
     if function.below_sqrt_s and not edges[-1] < sqrt_s:
         raise InputError(
             f"{function.name}: the spectrum ends at {edges[-1]:g}, expected it below sqrt(s) = {sqrt_s:g}, in the same "
-            f"unit; give another --sqrt-s, or end the range below"
+            f"unit; give another {argument('sqrt_s')}, or end the range below"
         )
     if function.above_zero and not edges[0] > 0:
         raise InputError(
             f"{function.name}: the spectrum begins at {edges[0]:g}, where ln x is not defined; begin the range above 0 "
-            f"(--mass-range), or fit exp1, exp2 or exp3"
+            f"({argument('mass_range')}), or fit exp1, exp2 or exp3"
         )

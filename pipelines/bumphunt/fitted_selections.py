@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipelines.arguments import argument
 from pipelines.bumphunt.options import SearchOptions
 from pipelines.bumphunt.result import Search
 from pipelines.bumphunt.spectrum import histogram
@@ -22,7 +23,7 @@ def check_fitted(weight: np.ndarray | None, options: SearchOptions) -> None:
     if options.background != "spectrum" and weight is not None and np.ptp(weight) > 0:
         raise InputError(
             f"background {options.background!r} is fitted to numbers of events, and these have weights; take background "
-            f"'spectrum', or ignore the weights (--ignore-weights)"
+            f"'spectrum', or ignore the weights ({argument('ignore_weights', True)})"
         )
 
 

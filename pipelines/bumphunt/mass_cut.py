@@ -37,6 +37,7 @@ import numpy as np
 from numpy.polynomial.legendre import legvander
 from scipy.stats import norm, rankdata
 
+from pipelines.arguments import argument
 from pipelines.bumphunt.options import Range
 from pipelines.bumphunt.spectrum import Spectrum
 from pipelines.errors import InputError
@@ -195,7 +196,8 @@ def check_ties(score: np.ndarray, t: np.ndarray, selected: float, where: str) ->
         raise InputError(
             f"score: {counts.max():,} of {len(score):,} events have the same score, {value:g}, at the cut of {where}, expected at "
             f"most {most:.0f}{constant}: a threshold that follows the mass would step over them and make steps in the "
-            f"spectrum; take a score without ties, another percentile, or one threshold for all masses (--cut global, cut='global')"
+            f"spectrum; take a score without ties, another percentile, or one threshold for all masses "
+            f"({argument('cut', 'global')})"
         )
 
 

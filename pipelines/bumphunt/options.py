@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from pipelines.arguments import argument
 from pipelines.bumphunt.bump_scan import STATISTICS, WIDTHS
 from pipelines.bumphunt.fit_functions import FAMILIES, FUNCTIONS
 from pipelines.bumphunt.spectrum import RELATIVE_ERROR
@@ -86,7 +87,7 @@ class BumpHuntOptions:
         if self.cut == "mass" and self.null != "shuffled":
             raise InputError(
                 f"cut 'mass' is fitted to the scores of every pseudo-experiment, and null {self.null!r} has none; take "
-                f"cut 'global' (--cut global), or null 'shuffled'"
+                f"{argument('cut', 'global')}, or {argument('null', 'shuffled')}"
             )
         is_number = isinstance(self.relative_error, (int, float, np.number))
         if self.relative_error is not None and not (is_number and self.relative_error > 0):

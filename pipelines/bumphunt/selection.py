@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pipelines.arguments import argument
 from pipelines.bumphunt.bump_scan import BestWindows, bump_scan, tomography
 from pipelines.bumphunt.mass_cut import absorbed, bin_masses, check_ties, degree_of, following_thresholds
 from pipelines.bumphunt.options import BumpHuntOptions, Range, numbers
@@ -112,7 +113,7 @@ def check_events(
     if weight is not None and (weight.min() < 0 or not weight.any()):
         raise InputError(
             f"weight: {weight.min():g} to {weight.max():g}, expected numbers >= 0, and some above; to count all "
-            f"events alike hunt with ignore_weights=True (--ignore-weights)"
+            f"events alike hunt with {argument('ignore_weights', True)}"
         )
     if options.statistic == "fisher":
         _check_unweighted(masses, edges, weight)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pipelines.arguments import argument
 from pipelines.bumphunt.background_fit import Background, FittedBackground, GivenBackground, SlidingWindow
 from pipelines.bumphunt.fit_functions import FAMILIES, FUNCTIONS, Array
 from pipelines.bumphunt.spectrum_options import SpectrumOptions
@@ -56,7 +57,7 @@ def background_of(spectrum: MassSpectrum, options: SpectrumOptions) -> tuple[Bac
         bad = int(np.flatnonzero(unexpected)[0])
         raise InputError(
             f"background {name!r}: 0 in the bin {spectrum.edges[bad]:g} to {spectrum.edges[bad + 1]:g}, where "
-            f"{spectrum.counts[bad]:g} events are observed; take another range (--mass-range), or wider bins"
+            f"{spectrum.counts[bad]:g} events are observed; take another range ({argument('mass_range')}), or wider bins"
         )
     return GivenBackground(events, name), name
 
@@ -80,7 +81,7 @@ def _fitted(spectrum: MassSpectrum, kind: str, options: SpectrumOptions) -> Back
     if events < least:
         raise InputError(
             f"{spectrum.source}: {events:g} events to fit {background.functions[0].name} to, expected at least {least}; "
-            f"give a background (--background COLUMN or FILE), or a function with fewer parameters"
+            f"give a background ({argument('background')}: a column or a file), or a function with fewer parameters"
         )
     return background
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
+from pipelines.arguments import argument
 from pipelines.bumphunt.discovery_reach import REPEATS, check_signal
 from pipelines.bumphunt.fit_functions import SQRT_S
 from pipelines.errors import InputError
@@ -67,11 +68,13 @@ class SpectrumOptions:
         if self.inject is None:
             if self.inject_events:
                 raise InputError(
-                    "numbers of injected events without a signal; give its mass and width (--inject MASS WIDTH)"
+                    f"numbers of injected events without a signal; give its mass and width ({argument('inject')})"
                 )
             return
         if self.deficit:
-            raise InputError("a signal is injected, and a deficit is looked for; leave out --inject or --deficit")
+            raise InputError(
+                f"a signal is injected, and a deficit is looked for; leave out {argument('inject')} or {argument('deficit')}"
+            )
         check_signal(*self.inject, self.inject_events or None, self.repeats, ends)
 
     def widths_in(self, bins: int) -> tuple[int, int]:

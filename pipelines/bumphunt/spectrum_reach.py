@@ -57,7 +57,7 @@ def spectrum_reach(
     edges = found.edges
     check_signal(mass, width, events, repeats, (float(edges[0]), float(edges[-1])))
     if found.mode == "deficit":
-        raise InputError("a signal is injected, and a deficit is looked for; leave out --inject or --deficit")
+        raise InputError("a signal is injected, and the hunt looked for a deficit; hunt without it")
     background = core_of(edges, found.expected, mass, width)
     judged = GlobalSignificance(found.toys)
     shape = gaussian_shape(edges, mass, width)

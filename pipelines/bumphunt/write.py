@@ -33,7 +33,8 @@ def write(search: Search, out: str | os.PathLike[str], runs: Path | None = None)
         _write_scores(search, part / "scores.h5")
         _write_spectra(search, part / "spectra.h5")
         if runs is not None:
-            shutil.copytree(runs, part / "runs")
+            # without the lock that a killed process left beside a run
+            shutil.copytree(runs, part / "runs", ignore=shutil.ignore_patterns(".*"))
         write_report(part, search)
     return Path(out)
 

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.arguments import argument
 from pipelines.datasets.table_choice import GEV, Asked, Choice, choose, with_elements
 from pipelines.datasets.tables import MAGIC, CsvTable, RootTable, Table, kind_of, open_table
 from pipelines.datasets.tables.base import Columns, Piece
@@ -291,9 +292,10 @@ def _complete(values: Columns, keep: np.ndarray, choice: Choice, where: str, cou
     bad = {name: count for name, count in bad.items() if count}
     if bad and not choice.skip:
         found = ", ".join(f"{name!r} {count}" for name, count in bad.items())
+        filled = f", say what stands for them with {argument('fill')}" if any("[" in name for name in bad) else ""
         raise InputError(
             f"{where}: NaN, infinite or empty values (column, count): {found}; "
-            f"choose other features, or leave such events out with on_error skip"
+            f"choose other features{filled}, or leave such events out with on_error skip"
         )
     counts[NOT_FINITE] = int((keep & ~complete).sum())
     counts |= {f"NaN, infinite or empty in {name}": count for name, count in bad.items()}

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from pipelines.arguments import argument
+from pipelines.arguments import argument, setting
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.events.statistics import masses_of
@@ -67,7 +67,7 @@ class FlatMass:
             if weight.min() < 0:
                 raise InputError(
                     f"{events.name}: weight {weight.min():g}; a spectrum with weights below 0, as some generators give "
-                    f"them, is not flattened: train without (flat_mass=False), or convert without weights"
+                    f"them, is not flattened: train without ({setting('flat_mass', False)}), or convert without weights"
                 )
         if not content.sum() > 0:
             raise InputError(f"{events.name}: all weights are 0; nothing is left to train on")

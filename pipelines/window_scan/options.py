@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.arguments import argument
 from pipelines.bumphunt.fit_functions import FAMILIES, FUNCTIONS
 from pipelines.bumphunt.options import MOST, Range, numbers, percentiles_of
 from pipelines.errors import InputError
@@ -172,7 +173,7 @@ def _sliding(low: float, high: float, options: WindowScanOptions) -> list[Range]
     relative = width < 1
     if relative and low <= 0:
         raise InputError(
-            f"masses from {low:g} GeV: a relative window width needs masses above 0; give mass_range (--mass-range), or a "
+            f"masses from {low:g} GeV: a relative window width needs masses above 0; give {argument('mass_range')}, or a "
             f"width in GeV"
         )
     # a window that begins at `edge` has its centre at edge / (1 - w/2), or edge + w/2

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from pipelines.arguments import argument
 from pipelines.bumphunt.bump_hunt import significance
 from pipelines.bumphunt.pseudo_experiments import estimated
 from pipelines.errors import InputError
@@ -57,7 +58,7 @@ def window_scan(
     mass = events.mass.astype(np.float64)
     if not options.ignore_weights and events.has("weight") and np.ptp(events.weight) > 0:
         raise InputError(
-            "a scan of windows counts events, and these have weights; ignore them with ignore_weights=True (--ignore-weights)"
+            f"a scan of windows counts events, and these have weights; ignore them with {argument('ignore_weights', True)}"
         )
     cells = Cells.between(list(windows), mass, options.bins)
     ranked = [Ranked.of(one.score, one.template, options.seed) for one in scored]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import importlib
 import os
 import sys
+import traceback
 
 import click
 
 from pipelines.errors import InputError
+from pipelines.events.files import reason_of
 from zoo.cli.terminal import JSON, quiet_zoo, say, setting, stdout_to_stderr
 
 
@@ -65,11 +68,20 @@ def model_at(path: str):
         raise InputError(f"model {path!r} is not known; expected one of {', '.join(names())}, or my_package.MyModel")
     sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module_name), class_name, None)
+        module = importlib.import_module(module_name)
     except ImportError as error:
         raise InputError(f"{path}: {error}; expected a class that can be imported, as my_package.MyModel") from None
+    except Exception as error:  # noqa: BLE001  of code that is not ours
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(
+            f"{module_name}: cannot be imported ({type(error).__name__}: {reason_of(error)}; line {last.lineno} of {last.filename})"
+        ) from None
     finally:
         sys.path.remove(os.getcwd())
+    if not hasattr(module, class_name):
+        near = ", ".join(difflib.get_close_matches(class_name, vars(module), 3))
+        raise InputError(f"{path}: {module_name} has no {class_name}{f'; near: {near}' if near else ''}")
+    found = getattr(module, class_name)
     if not (isinstance(found, type) and issubclass(found, AnomalyModel)):
         raise InputError(f"{path}: is {type(found).__name__}, expected a subclass of zoo.AnomalyModel")
     return found

@@ -12,6 +12,7 @@ import click
 
 from pipelines.errors import InputError
 from zoo.cli.terminal import MASS_RANGE, progress, setting, with_options
+from zoo.settings import parse_value
 
 CONVERT = [
     click.option(
@@ -84,9 +85,9 @@ def prepared(name, options) -> dict[str, object]:
 def conversion(words) -> dict[str, object]:
     """Return the options of `zoo data convert` that NAME=VALUE texts set, of its types.
 
-    >>> found = conversion(["channel=2b", "truncated=no", "features=tau*"])
+    >>> found = conversion(["channel=2b", "truncated=no", "features=met,tau*"])
     >>> found["channel"], found["truncated"], found["features"], found["mass"]
-    ('2b', False, ('tau*',), None)
+    ('2b', False, ('met', 'tau*'), None)
     """
     convert = click.command("convert")(with_options(CONVERT)(lambda **_: None))
     own = {p.opts[0][2:]: p for p in convert.params if isinstance(p, click.Option)}
@@ -103,11 +104,13 @@ def conversion(words) -> dict[str, object]:
             values = [part for part in value.replace(",", " ").split() if part] if option.nargs > 1 else [value]
             if len(values) != option.nargs:
                 raise InputError(f"--convert {word}: expected {option.nargs} values, as in {name}=2700,5000")
-            line += [option.opts[0], *values]
-        elif value.lower() in ("true", "yes", "1"):
-            line += option.opts[:1]
-        elif value.lower() in ("false", "no", "0"):
-            line += option.secondary_opts[:1]
+            if option.multiple:  # features=met,tau* as in --set columns=met,tau*
+                values = [part for part in value.split(",") if part]
+                line += [text for part in values for text in (option.opts[0], part)]
+            else:
+                line += [option.opts[0], *values]
+        elif parse_value(value) in (True, False):  # 1 and 0 too
+            line += option.opts[:1] if parse_value(value) else option.secondary_opts[:1]
         else:
             raise InputError(f"--convert {word}: expected {name}=true or {name}=false")
     try:

@@ -133,6 +133,7 @@ def _in_short(result: Mapping[str, Any]) -> str:
 def _check(wanted: Specification) -> None:
     """Raise `InputError` for what cannot be done, before hours of training."""
     from pipelines.bumphunt.validation import signal_events
+    from pipelines.metrics import warn_unweighted
 
     _check_hunt(wanted)
     for cell in wanted.cells:
@@ -144,7 +145,8 @@ def _check(wanted: Specification) -> None:
                     f"{wanted.source}: {cell.model} has no score_kind {kind!r}; it has {', '.join(model.score_kinds)}"
                 )
     for data in wanted.document["data"].values():
-        background, signal, _, _ = parts_of(data)
+        background, signal, *judging = parts_of(data)
+        warn_unweighted(*judging)
         for ratio in wanted.document["s_over_b"]:
             signal_events(background, signal, ratio)
 

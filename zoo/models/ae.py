@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import tensorflow as tf
 
+from pipelines.arguments import setting
 from pipelines.datasets.atlas import FEATURES
 from pipelines.errors import InputError
 from zoo.base import (
@@ -187,7 +188,7 @@ class AE(AnomalyModel):
                 raise InputError(
                     f"{name}={tuple(getattr(self.hp, name))!r} is not possible with {width} features: its widest layer "
                     f"has {max(units)}, so that nothing is compressed there; expected at most {width - 1}, as by "
-                    f"--set encoder_units={max(1, width // 2)}"
+                    f"{setting('encoder_units', max(1, width // 2))}"
                 )
         return inputs
 

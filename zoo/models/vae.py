@@ -41,6 +41,7 @@ from zoo.registry import register
 COLUMNS = tuple(f"{variable}_{side}" for side in ("heavy", "light") for variable in ("mass", "tau21", "tau32"))
 
 OPTIMIZERS = {"adadelta": keras.optimizers.Adadelta, "adam": keras.optimizers.Adam}
+RATES = {"adadelta": (3e-4, 1e-1), "adam": (1e-4, 1e-2)}  # searched: those at which each of them learns
 SETTLED = EarlyStopping("loss", patience=5, min_delta=1e-3)  # "approximate convergence" of the new decoder
 REFERENCE = 100_000  # events that `median2` and `rarity` compare with, at most
 SMEARING = 0.025  # of the mass, relative: a spread that events of one mass do not have
@@ -322,19 +323,9 @@ class BumpHuntingVAE(AnomalyModel):
         return {"z": z, "mass": mass, "observables": columns}
 
     @classmethod
-    def search_space_of(cls, features, fixed):
-        """Return what is different of the search space with one optimizer: the rates at which Adam learns are lower.
-
-        >>> BumpHuntingVAE.search_space_of(12, {"optimizer": "adam"})
-        {'learning_rate': {'min': 0.0001, 'max': 0.01}}
-        """
-        return {"learning_rate": {"min": 1e-4, "max": 1e-2}} if fixed.get("optimizer") == "adam" else {}
-
-    @classmethod
     def search_space(cls, hp):
-        # few values for what changes shapes, each of which is compiled once; the weight and the rate are runtime hyperparameters. The rates are
-        # those between the usual ones of both optimizers: of Adadelta the high ones learn, of Adam the low ones.
-        return {
+        # few values for what changes shapes, each of which is compiled once; the weight and the rate are runtime hyperparameters
+        found = {
             **search_flow(hp, FLOW.choices[1:]),
             "latent_dim": hp.Choice("latent_dim", [1, 2]),
             "units": (hp.Choice("width", [32, 64, 128]),) * hp.Int("depth", 2, 3),
@@ -342,5 +333,9 @@ class BumpHuntingVAE(AnomalyModel):
             "batch_size": hp.Choice("batch_size", [1000, 250]),
             "optimizer": hp.Choice("optimizer", list(OPTIMIZERS)),
             "alpha": hp.Float("alpha", 1e3, 1e4, sampling="log"),
-            "learning_rate": hp.Float("learning_rate", 3e-4, 1e-1, sampling="log"),
         }
+        for optimizer, (low, high) in RATES.items():
+            with hp.conditional_scope("optimizer", [optimizer]):
+                rate = hp.Float("learning_rate", low, high, sampling="log")
+            found |= {} if rate is None else {"learning_rate": rate}
+        return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import gzip
 import os
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,11 @@ from pipelines.errors import InputError
 from pipelines.events.files import is_number, reading
 
 MOST_COMMENTS = 1000  # lines before the names
+NOTHING = [  # cells without a value, however programs spell them
+    *("", "NULL", "null", "None", "none", "NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A", "~"),
+    *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+]
+TRUTH_VALUES = frozenset(("true", "True", "TRUE", "false", "False", "FALSE"))
 TEXT_BLOCK = 2**22  # bytes of text in a piece: some 10,000 events, half a second of work
 
 
@@ -77,6 +83,31 @@ class CsvTable(Table):
 
     def guess_types(self) -> dict[str, str]:
         """Return what the first lines look like; only reading all of them says what they are."""
+        table = self._first_rows()
+        return (
+            dict(self.types)
+            if table is None
+            else {n: str(kind) for n, kind in zip(table.schema.names, table.schema.types)}
+        )
+
+    @functools.cached_property
+    def truth_values(self) -> frozenset[str]:
+        """The columns of true and false, which are 1 and 0 as in Parquet; of the first lines some may be broken."""
+        table = self._first_rows()
+        if table is None:
+            return frozenset()
+        found = set()
+        for name, column in zip(table.column_names, table.columns):
+            if str(column.type) == "string":
+                texts = column.drop_null().to_pylist()
+                said = sum(text in TRUTH_VALUES for text in texts)
+                found |= {name} if said and 2 * said > len(texts) else set()
+            elif str(column.type) == "bool":
+                found.add(name)
+        return frozenset(found)
+
+    def _first_rows(self) -> Any:
+        """Return the first lines as a table of the types that they look like, or None if they are none."""
         import pyarrow
         from pyarrow import csv as arrow_csv
 
@@ -84,12 +115,14 @@ class CsvTable(Table):
             file.seek(self.start)
             text = file.read(2**16) + self._rest(file)
         try:
-            options = arrow_csv.ReadOptions(block_size=len(text), column_names=list(self.columns))
-            parsing = arrow_csv.ParseOptions(delimiter=self.separator)
-            schema = arrow_csv.read_csv(pyarrow.py_buffer(text), options, parsing).schema
+            return arrow_csv.read_csv(
+                pyarrow.py_buffer(text),
+                arrow_csv.ReadOptions(block_size=len(text), column_names=list(self.columns)),
+                arrow_csv.ParseOptions(delimiter=self.separator, invalid_row_handler=lambda row: "skip"),
+                arrow_csv.ConvertOptions(null_values=NOTHING),
+            )
         except pyarrow.ArrowInvalid:
-            return dict(self.types)
-        return {name: str(kind) for name, kind in zip(schema.names, schema.types)}
+            return None
 
     def is_number(self, name: str) -> bool:
         """Tell whether the first values of a column are numbers."""
@@ -129,19 +162,22 @@ class CsvTable(Table):
 
         if b'"' in text and any(line.count(b'"') % 2 for line in text.split(b"\n")):
             return None  # a quote that does not end would swallow the lines after it
-        types = {name: pyarrow.float64() for name in names}
+        number = pyarrow.float64()
+        types = {name: pyarrow.bool_() if name in self.truth_values else number for name in names}
         if not text.strip(b"\r\n"):
-            return pyarrow.table({name: pyarrow.array([], kind) for name, kind in types.items()})
+            return pyarrow.table({name: pyarrow.array([], number) for name in names})
         try:
             table = arrow_csv.read_csv(
                 pyarrow.py_buffer(text),
                 arrow_csv.ReadOptions(use_threads=False, block_size=len(text), column_names=list(self.columns)),
                 arrow_csv.ParseOptions(delimiter=self.separator),
-                arrow_csv.ConvertOptions(include_columns=list(names), column_types=types),
+                arrow_csv.ConvertOptions(include_columns=list(names), column_types=types, null_values=NOTHING),
             )
         except pyarrow.ArrowInvalid:
             return None
-        return table if table.num_rows in (_lines(text), _filled(text)) else None
+        if table.num_rows not in (_lines(text), _filled(text)):
+            return None
+        return pyarrow.table({name: table[name].cast(number) for name in names})
 
     def _broken(
         self, lines: Sequence[bytes], start: int, stop: int, names: Sequence[str], only_first: bool
@@ -182,8 +218,9 @@ class CsvTable(Table):
         for name in names:
             if self._parsed(line, [name]) is None:
                 cell = cells[self.columns.index(name)]
+                wanted = "true or false" if name in self.truth_values else "a number"
                 return (
-                    f"{where}, column {name!r}: {cell[:40]!r}, expected a number; choose other columns, "
+                    f"{where}, column {name!r}: {cell[:40]!r}, expected {wanted}; choose other columns, "
                     f"mend it, or leave such lines out with on_error skip"
                 )
         return f"{where} cannot be read: {text[:60]!r}"

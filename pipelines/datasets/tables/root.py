@@ -139,7 +139,9 @@ def open_root(path: Path, tree: str | None = None, fill: float | None = None) ->
         there = _trees(file)
         if not there:
             kinds = some_of(sorted(set(file.classnames(cycle=False).values())), 10) or "nothing"
-            raise InputError(f"{path}: no tree (TTree) in it, found {kinds}")
+            raise InputError(
+                f"{path}: no tree (TTree) in it, found {kinds}; write a TTree, as by uproot's mktree, or Parquet"
+            )
         if tree is None and len(there) > 1:
             listed = some_of([f"{name} ({count})" for name, count in there.items()], 20)
             raise InputError(f"{path}: has several trees; name one as tree, of {listed} entries")

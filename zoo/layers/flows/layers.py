@@ -61,7 +61,9 @@ class FlowLayer(keras.layers.Layer):
         self.num_flows, self.latent_dim, self.members, self.seed = num_flows, latent_dim, members, seed
         self.flows_in_use: tf.Variable | None = None  # by a smaller stack that this one holds
         self._steps: dict[str, Callable] = {}
-        self.cuts = False  # whether flows that a smaller stack does not have are left out, and not worked out for nothing
+        self.cuts = (
+            False  # whether flows that a smaller stack does not have are left out, and not worked out for nothing
+        )
 
     def get_config(self):
         names = ("num_flows", "latent_dim", "members", "seed")
@@ -353,7 +355,11 @@ class AutoregressiveFlows(FlowLayer):
     def parameters(self, h):
         context = h @ self.context_kernel + self.context_bias[..., None, :]
         return [
-            {"kernels": list(map(tf.convert_to_tensor, kernels)), "biases": list(map(tf.convert_to_tensor, biases)), "context": context}
+            {
+                "kernels": list(map(tf.convert_to_tensor, kernels)),
+                "biases": list(map(tf.convert_to_tensor, biases)),
+                "context": context,
+            }
             for kernels, biases in zip(self.kernels, self.biases)
         ]
 
