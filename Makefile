@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test unit coverage test-slow lint hooks clean
+.PHONY: demo test unit coverage test-slow lint hooks weights clean
 
 # The stamp is renewed when the requirements change, and only after everything is installed. Python compiles what it imports,
 # four in ten of the modules: pip would compile them all, which takes 40 s.
@@ -50,6 +50,10 @@ lint: $(VENV)/installed
 hooks: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pre-commit
 	$(BIN)/pre-commit install
+
+# train the weights in zoo/weights anew, and write docs/weights.md
+weights: $(VENV)/installed
+	$(BIN)/python benchmarks/weights.py
 
 clean:
 	rm -rf $(VENV) demo-output *.egg-info

@@ -69,6 +69,7 @@ def train(
     seed: int = 0,
     score: bool = False,
     memory: float | None = None,
+    tensorboard: str | os.PathLike | None = None,
     resume: bool = False,
     jit_compile: bool = True,
     conversion: Mapping[str, object] | None = None,
@@ -91,6 +92,7 @@ def train(
         window: signal region (low, high), GeV, of a model that needs one: its hyperparameter of this name.
         score: score all these events too, into OUT/scores.h5.
         memory: gigabytes of events held in memory while training; more are read from disk.
+        tensorboard: new folder, or with `resume` that of before, for TensorBoard: the losses of every epoch, while it trains.
         resume: go on with an interrupted training, where there is one; what is finished stays as it is.
         jit_compile: compile the training step with XLA.
         conversion: options of `zoo data convert`, for data that need it, as {"mass": "mjj"}.
@@ -114,6 +116,8 @@ def train(
     made = _model(model, preset, _with_window(model, hyperparameters, window), seed)
     if not resume:
         runs.Checkpoint.refuse(out)
+    if tensorboard is not None and not (resume and Path(tensorboard).is_dir()):
+        check_new(tensorboard)
     if data is None or made.data_kind != "events":
         given = {"data": data, "conversion": conversion, "validation": validation or None, "mass_range": mass_range,
                  "score": score, "memory": memory}  # fmt: skip
@@ -128,7 +132,7 @@ def train(
     runs.train(
         made, training, out, validation=held_out, epochs=epochs, resume=resume, verbose=verbose, jit_compile=jit_compile,
         extra=extra | ({"conversion": dict(conversion)} if conversion else {}),
-        memory=None if memory is None else int(memory * 1e9),
+        memory=None if memory is None else int(memory * 1e9), tensorboard=tensorboard,
     )  # fmt: skip
     return _result(out, made, training, events if score else None)
 
