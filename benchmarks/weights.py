@@ -50,11 +50,11 @@ SAMPLES = (
     "zoo data split signals.h5 twoprong.h5 threeprong.h5 --events 1000 --label 1",
     "zoo data mix mixed.h5 --background lhco_sim_train --background background.h5 --signal twoprong.h5 --s-over-b 0.01",
     "zoo data simulate darkmachines_background tops.csv --events 5000 --set process=ttbar --set channel=2b",
-    "zoo data simulate darkmachines_signal gluinos.csv --events 500 --set channel=2b",
+    "zoo data simulate darkmachines_signal zprime.csv --events 500 --set process=zprime_ll --set channel=2b",
     "zoo data convert tops.csv tops.h5 --channel 2b",
-    "zoo data convert gluinos.csv gluinos.h5 --channel 2b",
+    "zoo data convert zprime.csv zprime.h5 --channel 2b --signal Zp2000_ll",
     "zoo data split tops.h5 tops_train.h5 tops_test.h5 --events 4000",
-    "zoo data mix tops_and_gluinos.h5 --background tops_test.h5 --signal gluinos.h5 --s-over-b 0.5",
+    "zoo data mix tops_and_zprime.h5 --background tops_test.h5 --signal zprime.h5 --s-over-b 0.5",
 )
 
 
@@ -96,8 +96,8 @@ ALL = (
     _window("cathode", f"{DENSITY} --set units=32,32", "the same window against samples of a density"),
     _window("lacathode", f"{DENSITY} --set units=32,32", "the same in the latent space of the density"),
     _window("anode", f"{DENSITY} --set folds=2", "the ratio of two densities in the same window"),
-    Weights("conv_vae/tops_sim", "--data tops_train.h5 --epochs 15", "particles of channel 2b", TOPS, "tops_and_gluinos.h5"),
-    Weights("gcn_vae/tops_sim", "--data tops_train.h5 --epochs 15", "particles of channel 2b", TOPS, "tops_and_gluinos.h5"),
+    Weights("conv_vae/tops_sim", "--data tops_train.h5 --epochs 15", "particles of channel 2b", TOPS, "tops_and_zprime.h5"),
+    Weights("gcn_vae/tops_sim", "--data tops_train.h5 --epochs 15", "particles of channel 2b", TOPS, "tops_and_zprime.h5"),
     Weights(
         "ddp/spectra", "--set channels=16 --set steps=40 --epochs 15", "mass spectra of 30 to 120 bins",
         "77,000 generated spectra", "",
@@ -192,7 +192,7 @@ def page() -> str:
         "state of the optimizer. All are trained on simulation of this project, without labels, by", "",
         "    python benchmarks/weights.py", "",
         "which writes this page too. Its samples are made by", "", *(f"    {command}" for command in SAMPLES), "",
-        "AUC is by labels, on `lhco_sim_test` within the masses of the training (of models of a window within that), of `tops_and_gluinos.h5`, or of",
+        "AUC is by labels, on `lhco_sim_test` within the masses of the training (of models of a window within that), of `tops_and_zprime.h5`, or of",
         "1,000 generated spectra. Below 0.5 ordinary events have the larger score. The classifiers of a window have seen other events of the",
         "judging sample, but never those that they score.", "",
         "| name | kB | trained on | of | AUC |", "|---|---|---|---|---|",

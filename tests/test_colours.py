@@ -57,7 +57,7 @@ def test_samples_of_equal_colour_differ_in_their_dashes():
 
 
 def test_no_figure_has_other_colours():
-    allowed = {*COLOURS, "black", "white", "grey", "none", "viridis", "YlGnBu"}
+    allowed = {*COLOURS, "black", "white", "grey", "lightgrey", "none", "viridis", "YlGnBu"}
     for path in [*(ROOT / "pipelines/plots").glob("*.py"), ROOT / "tuning/figures.py", ROOT / "tuning/compare.py"]:
         text = path.read_text()
         found = re.findall(r"\b(?:color|colour|ecolor|mec|cmap|facecolor|edgecolor)\"?\s*[=:]\s*\"([^\"]+)\"", text)

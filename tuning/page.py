@@ -100,7 +100,12 @@ def _events(data: Mapping[str, Any] | None) -> str:
 
 def _row(trial: Mapping, terms: Sequence[str], varied: Sequence[str], note: str) -> list[object]:
     found = [trial["objective"], *(trial["metrics"].get(name) for name in terms)]
-    return [trial["trial"] + note, trial["epochs"], *found, *(plain_value(trial["hyperparameters"].get(n)) for n in varied)]
+    return [
+        trial["trial"] + note,
+        trial["epochs"],
+        *found,
+        *(plain_value(trial["hyperparameters"].get(n)) for n in varied),
+    ]
 
 
 def plain_value(value: object) -> int | float | str:

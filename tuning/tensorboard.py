@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from tensorboard.plugins.hparams import api
 
 from pipelines.outputs import check_new
 from tuning.listener import Plan, SearchListener
@@ -69,6 +68,8 @@ class TensorBoard(SearchListener):
 
 def write_trial(record: Mapping[str, Any], names: Sequence[str] | None = None) -> None:
     """Write hyperparameters, all or those of these names, and figures of merit of a trial to the default writer."""
+    from tensorboard.plugins.hparams import api  # which looks for a Keras, so not before ours is chosen
+
     given = record["hyperparameters"]
     values = {name: plain_value(given.get(name)) for name in (given if names is None else names)}
     api.hparams(values, trial_id=record["trial"])

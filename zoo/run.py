@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import shutil
 import time
@@ -41,6 +42,8 @@ __all__ = [
     "Checkpoint", "configuration", "history_rows", "load", "load_state", "read_config", "read_state", "save_run",
     "save_state", "state_of", "train", "write",
 ]  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 CONFIG = "config.json"  # by which a run directory is known
 KEPT = (
@@ -230,6 +233,7 @@ def _train(
     except InputError:
         checkpoint.forget_if_empty()
         raise
+    log.info("writing %s", out)
     for one in scalars:
         one.finish()
     rows = checkpoint.with_later_phases()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from pipelines.documents import read_json_document
 from pipelines.errors import InputError
 from pipelines.outputs import clean
 from zoo.printed import as_html
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +131,7 @@ def train(
         options = {"kept": kept, "workers": workers, "said": said, "progress": progress, **(conversion or {})}
         events = open_events(data, mass_range, **options)
     training, held_out = made.training_data(events, validation, seed)
+    log.info("training %s on %s, into %s", made.zoo_name, getattr(training, "name", "what it generates"), out)
     extra = {"mass_range": mass_range, "validation": validation}
     runs.train(
         made, training, out, validation=held_out, epochs=epochs, resume=resume, verbose=verbose, jit_compile=jit_compile,

@@ -83,10 +83,11 @@ class NearestNeighbours(ClosedForm):
     def infer(self, features):
         x = self.scaler(features)
         size, members = tf.shape(x)[0], self.member_shape
-        blocks = tf.reshape(tf.pad(x, [[0, -size % ROWS], [0, 0]]), (-1, ROWS, x.shape[-1]))
+        room = (ROWS - size % ROWS) % ROWS  # of numbers below 0 ONNX has another remainder
+        blocks = tf.reshape(tf.pad(x, [[0, room], [0, 0]]), (-1, ROWS, x.shape[-1]))
         found = tf.map_fn(self.scores, blocks)  # (n, ROWS) or (n, K, ROWS)
         found = tf.reshape(tf.transpose(found, (1, 0, 2)) if members else found, (*members, -1))
-        return {"distance": found[..., :size]}
+        return {"distance": found[:, :size] if members else found[:size]}  # tf2onnx does not know an ellipsis here
 
     @classmethod
     def search_space(cls, hp):
