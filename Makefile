@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test unit coverage test-slow lint docs hooks clean
+.PHONY: demo test unit coverage test-slow lint docs hooks weights clean
 
 # The stamp is renewed when the requirements change, and only after everything is installed. Python compiles what it imports,
 # four in ten of the modules: pip would compile them all, which takes 40 s.
@@ -14,18 +14,35 @@ $(VENV)/installed: requirements.txt setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[test]'
 	touch $@
 
-# from raw events to a tuned, evaluated and exported GAN-AE, and a bump hunt with it
+# a search that finds a signal, one of background alone that does not, a tuned model, and weights that come with the package
+DEMO := demo-output
 demo: $(VENV)/installed
-	rm -rf demo-output && mkdir demo-output
-	$(BIN)/tune --model gan_ae --trials 8 --mass-range 2700 5000 --out demo-output/search --export demo-output/served
-	$(BIN)/zoo data cluster lhco_rnd_real demo-output/real.h5
-	$(BIN)/zoo score demo-output/search/best --data demo-output/real.h5 --out demo-output/scores.h5
-	@echo "--- real LHC Olympics events, judged with their labels ---"
-	$(BIN)/zoo evaluate demo-output/search/best --data demo-output/real.h5
-	@echo "--- simulated test sample ---"
-	$(BIN)/zoo evaluate demo-output/search/best --data lhco_sim_test
-	@echo "--- a bump hunt in that sample, labels not used ---"
-	$(BIN)/zoo hunt demo-output/search/best --data lhco_sim_test --percentile 90 --widths 2 4 --out demo-output/hunt
+	rm -rf $(DEMO) && mkdir $(DEMO)
+	@echo "--- 24,000 simulated QCD dijets, and 240 events of a resonance among them; nothing below sees which ---"
+	$(BIN)/zoo data split lhco_sim_test $(DEMO)/background.h5 $(DEMO)/signals.h5 --events 4000 --label 0
+	$(BIN)/zoo data split $(DEMO)/signals.h5 $(DEMO)/twoprong.h5 $(DEMO)/threeprong.h5 --events 1000 --label 1
+	$(BIN)/zoo data mix $(DEMO)/sample.h5 --background lhco_sim_train --background $(DEMO)/background.h5 \
+	    --signal $(DEMO)/twoprong.h5 --s-over-b 0.01
+	@echo "--- windows slide over the masses; a classifier is trained for each, without labels ---"
+	$(BIN)/zoo hunt cwola --scan --set classifier=trees --window-step 1 --data $(DEMO)/sample.h5 --mass-range 2500 5000 \
+	    --ignore-labels --out $(DEMO)/hunt
+	@echo "--- the same with background alone ---"
+	$(BIN)/zoo hunt cwola --scan --set classifier=trees --window-step 1 --data lhco_sim_train --data $(DEMO)/background.h5 \
+	    --mass-range 2500 5000 --out $(DEMO)/hunt_background
+	@echo "--- a classifier of the window of the bump: tuned without labels, and its preset as it is ---"
+	$(BIN)/tune --model cwola --trials 8 --objective argos --window $$($(BIN)/python examples/demo.py $(DEMO) --window) \
+	    --data $(DEMO)/sample.h5 --mass-range 2500 5000 --out $(DEMO)/search --export $(DEMO)/served
+	$(BIN)/zoo train cwola --preset collins2019 --window $$($(BIN)/python examples/demo.py $(DEMO) --window) \
+	    --data $(DEMO)/sample.h5 --mass-range 2500 5000 --no-xla --out $(DEMO)/preset
+	$(BIN)/zoo evaluate $(DEMO)/search/best --data lhco_sim_test --json \
+	    --mass-range $$($(BIN)/python examples/demo.py $(DEMO) --window) > $(DEMO)/tuned.json
+	$(BIN)/zoo evaluate $(DEMO)/preset --data lhco_sim_test --json \
+	    --mass-range $$($(BIN)/python examples/demo.py $(DEMO) --window) > $(DEMO)/preset.json
+	@echo "--- real raw events of the LHC Olympics, scored by weights that come with the package ---"
+	@echo "jets by FastJet (fastjet.fr, EPJC 72 (2012) 1896), whose own words are in $(DEMO)/fastjet.txt"
+	$(BIN)/zoo data cluster lhco_rnd_real $(DEMO)/real.h5 2> $(DEMO)/fastjet.txt || (cat $(DEMO)/fastjet.txt >&2; false)
+	$(BIN)/zoo evaluate gan_ae/lhco_sim --data $(DEMO)/real.h5
+	@$(BIN)/python examples/demo.py $(DEMO)
 
 # the lint and then the documentation, beside the tests: they have one process
 test: $(VENV)/installed
@@ -59,6 +76,10 @@ docs: $(VENV)/installed
 hooks: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pre-commit
 	$(BIN)/pre-commit install
+
+# train the weights in zoo/weights anew, and write docs/weights.md
+weights: $(VENV)/installed
+	$(BIN)/python benchmarks/weights.py
 
 clean:
 	rm -rf $(VENV) demo-output build/site *.egg-info

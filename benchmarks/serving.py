@@ -1,11 +1,13 @@
 """Single-event latency and batch throughput of exported models: this package, SavedModel, Keras, ONNX, TensorFlow's C API.
 
     python benchmarks/serving.py [--models ae,vae,gan_ae] [--members 1]
+    python benchmarks/serving.py --precision
 
 Every row is the same small-trained network (weights do not change the time) in another format, called with raw physical
 features. Rows take turns in one run, so compare ratios of one run only. Latency is that of a call with one event,
 throughput that of a call with `--batch`; both of the fastest call, since other work on the machine only adds. All use one thread if `--threads 1`, the default, as a trigger
-farm or a batch job gives. ONNX needs the extra `onnx`, C needs gcc; rows of what is missing are left out, with a line.
+farm or a batch job gives. With `--precision` no times are measured, but how far scores of TensorFlow and of onnxruntime are
+from each other, and from the same graph worked out in float64, for events whose features are multiplied. ONNX needs the extra `onnx`, C needs gcc; rows of what is missing are left out, with a line.
 """
 
 from __future__ import annotations
@@ -95,14 +97,81 @@ def fastest(score: Callable, x: np.ndarray, seconds: float) -> float:
     return min(found)
 
 
+FACTORS = (1.0, 10.0, 1e3, 1e6)  # of the features, for --precision
+JUDGED = 400  # events
+
+
+def in_float64(graph) -> None:
+    """Change a graph of ONNX, and those inside its nodes, from float32 to float64."""
+    from onnx import AttributeProto, TensorProto, numpy_helper
+
+    def wide(tensor):
+        return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name)
+
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(wide(tensor))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                in_float64(attribute.g)
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.DOUBLE
+            if attribute.type == AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT:
+                attribute.t.CopyFrom(wide(attribute.t))
+
+
+def differences(model, x: np.ndarray, folder: Path) -> tuple[float, float, float]:
+    """Largest relative differences of scores: onnxruntime to TensorFlow, and each of them to float64."""
+    import onnx
+    import onnxruntime
+    from onnx.reference import ReferenceEvaluator
+
+    if not (folder / "model.onnx").exists():
+        model.export(folder / "model.onnx", format="onnx")
+    graph = onnx.load(folder / "model.onnx")
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    in_float64(graph.graph)
+    here, there = model.score(x), session.run(["score"], {"features": x})[0]
+    exact = ReferenceEvaluator(graph).run(["score"], {"features": x.astype(np.float64)})[0]
+
+    def largest(a, b):
+        return float(np.max(np.abs(a - b) / np.abs(b))) if np.isfinite(a).all() and np.isfinite(b).all() else np.inf
+
+    return largest(there, here), largest(here, exact), largest(there, exact)
+
+
+def compare_precision(names: list[str], members: int) -> None:
+    """Print the table of `--precision`."""
+    events = pipelines.open("lhco_sim_test")
+    print("| model | features times | onnxruntime to TensorFlow | TensorFlow to float64 | onnxruntime to float64 |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in names:
+            model, folder = trained(name, members), Path(scratch) / name
+            folder.mkdir()
+            x = events.read("features", model.resolved_columns)[:JUDGED]
+            for factor in FACTORS:
+                found = differences(model, (factor * x).astype(np.float32), folder)
+                cells = ("not finite" if np.isinf(value) else f"{value:.1e}" for value in found)
+                print(f"| `{name}` | {factor:g} | {' | '.join(cells)} |")
+
+
 @click.command()
 @click.option("--models", default="ae,vae,gan_ae,pca,deep_svdd,isolation_forest,knn", show_default=True)
 @click.option("--members", default=1, show_default=True)
 @click.option("--batch", default=10_000, show_default=True, help="Events in a batch, for throughput.")
 @click.option("--seconds", default=1.0, show_default=True, help="Of each measurement.")
 @click.option("--threads", default=1, show_default=True)
-def main(models, members, batch, seconds, threads):
+@click.option("--precision", is_flag=True, help="Compare scores instead of times.")
+def main(models, members, batch, seconds, threads, precision):
     """Measure and print the table."""
+    if precision:
+        compare_precision(models.split(","), members)
+        return
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     events = pipelines.open("lhco_sim_train")

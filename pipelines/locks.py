@@ -6,17 +6,19 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import logging
 import os
 import shutil
 import socket
 import stat
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.errors import InputError, Unfinished
+
+log = logging.getLogger(__name__)
 
 POLL = 0.02  # seconds between two looks at a lock that is waited for
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -202,9 +204,7 @@ _warned: set[Path] = set()
 def _warn(folder: Path) -> None:
     if folder not in _warned:
         _warned.add(folder)
-        warnings.warn(
-            f"{folder}: this file system has no locks; see that no two commands write the same output", stacklevel=2
-        )
+        log.warning("%s: this file system has no locks; see that no two commands write the same output", folder)
 
 
 def _forget() -> None:

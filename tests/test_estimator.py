@@ -29,11 +29,19 @@ QUICK = ("check_estimators_dtypes", "check_fit_score_takes_y", "check_n_features
          "check_set_params", "check_estimators_nan_inf", "check_fit1d", "check_fit2d_predict1d")  # fmt: skip
 
 
+SMALL = [
+    zoo.as_estimator("pca", latent_dim=1),
+    zoo.as_estimator("isolation_forest", trees=10),
+    zoo.as_estimator("knn", neighbours=2, sample=1000),
+    zoo.as_estimator("ae", encoder_units=(1,), epochs=2, jit_compile=False),
+    zoo.as_estimator("vae", units=(4,), epochs=2, decoder_epochs=1, jit_compile=False),
+    zoo.as_estimator("gan_ae", ae_units=4, latent_dim=1, d_units=(4,), cycles=1, d_epochs=1, ae_epochs=1, pretraining_epochs=1,
+                     alpha=0.0, flat_mass=False, jit_compile=False),
+]  # fmt: skip
+
+
 @pytest.mark.slow
-@parametrize_with_checks(
-    [zoo.as_estimator("pca", latent_dim=1), zoo.as_estimator("isolation_forest", trees=10)],
-    expected_failed_checks=expected_failures,
-)
+@parametrize_with_checks(SMALL, expected_failed_checks=expected_failures)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -82,6 +90,7 @@ def tables(x, order):
     yield ak.Array(columns)
     yield np.rec.fromarrays(list(columns.values()), names=list(columns))
     yield OnlyArrow(pa.table(columns))
+    yield OnlyInterchange(pa.table(columns))
 
 
 class OnlyArrow:
@@ -92,6 +101,16 @@ class OnlyArrow:
 
     def __arrow_c_stream__(self, requested_schema=None):
         return self._table.__arrow_c_stream__(requested_schema)
+
+
+class OnlyInterchange:
+    """A table that is known by the DataFrame interchange protocol alone."""
+
+    def __init__(self, table):
+        self._table = table
+
+    def __dataframe__(self, nan_as_null=False, allow_copy=True):
+        return self._table.__dataframe__(allow_copy=allow_copy)
 
 
 def test_columns_of_tables_go_by_their_names(x, fitted):
@@ -111,7 +130,7 @@ def test_polars_tables_go_by_their_names(x, fitted):
     np.testing.assert_array_equal(clone(fitted).fit(table.select(COLUMNS)).score_samples(table), expected)
 
 
-@pytest.mark.parametrize("kind", range(5))
+@pytest.mark.parametrize("kind", range(6))
 def test_every_kind_of_table_is_learnt_from(kind, x):
     table = list(tables(x, (0, 1, 2)))[kind]
     found = zoo.as_estimator("pca", latent_dim=1, mass_column="more").fit(table)

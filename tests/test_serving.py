@@ -195,6 +195,16 @@ def test_onnx_gives_the_scores_of_events_near_and_far(run, tmp_path):
     assert "onnx" in about["versions"] and is_export(tmp_path / "model.onnx")
 
 
+def test_onnx_scores_by_distances_to_references(train_events, tmp_path):
+    pytest.importorskip("tf2onnx", reason="tf2onnx is not installed; pip install -e '.[onnx]'")
+    model = zoo.get("knn", columns=["mass_1", "mass_2", "tau21_1"], sample=300)
+    model.fit(train_events, verbose=0, jit_compile=False)
+    model.export(tmp_path / "model.onnx", format="onnx")
+    x = train_events.read("features", model.resolved_columns)[:1100]  # more than are worked out at a time
+    found = onnx_session(tmp_path / "model.onnx").run(["score"], {"features": x})[0]
+    np.testing.assert_allclose(found, model.score(x), rtol=5e-6)
+
+
 def test_onnx_without_its_packages_says_what_to_install(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(InputError, match=r"not installed.*pip install 'hep-anomaly-zoo\[onnx\]'"):

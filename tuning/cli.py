@@ -118,6 +118,12 @@ SEARCH = click.argument("search", type=click.Path(path_type=Path), metavar="DIR"
 @SET
 @SPACE
 @click.option("--export", "export_to", type=click.Path(path_type=Path), help="Export the best as a SavedModel there.")
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="New folder for TensorBoard: losses and figures of merit of every trial, while the search runs.",
+)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on this machine.")
 @SCHEDULER
 @MASS_RANGE
@@ -158,6 +164,8 @@ def _search(
     if export_to and check_new(export_to, unless=EXPORTED if options["resume"] else None).resolve() == out.resolve():
         raise InputError(f"{export_to}: given for --export and --out; name two folders")
     given_space = None if space is None else load_space(space)  # told before TensorFlow is imported
+    if options["tensorboard"] and not (options["resume"] and options["tensorboard"].is_dir()):
+        check_new(options["tensorboard"])
     quiet_zoo()
     import tensorflow as tf
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from tuning.schemas import numbered
 __all__ = [
     "draw", "draw_history", "draw_importance", "draw_learning", "draw_parallel", "draw_pareto", "write_hparams"
 ]  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 AXES = 12  # hyperparameters in the parallel coordinates, the most important ones
 CURVES = 40  # trials among the learning curves, the best ones
@@ -54,7 +56,7 @@ def draw(results: Results, out: str | os.PathLike, seed: int = 0) -> list[str]:
             except InputError as error:
                 missing[name] = str(error)
         for name, reason in missing.items():
-            warnings.warn(f"no figure {name!r}: {reason}", stacklevel=2)
+            log.warning("no figure %r: %s", name, reason)
         (part / "index.html").write_text(to_html(results, part, missing), encoding="utf-8")
         return sorted(path.name for path in part.iterdir())
 

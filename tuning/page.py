@@ -101,10 +101,16 @@ def _events(data: Mapping[str, Any] | None) -> str:
 
 def _row(trial: Mapping, terms: Sequence[str], varied: Sequence[str], note: str) -> list[Any]:
     found = [trial["objective"], *(trial["metrics"].get(name) for name in terms)]
-    return [trial["trial"] + note, trial["epochs"], *found, *(_plain(trial["hyperparameters"].get(n)) for n in varied)]
+    return [
+        trial["trial"] + note,
+        trial["epochs"],
+        *found,
+        *(plain_value(trial["hyperparameters"].get(n)) for n in varied),
+    ]
 
 
-def _plain(value: object):
+def plain_value(value: object) -> int | float | str:
+    """Return a hyperparameter as a table and TensorBoard have it."""
     return value if isinstance(value, (int, float, str)) else value_text(value)
 
 
@@ -117,6 +123,8 @@ def write_hparams(results: Results, folder: str | os.PathLike) -> int:
     import tensorflow as tf
     from tensorboard.plugins.hparams import api
 
+    from tuning.tensorboard import write_trial
+
     varied, terms = results.varied(), ["objective", *results.parsed.weights]
     told = " (TRUTH USED)" if results.truth_used else ""
     with new_directory(folder) as part:
@@ -128,10 +136,7 @@ def write_hparams(results: Results, folder: str | os.PathLike) -> int:
         for trial in results.completed:
             writer = tf.summary.create_file_writer(str(part / trial["trial"]))
             with writer.as_default():
-                values = {name: _plain(trial["hyperparameters"].get(name)) for name in varied}
-                api.hparams(values, trial_id=trial["trial"])
-                for name in terms:
-                    tf.summary.scalar(name, trial["metrics"][name], step=trial["epochs"])
+                write_trial({**trial, "metrics": {name: trial["metrics"].get(name) for name in terms[1:]}}, varied)
                 for row in results.history(trial):
                     for term in ("loss", "val_loss"):
                         if row.get(term) is not None:

@@ -10,8 +10,8 @@ import csv
 import dataclasses
 import io
 import json
+import logging
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from tuning.schemas import History as HistoryFile
 
 __getattr__ = moved_names(__name__, {"importance": "tuning.importance.importance"})
 
+
+log = logging.getLogger(__name__)
 
 NOTHING = 0.9  # of the figure of merit `reconstruction`, which is a little less than 1 for the mean of everything
 
@@ -244,7 +246,7 @@ def load_results(out: str | os.PathLike) -> Results:
             records.append(read_record(path, terms))
         except InputError as error:
             left_out.append(str(path))
-            warnings.warn(f"{damaged(path, error)}; this trial is left out", stacklevel=2)
+            log.warning("%s; this trial is left out", damaged(path, error))
     return Results(ranked(records, asked["objective"]), asked["objective"], out, _exhausted(out), asked, left_out)
 
 
@@ -256,7 +258,7 @@ def _exhausted(out: Path) -> bool:
     try:
         found: Any = read_json_document(path, Table)
     except InputError as error:
-        warnings.warn(f"{damaged(path, error)}; whether the search space was exhausted is not known", stacklevel=3)
+        log.warning("%s; whether the search space was exhausted is not known", damaged(path, error))
         return False
     return bool(found.get("exhausted"))
 

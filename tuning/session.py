@@ -82,6 +82,7 @@ def search(
     template: Events | None = None,
     jit_compile: bool | None = None,
     extra: Mapping[str, Any] | None = None,
+    tensorboard: str | os.PathLike | None = None,
     listener: SearchListener | None = None,
     watcher: SearchListener | None = None,
 ) -> Results:
@@ -126,6 +127,7 @@ def search(
         jit_compile: compile training steps with XLA; None is where there is a GPU, or where
             the model says that it pays on a CPU (`Detector.searched_by_xla`).
         extra: goes into the configuration of the best run.
+        tensorboard: new folder, or with `resume` that of before, for TensorBoard: what trials come to, while they run.
         listener: is notified of the progress. watcher: its old name, deprecated.
 
     Raises `InputError` for all bad input, before anything is written; and if every trial failed, with the
@@ -150,6 +152,10 @@ def search(
         )
     share_gpus()
     check_out(Path(out), resume)
+    if tensorboard is not None:
+        from tuning.tensorboard import TensorBoard
+
+        listener = TensorBoard(tensorboard, listener, resume)
     fixed = windowed(model, fixed or {}, window, sidebands)
     asked = _Asked(model, preset, fixed, algorithm, trials, max_epochs, factor, architectures, objective, seed)
     session = _Session(

@@ -73,12 +73,13 @@ __all__ = [
     "score",
     "train",
     "validate",
+    "weights",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "validate":  # a module of studies
-        return importlib.import_module("zoo.validate")
+    if name in ("validate", "weights"):  # modules
+        return importlib.import_module(f"zoo.{name}")
     if name in _WHERE:
         return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")

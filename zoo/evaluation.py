@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +16,12 @@ from pipelines.bumphunt.following_sculpting import following_sculpting
 from pipelines.bumphunt.scores import are_few_bad, bad_scores
 from pipelines.errors import InputError
 from pipelines.events.events import Events
+from zoo import registry
+from zoo import run as runs
 from zoo.printed import Printed, as_html
 from zoo.trained import about_run, mass_range_of, open_for, trained_model
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +111,7 @@ def score(run, events, kind: str | None = None, *, mass_range=None, **conversion
 
 
 def _scored(model, events: Events, kind: str | None, run) -> Scores:
+    log.info("scoring %d events of %s by %s", len(events), events.name, model.zoo_name)
     each = np.asarray(model.score(events, kind, per_member=True))
     _refuse_diverged(each, model, run)
     where = str(run) if isinstance(run, (str, os.PathLike)) else str(about_run(run).get("folder", "in memory"))
@@ -219,9 +225,15 @@ def _of_members(each: np.ndarray, events: Events, ignore_weights: bool) -> dict[
 
 
 def duplicates(run, events: Events) -> tuple[int, Sequence[str]]:
-    """Return how many of these events the run was trained on, and its files; 0 if the files are gone or changed."""
+    """Return how many of these events the run was trained on, and its files; 0 if the files are gone or changed.
+
+    Also 0 of a model whose folds score only what they have not seen.
+    """
     from pipelines.events.overlap import overlap
 
+    model: Any = registry.model_class(runs.read_config(run)["model"]) if isinstance(run, (str, os.PathLike)) else run
+    if getattr(model, "scores_unseen", False):
+        return 0, ()
     files = (about_run(run).get("data") or {}).get("files", [])
     try:
         return (overlap(open_for(run, files), events) if files else 0), files

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.outputs import check_new, new_directory
 from zoo import run as runs
+from zoo import weights
 from zoo.trained import mass_range_of, open_each
+
+log = logging.getLogger(__name__)
 
 MOST = 100_000  # events of a class that are drawn, at most
 ERRORS = ("reconstruction", "distance", "mse", "chamfer")  # score kinds that are reconstruction errors
@@ -56,13 +59,13 @@ def draw(
         next(model.inputs.blocks(one.take(np.arange(min(1, len(one))))))  # has it what the model takes?
     classes = _classes(events, samples or {}, seed)
     with new_directory(out) as part:
-        _draw_training(run, model, part)
+        _draw_training(weights.find(run), model, part)
         if classes:
             for name in model.figures:
                 try:
                     OF_EVENTS[name](model, classes, part, kind)
                 except InputError as error:
-                    warnings.warn(f"{given[0].name}: no figure {name!r}: {error}", stacklevel=2)
+                    log.warning("%s: no figure %r: %s", given[0].name, name, error)
         return sorted(path.name for path in part.iterdir())
 
 

@@ -20,7 +20,7 @@ from pipelines.bumphunt.search import search as search_with
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.outputs import hold, work_folder
-from zoo import registry
+from zoo import registry, weights
 from zoo.folds import Recipe, Trainer
 from zoo.run import origin, read_config
 from zoo.trained import about_run, open_for, trained_model
@@ -258,7 +258,7 @@ def recipe_of(
     if run is None:
         raise InputError("there is nothing to train: give the name of a model, or a run directory")
     given = dict(hyperparameters or {})
-    if Path(run).is_dir():
+    if weights.find(run).is_dir():
         config: Mapping[str, Any] = read_config(run)
         if preset:
             raise InputError(

@@ -6,8 +6,8 @@ import contextlib
 import fnmatch
 import importlib
 import inspect
+import logging
 import pkgutil
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import metadata
@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from pipelines.errors import InputError
 from zoo.hyperparameters import near
+
+log = logging.getLogger(__name__)
 
 ENTRY_POINTS = "hep_anomaly_zoo.models"
 
@@ -71,10 +73,10 @@ def _discover() -> None:
             _plug_in(point)
         except (Exception, SystemExit) as error:  # whatever is wrong with it, the other models are there
             origin = f" of {point.dist.name}" if point.dist else ""
-            warnings.warn(
-                f"model plug-in {point.name!r} ({point.value}{origin}) is left out: {type(error).__name__}: {error}",
-                stacklevel=1,
-            )
+            log.warning(
+                "model plug-in %r (%s%s) is left out: %s: %s",
+                point.name, point.value, origin, type(error).__name__, error,
+            )  # fmt: skip
 
 
 def _plug_in(point: metadata.EntryPoint) -> None:

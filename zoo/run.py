@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import shutil
 import time
@@ -32,7 +33,7 @@ from pipelines.events.events import Events
 from pipelines.events.files import check_utf8
 from pipelines.events.layout import check_names
 from pipelines.outputs import as_json, check_new, clean, hold, new_directory, write_json
-from zoo import registry
+from zoo import registry, weights
 from zoo.inputs import TAKES
 from zoo.keras import keras
 from zoo.state import check_state, load_state, read_state, save_state, state_of
@@ -41,6 +42,8 @@ __all__ = [
     "Checkpoint", "configuration", "history_rows", "load", "load_state", "read_config", "read_state", "save_run",
     "save_state", "state_of", "train", "write",
 ]  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 CONFIG = "config.json"  # by which a run directory is known
 KEPT = (
@@ -99,9 +102,16 @@ class Metrics(TypedDict):
 def load(run: str | os.PathLike):
     """Return the trained model of a run directory, which knows what it was `loaded_from` (see `origin`).
 
+    Args:
+        run: the directory, or if there is none the name of weights that come with the package, as "vae/lhco_sim" (see
+            `zoo.weights.names`).
+
     Raises `InputError` if it is not one, or if its model is not registered here.
+
+    >>> load("pca/lhco_sim").zoo_name
+    'pca'
     """
-    run = Path(run)
+    name, run = run, weights.find(run)
     config = read_config(run)
     try:
         model = registry.get(config["model"], **config["hyperparameters"])
@@ -114,7 +124,7 @@ def load(run: str | os.PathLike):
         )
     model.build_from_config()
     load_state(model, run / "model" / "state.h5", sha256=config.get("state_sha256"), finite=True)
-    model.loaded_from = origin(run)
+    model.loaded_from = origin(name)
     return model
 
 
@@ -128,19 +138,19 @@ def origin(run: str | os.PathLike) -> Mapping[str, object]:
     >>> origin("gan_ae")
     mappingproxy({})
     """
-    if not Path(run).is_dir():
+    if not weights.find(run).is_dir():
         return MappingProxyType({})
     config = read_config(run)
     return MappingProxyType({"folder": str(run), **{name: config.get(name) for name in KEPT}})
 
 
 def read_config(run: str | os.PathLike) -> dict[str, Any]:
-    """Return the configuration of a run directory; raises `InputError` if it is not one."""
+    """Return the configuration of a run directory, or of trained weights; raises `InputError` if it is neither."""
     check_utf8(run)
-    path = Path(run) / "config.json"
+    path = weights.find(run) / "config.json"
     if not path.is_file():
         found = "no such folder" if not Path(run).exists() else "no config.json in it"
-        raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`")
+        raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`{weights.advice(run)}")
     config: Any = read_json_document(path, RunConfig, advice="damaged; train again")
     kind, hyperparameters = config.get("takes", "features"), config["hyperparameters"]
     if kind not in TAKES:
@@ -177,13 +187,14 @@ def train(
     verbose: int | str = "auto",
     jit_compile: bool = True,
     memory: int | None = None,
+    tensorboard: str | os.PathLike | None = None,
 ) -> keras.callbacks.History:
     """Train a model and write its run directory; a checkpoint is kept beside it until it is whole.
 
     Interrupted by Ctrl-C or kill, the same call with `resume=True` goes on after the last finished epoch and gives
     what an uninterrupted training gives. Where nothing is there yet it begins, and if the run is there already, its
     weights are loaded into the model: a batch job can be started again by the same line whenever it dies. `extra` goes
-    into config.json.
+    into config.json. `tensorboard` is a folder for TensorBoard's scalars (`zoo.scalars.Scalars`).
 
     Raises `InputError` if `out` exists (with `resume`, unless it is the run of this training) or cannot be written, if
     what there is to resume belongs to another training, and for all that `fit` raises.
@@ -193,10 +204,12 @@ def train(
         out, new=not resume
     ) as path:  # another training with the same `out` would go on from this one's checkpoint
         return _train(model, events, path, validation, epochs, resume, extra, verbose=verbose, jit_compile=jit_compile,
-                      memory=memory)  # fmt: skip
+                      memory=memory, tensorboard=tensorboard)  # fmt: skip
 
 
-def _train(model, events, out: Path, validation, epochs, resume, extra, **options) -> keras.callbacks.History:
+def _train(
+    model, events, out: Path, validation, epochs, resume, extra, tensorboard=None, **options
+) -> keras.callbacks.History:
     if not resume:
         Checkpoint.refuse(out)
     clean(Checkpoint.place(out))
@@ -206,6 +219,7 @@ def _train(model, events, out: Path, validation, epochs, resume, extra, **option
     checkpoint = Checkpoint(out, model, events, {**(extra or {}), "epochs": epochs or model.epochs})
     if os.path.lexists(check_new(out, unless=CONFIG if resume else None)):
         return checkpoint.finished()
+    scalars = _scalars(tensorboard, model, resume)
     done = checkpoint.restore() if resume else checkpoint.start()
     try:
         history = model.fit(
@@ -213,17 +227,29 @@ def _train(model, events, out: Path, validation, epochs, resume, extra, **option
             validation,
             epochs=epochs,
             initial_epoch=done,
-            callbacks=[checkpoint],
+            callbacks=[checkpoint, *scalars],
             **options,
         )
     except InputError:
         checkpoint.forget_if_empty()
         raise
+    log.info("writing %s", out)
+    for one in scalars:
+        one.finish()
     rows = checkpoint.with_later_phases()
     with new_directory(out) as part:
         write(model, part, checkpoint.config, rows, seconds=checkpoint.seconds())
     shutil.rmtree(checkpoint.folder, ignore_errors=True)
     return history
+
+
+def _scalars(folder: str | os.PathLike | None, model, resume: bool) -> list[Any]:
+    """Return what writes the losses for TensorBoard, if there is a folder for it."""
+    if folder is None:
+        return []
+    from zoo.scalars import Scalars
+
+    return [Scalars(folder, model, resume)]
 
 
 def save_run(model, out: str | os.PathLike) -> None:

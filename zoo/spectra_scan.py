@@ -13,6 +13,7 @@ from typing import Any
 
 from pipelines.arguments import argument
 from pipelines.errors import InputError
+from zoo import weights
 from zoo.printed import as_html
 from zoo.trained import trained_model
 
@@ -181,6 +182,10 @@ def _table_of(model, run, path, widths, n, progress, *, seed, **options):
     if path is None:
         if not isinstance(run, (str, os.PathLike)):
             raise InputError("calibration: a model in memory has no run directory for its table; name a file")
+        if weights.is_shipped(run):
+            raise InputError(
+                f"{argument('calibration')}: {run} comes with the package, where no table is kept; name a file"
+            )
         path = place_of_table(run, model, widths, n, seed)
     with progress(f"background alone, kept in {path}") as tell:
         return kept_table(model, path, widths, n, seed=seed, progress=tell, **options)

@@ -22,6 +22,7 @@ from pipelines.errors import InputError
 from pipelines.outputs import as_json
 
 FORMAT = 1  # of the file; a file of a later one is refused
+MODEL = "model"  # the `part` of a file without the state of the training
 BELONGS = ("columns", "object_columns", "scaling")  # hyperparameters that a state makes sense with alone
 
 
@@ -42,14 +43,24 @@ def belonging(model: Any) -> dict[str, object]:
     return {"model": model.zoo_name, "takes": model.takes, **own}
 
 
-def save_state(model: Any, path: str | os.PathLike[str]) -> None:
+def own_state_of(model: Any) -> dict[str, tf.Variable]:
+    """Return the variables by which a model scores, by the names of `state_of`: without those of its training."""
+    groups = {f"{group}/" for group in model.own_state()}
+    return {name: variable for name, variable in state_of(model).items() if name.startswith(tuple(groups))}
+
+
+def save_state(model: Any, path: str | os.PathLike[str], *, whole: bool = True) -> None:
     """Write weights, scaling and optimizer state to an HDF5 file, atomically, with a checksum.
+
+    Without `whole` the state of the optimizer and of the training is left out: a third of the size, and a model that scores.
 
     It has one dataset for each type of number, and another, `layout`, that says as JSON in what order and of what shape
     the variables are in them: a dataset for each of a hundred variables would take ten times as long, at every epoch.
     """
-    state = {name: read_variable(variable) for name, variable in state_of(model).items()}
+    variables = state_of(model) if whole else own_state_of(model)
+    state = {name: read_variable(variable) for name, variable in variables.items()}
     about = {"format": FORMAT, "version": metadata.version("hep-anomaly-zoo"), **belonging(model)}
+    about |= {} if whole else {"part": MODEL}
     with sealed(path) as file:
         for kind in sorted({value.dtype.name for value in state.values()}):
             of_kind = [value.ravel() for value in state.values() if value.dtype.name == kind]
@@ -67,7 +78,7 @@ def check_state(path: str | os.PathLike[str], sha256: str | None) -> None:
 
 
 def load_state(model: Any, path: str | os.PathLike[str], *, sha256: str | None = None, finite: bool = False) -> None:
-    """Read what `save_state` wrote into a built model.
+    """Read what `save_state` wrote into a built model; what a file of the model alone does not have stays as it is.
 
     Args:
         model, path: the model, and the file.
@@ -82,7 +93,7 @@ def load_state(model: Any, path: str | os.PathLike[str], *, sha256: str | None =
         if name in about and about[name] != value:
             what = f"{name} {shown(about[name])}, expected {shown(value)}"
             raise InputError(f"{path}: is of {what}: another model's state")
-    state = state_of(model)
+    state = own_state_of(model) if about.get("part") == MODEL else state_of(model)
     for name, variable in state.items():
         if name not in found or found[name].shape != tuple(variable.shape):
             there = found[name].shape if name in found else "nothing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from pipelines.documents import read_json_document
 from pipelines.errors import InputError
 from pipelines.outputs import clean
 from zoo.printed import as_html
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,7 @@ def train(
     seed: int = 0,
     score: bool = False,
     memory: float | None = None,
+    tensorboard: str | os.PathLike | None = None,
     resume: bool = False,
     jit_compile: bool = True,
     conversion: Mapping[str, object] | None = None,
@@ -91,6 +95,7 @@ def train(
         window: signal region (low, high), GeV, of a model that needs one: its hyperparameter of this name.
         score: score all these events too, into OUT/scores.h5.
         memory: gigabytes of events held in memory while training; more are read from disk.
+        tensorboard: new folder, or with `resume` that of before, for TensorBoard: the losses of every epoch, while it trains.
         resume: go on with an interrupted training, where there is one; what is finished stays as it is.
         jit_compile: compile the training step with XLA.
         conversion: options of `zoo data convert`, for data that need it, as {"mass": "mjj"}.
@@ -114,6 +119,8 @@ def train(
     made = _model(model, preset, _with_window(model, hyperparameters, window), seed)
     if not resume:
         runs.Checkpoint.refuse(out)
+    if tensorboard is not None and not (resume and Path(tensorboard).is_dir()):
+        check_new(tensorboard)
     if data is None or made.data_kind != "events":
         given = {"data": data, "conversion": conversion, "validation": validation or None, "mass_range": mass_range,
                  "score": score, "memory": memory}  # fmt: skip
@@ -124,11 +131,12 @@ def train(
         options = {"kept": kept, "workers": workers, "said": said, "progress": progress, **(conversion or {})}
         events = open_events(data, mass_range, **options)
     training, held_out = made.training_data(events, validation, seed)
+    log.info("training %s on %s, into %s", made.zoo_name, getattr(training, "name", "what it generates"), out)
     extra = {"mass_range": mass_range, "validation": validation}
     runs.train(
         made, training, out, validation=held_out, epochs=epochs, resume=resume, verbose=verbose, jit_compile=jit_compile,
         extra=extra | ({"conversion": dict(conversion)} if conversion else {}),
-        memory=None if memory is None else int(memory * 1e9),
+        memory=None if memory is None else int(memory * 1e9), tensorboard=tensorboard,
     )  # fmt: skip
     return _result(out, made, training, events if score else None)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import logging
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.events.events import Events
+
+log = logging.getLogger(__name__)
 
 MEMORY = 4 * 2**30  # bytes of packed rows that are held in memory, at most
 SHARE = 0.5  # and of the memory that is free
@@ -195,11 +197,11 @@ def keep(
         reason = f"it has {free / 2**30:.1f} GB free, {(size + SPARE) / 2**30:.1f} GB are needed"
     except OSError as error:
         reason = str(error.strerror)
-    warnings.warn(
-        f"events do not fit into memory and are not cached in {folder} ({reason}): every pass reads and scales "
-        f"{events.name} anew; set TMPDIR to a larger disk",
-        stacklevel=2,
-    )
+    log.warning(
+        "events do not fit into memory and are not cached in %s (%s): every pass reads and scales %s anew; set TMPDIR to a "
+        "larger disk",
+        folder, reason, events.name,
+    )  # fmt: skip
     return FromFile(*arguments)
 
 

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ from pipelines.events.writer import EventsWriter
 from pipelines.jobs.executors import Task, open_workers
 from pipelines.locks import part_of, remove
 from pipelines.outputs import check_new, hold, new_disk, write_json
+
+log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
 Counts = dict[str, int]
@@ -144,6 +147,7 @@ def in_chunks(
             if progress is not None:
                 progress(done, total)
         counts = parts.counts()
+        log.info("%s: all chunks are there; putting them together", out)
         parts.begin_joining()
         return Outcome(write(out, parts.chunks(), counts), counts)
 

@@ -31,6 +31,8 @@ from pipelines.jobs.tls import NO_PAGES, RunningScheduler, connect, new_security
 
 __all__ = ["Batch", "Done", "Farm", "RunningScheduler", "Serial", "cores", "open_workers", "tell"]
 
+log = logging.getLogger(__name__)
+
 AHEAD = 2  # tasks at each worker: one in progress, the other waiting so that no worker does
 MOST_DEATHS = 4  # of workers at one task, as Dask has it
 POLL = 0.5  # seconds after which it is looked who has joined or gone
@@ -339,7 +341,7 @@ class _Lonely:
             self.told = True
             text = f"waiting for workers of {self.address}: none for {LONELY:.0f} s; work goes on as soon as one joins"
             if self.heard is None:
-                warnings.warn(text, stacklevel=2)
+                log.warning(text)
             else:
                 self.heard({"told": text})
         return seconds

@@ -10,8 +10,9 @@ from typing import Any
 
 from pipelines.plots import record
 
-# mplhep's six, three of the ten of Petroff (arXiv 2107.02270) that are unlike them, and a dark grey
-COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "#a96b59", "#b9ac70", "#92dadb", "#46484d")
+# mplhep's six, which are Petroff's (arXiv 2107.02270), and four more: all are told apart with any kind of colour vision, better
+# than those of Okabe and Ito (tests/test_colours.py)
+COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "#962d4b", "#002d87", "#4bf096", "#ffb4ff")
 DASHES = ("-", "--", "-.", ":")
 WEIGHTS = {False: "none", True: "not used"}  # what a figure that cannot weight says of its events' weights
 NOTES = {False: "", True: "The weights of these events are not used here: all events count alike."}

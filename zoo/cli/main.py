@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from zoo import declarations
+from zoo import declarations, weights
 from zoo.cli.benchmark import benchmark
 from zoo.cli.bumphunt import bumphunt
 from zoo.cli.check import check
@@ -76,25 +76,42 @@ def _declared() -> declarations.Declared:
 @click.argument("pattern", default="*")
 @JSON
 def list_(pattern, as_json):
-    """List the models whose name matches PATTERN."""
+    """List the models whose name matches PATTERN, and the trained weights that come with the package."""
     models = list(_declared().values())
-    found = [{k: one[k] for k in ("name", "summary")} for one in models if fnmatch.fnmatch(one["name"], pattern)]
+    found = [
+        {**{k: one[k] for k in ("name", "summary")}, "weights": weights.names(f"{one['name']}/*")}
+        for one in models
+        if fnmatch.fnmatch(one["name"], pattern)
+    ]
     if not found:
         click.echo(f"No model's name matches {pattern!r}; there are {', '.join(m['name'] for m in models)}.", err=True)
     width = max((len(m["name"]) for m in found), default=0) + 2
-    say(found, as_json, lambda: "\n".join(f"{m['name']:{width}}{m['summary']}" for m in found))
+
+    def text():
+        lines = [f"{m['name']:{width}}{m['summary']}" for m in found]
+        trained = [name for m in found for name in m["weights"]]
+        return "\n".join([*lines, *(["", f"Trained weights, taken as RUN: {', '.join(trained)}"] if trained else [])])
+
+    say(found, as_json, text)
 
 
 @main.command()
 @click.argument("name")
 @JSON
 def show(name, as_json):
-    """Show a model: what it is, its hyperparameters and presets; or an exported one, a folder or a file *.onnx."""
+    """Show a model: what it is, its hyperparameters and presets; or an exported one, a folder or a file *.onnx.
+
+    Or trained weights, as vae/lhco_sim: what they are trained on, by which command, and what they reach.
+    """
     from zoo.artefact import about_text, is_export, read_about
 
     if is_export(name):
         exported = read_about(name)
         say(exported, as_json, lambda: about_text(exported))
+        return
+    if weights.is_shipped(name) or weights.advice(name):
+        reached = weights.results(name)
+        say(reached, as_json, lambda: weights.text(name))
         return
     _declared()
     about = declarations.find_one(name)
@@ -137,6 +154,12 @@ def show(name, as_json):
 @click.option("--score", is_flag=True, help="Score these events too, into the run's scores.h5.")
 @click.option(
     "--memory", type=float, metavar="GB", help="Events held in memory while training; more are read from disk."
+)
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="New folder for TensorBoard: the losses of every epoch, while it trains.",
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training, or begin where there is none.")
 @WORKERS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import math
 import os
 import sys
@@ -149,17 +150,46 @@ TRACEBACK = click.Option(
 )  # fmt: skip
 
 
+LOGGERS = ("pipelines", "zoo", "tuning")
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class Messages(logging.Handler):
+    """Shows on stderr what the modules of these packages log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"{record.levelname.capitalize()}: {record.getMessage()}", err=True)
+
+
+@contextlib.contextmanager
+def messages():
+    """Show on stderr, while the block runs, what modules log: warnings, or all from the level of ZOO_LOG on, such as info."""
+    level, shows = os.environ.get("ZOO_LOG") or "warning", Messages()
+    if level.lower() not in LEVELS:
+        raise InputError(f"ZOO_LOG={level}: no level of messages; expected one of {', '.join(LEVELS)}")
+    with contextlib.ExitStack() as stack:
+        for logger in map(logging.getLogger, LOGGERS):
+            stack.callback(logger.setLevel, logger.level)
+            stack.callback(logger.removeHandler, shows)
+            logger.setLevel(level.upper())
+            logger.addHandler(shows)
+        yield
+
+
 class OneLine:
     """What answers an error with one line on stderr.
 
     The exit code is 2 for bad input, 130 for Ctrl-C, and 70 for what nobody has foreseen, whose traceback is in a file.
-    With `ZOO_TRACEBACK=1`, or `--traceback` after the program's name, tracebacks are on stderr.
+    What modules log is shown on stderr, from the level of `ZOO_LOG` on. With `ZOO_TRACEBACK=1`, or `--traceback` after the program's name, tracebacks are on stderr.
     """
 
     def main(self, *args, **options):
         try:
-            with forgiving(), command_line():
+            with forgiving(), command_line(), messages():
                 return super().main(*args, **options)
+        except InputError as error:  # of the environment; others are told where a command is invoked
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2)
         except OSError as error:
             with contextlib.suppress(OSError):
                 click.echo(f"Error: {error.filename}: cannot be written ({error.strerror})", err=True)
@@ -270,15 +300,17 @@ def check_run(run, preset=None, hyperparameters=None) -> None:
 
     With `hyperparameters`, names of these, it may be the name of a model that is trained with them too.
     """
-    from zoo import declarations
+    from zoo import declarations, weights
 
+    if weights.is_shipped(run):
+        return
     if hyperparameters is not None and not os.path.isdir(run):
         declarations.check_names(str(run), preset, hyperparameters)
     elif not os.path.isfile(os.path.join(run, "config.json")):
         if not os.path.exists(run) and declarations.may_be_model(str(run)):
             return  # the name of a model, of which whoever loads it says what to do
         found = "no config.json in it" if os.path.exists(run) else "no such folder"
-        raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`")
+        raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`{weights.advice(run)}")
 
 
 @contextlib.contextmanager

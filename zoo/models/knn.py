@@ -77,16 +77,19 @@ class NearestNeighbours(ClosedForm):
         squares = tf.reduce_sum(tf.square(self.references), -1) + self.absent
         products = tf.matmul(x, self.references, transpose_b=True)
         squared = tf.reduce_sum(tf.square(x), -1, keepdims=True) + tf.expand_dims(squares, -2) - 2.0 * products
-        nearest = -tf.math.top_k(-squared, self.hp.neighbours).values
-        return tf.reduce_mean(tf.sqrt(tf.maximum(nearest, 0.0)), -1)
+        nearest = tf.math.top_k(-squared, self.hp.neighbours).indices
+        # anew of those few: a small distance is lost in the difference of large squares
+        chosen = tf.gather(self.references, nearest, batch_dims=len(self.member_shape))
+        return tf.reduce_mean(tf.sqrt(tf.reduce_sum(tf.square(tf.expand_dims(x, -2) - chosen), -1)), -1)
 
     def infer(self, features):
         x = self.scaler(features)
         size, members = tf.shape(x)[0], self.member_shape
-        blocks = tf.reshape(tf.pad(x, [[0, -size % ROWS], [0, 0]]), (-1, ROWS, x.shape[-1]))
+        room = (ROWS - size % ROWS) % ROWS  # of numbers below 0 ONNX has another remainder
+        blocks = tf.reshape(tf.pad(x, [[0, room], [0, 0]]), (-1, ROWS, x.shape[-1]))
         found = tf.map_fn(self.scores, blocks)  # (n, ROWS) or (n, K, ROWS)
         found = tf.reshape(tf.transpose(found, (1, 0, 2)) if members else found, (*members, -1))
-        return {"distance": found[..., :size]}
+        return {"distance": found[:, :size] if members else found[:size]}  # tf2onnx does not know an ellipsis here
 
     @classmethod
     def search_space(cls, hp):

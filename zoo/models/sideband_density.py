@@ -43,6 +43,7 @@ class SidebandDensity(SidebandModel):
     """
 
     has_template = True
+    scores_unseen = False  # the density has seen the side bands
 
     def make_density(self, width: int) -> None:
         """Create the flow of `width` features, and what is known of the side bands and the window."""

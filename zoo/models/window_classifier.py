@@ -74,6 +74,7 @@ class WindowClassifier(WindowModel):
     hp: ClassifierHyperparameters
 
     score_kinds = ("probability",)
+    scores_unseen = True
     recorded: ClassVar[tuple[str, ...]] = ("loss", "held_out")  # terms of the losses in the history
 
     def first(self, mass):

@@ -26,6 +26,7 @@ class WindowModel(AnomalyModel):
     outliers_score_high = False
     scaled_batches = False
     has_template: ClassVar[bool] = False
+    scores_unseen: ClassVar[bool] = False  # whether no part of it has seen an event that it scores, of the training too
     density_beside: ClassVar[bool] = (
         False  # whether the score itself is a density that was trained on the events it scores
     )
