@@ -68,27 +68,25 @@ class Space:
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     preset: str | None = None
     overrides: str | os.PathLike | Mapping[str, Any] | None = None
-    # What follows from these.
-    _names: dict[str, Any] = dataclasses.field(
-        init=False, repr=False, compare=False
-    )  # the model's own definitions, by name
-    _valid: dict[str, Any] = dataclasses.field(
-        init=False, repr=False, compare=False
-    )  # all hyperparameters of the model, with their defaults
-    _entries: dict[str, Entry] = dataclasses.field(
-        init=False, repr=False, compare=False
-    )  # of the file, those that change a name of the model's space
-    _extra: dict[str, Entry] = dataclasses.field(
-        init=False, repr=False, compare=False
-    )  # of the file, those that the model's space does not have
-    _given: dict[str, Any] = dataclasses.field(
-        init=False, repr=False, compare=False
-    )  # fixed hyperparameters that the model is not asked for
-    _held: dict[str, Any] = dataclasses.field(init=False, repr=False, compare=False)  # fixed names of the model's space
-    _dropped: set[str] = dataclasses.field(init=False, repr=False, compare=False)  # names that make nothing any more
-    _made: set[str] | None = dataclasses.field(
-        init=False, repr=False, compare=False
-    )  # with `replace`, the hyperparameters that are still drawn
+    # What follows from these:
+    # the model's own definitions, by name
+    _names: dict[str, Any] = dataclasses.field(init=False, repr=False, compare=False)
+    # of names that it asks for under several conditions, each of their definitions
+    _repeated: Mapping[str, Any] = dataclasses.field(init=False, repr=False, compare=False)
+    # all hyperparameters of the model, with their defaults
+    _valid: dict[str, Any] = dataclasses.field(init=False, repr=False, compare=False)
+    # of the file, those that change a name of the model's space
+    _entries: dict[str, Entry] = dataclasses.field(init=False, repr=False, compare=False)
+    # of the file, those that the model's space does not have
+    _extra: dict[str, Entry] = dataclasses.field(init=False, repr=False, compare=False)
+    # fixed hyperparameters that the model is not asked for
+    _given: dict[str, Any] = dataclasses.field(init=False, repr=False, compare=False)
+    # fixed names of the model's space
+    _held: dict[str, Any] = dataclasses.field(init=False, repr=False, compare=False)
+    # names that make nothing any more
+    _dropped: set[str] = dataclasses.field(init=False, repr=False, compare=False)
+    # with `replace`, the hyperparameters that are still drawn
+    _made: set[str] | None = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         kind = registry.model_class(self.model)
@@ -196,13 +194,13 @@ class Space:
         searched, drawn = self.searched, self.draw(self.hyperparameters())
         fixed = {name: value for name, value in {**self._valid, **drawn}.items() if name not in searched}
         narrowed = registry.model_class(self.model).search_space_of(features, fixed)
-        searched = {plain_name(name) for name in searched}
+        plain = {plain_name(name) for name in searched}
         given = (
             self.overrides
             if isinstance(self.overrides, Mapping) or self.overrides is None
             else load_space(self.overrides)
         )
-        added = {name: value for name, value in narrowed.items() if name in searched and name not in (given or {})}
+        added = {name: value for name, value in narrowed.items() if name in plain and name not in (given or {})}
         return dataclasses.replace(self, overrides={**(given or {}), **added}) if added else self
 
     # -- use -----------------------------------------------------------------------------------------

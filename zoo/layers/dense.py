@@ -259,8 +259,9 @@ class MLP(keras.layers.Layer):
 
     def _hidden_of_smaller(self, x: tf.Tensor, drop: Callable[..., tf.Tensor]) -> tf.Tensor:
         """Return the last hidden layer of the smaller network that is held, beside zeros."""
+        in_use: Any = self.layers_in_use
         for place, layer in enumerate(self.layers[:-1]):
-            used = self.layers_in_use[place]
+            used = in_use[place]
             x = (
                 tf.cond(used, functools.partial(layer.cut, x), functools.partial(tf.identity, x))
                 if place
