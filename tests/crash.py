@@ -139,7 +139,6 @@ def sweep(program, words, given, points=None, more=()):
         program: of Click. words: its arguments. points: at most so many, evenly spread; None for all.
         more: words that the second run has beside them, such as --resume.
     """
-
     fresh = functools.partial(copied, given)
     if words[0] == "data":  # which leaves nothing that a fork could not stand, and imports once for all
         warm(program, words, fresh())

@@ -261,7 +261,11 @@ class MLP(keras.layers.Layer):
         """Return the last hidden layer of the smaller network that is held, beside zeros."""
         for place, layer in enumerate(self.layers[:-1]):
             used = self.layers_in_use[place]
-            x = tf.cond(used, functools.partial(layer.cut, x), functools.partial(tf.identity, x)) if place else layer.cut(x)
+            x = (
+                tf.cond(used, functools.partial(layer.cut, x), functools.partial(tf.identity, x))
+                if place
+                else layer.cut(x)
+            )
             x = x if drop is tf.identity else tf.where(used, drop(x, layer.units_in_use, used), x)
         width = self.layers[-1].kernel.shape[-2]
         x = tf.pad(x, [*[(0, 0)] * (x.shape.rank - 1), (0, width - tf.shape(x)[-1])])
