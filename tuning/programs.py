@@ -6,6 +6,8 @@ their networks (see `zoo.larger`). Unless XLA compiles it, that holds for anothe
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import gc
 import json
@@ -16,6 +18,7 @@ from typing import Any
 
 from tuning.batch_cache import BatchCache
 from zoo import registry, run
+from zoo.gradients import forget_gradients, traced_gradients
 from zoo.larger import Larger, room, size
 from zoo.layers.scalers import SCALERS
 
@@ -33,6 +36,12 @@ def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return 0
+
+
+def give_back() -> None:
+    """Give memory that is free back to the system, where its allocator can (glibc)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def sizes(model: str, points: Sequence[Mapping[str, object]]) -> dict[str, object]:
@@ -131,6 +140,8 @@ class Programs:
         self._adapt, self._batch_cache = adapt, batch_cache
         self.kept: dict[str, Any] = {}  # by program, a model or what holds others; the latest used last
         self._seconds: dict[str, float] = {}
+        self._gradients: dict[str, set[str]] = {}  # by program, what TensorFlow keeps of its tracing
+        self._known = traced_gradients()
         self._limit = resident() + KEPT_BYTES
 
     def model(self, hyperparameters: Mapping[str, object], events: int = 0, epochs: int = 0) -> Trainee:
@@ -140,6 +151,7 @@ class Programs:
             hyperparameters: of the trial.
             events, epochs: that it trains with, by which it is decided whether a larger network is worth its time.
         """
+        self._attribute_gradients()
         given: dict[str, Any] = dict(hyperparameters)
         own = registry.get(self._model, **given)
         sizes = {name: value for name, value in self._larger.items() if name in hyperparameters}
@@ -201,9 +213,20 @@ class Programs:
 
     def forget(self, left: int) -> None:
         """Keep only so many programs, those used last."""
+        self._attribute_gradients()
         names = list(self.kept)[: max(0, len(self.kept) - left)]
         for name in names:
             found = self.kept.pop(name)
             (found.model if isinstance(found, Larger) else found).release()
+            forget_gradients(self._gradients.pop(name, ()))
+        found = None  # or the last one would outlive the collection
         if names:
             gc.collect()
+            give_back()
+
+    def _attribute_gradients(self) -> None:
+        """Learn that what was traced since the last time is of the program that was used last."""
+        new = traced_gradients() - self._known
+        if new and self.kept:
+            self._gradients.setdefault(next(reversed(self.kept)), set()).update(new)
+        self._known |= new

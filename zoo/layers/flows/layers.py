@@ -51,6 +51,7 @@ class FlowLayer(keras.layers.Layer):
     Raises `InputError` naming an argument out of range.
     """
 
+    kind = ""  # as in `FLOWS`
     has_inverse = False
     costly = False  # whether one flow takes longer than to ask whether it is there
 
@@ -77,6 +78,10 @@ class FlowLayer(keras.layers.Layer):
         """Return what else the bijector of a place is made of, which is the same for many."""
         return {}
 
+    def name_of(self, place: int) -> str:
+        """Return the name of the bijector of a place."""
+        return f"{self.kind}{place}"
+
     def make_bijector(self, name: str, **parameters: Any) -> Flow:
         """Return one bijector of its `parameters` and `variant`."""
         raise NotImplementedError
@@ -84,7 +89,7 @@ class FlowLayer(keras.layers.Layer):
     def bijectors(self, h: tf.Tensor) -> list[Flow]:
         """Return the bijectors in the order in which they act."""
         return [
-            self.make_bijector(f"flow{place}", **parameters, **self.variant(place), **self._of_smaller(place))
+            self.make_bijector(self.name_of(place), **parameters, **self.variant(place), **self._of_smaller(place))
             for place, parameters in enumerate(self.parameters(h))
         ]
 
@@ -97,7 +102,7 @@ class FlowLayer(keras.layers.Layer):
             raise InputError(
                 f"z0 has shape {tuple(z0.shape)}, expected {self.latent_dim} (latent_dim) numbers an event"
             )
-        if self.flows_in_use is None or tf.executing_eagerly():
+        if not self.cuts or tf.executing_eagerly():
             return self.through(self.bijectors(h), z0)
         # traced once for all that differ in their parameters alone: a search traces many programs
         each = [functools.partial(self._step(place), one) for place, one in enumerate(self.parameters(h))]
@@ -128,9 +133,9 @@ class FlowLayer(keras.layers.Layer):
         if key not in self._steps:
 
             def step(parameters, z):
-                return self.make_bijector("flow", **parameters, **variant).forward_with_log_det(z)
+                return self.make_bijector(self.kind, **parameters, **variant).forward_with_log_det(z)
 
-            self._steps[key] = tf.function(step, autograph=False)
+            self._steps[key] = tf.function(step, autograph=False, experimental_attributes={"_noinline": True})
         return self._steps[key]
 
     def _is_in_use(self, flow: int) -> tf.Tensor | None:
@@ -225,6 +230,8 @@ class AmortisedFlows(FlowLayer):
 class PlanarFlows(AmortisedFlows):
     """Planar flows, amortised (Rezende & Mohamed 2015); see `Planar`, `AmortisedFlows` and `FlowLayer`."""
 
+    kind = "planar"
+
     def parts(self):
         vector = (self.latent_dim,)
         return {"w": (vector, "normal"), "u": (vector, "zeros"), "b": ((), "zeros")}
@@ -257,6 +264,8 @@ class OrthogonalFlows(SylvesterFlows):
         num_vectors: M, between 1 and `latent_dim`; by default the paper's 8, or `latent_dim` where that is less.
         basis: how they are made orthonormal, "gram_schmidt" or "polar" (the paper).
     """
+
+    kind = "orthogonal"
 
     def __init__(self, num_flows, latent_dim, *, num_vectors: int | None = None, basis: str = "gram_schmidt", **kwargs):
         super().__init__(num_flows, latent_dim, **kwargs)
@@ -291,6 +300,8 @@ class HouseholderFlows(SylvesterFlows):
             `latent_dim` reflections make every orthogonal matrix.
     """
 
+    kind = "householder"
+
     def __init__(self, num_flows, latent_dim, *, num_vectors: int | None = None, **kwargs):
         super().__init__(num_flows, latent_dim, **kwargs)
         num_vectors = min(VECTORS, latent_dim) if num_vectors is None else num_vectors
@@ -310,6 +321,8 @@ class HouseholderFlows(SylvesterFlows):
 class TriangularFlows(SylvesterFlows):
     """Triangular Sylvester flows, every second one reversed; see `TriangularSylvester` and `FlowLayer`."""
 
+    kind = "triangular"
+
     def variant(self, place):
         return {"reverse": place % 2 == 1}
 
@@ -327,6 +340,7 @@ class AutoregressiveFlows(FlowLayer):
         depth: hidden layers of a MADE, >= 1; the authors have two.
     """
 
+    kind = "iaf"
     has_inverse = True
     costly = True
 
@@ -384,6 +398,7 @@ class ConvolutionalFlows(FlowLayer):
         kernel_size: taps of a convolution, >= 1.
     """
 
+    kind = "convolutional"
     has_inverse = True
 
     def __init__(self, num_flows, latent_dim, *, kernel_size: int = 7, **kwargs):
@@ -421,6 +436,9 @@ class ConvolutionalFlows(FlowLayer):
     def variant(self, place):
         flow, dilation = divmod(place, len(self.dilations))
         return {"dilation": self.dilations[dilation], "reverse": flow % 2 == 1}
+
+    def name_of(self, place):
+        return f"{self.kind}{place // len(self.dilations)}_{self.variant(place)['dilation']}"
 
     def make_bijector(self, name, **parameters):
         return Convolutional(**parameters, name=name)
