@@ -53,6 +53,8 @@ def shortened(words: list[str]) -> list[str]:
     name = " ".join(words[:2])
     if name in EPOCHS and "--epochs" not in words and any(flag in words for flag in FLAGS.get(name, (words[0],))):
         words += ["--epochs", "1"]
+    if name in ("zoo hunt", "zoo bumphunt") and not {"--toys", "--pseudo-experiments"} & set(words):
+        words += ["--toys", "200"]
     if "--scan" in words and "--window" not in words:
         words += ["--window", "3300", "3700"]
     if {"cathode", "lacathode", "anode"} & set(words) and ("--out" in words):

@@ -59,12 +59,13 @@ def prepare(page: str, folder: Path) -> None:
 
 
 def _many(events: pipelines.Events) -> pipelines.Events:
-    """Return 60,000 events, those of a sample again and again with masses that are a little different."""
+    """Return 60,000 events, those of a sample again and again, each a little different."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(events), 60_000)
     mass = events.mass[rows] * rng.normal(1, 0.02, len(rows))
     about = {"columns": events.columns, "mass_column": events.about.mass_column, "units": events.about.units}
-    return pipelines.Events.from_arrays(events.read("features")[rows], mass, **about)
+    features = events.read("features")[rows] * rng.normal(1, 0.01, (len(rows), 1)).astype(np.float32)
+    return pipelines.Events.from_arrays(features, mass, **about)
 
 
 def _write_tables(folder: Path, train: pipelines.Events, test: pipelines.Events) -> None:
@@ -142,6 +143,6 @@ def names() -> dict[str, object]:
     x = train.read("features", FEATURES)
     return {
         "frame": pandas.DataFrame(x, columns=FEATURES).assign(mjj=train.mass),
-        "x": train.read("features"), "np": np, "events": train, "scores": np.random.default_rng(0).normal(size=60_000),
+        "x": train.read("features", [name for name in train.columns if name != "mj1j2"]), "np": np, "events": train, "scores": np.random.default_rng(0).normal(size=60_000),
         "background": pipelines.open("lhco_sim_test", RANGE).select(label=0), "zoo": zoo, "pipelines": pipelines, "tuning": tuning,
     }  # fmt: skip
