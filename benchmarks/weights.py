@@ -187,7 +187,7 @@ def page() -> str:
         "The package brings a small trained run of every model but `idealised`, which is told the true background. Their names stand",
         "wherever a run directory does; a folder of that name comes first. `zoo list` lists them, `zoo show NAME` says what they are.", "",
         "    zoo score vae/lhco_sim --data lhco_sim_test --out scores.h5", "    zoo evaluate gan_ae/lhco_sim --data lhco_sim_test", "",
-        "```python", "import zoo", "", 'model = zoo.load("vae/lhco_sim")', 'score = model.score(pipelines.open("lhco_sim_test"))', "```", "",
+        "```python", "import pipelines", "import zoo", "", 'model = zoo.load("vae/lhco_sim")', 'score = model.score(pipelines.open("lhco_sim_test"))', "```", "",
         "They are small and shortly trained, for first steps and for tests: results to quote are in [results](results.md). They have no",
         "state of the optimizer. All are trained on simulation of this project, without labels, by", "",
         "    python benchmarks/weights.py", "",

@@ -107,7 +107,7 @@ def _draw_training(run: Path, model, part: Path) -> None:
     each = _by_phase(run / "members.csv", members, model.members)
     plots.plot_history(rows, part / "history.png", members=each or None)
     for phase, best in model.best_epochs().items():
-        if best["best"] != "max":
+        if best["best"] != "max" or all(epoch is None for epoch in best["epoch"]):  # weights alone do not know it
             continue
         alone = [row.get(best["quantity"], np.nan) for row in rows if row["phase"] == phase]
         values = each.get(phase, {}).get(best["quantity"]) if model.members > 1 else np.array(alone)
