@@ -130,7 +130,7 @@ def results(model, one: Weights, folder: Path) -> dict[str, dict[str, float]]:
 
     generator = dataclasses.replace(model.generator, seed=1_000_000, signal_share=0.5, strengths=(5.0, 5.0))
     spectra = generator.draw(1000)
-    there = spectra.events > 0
+    there = spectra.signal > 0
     ways = {
         "the network": model.score(spectra),
         "the likelihood ratio with the true background": np.nanmax(spectra.ideal(), 1),

@@ -123,8 +123,6 @@ def write_hparams(results: Results, folder: str | os.PathLike) -> int:
     import tensorflow as tf
     from tensorboard.plugins.hparams import api
 
-    from tuning.tensorboard import write_trial
-
     varied, terms = results.varied(), ["objective", *results.parsed.weights]
     told = " (TRUTH USED)" if results.truth_used else ""
     with new_directory(folder) as part:
@@ -143,6 +141,20 @@ def write_hparams(results: Results, folder: str | os.PathLike) -> int:
                             tf.summary.scalar(f"epoch/{term}", row[term], step=int(row["epoch"]) + 1)
             writer.close()
     return len(results.completed)
+
+
+def write_trial(record: Mapping[str, Any], names: Sequence[str] | None = None) -> None:
+    """Write hyperparameters, all or those of these names, and figures of merit of a trial to the default writer."""
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api  # which looks for a Keras, so not before ours is chosen
+
+    given = record["hyperparameters"]
+    values = {name: plain_value(given.get(name)) for name in (given if names is None else names)}
+    api.hparams(values, trial_id=record["trial"])
+    metrics = {"objective": record["objective"], **record["metrics"]}
+    for name, value in metrics.items():
+        if value is not None:
+            tf.summary.scalar(name, value, step=record["epochs"])
 
 
 def value_text(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from pipelines.outputs import check_new
 from tuning.listener import Plan, SearchListener
-from tuning.page import plain_value
+from tuning.page import write_trial
 
 
 class TensorBoard(SearchListener):
@@ -64,16 +64,3 @@ class TensorBoard(SearchListener):
         if trial not in self._writers:
             self._writers[trial] = tf.summary.create_file_writer(str(self.folder / trial))
         return self._writers[trial]
-
-
-def write_trial(record: Mapping[str, Any], names: Sequence[str] | None = None) -> None:
-    """Write hyperparameters, all or those of these names, and figures of merit of a trial to the default writer."""
-    from tensorboard.plugins.hparams import api  # which looks for a Keras, so not before ours is chosen
-
-    given = record["hyperparameters"]
-    values = {name: plain_value(given.get(name)) for name in (given if names is None else names)}
-    api.hparams(values, trial_id=record["trial"])
-    metrics = {"objective": record["objective"], **record["metrics"]}
-    for name, value in metrics.items():
-        if value is not None:
-            tf.summary.scalar(name, value, step=record["epochs"])
