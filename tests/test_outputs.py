@@ -1,5 +1,6 @@
 """Outputs appear whole or not at all, and say so in one line when they cannot."""
 
+import contextlib
 import errno
 import json
 import os
@@ -338,3 +339,15 @@ def test_files_that_have_all_their_names_stay_though_their_process_was_killed_th
     with pytest.raises(InputError, match="exists already"), new_files(first, rest):
         pass
     assert sorted(os.listdir(tmp_path)) == ["first", "rest"] and rest.read_text() == "old"
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_the_lock_that_a_kill_left_beside_a_search_is_removed(resume, tmp_path):
+    from tuning.results import check_out
+
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "search.json").write_text("{}")
+    (tmp_path / ".s.lock").touch()
+    with contextlib.nullcontext() if resume else pytest.raises(InputError, match="a search exists already"):
+        check_out(tmp_path / "s", resume)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]

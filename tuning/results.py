@@ -25,7 +25,7 @@ from pipelines.documents import read_json_document
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.moved import moved_names
-from pipelines.outputs import check_new
+from pipelines.outputs import check_new, clean
 from tuning import pareto
 from tuning.objectives import Objective
 from tuning.schemas import Asked, Table, damaged, numbered, read_record
@@ -41,9 +41,10 @@ NOTHING = 0.9  # of the figure of merit `reconstruction`, which is a little less
 
 def check_out(out: Path, resume: bool) -> None:
     """Raise `InputError` if something is there already; with `resume`, if that is no search."""
-    if resume and is_begun(out):
-        return
     if is_begun(out):
+        clean(out)  # the lock of a process that was killed when the folder had just got its name
+        if resume:
+            return
         raise InputError(
             f"{out}: a search exists already; go on with it by {argument('resume', True)}, or give another {argument('out')}"
         )
