@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from pipelines.errors import InputError
+from zoo import legacy
 from zoo.hyperparameters import COUNT, UNITS, Limit
 from zoo.keras import keras
 from zoo.layers.dense import glorot_uniform
@@ -102,7 +103,8 @@ class FlowLayer(keras.layers.Layer):
             raise InputError(
                 f"z0 has shape {tuple(z0.shape)}, expected {self.latent_dim} (latent_dim) numbers an event"
             )
-        if not self.cuts or tf.executing_eagerly():
+        of_its_own = type(self).bijectors is not FlowLayer.bijectors
+        if of_its_own or not self.cuts or tf.executing_eagerly():
             return self.through(self.bijectors(h), z0)
         # traced once for all that differ in their parameters alone: a search traces many programs
         each = [functools.partial(self._step(place), one) for place, one in enumerate(self.parameters(h))]
@@ -225,6 +227,11 @@ class AmortisedFlows(FlowLayer):
             {name: tf.reshape(next(each), tf.concat([leading, shape], 0)) for name, (shape, _) in parts.items()}
             for _ in range(self.num_flows)
         ]
+
+    def amortised(self, h: tf.Tensor) -> list[dict[str, tf.Tensor]]:
+        """Return `parameters(h)`, by its former name; deprecated."""
+        legacy.warn("AmortisedFlows.amortised", "parameters")
+        return self.parameters(h)
 
 
 class PlanarFlows(AmortisedFlows):
