@@ -246,7 +246,7 @@ class MLP(keras.layers.Layer):
     def hidden(self, x: tf.Tensor, drop: Callable[..., tf.Tensor] = tf.identity) -> tf.Tensor:
         """Return the last hidden layer (..., B, H)."""
         if self.cuts and self.layers_in_use is not None:
-            return self._hidden_of_smaller(x, drop)
+            return self._hidden_of_smaller(x, drop, self.layers_in_use)
         for place, layer in enumerate(self.layers[:-1]):
             h = layer(x)
             if self.layers_in_use is None:
@@ -257,11 +257,10 @@ class MLP(keras.layers.Layer):
             x = tf.where(used, h, _fit(x, h)) if place else h
         return x
 
-    def _hidden_of_smaller(self, x: tf.Tensor, drop: Callable[..., tf.Tensor]) -> tf.Tensor:
+    def _hidden_of_smaller(self, x: tf.Tensor, drop: Callable[..., tf.Tensor], layers_in_use: tf.Variable) -> tf.Tensor:
         """Return the last hidden layer of the smaller network that is held, beside zeros."""
-        in_use: Any = self.layers_in_use
         for place, layer in enumerate(self.layers[:-1]):
-            used = in_use[place]
+            used = layers_in_use[place]
             x = (
                 tf.cond(used, functools.partial(layer.cut, x), functools.partial(tf.identity, x))
                 if place
