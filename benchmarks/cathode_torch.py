@@ -100,15 +100,20 @@ def logit(x):
     return np.log(share) - np.log1p(-share)
 
 
-def trained(parameters, loss, size, batch, epochs, rate):
-    """Train by Adam on rows 0 to `size`; return the seconds of every epoch."""
+def trained(parameters, loss, size, batch, epochs, rate, falling=False):
+    """Train by Adam on rows 0 to `size`, at a rate that may fall as half a cosine; return the seconds of every epoch."""
     optimizer, seconds = torch.optim.Adam(parameters, rate), []
+    steps = epochs * -(-size // batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + np.cos(np.pi * step / steps)) if falling else 1.0
+    )
     for _ in range(epochs):
         start = time.perf_counter()
         for rows in torch.randperm(size).split(batch):
             optimizer.zero_grad()
             loss(rows).backward()
             optimizer.step()
+            schedule.step()
         seconds.append(time.perf_counter() - start)
     return seconds
 
@@ -153,7 +158,9 @@ def plainly(x, mass, chosen, regions, hp, seed):
             )
 
         rate = hp.learning_rate
-        seconds["classifier"] += trained(network.parameters(), loss, len(both), hp.batch_size, hp.epochs, rate)
+        seconds["classifier"] += trained(
+            network.parameters(), loss, len(both), hp.batch_size, hp.epochs, rate, falling=True
+        )
         network.eval()
         with torch.no_grad():
             found[trained_on[own]] = network(data[own])[:, 0].numpy()

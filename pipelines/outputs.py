@@ -22,6 +22,16 @@ from pipelines import locks
 from pipelines.errors import InputError, Unfinished
 
 
+def check_apart(path: str | os.PathLike[str], other: str | os.PathLike[str], what: str) -> None:
+    """Raise `InputError` if two outputs are one, or one is inside the other; `what` names the first.
+
+    >>> check_apart("board", "run", "tensorboard")
+    """
+    one, two = Path(path).resolve(), Path(other).resolve()
+    if one == two or one in two.parents or two in one.parents:
+        raise InputError(f"{path}: given for {what}, and {other} for the output; name two folders beside each other")
+
+
 def check_new(path: str | os.PathLike[str], *, unless: str | None = None) -> Path:
     """Return `path` if something new can be written there.
 

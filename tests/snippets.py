@@ -275,11 +275,8 @@ def check_meaning(context: click.Context | None) -> None:
     if command in ("tune", "space"):  # names of the space may be set too
         from tuning.space import Space
 
-        values = (
-            {key: value for key, value in values.items() if key in model.Hyperparameters.defaults()}
-            if Space
-            else values
-        )
+        Space(name, values, preset)
+        values = {key: value for key, value in values.items() if key in model.Hyperparameters.defaults()}
     model.Hyperparameters.of({**({} if preset is None else model.presets[preset]), **values}, name)
 
 

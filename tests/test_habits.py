@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import types
 from importlib import metadata
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from click.testing import CliRunner
 import zoo
 from pipelines import InputError
 from tuning.listener import SearchListener
+from tuning.objectives import Objective
 from tuning.tensorboard import TensorBoard
 from zoo.cli import terminal
 from zoo.cli.terminal import progress
+from zoo.scalars import Scalars
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -172,6 +175,35 @@ def test_a_training_is_written_for_tensorboard(train_events, tmp_path):
     with pytest.raises(InputError, match="board: exists already"):
         zoo.train("ae", train_events, tmp_path / "other", tensorboard=tmp_path / "board", **options)
     assert not (tmp_path / "other").exists()
+    for place in ("new", "new/board"):
+        with pytest.raises(InputError, match="name two folders beside each other"):
+            zoo.train("ae", train_events, tmp_path / "new", tensorboard=tmp_path / place, **options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_phases_before_an_interruption_are_written_for_tensorboard_too(tmp_path):
+    model = types.SimpleNamespace(
+        main_phase=1, recipe=lambda: [types.SimpleNamespace(name=n) for n in ("density", "training")]
+    )
+    model.get_config = dict
+    board = Scalars(tmp_path / "board", model)
+    assert not (tmp_path / "board").exists()  # before there is a number
+    board.on_epoch_end(0, {"loss": 1.0})
+    rows = [{"phase": "density", "epoch": 0, "nll": 3.0}, {"phase": "training", "epoch": 0, "loss": 1.0}]
+    board.finish(rows)
+    board.close()
+    assert scalars(tmp_path / "board") == {"density/nll": {1: 3.0}, "training/loss": {1: 1.0}}
+
+
+def test_what_labels_judged_is_marked_for_tensorboard(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    board = TensorBoard(tmp_path / "board", objective=Objective.parse("auc:1"))
+    board.epoch("0000", 1, "here", {"loss": 1.0})
+    found = EventAccumulator(str(tmp_path / "board")).Reload().SummaryMetadata("_hparams_/experiment")
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(found.plugin_data.content).experiment
+    assert [one.display_name for one in experiment.metric_infos] == ["objective (TRUTH USED)", "1-auc:1 (TRUTH USED)"]
 
 
 def test_a_search_is_written_for_tensorboard_while_it_runs(tmp_path):

@@ -92,7 +92,9 @@ def test_an_error_names_those_that_there_are(tmp_path, monkeypatch):
     )
     assert "; there are ae/lhco_sim, " in failure("score", "pcb/lhco_sim", "--data", "lhco_sim_test", "--out", "o")
     assert "the trained weights of pca are pca/lhco_sim" in failure("show", "pca/lhco")
-    assert "trained weights" not in failure("score", "runs/of/mine", "--data", "lhco_sim_test", "--out", "o")
+    for run in ("runs/of/mine", "runs/mine"):
+        assert "lhco_sim, " not in failure("score", run, "--data", "lhco_sim_test", "--out", "o")
+    assert weights.results(Path("./pca/lhco_sim/")) == weights.results(MAIN)
 
 
 def test_commands_list_them_and_say_what_they_are():

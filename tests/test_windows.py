@@ -303,3 +303,18 @@ def test_window_of_the_command_line_is_kept_with_the_run(tmp_path):
         done = run(*words, "--out", tmp_path / "none")
         assert done.exit_code == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.output
     assert not (tmp_path / "none").exists()
+
+
+def test_a_rate_that_falls_does_so_over_the_longest_trials_of_a_search(tmp_path):
+    import tuning
+
+    given = {"classifier": "network", "folds": 2, "batch_size": 500, "columns": ("*",), "layers": 1, "width": 16}
+    options = {"objective": "argos", "window": WINDOW, "trials": 2, "max_epochs": 2, "factor": 2, "jit_compile": False}
+    found = tuning.search("cwola", toy(signal=0.1), out=tmp_path / "s", fixed=given, **options)
+    assert {trial["hyperparameters"]["epochs"] for trial in found.trials} == {2}
+    assert {trial["epochs"] for trial in found.trials} == {1, 2}
+    space = {"epochs": {"min": 3, "max": 5}}
+    found = tuning.search(
+        "cwola", toy(signal=0.1), out=tmp_path / "t", fixed=given, space=space, **{**options, "trials": 1}
+    )
+    assert found.best["hyperparameters"]["epochs"] in (3, 4, 5)

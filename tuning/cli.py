@@ -154,7 +154,7 @@ def _search(
     model, data, validation, out, objective, window, sidebands, template, space, settings, preset, export_to, mass_range,
     as_json, xla, conversion, converting, **options,
 ):  # fmt: skip
-    from pipelines.outputs import check_new
+    from pipelines.outputs import check_apart, check_new
     from tuning.results import check_out
     from tuning.spacefile import load_space
 
@@ -164,8 +164,10 @@ def _search(
     if export_to and check_new(export_to, unless=EXPORTED if options["resume"] else None).resolve() == out.resolve():
         raise InputError(f"{export_to}: given for --export and --out; name two folders")
     given_space = None if space is None else load_space(space)  # told before TensorFlow is imported
-    if options["tensorboard"] and not (options["resume"] and options["tensorboard"].is_dir()):
-        check_new(options["tensorboard"])
+    if options["tensorboard"]:
+        check_apart(options["tensorboard"], out, "--tensorboard")
+        if not (options["resume"] and options["tensorboard"].is_dir()):
+            check_new(options["tensorboard"])
     quiet_zoo()
     import tensorflow as tf
 

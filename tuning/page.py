@@ -121,16 +121,10 @@ def write_hparams(results: Results, folder: str | os.PathLike) -> int:
     scalars of the same runs.
     """
     import tensorflow as tf
-    from tensorboard.plugins.hparams import api
 
     varied, terms = results.varied(), ["objective", *results.parsed.weights]
-    told = " (TRUTH USED)" if results.truth_used else ""
     with new_directory(folder) as part:
-        with tf.summary.create_file_writer(str(part)).as_default():
-            api.hparams_config(
-                hparams=[api.HParam(name) for name in varied],
-                metrics=[api.Metric(name, display_name=f"{name}{told}") for name in terms],
-            )
+        write_metrics(part, terms, results.truth_used, varied)
         for trial in results.completed:
             writer = tf.summary.create_file_writer(str(part / trial["trial"]))
             with writer.as_default():
@@ -141,6 +135,19 @@ def write_hparams(results: Results, folder: str | os.PathLike) -> int:
                             tf.summary.scalar(f"epoch/{term}", row[term], step=int(row["epoch"]) + 1)
             writer.close()
     return len(results.completed)
+
+
+def write_metrics(folder: Path, terms: Sequence[str], truth_used: bool, varied: Sequence[str] = ()) -> None:
+    """Write for the HParams page of a folder which hyperparameters and figures of merit there are, with what labels judged marked."""
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api  # which looks for a Keras, so not before ours is chosen
+
+    told = " (TRUTH USED)" if truth_used else ""
+    with tf.summary.create_file_writer(str(folder)).as_default():
+        api.hparams_config(
+            hparams=[api.HParam(name) for name in varied],
+            metrics=[api.Metric(name, display_name=f"{name}{told}") for name in terms],
+        )
 
 
 def write_trial(record: Mapping[str, Any], names: Sequence[str] | None = None) -> None:

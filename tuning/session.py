@@ -29,7 +29,7 @@ from pipelines.events.events import Events
 from pipelines.events.layout import match_columns
 from pipelines.events.overlap import overlap
 from pipelines.jobs.executors import Batch
-from pipelines.outputs import as_json, clean_folder, new_directory, write_json
+from pipelines.outputs import as_json, check_apart, clean_folder, new_directory, write_json
 from tuning import algorithms
 from tuning.argos import chosen_region, described_region, windowed
 from tuning.description import NAMES, check_same, described, growth, read_asked
@@ -42,6 +42,7 @@ from tuning.schemas import History, Record, numbered
 from tuning.space import Space
 from tuning.space_points import sample
 from tuning.space_text import range_text
+from tuning.spacefile import read_space
 from tuning.trial import Job, forget_programs, read_json, runner_of
 from zoo import registry, run
 from zoo.cli.terminal import workplace
@@ -155,7 +156,8 @@ def search(
     if tensorboard is not None:
         from tuning.tensorboard import TensorBoard
 
-        listener = TensorBoard(tensorboard, listener, resume)
+        check_apart(tensorboard, out, argument("tensorboard"))
+        listener = TensorBoard(tensorboard, listener, resume, Objective.parse(objective))
     fixed = windowed(model, fixed or {}, window, sidebands)
     asked = _Asked(model, preset, fixed, algorithm, trials, max_epochs, factor, architectures, objective, seed)
     session = _Session(
@@ -218,8 +220,12 @@ class _Session:
     ):  # fmt: skip
         self.asked, self.out, self.jit_compile, self.extra, self.listener = asked, out, jit_compile, extra, listener
         objective = Objective.parse(asked.objective)
-        self.space = Space(asked.model, {"seed": asked.seed, **asked.fixed}, asked.preset, space)
-        registry.model_class(asked.model).require("events", "tune")
+        kind = registry.model_class(asked.model)
+        # a learning rate that falls over all epochs falls over those of the longest trials, in the shorter ones too
+        falls = kind.learning_rate_falls and (space is None or "epochs" not in read_space(space)[0])
+        length = {"epochs": asked.max_epochs} if falls else {}
+        self.space = Space(asked.model, {"seed": asked.seed, **length, **asked.fixed}, asked.preset, space)
+        kind.require("events", "tune")
         self._fit_space_to(events)
         self.searched = self.space.hyperparameters()
         plain = registry.get(asked.model, **{"seed": asked.seed, **self.space.draw(self.space.hyperparameters())})

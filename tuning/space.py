@@ -192,9 +192,9 @@ class Space:
         2
         """
         searched, drawn = self.searched, self.draw(self.hyperparameters())
-        fixed = {name: value for name, value in {**self._valid, **drawn}.items() if name not in searched}
-        narrowed = registry.model_class(self.model).search_space_of(features, fixed)
         plain = {plain_name(name) for name in searched}
+        fixed = {name: value for name, value in {**self._valid, **drawn}.items() if name not in plain}
+        narrowed = registry.model_class(self.model).search_space_of(features, fixed)
         given = (
             self.overrides
             if isinstance(self.overrides, Mapping) or self.overrides is None
@@ -202,6 +202,11 @@ class Space:
         )
         added = {name: value for name, value in narrowed.items() if name in plain and name not in (given or {})}
         return dataclasses.replace(self, overrides={**(given or {}), **added}) if added else self
+
+    def standing(self, name: str) -> Any:
+        """Return what a name is that is not searched any more: as the preset has it, or else the default of the space."""
+        kind = registry.model_class(self.model)
+        return kind.presets.get(self.preset, {}).get(name, self._names[name].default)
 
     # -- use -----------------------------------------------------------------------------------------
 
@@ -366,7 +371,7 @@ class _Guided:
 
     def conditional_scope(self, parent_name, parent_values):
         if parent_name in self._space._dropped and not self._hp._exists(parent_name):
-            self._hp.Fixed(parent_name, self._space._names[parent_name].default)  # others are conditional on it
+            self._hp.Fixed(parent_name, self._space.standing(parent_name))  # others are conditional on it
         return self._hp.conditional_scope(parent_name, parent_values)
 
     def _asked(self, kind: str, *args, **kwargs):
@@ -378,7 +383,7 @@ class _Guided:
         """Answer one question of the model, of `kind` with its `options`."""
         space, hp = self._space, self._hp
         if name in space._dropped:
-            return space._names[name].default if hp._conditions_are_active(hp._conditions) else None
+            return space.standing(name) if hp._conditions_are_active(hp._conditions) else None
         known, called = space._names.get(name), name
         if name in space._repeated:
             conditions = hp._conditions

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from pipelines.outputs import check_new
 from tuning.listener import Plan, SearchListener
-from tuning.page import write_trial
+from tuning.objectives import Objective
+from tuning.page import write_metrics, write_trial
 
 
 class TensorBoard(SearchListener):
@@ -21,7 +22,7 @@ class TensorBoard(SearchListener):
 
     Args:
         folder: new, or with `resume` that of the same search before.
-        listener: is told everything too.
+        listener: is told everything too. objective: of the search, by which what labels judged is marked "TRUTH USED".
 
     Raises `InputError` if the folder exists, or cannot be written.
 
@@ -29,9 +30,12 @@ class TensorBoard(SearchListener):
         `tuning.search("vae", events, trials=20, out="search", tensorboard="board")`, and `tensorboard --logdir board`
     """
 
-    def __init__(self, folder: str | os.PathLike[str], listener: SearchListener | None = None, resume: bool = False):
+    def __init__(
+        self, folder: str | os.PathLike[str], listener: SearchListener | None = None, resume: bool = False,
+        objective: Objective | None = None,
+    ):  # fmt: skip
         self.folder = Path(folder) if resume and Path(folder).is_dir() else check_new(folder)
-        self.listener = listener or SearchListener()
+        self.listener, self._objective = listener or SearchListener(), objective
         self._writers: dict[str, Any] = {}
 
     def planned(self, plan: Plan) -> None:
@@ -62,5 +66,8 @@ class TensorBoard(SearchListener):
 
     def _writer(self, trial: str) -> Any:
         if trial not in self._writers:
+            if self._objective is not None:
+                write_metrics(self.folder, ["objective", *self._objective.weights], self._objective.uses_truth)
+                self._objective = None
             self._writers[trial] = tf.summary.create_file_writer(str(self.folder / trial))
         return self._writers[trial]

@@ -51,6 +51,8 @@ class Detector(legacy.DeprecatedNames, keras.Model):
     any_batch_size: ClassVar[bool] = False
     # whether a search on a CPU has XLA compile its trials: of short trials of many architectures that takes longer than it saves
     searched_by_xla: ClassVar[bool] = True
+    # whether the learning rate falls over the hyperparameter `epochs`: a search makes that the epochs of its longest trials
+    learning_rate_falls: ClassVar[bool] = False
     longest_execution: ClassVar[int] = LONGEST_EXECUTION  # steps between two calls of a callback, at most
 
     # which follow from the declared hyperparameters

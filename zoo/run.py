@@ -230,13 +230,16 @@ def _train(
             callbacks=[checkpoint, *scalars],
             **options,
         )
+        rows = checkpoint.with_later_phases()
+        for one in scalars:
+            one.finish(rows)
     except InputError:
         checkpoint.forget_if_empty()
         raise
+    finally:
+        for one in scalars:
+            one.close()
     log.info("writing %s", out)
-    for one in scalars:
-        one.finish()
-    rows = checkpoint.with_later_phases()
     with new_directory(out) as part:
         write(model, part, checkpoint.config, rows, seconds=checkpoint.seconds())
     shutil.rmtree(checkpoint.folder, ignore_errors=True)

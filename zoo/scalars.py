@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,35 +19,49 @@ class Scalars(keras.callbacks.Callback):
 
     Args:
         folder: new, or with `resume` that of a training which was interrupted, whose epochs stay.
-        model: of the zoo. It has to have met its data, so that its hyperparameters are whole.
+        trained: model of the zoo. It has to have met its data, so that its hyperparameters are whole.
 
     Raises `InputError` if the folder exists, or cannot be written.
     """
 
     def __init__(self, folder: str | os.PathLike[str], trained: Any, resume: bool = False):
         super().__init__()
-        path = Path(folder) if resume and Path(folder).is_dir() else check_new(folder)
-        self._trained, self._writer = trained, tf.summary.create_file_writer(str(path))
-        self._told: set[str] = set()
-        config = json.dumps(trained.get_config(), indent=1)
-        with self._writer.as_default():
-            tf.summary.text("hyperparameters", "\n".join(f"    {line}" for line in config.splitlines()), step=0)
+        self._path = Path(folder) if resume and Path(folder).is_dir() else check_new(folder)
+        self._trained = trained
+        self._writer: Any = None
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Write the terms of an epoch of the main phase."""
-        phase = self._trained.recipe()[self._trained.main_phase].name
-        self._told.add(phase)
-        self._write(phase, epoch, logs or {})
+        self._write(self._main, epoch, logs or {})
 
-    def finish(self) -> None:
-        """Write those of the phases before and after it, of which Keras tells no callback."""
-        for phase, history in self._trained.histories.items():
-            for i, epoch in enumerate(history.epoch if phase not in self._told else ()):
-                self._write(phase, epoch, {name: values[i] for name, values in history.history.items()})
-        self._writer.close()
+    def finish(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write those of the phases before and after it, of which Keras tells no callback; `rows` are those of the history."""
+        for row in rows:
+            if row["phase"] != self._main:
+                terms = {name: value for name, value in row.items() if name not in ("phase", "epoch")}
+                self._write(str(row["phase"]), int(row["epoch"]), terms)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    @property
+    def _main(self) -> str:
+        return self._trained.recipe()[self._trained.main_phase].name
 
     def _write(self, phase: str, epoch: int, terms: Mapping[str, Any]) -> None:
-        with self._writer.as_default():
+        with self._open().as_default():
             for name, value in terms.items():
-                tf.summary.scalar(f"{phase}/{name}", float(value), step=epoch + 1)
-        self._writer.flush()
+                if value is not None:
+                    tf.summary.scalar(f"{phase}/{name}", float(value), step=epoch + 1)
+        self._open().flush()
+
+    def _open(self) -> Any:
+        """Return the writer, made for the first number that there is: a training that fails before leaves no folder."""
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(str(self._path))
+            config = json.dumps(self._trained.get_config(), indent=1)
+            with self._writer.as_default():
+                tf.summary.text("hyperparameters", "\n".join(f"    {line}" for line in config.splitlines()), step=0)
+        return self._writer

@@ -109,7 +109,7 @@ def train(
         `zoo.train("gan_ae", "lhco_sim_train", "run", preset="lhco2020", mass_range=(2700, 5000))`
     """
     from pipelines.datasets.opening import open_events
-    from pipelines.outputs import check_new
+    from pipelines.outputs import check_apart, check_new
     from zoo import run as runs
 
     if out is None:
@@ -119,8 +119,10 @@ def train(
     made = _model(model, preset, _with_window(model, hyperparameters, window), seed)
     if not resume:
         runs.Checkpoint.refuse(out)
-    if tensorboard is not None and not (resume and Path(tensorboard).is_dir()):
-        check_new(tensorboard)
+    if tensorboard is not None:
+        check_apart(tensorboard, out, argument("tensorboard"))
+        if not (resume and Path(tensorboard).is_dir()):
+            check_new(tensorboard)
     if data is None or made.data_kind != "events":
         given = {"data": data, "conversion": conversion, "validation": validation or None, "mass_range": mass_range,
                  "score": score, "memory": memory}  # fmt: skip

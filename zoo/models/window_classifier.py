@@ -74,6 +74,7 @@ class WindowClassifier(WindowModel):
     hp: ClassifierHyperparameters
 
     score_kinds = ("probability",)
+    learning_rate_falls = True
     scores_unseen = True
     recorded: ClassVar[tuple[str, ...]] = ("loss", "held_out")  # terms of the losses in the history
 
@@ -156,8 +157,8 @@ class WindowClassifier(WindowModel):
     def present_learning_rate(self) -> tf.Tensor:
         """Return the learning rate of this step, r (1 + cos(pi t)) / 2, of the first member; t goes from 0 to 1 in all epochs.
 
-        All epochs are those of the hyperparameter, or more where `fit` was asked for more. Fewer end before the rate is 0, so
-        that a training that is continued goes on as if it had not stopped.
+        All epochs are those of the hyperparameter, or more where `fit` is asked for more. Fewer end before the rate is 0, so
+        a training that is continued up to that number goes on as if it had not stopped; beyond it the rate rises once more.
         """
         share = self.trainer.share_done(self.hp.epochs)
         rate = tf.reshape(self.runtime.learning_rate, (-1,))[0]  # by which the shares of other members are given

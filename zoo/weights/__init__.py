@@ -6,6 +6,7 @@ commands; `docs/weights.md` has their results. They hold no state of the optimiz
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import os
 from collections.abc import Mapping
@@ -69,13 +70,14 @@ def advice(run: str | os.PathLike[str]) -> str:
     """
     path = Path(run)
     model = path.parts[0] if path.parts and not path.is_absolute() else ""
-    if len(path.parts) != 2 or os.path.lexists(model):
+    known = {name.partition("/")[0] for name in names()}
+    if len(path.parts) != 2 or os.path.lexists(model) or not difflib.get_close_matches(model, known, 1):
         return ""
-    own = names(f"{model}/*")
+    own = [name for name in names() if name.startswith(f"{model}/")]
     return f"; the trained weights of {model} are {', '.join(own)}" if own else f"; there are {', '.join(names())}"
 
 
-def results(name: str) -> Mapping[str, Any]:
+def results(name: str | os.PathLike[str]) -> Mapping[str, Any]:
     """Return what shipped weights are and reach, as `docs/weights.md` tells; raises `InputError` for a name that is not known.
 
     Example:
@@ -83,6 +85,7 @@ def results(name: str) -> Mapping[str, Any]:
     """
     from pipelines.documents import read_json_document
 
+    name = Path(name).as_posix()
     if name not in names():
         raise InputError(
             f"{name}: no trained weights of that name{advice(name) or '; there are ' + ', '.join(names())}"
@@ -91,7 +94,7 @@ def results(name: str) -> Mapping[str, Any]:
     return found
 
 
-def text(name: str) -> str:
+def text(name: str | os.PathLike[str]) -> str:
     """Return the same for people."""
     found = results(name)
     lines = [f"{name}: {found['about']}", f"Trained on: {found['data']}", f"By: {found['command']}"]
