@@ -16,6 +16,7 @@ import click
 import numpy as np
 from scipy.stats import kstest
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 from pipelines import Events
 from pipelines.outputs import write_json
@@ -42,8 +43,11 @@ def scores(x, first, folds, trees, rng):
     for k in range(folds):
         seen = fold != k
         made = HistGradientBoostingClassifier(max_iter=trees, max_leaf_nodes=8, early_stopping=False)
-        made.fit(x[seen], first[seen], sample_weight=weight[seen])
-        score[~seen] = made.decision_function(x[~seen])
+        with threadpool_limits(
+            1, "openmp"
+        ):  # on a busy machine threads that wait for each other took ten times as long
+            made.fit(x[seen], first[seen], sample_weight=weight[seen])
+            score[~seen] = made.decision_function(x[~seen])
     return score
 
 
