@@ -245,7 +245,7 @@ def test_scores_with_ties_at_the_cut_are_refused_and_ties_elsewhere_are_not(back
 
 def test_it_is_the_default_of_searches_and_poisson_numbers_need_the_other(background):
     assert SearchOptions().cut == "mass" and BumpHuntOptions().cut == "global"
-    with pytest.raises(InputError, match=r"null 'poisson' has none; take cut 'global'"):
+    with pytest.raises(InputError, match=r"null 'poisson' has none; take cut='global'"):
         SearchOptions(null="poisson")
     assert SearchOptions(null="poisson", cut="global").null == "poisson"
 

@@ -1,6 +1,8 @@
 """Trained weights that come with the package: they open, score as they did, and are taken wherever a run is."""
 
+import itertools
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from click.testing import CliRunner
 import pipelines
 import zoo
 from pipelines import InputError
+from pipelines.outputs import as_json
 from zoo import weights
 from zoo.cli.main import main
+from zoo.settings import parse_setting
 
 SCORES = json.loads((Path(__file__).parent / "data" / "weights.json").read_text())
 MAIN = "pca/lhco_sim"
@@ -129,3 +133,19 @@ def test_a_table_of_calibration_is_not_kept_in_the_package(tmp_path):
         file["edges"] = np.linspace(1000, 3000, 41)
     with pytest.raises(InputError, match="ddp/spectra comes with the package, where no table is kept; name a file"):
         zoo.scan(tmp_path / "spectra.h5", "ddp/spectra", calibrate="table")
+
+
+@pytest.mark.parametrize("name", weights.names())
+def test_weights_are_those_of_the_printed_command_with_todays_defaults(name):
+    words = shlex.split(weights.results(name)["command"])
+    model = words[words.index("train") + 1]
+    options = list(itertools.pairwise(words))
+    given = dict(parse_setting(text) for option, text in options if option == "--set")
+    preset = next((text for option, text in options if option == "--preset"), None)
+    kind = zoo.registry.model_class(model)
+    expected = as_json({**kind.Hyperparameters.defaults(), **(kind.presets[preset] if preset else {}), **given})
+    found = json.loads((weights.FOLDER / name / "config.json").read_text())["hyperparameters"]
+    resolved = {"columns", "window", "sidebands", "object_columns", "slots", "particles"}  # by the data, or by --window
+    assert {key: found[key] for key in expected if key not in resolved} == {
+        key: value for key, value in expected.items() if key not in resolved
+    }

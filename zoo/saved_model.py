@@ -69,12 +69,8 @@ def export(
     if format not in FORMATS:
         raise InputError(f"format {format!r}, expected one of {', '.join(FORMATS)}")
     if (percentiles is None) != (events is None):
-        missing = (
-            f"events ({argument('events')}), by which the cut values are"
-            if events is None
-            else f"percentiles ({argument('percentiles')})"
-        )
-        raise InputError(f"{path}: cut values need {missing}")
+        missing = argument("events" if events is None else "percentiles")
+        raise InputError(f"{path}: cut values are those of percentiles of events; give {missing} too")
     check_new(path)
     loaded = _loaded(model) if isinstance(model, (str, os.PathLike)) else model
     cuts = None
