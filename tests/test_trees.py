@@ -102,7 +102,7 @@ def test_cwola_with_trees_keeps_the_contract(claim, subject, tmp_path):
 
 @pytest.fixture(scope="module")
 def subject():
-    return conformance.Subject("cwola", {"classifier": "trees", "leaves": 6})
+    return conformance.Subject("cwola", {"classifier": "trees", "leaves": 6, "trees": 10})
 
 
 def test_trees_in_the_latent_space_and_against_samples():

@@ -309,7 +309,7 @@ def test_a_rate_that_falls_does_so_over_the_longest_trials_of_a_search(tmp_path)
     import tuning
 
     given = {"classifier": "network", "folds": 2, "batch_size": 500, "columns": ("*",), "layers": 1, "width": 16}
-    options = {"objective": "argos", "window": WINDOW, "trials": 2, "max_epochs": 2, "factor": 2, "jit_compile": False}
+    options = {"objective": "argos", "window": WINDOW, "trials": 3, "max_epochs": 2, "factor": 2, "jit_compile": False}
     found = tuning.search("cwola", toy(signal=0.1), out=tmp_path / "s", fixed=given, **options)
     assert {trial["hyperparameters"]["epochs"] for trial in found.trials} == {2}
     assert {trial["epochs"] for trial in found.trials} == {1, 2}
