@@ -92,7 +92,7 @@ def cost(measured: Mapping[str, Any], name: str) -> str:
     density = " The density had one epoch of its 30." if name in ("cathode", "lacathode", "anode") else ""
     return (
         f"\n{trained}On {one['events']}: {times}; {one['score']:.0f} ms to score 1,000 {what}; {one['size']:.2g} MB for a run directory.{density}\n"
-        f"Two cores with much other work ([all models](index.md#what-they-cost)).\n\n"
+        f"Two cores with no other work ([all models](index.md#what-they-cost)).\n\n"
     )
 
 
