@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# packages are installed uncompiled (below): without what Python keeps, each of many interpreters would compile TensorFlow
+export PYTHONDONTWRITEBYTECODE :=
 # one more than two cores: tests that wait for processes of their own leave a fifth of the time idle
 JOBS ?= 3
 
@@ -49,7 +51,9 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(MAKE) --no-print-directory --jobs 2 lint unit docs
 
+# imported once before, so that workers that start together do not all compile the same modules
 unit: $(VENV)/installed
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -c "import zoo.conformance, tuning.kerastuner, distributed, uproot, sklearn.svm"
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # the same with the share of statements that the tests run

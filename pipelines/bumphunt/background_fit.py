@@ -17,6 +17,7 @@ from pipelines.bumphunt.fit_functions import SQRT_S, Array, functions_of
 from pipelines.errors import InputError
 
 F_TEST = 0.05  # a function with a parameter more is taken if its F-test has a p-value below this
+LEAST_DEVIANCE = 1e-3  # per degree of freedom; no observed spectrum is fitted so well, and below it rounding would decide
 
 
 class Background(Protocol):
@@ -86,7 +87,8 @@ class FittedBackground:
     Example:
         >>> edges = np.linspace(1000, 5000, 41)
         >>> background = FittedBackground(edges, "auto")
-        >>> counts = background.fitters[0].expected(np.array([[10.0], [9.0], [-4.0]]))
+        >>> expected = background.fitters[0].expected(np.array([[-6.0], [9.0], [-4.0]]))
+        >>> counts = np.random.default_rng(0).poisson(expected)
         >>> background.functions[background.fit(counts).choice[0]].name
         'dijet3'
     """
@@ -153,12 +155,15 @@ def f_test(deviance_1: Array, degrees_1: Array, deviance_2: Array, degrees_2: Ar
     """Return p-values of the F-test between fits of nested functions; the second has more parameters.
 
     F = [(D_1 - D_2) / (ndf_1 - ndf_2)] / (D_2 / ndf_2). A small p-value says that the further parameters are needed.
+    Of expected instead of observed counts both deviances are rounding errors, and D_2 / ndf_2 is taken to be 0.001 at least.
 
     >>> f_test(*(np.array([v]) for v in (50.0, 31.0, 30.0, 30.0))).round(6).tolist()
     [0.000103]
+    >>> f_test(*(np.array([v]) for v in (2e-6, 31.0, -3e-6, 30.0))).round(2).tolist()
+    [0.94]
     """
     more = degrees_1 - degrees_2
-    ratio = np.maximum(deviance_1 - deviance_2, 0) / more / (np.maximum(deviance_2, 1e-300) / degrees_2)
+    ratio = np.maximum(deviance_1 - deviance_2, 0) / more / np.maximum(deviance_2 / degrees_2, LEAST_DEVIANCE)
     return np.asarray(f_distribution.sf(ratio, more, degrees_2))
 
 
