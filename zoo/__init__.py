@@ -9,10 +9,16 @@ Nothing heavy is imported until a model is asked for.
 """
 
 import importlib
+import os
+import sys
 from typing import Any
 
 from pipelines.moved import alias
 from zoo.registry import describe, get, names, register
+
+# TensorFlow reads this when it is imported: without, it imports Keras 3 beside Keras 2, which takes longer than a second.
+if "tensorflow" not in sys.modules:
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 alias(
     {
