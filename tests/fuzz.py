@@ -1,17 +1,17 @@
 """Damage a file of events, a table, or a spectrum so many times, and read it each time in a child of a small process.
 
-HDF5 may hang in what is damaged, so each reading has a process of its own. It is forked from one that has no TensorFlow:
-copying the tables of its memory takes most of the time otherwise.
+HDF5 may hang in what is damaged, so children read. They are forked from a process that has no TensorFlow: copying the
+tables of its memory takes most of the time otherwise.
 """
 
 import json
 import os
 import random
 import resource
+import select
 import signal
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from pipelines.spectrum_files import read as read_spectrum
 
 LONGEST, MOST = 10.0, 10**9  # CPU seconds, bytes
 WAITS = 12 * LONGEST  # seconds of the clock, on a machine that has other work
+PER_CHILD = 50
 
 
 def write_csv(path, columns):
@@ -132,31 +133,55 @@ def outcome(read, path):
         return "read"
 
 
-def in_child(read, path):
-    """Return what became of reading a file in a child: "read", "refused", or what is neither; and the bytes it took."""
-    reader, writer = os.pipe()
-    if not (child := os.fork()):
-        limit = int(LONGEST + time.process_time()) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))  # a loop is killed; what waits is, by the parent
+def one_by_one(read, path, contents, told):
+    """Read a file with each of some contents, and write to a pipe what became of it: "read", "refused", or what is neither."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # which ends a process wherever it is
+    said = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
+    os.dup2(said.fileno(), 2)
+    made = path.parent / "made.h5"
+    for content in contents:
+        made.unlink(missing_ok=True)
+        path.write_bytes(content)
+        signal.setitimer(signal.ITIMER_PROF, LONGEST)
         try:
-            os.write(writer, outcome(read, path).encode())
+            what = outcome(read, path)
         except BaseException as error:  # noqa: BLE001  told, and refused, by the parent
-            os.write(writer, f"{type(error).__name__}: {reason_of(error)}"[:3000].encode())
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        os.write(writer, f"|{used}".encode())
-        os._exit(0)
-    os.close(writer)
-    until = time.monotonic() + WAITS
-    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-        if time.monotonic() > until:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            os.close(reader)
-            return "hangs", 0
-        time.sleep(0.001)
-    with os.fdopen(reader, "rb") as file:
-        what, _, used = file.read().decode("utf-8", "replace").rpartition("|")
-    return what or f"died of signal {os.WTERMSIG(ended[1])}", 1024 * int(used or 0)
+            what = f"{type(error).__name__}: {reason_of(error)}"[:1000]
+        if b"Traceback" in (printed := os.pread(said.fileno(), 2000, 0)):
+            what = f"prints {printed.decode('utf-8', 'replace')}"
+        os.truncate(said.fileno(), 0)
+        os.lseek(said.fileno(), 0, os.SEEK_SET)
+        left = sorted({one.name for one in path.parent.iterdir()} - {path.name, made.name})
+        os.write(told, json.dumps([what, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, left]).encode() + b"\n")
+
+
+def in_children(read, path, contents):
+    """Yield what became of reading a file with each of some contents, the bytes it took, and the files left beside it.
+
+    A child reads one after the other; where it dies or hangs, that is told, and another goes on with the next.
+    """
+    at = 0
+    while at < len(contents):
+        reader, writer = os.pipe()
+        if not (child := os.fork()):
+            try:
+                one_by_one(read, path, contents[at : at + PER_CHILD], writer)
+            finally:
+                os._exit(0)
+        os.close(writer)
+        lines, until = b"", at + PER_CHILD
+        while select.select([reader], [], [], WAITS)[0] and (more := os.read(reader, 2**16)):
+            *whole, lines = (lines + more).split(b"\n")
+            for line in whole:
+                what, used, left = json.loads(line)
+                at += 1
+                yield what, 1024 * used, left
+        os.kill(child, signal.SIGKILL)
+        ended = os.WTERMSIG(os.waitpid(child, 0)[1])
+        os.close(reader)
+        if at < min(until, len(contents)):
+            at += 1
+            yield ("hangs" if ended in (signal.SIGKILL, signal.SIGPROF) else f"dies of signal {ended}"), 0, []
 
 
 def fuzz(path, count):
@@ -167,16 +192,12 @@ def fuzz(path, count):
     """
     write(path)
     open_or_convert(path)  # here too, so that no child imports what it takes
-    rng, content, made = random.Random(path.name), path.read_bytes(), path.parent / "made.h5"
-    made.unlink(missing_ok=True)
-    said, base = in_child(open_or_convert, path)
-    assert said == "read", said
+    rng, content = random.Random(path.name), path.read_bytes()
+    contents = [content] + [hostile.bytes_mutated(content, rng) for _ in range(count)]
+    (what, base, left), *others = in_children(open_or_convert, path, contents)
+    assert (what, left) == ("read", []), (what, left)
     found, most, wrong = {}, 0, []
-    for number in range(count):
-        made.unlink(missing_ok=True)
-        path.write_bytes(hostile.bytes_mutated(content, rng))
-        what, used = in_child(open_or_convert, path)
-        left = sorted({one.name for one in path.parent.iterdir()} - {path.name, made.name})
+    for number, (what, used, left) in enumerate(others):
         if what not in ("read", "refused") or used - base > MOST or left:
             wrong.append([number, what, used - base, left])
             what = "neither"

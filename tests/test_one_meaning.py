@@ -153,6 +153,14 @@ def test_a_column_of_numbers_and_truth_values_is_refused_everywhere(cells, tmp_p
             read()
 
 
+def test_a_broken_line_that_is_no_text_prints_nothing(tmp_path, capfd):
+    (tmp_path / "a.csv").write_bytes(b"mjj,x\n3000,1\n3\x9c\n3100,2\n")
+    with pytest.raises(InputError, match="line 3 has 1 value, expected 2"):
+        convert([tmp_path / "a.csv"], tmp_path / "e.h5", mass="mjj")
+    assert convert([tmp_path / "a.csv"], tmp_path / "e.h5", mass="mjj", on_error="skip").events == 2
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_broken_truth_value_is_named_or_left_out(tmp_path):
     text = FRAME.to_csv(index=False).splitlines()
     text[3] = text[3].replace("True", "perhaps")

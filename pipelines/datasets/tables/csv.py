@@ -119,6 +119,7 @@ class CsvTable(Table):
         with reading(self.path), open_text(self.path) as file:
             file.seek(self.start)
             text = file.read(2**16) + self._rest(file)
+            text = text.decode("utf-8", "replace").encode()  # Arrow prints a trace for a skipped line that is no UTF-8
         try:
             return arrow_csv.read_csv(
                 pyarrow.py_buffer(text),
