@@ -215,6 +215,10 @@ def typed(field: str, values: np.ndarray, where: str) -> np.ndarray:
     Raises `InputError` for values that are no real numbers, and for a label that is not a whole number 0 to 127: int8 would
     make another one of it.
     """
+    if np.ma.is_masked(values):
+        raise InputError(
+            f"{where}: {field} are masked in part; leave those events out, since nobody knows their values"
+        )
     values = np.asarray(values)
     if values.dtype.kind not in "biuf":
         raise InputError(f"{where}: {field} are of type {values.dtype}, expected real numbers")
