@@ -38,9 +38,15 @@ _guard = threading.RLock()
 
 
 def real(path: str | os.PathLike[str]) -> Path:
-    """Return the path whose folder has no links in it; the last name may be a link, which is not followed."""
+    """Return the path whose folder has no links in it; the last name may be a link, which is not followed.
+
+    Raises `InputError` for a path without a name of its own, as / is one.
+    """
     path = Path(path)
-    return path.parent.resolve() / path.name
+    found = path.parent.resolve() / path.name
+    if not found.name:
+        raise InputError(f"{found}: exists already; choose another name")
+    return found
 
 
 def part_of(path: str | os.PathLike[str]) -> Path:

@@ -4,12 +4,15 @@ import pytest
 
 from pipelines.events.column_kinds import kind_of_column, matching, taken_by_pattern
 
-TRUTH = "label Label LABELS isSignal is_signal is_signal_new label_Tbqq truth y_true target class Class_ID process dsid y isAnomaly"
-WEIGHT = "weight Weight KaggleWeight mcWeight event_weight weights w xsec genWeight scaleFactor_PILEUP"
-BOOKKEEPING = "eventNumber event run runNumber lumi luminosityBlock isSR isTrain fold index entry"
+TRUTH = (
+    "label Label LABELS isSignal is_signal is_signal_new label_Tbqq truth y_true target class Class_ID process dsid y isAnomaly "
+    "isBSM outlier signal_or_background event_type"
+)
+WEIGHT = "weight Weight KaggleWeight mcWeight event_weight weights w xsec genWeight scaleFactor_PILEUP xs evt_w"
+BOOKKEEPING = "eventNumber event run runNumber lumi luminosityBlock isSR isTrain fold index entry signal_region inSidebandRegion kfold level_0 hash"
 VARIABLES = (
     "pt_1 tau21_1 mj1j2 y_1 eta phi nc_1 met HT weighted_pt_asymmetry class_pt signalness runner_pt e_1 m_jj "
-    "mass_1 Jet_pt[0] dEta eventShape sr_pt lepton_charge"
+    "mass_1 w_pt mass_w level_1_pt Jet_pt[0] dEta eventShape sr_pt lepton_charge"
 )
 
 

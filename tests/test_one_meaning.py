@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from linear_model import registered
 from pyarrow import parquet
 
+import pipelines
 import tuning
 import tuning.cli
 import zoo
@@ -24,6 +25,7 @@ from tuning.space import Space
 from zoo.cli.reading import conversion
 from zoo.comparison import cells, specification
 from zoo.settings import parse_setting
+from zoo.tables import read_columns
 
 # -- nothing, and truth values ------------------------------------------------------------------------------
 
@@ -131,6 +133,32 @@ def test_truth_values_and_weights_of_a_table_are_the_same_in_every_format(name, 
     np.testing.assert_array_equal(events.read("features", ["x", "passed"]), FRAME[["x", "passed"]].to_numpy(np.float32))
     np.testing.assert_array_equal(events.label, FRAME["isSignal"].to_numpy(int))
     np.testing.assert_allclose(events.weight, FRAME["weight"], rtol=1e-6)
+
+
+MIXED = ["1,True", "True,1", "True,True,1", "0,1,False", "1,0,true", '"1",True', "True,1.0,False", "1.5,True"]
+
+
+@pytest.mark.filterwarnings("ignore:.*holds only 0 and 1:UserWarning")
+@pytest.mark.parametrize("cells", MIXED)
+def test_a_column_of_numbers_and_truth_values_is_refused_everywhere(cells, tmp_path):
+    path, cells = tmp_path / "a.csv", cells.split(",")
+    path.write_text("mjj,x\n" + "".join(f"{3000 + i},{cell}\n" for i, cell in enumerate(cells)))
+    with pytest.raises(InputError, match=r"column 'x': '.*', expected (a number|true or false) as in its other lines"):
+        convert([path], tmp_path / "e.h5", mass="mjj")
+    assert convert([path], tmp_path / "e.h5", mass="mjj", on_error="skip").events == len(cells) - 1
+    values = [json.loads(cell.strip('"').lower()) for cell in cells]
+    frame = pandas.DataFrame({"mjj": 3000.0, "x": pandas.Series(values, dtype=object)})
+    for read in (lambda: pipelines.open(frame, mass="mjj"), lambda: read_columns(frame, ["x"], list(frame))):
+        with pytest.raises(InputError, match="'x' has numbers and truth values"):
+            read()
+
+
+def test_a_broken_line_that_is_no_text_prints_nothing(tmp_path, capfd):
+    (tmp_path / "a.csv").write_bytes(b"mjj,x\n3000,1\n3\x9c\n3100,2\n")
+    with pytest.raises(InputError, match="line 3 has 1 value, expected 2"):
+        convert([tmp_path / "a.csv"], tmp_path / "e.h5", mass="mjj")
+    assert convert([tmp_path / "a.csv"], tmp_path / "e.h5", mass="mjj", on_error="skip").events == 2
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_broken_truth_value_is_named_or_left_out(tmp_path):

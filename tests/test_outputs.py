@@ -12,6 +12,7 @@ import pytest
 
 from pipelines import locks
 from pipelines.errors import InputError
+from pipelines.jobs.chunks import check_output
 from pipelines.outputs import check_new, clean_folder, hold, new_directory, new_disk, new_file, new_files, write_json
 
 IMPORTS = "import os, sys; from pipelines import outputs; from pipelines.outputs import *\n"
@@ -76,6 +77,22 @@ def test_link_that_leads_nowhere_is_not_replaced(tmp_path):
     with pytest.raises(InputError) as error:
         check_new(link)
     says(error, link, "exists already")
+
+
+@pytest.mark.parametrize("path", ["", ".", "..", "/", "../"])
+@pytest.mark.parametrize(
+    "make", [new_file, new_directory, new_disk, check_new, check_output, locks.part_of, locks.lock_of]
+)
+def test_a_folder_without_a_name_is_no_output(make, path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if make in (locks.part_of, locks.lock_of) and path != "/":
+        assert make(path).is_absolute()
+        return
+    with pytest.raises(InputError, match="exists already"), contextlib.ExitStack() as stack:
+        made = make(path)
+        if hasattr(made, "__enter__"):
+            stack.enter_context(made)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("make", [new_file, new_directory])
@@ -151,6 +168,7 @@ FULL = """
 import resource, sys
 import h5py, numpy as np
 from pipelines.errors import InputError
+from pipelines.jobs.chunks import check_output
 from pipelines.outputs import new_disk, write_json
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:

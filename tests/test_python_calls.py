@@ -11,10 +11,14 @@ import pytest
 from click.testing import CliRunner
 from linear_model import Linear, registered
 
+import pipelines
 import zoo
 import zoo.cli.main
-from pipelines import InputError, histograms
+from pipelines import Events, InputError, histograms
+from pipelines.bumphunt.given_scores import GivenScores
+from pipelines.datasets import convert
 from pipelines.histograms import Histograms
+from zoo.inputs import Inputs
 
 RANGE = ["--mass-range", "2700", "5000"]
 CALLS = ["bumphunt", "evaluate", "export", "hunt", "load", "plot", "scan", "score", "train", "validate"]
@@ -173,3 +177,57 @@ def test_calls_name_what_is_wrong(run, tmp_path):
         zoo.score(tmp_path / "nothing", "lhco_sim_test")
     with pytest.raises(InputError, match="is no model of the zoo"):
         zoo.score(object(), "lhco_sim_test")
+
+
+# -- arguments of the wrong type ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def few():
+    return Events.from_arrays(np.ones((5, 2)), np.linspace(3000, 3100, 5), ["a", "b"])
+
+
+MASKED = np.ma.array(np.ones((5, 2)), mask=np.eye(5, 2))
+WRONG = {
+    "sample of a share": (lambda e: e.sample(1.5), "events is 1.5, expected a whole number"),
+    "sample of a text": (lambda e: e.sample("x"), "events is 'x', expected a whole number"),
+    "seed": (lambda e: e.sample(2, seed="a"), "seed is 'a', expected a whole number"),
+    "field": (lambda e: e.read(3), "field is 3, expected the name"),
+    "columns as a text": (lambda e: e.read("features", "ab"), "columns is 'ab', expected a list"),
+    "columns as numbers": (lambda e: e.read("features", [1]), r"columns is \[1\], expected a list"),
+    "rows": (lambda e: e.take([[1]]), r"rows have shape \(1, 1\)"),
+    "range of one number": (lambda e: e.select(mass_range=3000), "mass_range is 3000, expected its lower and upper end"),
+    "range of texts": (lambda e: e.select(mass_range=("a", "b")), "mass_range is .* two numbers"),
+    "range of a text": (lambda e: e.select(mass_range="ab"), "mass_range is 'ab'"),
+    "names of a text": (lambda _: Events.from_arrays(np.ones((5, 2)), np.ones(5), "ab"), "columns is 'ab'"),
+    "names of numbers": (lambda _: Events.from_arrays(np.ones((5, 2)), np.ones(5), [1, 2]), "columns is"),
+    "no names": (lambda _: Events.from_arrays(np.ones((5, 2)), np.ones(5), None), "columns is None"),
+    "masked features": (lambda _: Events.from_arrays(MASKED, np.ones(5), ["a", "b"]), "features are masked in part"),
+    "masked scores": (lambda _: GivenScores(np.ma.array([1.0, 2.0], mask=[0, 1])), "masked in part"),
+    "masked features to score": (lambda _: next(Inputs(("a", "b")).blocks(MASKED)), "features are masked in part"),
+    "search in an array": (lambda _: pipelines.search(np.ones(5), np.ones((5, 2))), "events is ndarray"),
+    "output": (lambda e: zoo.train("linear", e, 5), "out is int, expected a path"),
+    "run": (lambda _: zoo.load(None), "run is NoneType, expected a path"),
+    "hyperparameters": (lambda e: zoo.train("linear", e, "o", hyperparameters=[1]), "hyperparameters is list"),
+    "preset": (lambda _: zoo.get("vae", preset=5), "preset '?5'?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_an_argument_of_the_wrong_type_is_named(what, few, run):
+    call, said = WRONG[what]
+    with pytest.raises((TypeError, ValueError), match=said):
+        call(few)
+
+
+@pytest.mark.parametrize("options, said", [
+    ({"mass": ["mjj"]}, r"mass is \['mjj'\], expected a name"), ({"mass": None}, "mass is None, expected a name"),
+    ({"features": [3]}, r"features is \[3\], expected a list of names"), ({"units": ["GeV"]}, r"units is \['GeV'\], expected"),
+    ({"mass_range": 3000}, "mass_range is 3000"), ({"mass_range": "ab"}, "mass_range is 'ab'"), ({"workers": "two"}, "workers is 'two'"),
+    ({"workers": -1}, "workers is -1"), ({"label": 3}, "label is 3"), ({"columns": "ab"}, "columns is 'ab'"),
+])  # fmt: skip
+def test_an_option_of_a_table_of_the_wrong_type_is_named(options, said, tmp_path):
+    (tmp_path / "a.csv").write_text("mjj,x\n3000,1\n3100,2\n")
+    with pytest.raises(InputError, match=said):
+        convert([tmp_path / "a.csv"], tmp_path / "e.h5", **{"mass": "mjj", **options})
+    assert convert([tmp_path / "a.csv"], tmp_path / "f.h5", mass="mjj", features="x").columns["features"] == ("x",)

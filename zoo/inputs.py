@@ -99,6 +99,8 @@ class Inputs:
             raise InputError(
                 f"no array {missing[0]!r} to score; expected a batch, a dict of {' and '.join(self.shapes)}"
             )
+        if masked := [name for name in self.shapes if np.ma.is_masked(arrays[name])]:
+            raise InputError(f"{masked[0]} are masked in part; leave those events out, since nobody knows their values")
         try:
             given = {name: np.asarray(arrays[name], np.float32) for name in self.shapes}
         except (TypeError, ValueError):

@@ -141,7 +141,7 @@ def get(name: str, preset: str | None = None, **hyperparameters: object):
     """
     model = model_class(name)
     if preset is not None and preset not in model.presets:
-        raise InputError(no_preset(preset, name, model.presets))
+        raise InputError(no_preset(str(preset), name, model.presets))
     return model(**{**model.presets.get(preset, {}), **hyperparameters})
 
 

@@ -25,7 +25,7 @@ from pydantic import AfterValidator, Field
 from typing_extensions import NotRequired, TypedDict
 
 from pipelines import provenance
-from pipelines.arguments import argument
+from pipelines.arguments import argument, check_path
 from pipelines.checksums import digest, file_sha256
 from pipelines.documents import DataDescription, check_document, check_row, read_json_document, shown
 from pipelines.errors import InputError
@@ -111,6 +111,7 @@ def load(run: str | os.PathLike):
     >>> load("pca/lhco_sim").zoo_name
     'pca'
     """
+    check_path("run", run)
     name, run = run, weights.find(run)
     config = read_config(run)
     try:

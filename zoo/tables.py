@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import InputError
+from pipelines.events.files import mixes_truth
 
 NO_NUMBERS = {"c": "complex", "M": "dates", "m": "times", "U": "text", "S": "text"}  # by the kind of a NumPy type
 
@@ -64,6 +65,8 @@ def read_columns(table: Any, columns: Sequence[str], found: Sequence[str], what:
                 raise TypeError(f"column {name!r} is {kind}")
             if array.dtype.kind == "O" and any(isinstance(value, (str, bytes)) for value in array):
                 raise TypeError(f"column {name!r} is text")  # which float32 would read
+            if array.dtype.kind == "O" and mixes_truth(array):
+                raise TypeError(f"column {name!r} has numbers and truth values")
         return np.stack([array.astype(np.float32) for array in arrays], axis=1)
     except (TypeError, ValueError) as error:
         text = " ".join(str(error).split())

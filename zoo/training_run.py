@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.arguments import argument
+from pipelines.arguments import argument, check_path
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError
 from pipelines.outputs import clean
@@ -114,6 +114,7 @@ def train(
 
     if out is None:
         raise TypeError("train() needs out, the new run directory")
+    check_path("out", out)
     out = Path(check_new(out, unless=runs.CONFIG if resume else None))
     _check_numbers(validation, memory)
     made = _model(model, preset, _with_window(model, hyperparameters, window), seed)
@@ -172,6 +173,8 @@ def _model(model, preset, hyperparameters, seed):
 
 def _with_window(model, hyperparameters, window) -> dict[str, object]:
     """Return hyperparameters with the window, if one is given; raises `InputError` for a model that has none."""
+    if hyperparameters is not None and not isinstance(hyperparameters, Mapping):
+        raise TypeError(f"hyperparameters is {type(hyperparameters).__name__}, expected a dict of values by name")
     if window is None:
         return dict(hyperparameters or {})
     from zoo import registry

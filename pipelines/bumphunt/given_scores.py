@@ -30,6 +30,8 @@ class GivenScores:
     loaded_from = None
 
     def __init__(self, scores: Sequence[float] | np.ndarray, name: str = "given scores"):
+        if np.ma.is_masked(scores):
+            raise InputError(f"{name}: masked in part, expected one score for each event")
         try:
             self.scores = np.asarray(scores)
             if self.scores.dtype.kind not in "biuf":

@@ -82,6 +82,10 @@ def search(
     Example:
         See the top of this module.
     """
+    if not isinstance(events, Events):
+        raise TypeError(
+            f"events is {type(events).__name__}, expected Events, as of pipelines.open or Events.from_arrays"
+        )
     options = with_changes(options or SearchOptions(), changed)
     options = dataclasses.replace(options, tails=options.tails or natural_tails(model, options.score_kind))
     check_kind(model, options.score_kind)

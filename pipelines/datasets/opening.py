@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError, Unfinished
 from pipelines.events.events import Events
+from pipelines.events.files import mixes_truth
 
 if TYPE_CHECKING:
     from pipelines.jobs.chunks import Outcome
@@ -303,8 +304,14 @@ def _of_frame(frame: Any, defaults: Defaults | None, options: Mapping[str, Any])
     import pyarrow
     import pyarrow.parquet
 
+    of_pandas = hasattr(frame, "to_parquet")
+    for place, kind in enumerate(frame.dtypes if of_pandas else ()):
+        if kind.kind == "O" and mixes_truth(frame.iloc[:, place]):  # Arrow would make 1 of True
+            raise InputError(
+                f"the frame: column {frame.columns[place]!r} has numbers and truth values, expected one kind"
+            )
     try:
-        table = pyarrow.Table.from_pandas(frame, preserve_index=False) if hasattr(frame, "to_parquet") else frame
+        table = pyarrow.Table.from_pandas(frame, preserve_index=False) if of_pandas else frame
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError, ValueError) as error:
         raise InputError(f"the frame cannot be read as columns of numbers: {' '.join(str(error).split())}") from None
     with tempfile.TemporaryDirectory(prefix="hep-anomaly-zoo-") as folder:

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.arguments import argument
+from pipelines.arguments import argument, check_range, check_texts, check_whole
 from pipelines.datasets.table_choice import GEV, Asked, Choice, choose, with_elements
 from pipelines.datasets.tables import MAGIC, CsvTable, RootTable, Table, kind_of, open_table
 from pipelines.datasets.tables.base import Columns, Piece
@@ -104,9 +104,15 @@ def convert(
     check_new(out)
     if on_error not in ("stop", "skip"):
         raise InputError(f"on_error is {on_error!r}, expected 'stop' or 'skip'")
-    if mass_range is not None and not mass_range[0] < mass_range[1]:
-        low, high = mass_range
-        raise InputError(f"mass range {low:g} to {high:g} GeV is empty; give the lower edge first")
+    for name, value in {"mass": mass, "label": label, "weight": weight, "tree": tree}.items():
+        if not isinstance(value, str) and (value is not None or name == "mass"):
+            raise InputError(f"{argument(name)} is {value!r}, expected a name in the table")
+    features = [features] if isinstance(features, str) else check_texts("features", features, "names and patterns")
+    columns = None if columns is None else check_texts("columns", columns)
+    mass_range = None if mass_range is None else check_range("mass_range", mass_range)
+    if units is not None and not isinstance(units, Mapping):
+        raise InputError(f"units is {units!r}, expected units by column, such as {{'pt_*': 'MeV'}}")
+    check_whole("workers", workers, 1)
     asked = Asked(mass=mass, features=list(features), label=label, weight=weight)
     tables, asked = with_elements([_open(path, columns, tree, fill) for path in source_files(sources)], asked)
     choice, given = choose(tables, asked, dict(units or {}), mass_range, on_error == "skip")

@@ -11,7 +11,7 @@ from typing import TypedDict
 from pipelines.datasets.tables import RootTable, Table
 from pipelines.errors import InputError
 from pipelines.events.column_kinds import BOOKKEEPING, TRUTH, WEIGHT, kind_of_column, matching
-from pipelines.events.layout import check_names, match_columns
+from pipelines.events.layout import check_names, match_columns, no_column
 
 GEV = {"keV": 1e6, "MeV": 1e3, "GeV": 1.0, "TeV": 1e-3}  # of these make one GeV
 ENERGY = re.compile(r"(pt|e|m|mass|energy|met|ht|mjj|mj1j2|mj1j2j3)(_?j?\d+|_.*)?", re.IGNORECASE)
@@ -147,7 +147,8 @@ def _features(table: Table, patterns: Sequence[str], truth: Sequence[str], mass:
                 continue  # taken away already
             reserved = name in truth or kind_of_column(name) in (TRUTH, WEIGHT)
             hint = "; it is truth or a weight by its name, never a feature; if it is one, rename it" if reserved else ""
-            raise InputError(f"{table.path}: no column {pattern!r} for the features{hint or _near(pattern, possible)}")
+            wrong = no_column([pattern]) + ("" if pattern[:1] == "!" else " for the features")
+            raise InputError(f"{table.path}: {wrong}{hint or _near(name, possible)}")
     kept = [p for p in patterns if p in possible or matching(p.removeprefix("!"), possible)]
     if not kept:
         raise InputError("features: no pattern given, expected names or patterns such as 'tau*'")

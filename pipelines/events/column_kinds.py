@@ -29,6 +29,9 @@ _TRUTH_NAMES = frozenset(
         "bg",
         "anomaly",
         "anomalous",
+        "outlier",
+        "outliers",
+        "bsm",
         "class",
         "classes",
         "category",
@@ -40,6 +43,7 @@ _TRUTH_NAMES = frozenset(
 _BESIDE_TRUTH = frozenset(
     [
         "is",
+        "or",
         "new",
         "flag",
         "id",
@@ -60,10 +64,23 @@ _BESIDE_TRUTH = frozenset(
     ]
 )
 _TRUTH_WHOLE = frozenset(
-    ["dsid", "channelnumber", "mcchannelnumber", "ytrain", "ytest", "issig", "isbkg", "isbg", "isanomaly"]
+    [
+        "dsid",
+        "channelnumber",
+        "mcchannelnumber",
+        "eventtype",
+        "evttype",
+        "ytrain",
+        "ytest",
+        "issig",
+        "isbkg",
+        "isbg",
+        "isanomaly",
+    ]
 )
 
-_WEIGHT_WHOLE = frozenset(["w", "wt", "wts", "wgt", "wgts", "xsec", "xsection", "crosssection"])
+_WEIGHT_WHOLE = frozenset(["w", "wt", "wts", "wgt", "wgts", "xs", "xsec", "xsection", "crosssection"])
+_BESIDE_W = frozenset(["event", "evt", "mc", "total", "nominal", "norm", "sample"])  # event_w; the others are W bosons
 _WEIGHT_WORDS = frozenset(["wgt", "sumw", "xsec", "xsection"])
 
 _EVENT_NAMES = frozenset(
@@ -84,8 +101,10 @@ _EVENT_NAMES = frozenset(
         "id",
         "uid",
         "uuid",
+        "hash",
         "unnamed",
         "fold",
+        "kfold",
         "split",
     ]
 )
@@ -93,6 +112,7 @@ _BESIDE_EVENT = frozenset(
     ["number", "num", "nr", "no", "nb", "block", "section", "crossing", "level", "time", "timestamp", "file", "chunk"]
 )
 _REGIONS = frozenset(["sr", "cr", "vr", "region", "regions"])
+_BESIDE_REGION = frozenset(["signal", "control", "sideband", "sidebands"])
 _PARTS = frozenset(
     ["train", "training", "test", "testing", "validation", "val", "holdout", "data", "mc", "simulation", "sim"]
 )
@@ -115,9 +135,11 @@ def kind_of_column(name: str) -> str | None:
     if _is_truth(words, parts, compact):
         return TRUTH
     only = parts - _BESIDE_EVENT
+    if words[0] == "level" and words[1:] == ["0"]:  # the index of a frame, as pandas names it
+        return BOOKKEEPING
     if only and only <= _EVENT_NAMES:
         return BOOKKEEPING
-    if parts & _REGIONS and parts <= _REGIONS | _BESIDE_PART:
+    if parts & _REGIONS and parts <= _REGIONS | _BESIDE_REGION | _BESIDE_PART:
         return BOOKKEEPING
     if parts & _PARTS and "is" in parts | {compact[:2]} and parts <= _PARTS | _BESIDE_PART:
         return BOOKKEEPING
@@ -127,6 +149,7 @@ def kind_of_column(name: str) -> str | None:
 def _is_weight(words: Sequence[str], compact: str) -> bool:
     return (
         compact in _WEIGHT_WHOLE
+        or ("w" in words and set(words) <= _BESIDE_W | {"w"})
         or compact.startswith("scalefactor")
         or any(word in _WEIGHT_WORDS or re.fullmatch(r".*weights?|weights?(?!ed).*", word) for word in words)
         or "crosssection" in compact

@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from pipelines.arguments import check_range, check_texts, check_whole
 from pipelines.errors import InputError
 from pipelines.events.derived import Reading
 from pipelines.events.hdf5_files import reading_hdf5
@@ -118,7 +119,7 @@ class Events:
         given = {"features": features, "objects": objects, "images": images, "mass": mass}
         given |= {"weight": weight, "label": label, "process": process}
         arrays = {k: typed(k, v, "arrays in memory") for k, v in given.items() if v is not None}
-        description = Description(columns=tuple(columns), **about)
+        description = Description(columns=check_texts("columns", columns), **about)
         check_shapes({name: array.shape for name, array in arrays.items()}, description, "arrays in memory")
         return cls(arrays, None, len(arrays["mass"]), description)
 
@@ -210,6 +211,8 @@ class Events:
 
         Raises `InputError` naming column and count if a value is NaN or infinite.
         """
+        if not isinstance(field, str):
+            raise InputError(f"field is {field!r}, expected the name of a dataset, such as 'features'")
         parts = [block[field] for block in self.blocks(field, columns=columns)]
         return np.concatenate(parts) if parts else self._nothing(field, columns)
 
@@ -292,7 +295,7 @@ class Events:
 
     def reading(self, columns: Sequence[str]) -> Reading:
         """Return how columns, stored or derived, come from those stored; raises `InputError` for a missing one."""
-        reading = Reading(columns, self.columns)
+        reading = Reading(check_texts("columns", columns), self.columns)
         if reading.missing:
             missing = ", ".join(map(repr, reading.missing))
             raise InputError(f"{self.name}: no column {missing}; it has {', '.join(self.columns)}")
@@ -318,6 +321,8 @@ class Events:
         rows = np.asarray(rows)
         if rows.size and rows.dtype.kind not in "iub":
             raise InputError(f"{self.name}: rows of type {rows.dtype}, expected whole numbers or a mask")
+        if rows.ndim != 1:
+            raise InputError(f"{self.name}: rows have shape {rows.shape}, expected (n,), a list of them")
         if rows.dtype == bool and rows.shape != (len(self),):
             raise InputError(f"{self.name}: mask has shape {rows.shape}, expected {(len(self),)}, one for each event")
         kind = np.int32 if self._size < 2**31 else np.int64  # there may be 10^8 of them
@@ -353,10 +358,8 @@ class Events:
 
         Raises `InputError` if nothing is left.
         """
-        if mass_range is not None and not mass_range[0] < mass_range[1]:
-            raise InputError(
-                f"mass range {mass_range[0]:g} to {mass_range[1]:g} GeV is empty; give the lower edge first"
-            )
+        if mass_range is not None:
+            mass_range = check_range("mass_range", mass_range)
         keep, row = np.ones(len(self), bool), 0
         fields = ("mass",) * (mass_range is not None) + ("label",) * (label is not None)
         for block in self.blocks(*fields) if fields else ():
@@ -411,9 +414,9 @@ class Events:
 
     def sample(self, events: int, seed: int = 0) -> Events:
         """Keep `events` of them at random; raises `InputError` if there are fewer."""
-        if not 0 < events <= len(self):
+        if not 0 < check_whole("events", events) <= len(self):
             raise InputError(f"{self.name}: {events} events asked for, it has {len(self)}")
-        return self.take(np.random.default_rng(seed).permutation(len(self))[:events])
+        return self.take(np.random.default_rng(check_whole("seed", seed)).permutation(len(self))[:events])
 
     # -- writing ---------------------------------------------------------------------------------
 

@@ -10,8 +10,11 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from numbers import Real
 from pathlib import Path
+
+import numpy as np
 
 from pipelines.errors import InputError, note_read
 
@@ -62,6 +65,17 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def mixes_truth(values: Iterable[object]) -> bool:
+    """Tell whether there are truth values among the numbers of a column in memory.
+
+    >>> mixes_truth([1.5, True]), mixes_truth([True, None, False])
+    (True, False)
+    """
+    numbers = [v for v in values if isinstance(v, (Real, np.bool_))]
+    truth = sum(isinstance(v, (bool, np.bool_)) for v in numbers)
+    return 0 < truth < sum(v == v for v in numbers)  # NaN stands for what is missing
 
 
 def check_utf8(path: str | os.PathLike[str]) -> None:

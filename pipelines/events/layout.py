@@ -176,13 +176,27 @@ def match_columns(patterns: Sequence[str], available: Sequence[str], where: str 
     }
     missing = [pattern for pattern, found in matches.items() if not found]
     if missing:
-        raise InputError(f"{where}: no column {', '.join(map(repr, missing))}; it has {some_of(available)}")
+        raise InputError(f"{where}: {no_column(missing)}; it has {some_of(available)}")
     removed = {pattern for pattern in patterns if pattern[:1] == "!" and pattern not in available}
     found = dict.fromkeys(c for pattern in patterns if pattern not in removed for c in matches[pattern])
     away = {c for pattern in removed for c in matches[pattern]}
     if not set(found) - away:
         raise InputError(f"{where}: columns {', '.join(map(repr, patterns))} leave nothing of {some_of(available)}")
     return tuple(c for c in found if c not in away)
+
+
+def no_column(patterns: Sequence[str]) -> str:
+    """Return what is wrong with patterns that match nothing, of which some may take columns away.
+
+    >>> no_column(["tua*"]), no_column(["!pt_3", "!tua*"])
+    ("no column 'tua*'", "'!pt_3', '!tua*' leave nothing out: no column is 'pt_3', 'tua*'")
+    """
+    wanted = [pattern for pattern in patterns if pattern[:1] != "!"]
+    if wanted:
+        return f"no column {', '.join(map(repr, wanted))}"
+    verb = "leaves" if len(patterns) == 1 else "leave"
+    names = ", ".join(repr(pattern[1:]) for pattern in patterns)
+    return f"{', '.join(map(repr, patterns))} {verb} nothing out: no column is {names}"
 
 
 def some_of(names: Sequence[str], most: int = 60) -> str:
@@ -201,6 +215,10 @@ def typed(field: str, values: np.ndarray, where: str) -> np.ndarray:
     Raises `InputError` for values that are no real numbers, and for a label that is not a whole number 0 to 127: int8 would
     make another one of it.
     """
+    if np.ma.is_masked(values):
+        raise InputError(
+            f"{where}: {field} are masked in part; leave those events out, since nobody knows their values"
+        )
     values = np.asarray(values)
     if values.dtype.kind not in "biuf":
         raise InputError(f"{where}: {field} are of type {values.dtype}, expected real numbers")

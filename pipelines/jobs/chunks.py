@@ -158,7 +158,7 @@ def check_output(out: str | os.PathLike[str]) -> Path:
     If it is there, chunks that a process left which was killed after it had made it are removed.
     """
     out = Path(out)
-    if os.path.lexists(out) and os.path.lexists(_folder(out)):
+    if out.name and os.path.lexists(out) and os.path.lexists(_folder(out)):
         with contextlib.suppress(InputError), hold_output(out):  # another process is at it, or it is there
             pass
     return check_new(out)

@@ -217,7 +217,8 @@ class OneLine:
         except (InputError, click.UsageError) as error:
             _refuse(context, error)
         except OSError as error:  # a full disk, a name too long, a folder that vanished
-            _refuse(context, f"{error.filename}: {error.strerror}" if error.filename else error)
+            where = error.filename or ("" if _is_somewhere() else "the folder that the command runs in")
+            _refuse(context, f"{where}: {error.strerror}" if where else error)
         except KeyboardInterrupt:
             command = getattr(self, "commands", {}).get(context.invoked_subcommand, self)
             names = {parameter.name for parameter in command.params}
@@ -263,6 +264,14 @@ def _written(text: str) -> str:
     except OSError as error:
         return f"no file ({error.strerror}); see it with ZOO_TRACEBACK=1"
     return path
+
+
+def _is_somewhere() -> bool:
+    """Return whether the folder that this process runs in is there still."""
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
 
 
 def _refuse(context: click.Context, error: Exception | str) -> None:

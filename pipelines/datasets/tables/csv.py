@@ -22,7 +22,12 @@ NOTHING = [  # cells without a value, however programs spell them
     *("", "NULL", "null", "None", "none", "NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A", "~"),
     *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
 ]
-TRUTH_VALUES = frozenset(("true", "True", "TRUE", "false", "False", "FALSE"))
+TRUE, FALSE = ["true", "True", "TRUE"], ["false", "False", "FALSE"]
+CELLS = {
+    "null_values": NOTHING,
+    "true_values": TRUE,
+    "false_values": FALSE,
+}  # of Arrow, to which 1 and 0 are true and false too
 TEXT_BLOCK = 2**22  # bytes of text in a piece: some 10,000 events, half a second of work
 
 
@@ -100,7 +105,7 @@ class CsvTable(Table):
         for name, column in zip(table.column_names, table.columns):
             if str(column.type) == "string":
                 texts = column.drop_null().to_pylist()
-                said = sum(text in TRUTH_VALUES for text in texts)
+                said = sum(text in TRUE + FALSE for text in texts)
                 found |= {name} if said and 2 * said > len(texts) else set()
             elif str(column.type) == "bool":
                 found.add(name)
@@ -114,12 +119,13 @@ class CsvTable(Table):
         with reading(self.path), open_text(self.path) as file:
             file.seek(self.start)
             text = file.read(2**16) + self._rest(file)
+            text = text.decode("utf-8", "replace").encode()  # Arrow prints a trace for a skipped line that is no UTF-8
         try:
             return arrow_csv.read_csv(
                 pyarrow.py_buffer(text),
                 arrow_csv.ReadOptions(block_size=len(text), column_names=list(self.columns)),
                 arrow_csv.ParseOptions(delimiter=self.separator, invalid_row_handler=lambda row: "skip"),
-                arrow_csv.ConvertOptions(null_values=NOTHING),
+                arrow_csv.ConvertOptions(**CELLS),
             )
         except pyarrow.ArrowInvalid:
             return None
@@ -171,7 +177,7 @@ class CsvTable(Table):
                 pyarrow.py_buffer(text),
                 arrow_csv.ReadOptions(use_threads=False, block_size=len(text), column_names=list(self.columns)),
                 arrow_csv.ParseOptions(delimiter=self.separator),
-                arrow_csv.ConvertOptions(include_columns=list(names), column_types=types, null_values=NOTHING),
+                arrow_csv.ConvertOptions(include_columns=list(names), column_types=types, **CELLS),
             )
         except pyarrow.ArrowInvalid:
             return None
@@ -218,10 +224,12 @@ class CsvTable(Table):
         for name in names:
             if self._parsed(line, [name]) is None:
                 cell = cells[self.columns.index(name)]
-                wanted = "true or false" if name in self.truth_values else "a number"
+                is_truth = name in self.truth_values
+                wanted = "true or false" if is_truth else "a number"
+                both = is_number(cell) if is_truth else cell in TRUE + FALSE
                 return (
-                    f"{where}, column {name!r}: {cell[:40]!r}, expected {wanted}; choose other columns, "
-                    f"mend it, or leave such lines out with on_error skip"
+                    f"{where}, column {name!r}: {cell[:40]!r}, expected {wanted}{' as in its other lines' if both else ''}; "
+                    f"choose other columns, mend it, or leave such lines out with on_error skip"
                 )
         return f"{where} cannot be read: {text[:60]!r}"
 
