@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.plain_keras import Samples, built, judged, why_not
+from benchmarks.plain_keras import Samples, built, judged
 from zoo.keras import keras
 
 
@@ -35,15 +35,6 @@ def suggested(trial, space):
             value = one.value
         drawn.values[one.name] = value
     return drawn
-
-
-def is_possible(model: str, objective: str) -> str | None:
-    """Return why there is no row of Optuna for this, or None."""
-    import importlib.util
-
-    if importlib.util.find_spec("optuna") is None:
-        return "Optuna is not installed: pip install optuna"
-    return why_not(model, objective)
 
 
 def search(

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import io
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ import tensorflow as tf
 
 from zoo.keras import keras
 
-MODELS = ("vae", "ae", "gan_ae", "gcn_vae")
 OPTIMIZERS = {"adadelta": keras.optimizers.Adadelta, "adam": keras.optimizers.Adam}
 AT_ONCE = 4096  # events that are judged at a time
 
@@ -284,13 +284,13 @@ class PlainGraphs(WithLoss):
     def __init__(self, zoos):
         super().__init__()
         self.parts = [zoos.encoder, zoos.to_latent, zoos.latent, zoos.from_latent, zoos.decoder]
-        self._losses, self._infer = (lambda: zoos.losses), (lambda: zoos.infer)  # nothing that Keras would track
+        self._untracked = SimpleNamespace(losses=zoos.losses, infer=zoos.infer)
 
     def loss_of(self, x):
-        return self._losses()({**x, "weight": tf.ones_like(x["mass"])}, any_seed(), True)["loss"]
+        return self._untracked.losses({**x, "weight": tf.ones_like(x["mass"])}, any_seed(), True)["loss"]
 
     def call(self, x):
-        found = self._infer()(x["objects"])
+        found = self._untracked.infer(x["objects"])
         return {name: found[name] for name in ("reconstructed", "chamfer")}
 
 
@@ -354,12 +354,3 @@ def judged(objective: str, plain: Plain, samples: Samples, history: Mapping[str,
         except ValueError:  # nothing finite to make a spectrum of
             return float("inf")
     return found if np.isfinite(found) else float("inf")
-
-
-def why_not(model: str, objective: str) -> str | None:
-    """Return why there are no rows of others for this, or None."""
-    if model not in MODELS:
-        return f"{model} is not written plainly in Keras; {', '.join(MODELS)} are"
-    if model == "gan_ae" and "val_loss" in objective:
-        return "GAN-AE written plainly has no loss that is one number: give --objective reconstruction"
-    return None

@@ -36,9 +36,9 @@ def plain_trainer(model: str, objective: str, training, validation, fixed, xla: 
         keras.utils.set_random_seed(seed)
         plain = built(model, hyperparameters, samples, xla)
         if before is not None:
-            plain.network.load_weights(before)
+            plain.network.load_weights(before.with_suffix("")).expect_partial()
         history = plain.fit(first, last)
-        plain.network.save_weights(state)
+        plain.network.save_weights(state.with_suffix(""), save_format="tf")
         return judged(objective, plain, samples, history)
 
     return train

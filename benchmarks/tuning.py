@@ -48,10 +48,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
+PLAIN = ("vae", "ae", "gan_ae", "gcn_vae")  # of `plain_keras.py`
 DEFAULT_MODELS = ("vae", "gan_ae")
 SMALL = {  # what is not searched: as few epochs of other phases as the recipe allows
     "vae": {"decoder_epochs": 0},
@@ -276,7 +278,10 @@ def measured(what: str, **options) -> dict[str, object]:
     )
     script = Path(__file__).resolve()
     command = [sys.executable, "-c", code, str(script.parent.parent), str(script), what, json.dumps(options)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    # networks in plain Keras run as TensorFlow runs by itself, with oneDNN on, which the zoo turns off
+    plain = what == "optuna" or (what == "stock" and not options.get("zoos"))
+    environment = {"TF_ENABLE_ONEDNN_OPTS": "1", **os.environ} if plain else None
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))[6:])
 
 
@@ -347,17 +352,17 @@ def one_model(
     workers, seeds, minutes, parts, programs, seed,
 ):  # fmt: skip
     """Measure what is asked for of one model; returns a title and a table."""
-    from benchmarks.optuna_hyperband import is_possible
-    from benchmarks.plain_keras import why_not
     from zoo.cli.terminal import setting
 
     on = {"model": model, "data": data, "events": events}
     fixed = dict(map(setting, settings))
     common = {**on, "max_epochs": max_epochs, "objective": objective, "fixed": {**SMALL.get(model, {}), **fixed}}
     reason = why_not(model, objective)
-    other = is_possible(model, objective) if optuna_trials and not (programs or parts) else None
-    for one in dict.fromkeys([reason if stock_trials else None, other]) if not programs else ():
-        if one:
+    other = reason
+    if optuna_trials and find_spec("optuna") is None:
+        other = "Optuna is not installed: pip install optuna"
+    for one in dict.fromkeys([reason if stock_trials else None, other if optuna_trials else None]):
+        if one and not (programs or parts):
             click.echo(f"Rows are missing: {one}", err=True)
     has_stock, has_optuna = bool(stock_trials) and reason is None, bool(optuna_trials) and other is None
     if programs:
@@ -400,6 +405,15 @@ def one_model(
         first = [one["hyperparameters"] for one in given if one["promoted_from"] is None][:optuna_trials]
         found[OPTUNA] = rows.measured(OPTUNA, "optuna", trials=len(first), given=first, **bound, **common)
     return f"{objective}, at most {max_epochs} epochs", times(found, ours_row)
+
+
+def why_not(model: str, objective: str) -> str | None:
+    """Return why there are no rows of networks in plain Keras for this, or None."""
+    if model not in PLAIN:
+        return f"{model} is not written plainly in Keras; {', '.join(PLAIN)} are"
+    if model == "gan_ae" and "val_loss" in objective:
+        return "GAN-AE written plainly has no loss that is one number: give --objective reconstruction"
+    return None
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
