@@ -259,7 +259,7 @@ class TextbookKeras:
     The discriminator's batches hold `batch_size` events and as many reconstructions, so the steps are equally many.
     """
 
-    def __init__(self, model: gan_ae.GANAE, events: Events):
+    def __init__(self, model: gan_ae.GANAE, events: Events, jit_compile: bool = False):
         self.hp = model.hyperparameter
         whole = len(events) // self.hp("batch_size") * self.hp("batch_size")
         self.x = np.asarray(model.scaler(events.read("features", columns=model.resolved_columns)))[:whole]
@@ -267,9 +267,10 @@ class TextbookKeras:
         self.weight = model.weighting(events)(self.mass)
         self.autoencoder = self._autoencoder(self.x.shape[1])
         self.discriminator = self._discriminator(self.x.shape[1])
-        self.discriminator.compile(self._adam(), loss="binary_crossentropy", metrics=["accuracy"])
+        options = {"jit_compile": True} if jit_compile else {}
+        self.discriminator.compile(self._adam(), loss="binary_crossentropy", metrics=["accuracy"], **options)
         self.gan = TextbookGAN(self.autoencoder, self.discriminator, self.hp("epsilon"), self.hp("alpha"))
-        self.gan.compile(self._adam())
+        self.gan.compile(self._adam(), **options)
 
     def cycle(self) -> float:
         """Train the discriminator, then the auto-encoder."""

@@ -1,36 +1,39 @@
-"""The tuner against stock KerasTuner Hyperband and Optuna's: time, memory, and quality; and what a program costs.
+"""The tuner against stock KerasTuner and Optuna's Hyperband: time, memory, and quality; and what its parts gain.
 
-    python benchmarks/tuning.py                           # 200 trials of ours, 24 of stock KerasTuner; vae, gan_ae
-    python benchmarks/tuning.py --model gcn_vae --objects chan2b.h5
-    python benchmarks/tuning.py --model vae --trials 20 --stock 6 --workers 1 --workers 2
-    python benchmarks/tuning.py --model vae --set units=64,64,64 --set latent_dim=1 --set scaling=maxabs   # one network
-    python benchmarks/tuning.py --model vae --objective reconstruction+10*sculpting --seeds 5 --stock 23
-    python benchmarks/tuning.py --model vae --set flow=none --objective reconstruction --minutes 2 --minutes 5 --minutes 10 --seeds 5
+    python benchmarks/tuning.py --model vae --json vae.json               # the default space, `tune --model vae` as typed
+    python benchmarks/tuning.py --model gcn_vae --objects chan2b.h5 --trials 60 --stock 13 --optuna 9 --limit 15
+    python benchmarks/tuning.py --model vae --trials 100 --parts          # what masks, kept programs and XLA gain
+    python benchmarks/tuning.py --model vae --objective reconstruction --minutes 2 --minutes 5 --minutes 10 --seeds 5
     python benchmarks/tuning.py --model vae --programs "" --programs optimizer=adam --programs "flow=planar num_flows=2"
+    python benchmarks/tuning.py --model vae --set units=64,64,64 --set latent_dim=1 --set scaling=maxabs --set flow=none  # one network
 
-Ours is `tuning.search`. Stock is `keras_tuner.oracles.HyperbandOracle` in KerasTuner's own loop, over the same space, on the
-same events, with the same model and objective, with XLA and without; it builds and traces every trial anew, as it always does. Its
-plan is a whole search of as many cycles as it likes, of which it runs the first `--stock` trials. Both plan brackets of
-their own, and draw configurations of their own from one distribution, so what is compared is the time of an epoch and of a trial:
-the ratios are those of the best of the others over ours. With `--architectures` ours alone is limited; `--set` fixes a hyperparameter for both.
+Ours is `tuning.search`, first. The others then do its **first `--stock` trials, by number**: the same hyperparameters, the same
+epochs and promotions, on the same events, with the same objective. Whole brackets come first, so 13 or 26 trials of the default plan
+have the epochs a trial of all. Rows of the others:
 
-With `--apart` there is a row of ours in which every size of a network, scaling and batch size has a program of its own.
+- `KerasTuner, Keras` and `..., XLA`: KerasTuner's loop, which builds and traces every trial, and networks written plainly in Keras
+  (`plain_keras.py`): `compile` and `fit`, with and without `jit_compile`;
+- `KerasTuner, zoo` and `..., XLA`, with `--zoo`: the same loop around the zoo's models and their `fit`;
+- `Optuna, Keras`: its `HyperbandPruner` over ours' first `--optuna` configurations, with the plain networks, without XLA. It decides
+  itself how many epochs each gets, and counts a configuration as one trial where we count each promotion: compare epochs. It
+  needs `pip install optuna`; without, a line says so.
 
-`outside` is 1 - (seconds in training steps) / (wall seconds x workers), from the call of the search to its result: all
-that is not training counts, also between trials and before the first. `compiling` is the part of it that traces and
-compiles, and `but for compiling` what is outside without that. `waiting` is a worker's mean time from the end of a trial to
-the next one's beginning, as the main process learns of them. Memory, resident, is of the process that trains, after trial
-20 and 100 (or the last, if there are fewer) and at the end; where workers train it is not measured.
+Ratios are those of a row over ours. `best ratio` is ours against the fastest of the others. Each row is measured in a process of
+its own, printed when it is there, and with `--json` kept: the same command with the same file goes on behind the rows that it has. `--limit`
+ends a row of the others after so many minutes, at the end of a trial; `s/trial` is then of those that it did.
 
-Optuna's row is its Hyperband over the same space, with the network written plainly in Keras (`optuna_hyperband.py`); it needs
-`pip install optuna`, and where it is not installed, or the network is not written, a line says so and the row is left out. Optuna
-counts a configuration that goes on to more epochs as one trial, KerasTuner and we as several: compare epochs.
+`training`, `validation` and `compiling` are shares of the seconds from the call of the search to its result, that is with its start and
+the best run at its end; `rest` is all else. `waiting` is a worker's mean time from the end of a trial to the next one's beginning.
+Memory, resident, is of the process that trains, after trials 20, 100 and 200 or the last; where workers train it is not measured.
+
+With `--parts` there are rows of ours alone, in turn without one part: no larger networks (a program for every size, scaling and
+batch size), no program kept for the next trial, XLA always, XLA never.
 
 With `--minutes` searches of equal time are compared, by the best objective that each had found after so many minutes, from the call
-of the search on, over `--seeds` seeds. Ours is planned for `--trials`, which should be more than the time allows.
+of the search on, over `--seeds` seeds: each plans and draws itself. Ours is planned for `--trials`, more than the time allows.
 
-With `--seeds N` and no minutes N searches of `--stock` trials each, by ours and by stock, are compared by the best objective that
-they found; only an objective that does not depend on what is searched, as `val_loss` does, compares anything.
+With `--seeds N` and no minutes N searches of `--stock` trials each, by ours and by KerasTuner, are compared by the best objective that
+they found; only an objective that does not depend on what is searched compares anything, as `reconstruction`.
 With `--programs` nothing is compared: it prints the CPU seconds, with XLA, all threads together, that the first trial of an
 architecture costs more than the second, and those of an epoch with its validation.
 """
@@ -45,18 +48,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
+PLAIN = ("vae", "ae", "gan_ae", "gcn_vae")  # of `plain_keras.py`
 DEFAULT_MODELS = ("vae", "gan_ae")
 SMALL = {  # what is not searched: as few epochs of other phases as the recipe allows
     "vae": {"decoder_epochs": 0},
     "gan_ae": {"pretraining_epochs": 1},
 }
 FACTOR = 3
-OURS, STOCK, OPTUNA = "ours", "stock KerasTuner", "Optuna, plain Keras"
+OURS, STOCK, OPTUNA = "ours", "KerasTuner, Keras", "Optuna, Keras"
 FUNCTIONS = {OURS: "ours", STOCK: "stock", OPTUNA: "optuna"}
+PARTS = {  # by row, what `ours` is told
+    "all parts": {},
+    "a program for every size": {"apart": True},
+    "no program kept": {"kept": False},
+    "XLA always": {"xla": True},
+    "XLA never": {"xla": False},
+}
+OBJECTIVE = "reconstruction+10*sculpting"  # what `tune` minimises, with nothing else said
 EPOCHS = 4  # of the trials that measure a program
 
 
@@ -90,9 +103,11 @@ def ours(
     workers=1,
     architectures=0,
     apart=False,
+    kept=True,
+    xla=None,
     seconds=None,
 ):
-    """Run our search; returns its times."""
+    """Run our search; returns its times and its trials."""
     import tuning
     from tuning.listener import SearchListener
 
@@ -112,119 +127,106 @@ def ours(
 
     if apart:
         tuning.session.sizes = lambda model, points: {}
+    if not kept:
+        forget_every_program()
     clock, events = Clock(), opened(data, events)
     started = time.perf_counter()
     results = tuning.search(
         model, events, trials=trials, out=new_folder(), objective=objective, max_epochs=max_epochs, factor=FACTOR,
         architectures=architectures, fixed=fixed, workers=workers, seed=seed, listener=clock, time_limit=seconds,
+        jit_compile=xla,
     )  # fmt: skip
-    seconds, done = time.perf_counter() - started, results.trials
-    names = ("training", "validating", "compiling", "building")
-    parts = {name: sum(trial.get(f"{name}_seconds", 0.0) for trial in done) for name in names}
+    taken, done = time.perf_counter() - started, results.trials
+    names = ("training", "validating", "compiling")
+    shares = {name: sum(trial.get(f"{name}_seconds", 0.0) for trial in done) / (taken * workers) for name in names}
+    told = ("trial", "hyperparameters", "initial_epoch", "epochs", "promoted_from")
     return {
-        **_times(seconds, len(done), sum(t["epochs"] - t["initial_epoch"] for t in done)),
+        **_times(taken, len(done), sum(t["epochs"] - t["initial_epoch"] for t in done)),
         "failed": sum(trial["status"] != "COMPLETED" for trial in done),
         "programs": sum(trial.get("compiling_seconds", 0.0) > 0 for trial in done),
         "waiting": statistics.fmean(clock.gaps or [0.0]),
-        "outside": 1.0 - parts["training"] / (seconds * workers),
-        "compiling": parts["compiling"] / (seconds * workers),
-        "outside_but_compiling": 1.0 - parts["training"] / (seconds * workers - parts["compiling"]),
-        "worker_seconds": parts,
+        **shares,
+        "rest": 1.0 - sum(shares.values()),
         **({"memory": _memory(clock.memory)} if workers == 1 else {}),
         "best": results.best["objective"] if results.best else None,
         "found": clock.found,
+        "done": sorted(({name: trial[name] for name in told} for trial in done), key=lambda one: int(one["trial"])),
     }
 
 
-def stock(model, data, events, trials, max_epochs, objective, fixed, seed, xla=True, seconds=None) -> dict[str, object]:
-    """Run stock KerasTuner; returns its times."""
-    import zoo
-    from tuning.kerastuner import keras_tuner
-    from tuning.objectives import Objective
+def forget_every_program() -> None:
+    """Have every trial of this process trace its own program."""
+    from tuning import programs
+
+    find = programs.Programs.model
+
+    def find_anew(self, *args, **options):
+        self.forget(0)
+        return find(self, *args, **options)
+
+    programs.Programs.model = find_anew
+
+
+class Watch:
+    """Times, epochs and objectives of the trials of another tuner."""
+
+    def __init__(self):
+        self.started, self.memory, self.epochs, self.found = time.perf_counter(), [], [], []
+
+    def ended(self, value: float, epochs: int) -> None:
+        """Take a trial that has ended."""
+        self.memory.append(resident())
+        self.epochs.append(epochs)
+        self.found.append([time.perf_counter() - self.started, value])
+
+    def result(self) -> dict[str, object]:
+        """Return what a row shows."""
+        finite = [value for _, value in self.found if math.isfinite(value)]
+        return {
+            **_times(time.perf_counter() - self.started, len(self.found), sum(self.epochs)),
+            "memory": _memory(self.memory),
+            "best": min(finite, default=None),
+            "found": [[at, value if math.isfinite(value) else None] for at, value in self.found],
+        }
+
+
+def _parts(data, events, seed):
+    """Events without labels that train and that judge, as those of our search."""
     from tuning.session import VALIDATION_SHARE
+
+    return [part.without_labels() for part in opened(data, events).split(1.0 - VALIDATION_SHARE, seed)]
+
+
+def stock(
+    model, data, events, trials, max_epochs, objective, fixed, seed, xla=False, zoos=False, seconds=None, given=()
+):
+    """Run stock KerasTuner, with networks in plain Keras or the zoo's; returns its times."""
+    from benchmarks import stock_kerastuner
     from tuning.space import Space
 
-    memory, epochs, found, judge, events = [], [], [], Objective.parse(objective), opened(data, events)
-
-    class Stock(keras_tuner.Tuner):
-        """A tuner as KerasTuner's guide says: build, fit, report; promoted trials load their weights and go on."""
-
-        def run_trial(self, trial, **_):
-            values = trial.hyperparameters.values
-            first, last = values["tuner/initial_epoch"], values["tuner/epochs"]
-            built = self._try_build(trial.hyperparameters)
-            if first:
-                zoo.run.load_state(built, self._state(values["tuner/trial_id"]))
-            history = built.fit(training, watched, epochs=last, initial_epoch=first, verbose=0, finish=False,
-                                jit_compile=xla)  # fmt: skip
-            self._state(trial.trial_id).parent.mkdir(parents=True, exist_ok=True)
-            zoo.run.save_state(built, self._state(trial.trial_id))
-            epochs.append(last - first)
-            memory.append(resident())
-            value = judge(built, validation, history.history)["objective"]
-            found.append([time.perf_counter() - started, value])
-            if seconds is not None and found[-1][0] >= seconds:
-                oracle.max_trials = len(oracle.trials)
-            return {"objective": value}
-
-        def _state(self, trial: str) -> Path:
-            return Path(self.get_trial_dir(trial)) / "state.h5"
-
-    def build(hyperparameters):
-        built = zoo.get(model, **space.draw(hyperparameters))
-        built.adapt(training)
-        return built
-
-    started = time.perf_counter()
-    training, validation = events.split(1.0 - VALIDATION_SHARE, seed)
-    training, watched = training.without_labels(), validation.without_labels()
+    watch = Watch()
+    training, validation = _parts(data, events, seed)
+    if zoos:
+        train = stock_kerastuner.zoo_trainer(model, objective, training, validation, xla)
+    else:
+        train = stock_kerastuner.plain_trainer(model, objective, training, validation, fixed, xla, seed)
     space = Space(model, {"seed": seed, **fixed})
-    oracle = keras_tuner.oracles.HyperbandOracle(
-        keras_tuner.Objective("objective", "min"),
-        max_epochs=max_epochs,
-        factor=FACTOR,
-        hyperband_iterations=None,
-        seed=seed + 1,  # KerasTuner takes 0 for none
-        hyperparameters=space.hyperparameters(),
-        max_consecutive_failed_trials=trials + 1,
-    )
-    oracle.max_trials = trials  # where it stops; what it plans does not depend on it
-    folder = new_folder()
-    Stock(oracle=oracle, hypermodel=build, directory=folder.parent, project_name=folder.name).search(verbose=0)
-    taken, best = time.perf_counter() - started, oracle.get_best_trials(1)
-    return {
-        **_times(taken, len(oracle.trials), sum(epochs)),
-        "failed": sum(trial.status != "COMPLETED" for trial in oracle.trials.values()),
-        "memory": _memory(memory),
-        "best": best[0].score if best else None,
-        "found": found,
-    }
+    stock_kerastuner.search(train, space, new_folder(), trials, max_epochs, FACTOR, seed, seconds, watch.ended, given)
+    return watch.result()
 
 
-def optuna(model, data, events, trials, max_epochs, objective, fixed, seed, seconds=None) -> dict[str, object]:
+def optuna(
+    model, data, events, trials, max_epochs, objective, fixed, seed, seconds=None, given=()
+) -> dict[str, object]:
     """Run Optuna's Hyperband with a network written plainly; returns its times."""
     from benchmarks.optuna_hyperband import search
-    from tuning.session import VALIDATION_SHARE
     from tuning.space import Space
 
-    memory, epochs, found = [], [], []
-
-    def ended(value: float, done: int) -> None:
-        memory.append(resident())
-        epochs.append(done)
-        found.append([time.perf_counter() - started, value])
-
-    events, started = opened(data, events), time.perf_counter()
-    training, validation = (part.without_labels() for part in events.split(1.0 - VALIDATION_SHARE, seed))
+    watch = Watch()
+    training, validation = _parts(data, events, seed)
     space = Space(model, {"seed": seed, **fixed})
-    search(model, training, validation, space, trials, max_epochs, FACTOR, objective, seed, seconds, ended)
-    taken, finite = time.perf_counter() - started, [value for _, value in found if math.isfinite(value)]
-    return {
-        **_times(taken, len(found), sum(epochs)),
-        "memory": _memory(memory),
-        "best": min(finite, default=None),
-        "found": found,
-    }
+    search(model, training, validation, space, trials, max_epochs, FACTOR, objective, seed, seconds, watch.ended, given)
+    return watch.result()
 
 
 def program(model, data, events, settings, seed) -> dict[str, object]:
@@ -263,7 +265,7 @@ def _times(seconds: float, trials: int, epochs: int) -> dict[str, float]:
 
 
 def _memory(after: list[float]) -> list[float]:
-    return [after[min(place, len(after)) - 1] for place in (20, 100, len(after))] if after else []
+    return [after[min(place, len(after)) - 1] for place in (20, 100, 200)] if after else []
 
 
 def measured(what: str, **options) -> dict[str, object]:
@@ -276,8 +278,36 @@ def measured(what: str, **options) -> dict[str, object]:
     )
     script = Path(__file__).resolve()
     command = [sys.executable, "-c", code, str(script.parent.parent), str(script), what, json.dumps(options)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    # networks in plain Keras run as TensorFlow runs by itself, with oneDNN on, which the zoo turns off
+    plain = what == "optuna" or (what == "stock" and not options.get("zoos"))
+    environment = {"TF_ENABLE_ONEDNN_OPTS": "1", **os.environ} if plain else None
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))[6:])
+
+
+class Rows:
+    """What was measured, by what was asked for; in a file, if there is one, from which the same command goes on."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self.kept = json.loads(path.read_text()) if path is not None and path.exists() else {}
+
+    def measured(self, row: str, what: str, **options) -> dict[str, object]:
+        """Return a row, measured now unless it is there."""
+        asked = {name: value for name, value in options.items() if name != "given"}
+        key = json.dumps([row, what, asked], sort_keys=True)
+        if key not in self.kept:
+            self.kept[key] = measured(what, **options)
+            if self.path is not None:
+                self.path.write_text(json.dumps(self.kept))
+        found = self.kept[key]
+        if "trials" in found:
+            text = f"{options['model']}: {row}: {found['trials']} trials, {found['epochs']} epochs, {found['seconds']:.0f} s"
+            click.echo(
+                f"{text}; {found['seconds_per_trial']:.2f} s a trial, {found['seconds_per_epoch']:.2f} an epoch",
+                err=True,
+            )
+        return found
 
 
 @click.command()
@@ -286,74 +316,104 @@ def measured(what: str, **options) -> dict[str, object]:
 @click.option("--objects", help="Events file with particles, for the models that take them.")
 @click.option("--events", default=0, help="Use so many; all otherwise.")
 @click.option("--trials", default=200, show_default=True)
-@click.option("--stock", "stock_trials", default=24, show_default=True, help="Trials of stock KerasTuner; 0 for none.")
-@click.option("--optuna", "optuna_trials", default=24, show_default=True, help="Trials of Optuna; 0 for none.")
+@click.option(
+    "--stock", "stock_trials", default=26, show_default=True, help="Of these, done by stock KerasTuner; 0 for none."
+)
+@click.option("--optuna", "optuna_trials", default=9, show_default=True, help="Configurations for Optuna; 0 for none.")
+@click.option("--zoo", "zoos", is_flag=True, help="Rows of the zoo's models in KerasTuner's loop too.")
+@click.option("--limit", type=float, help="Minutes after which a row of the others ends.")
 @click.option("--max-epochs", default=9, show_default=True)
-@click.option("--objective", default="val_loss", show_default=True, help="What both minimise; its cost counts.")
+@click.option("--objective", default=OBJECTIVE, show_default=True, help="What all minimise; its cost counts.")
 @click.option("--architectures", default=0, show_default=True, help="Ours draws no more than so many; 0: no limit.")
-@click.option("--set", "settings", multiple=True, help="NAME=VALUE, fixed for both; may be repeated.")
-@click.option("--workers", multiple=True, type=int, default=(1, 2, 4), show_default=True)
+@click.option("--set", "settings", multiple=True, help="NAME=VALUE, fixed for all; may be repeated.")
+@click.option("--workers", multiple=True, type=int, default=(1,), show_default=True)
 @click.option("--seeds", default=0, help="Compare the best of so many searches of --stock trials, ours and stock.")
 @click.option("--minutes", multiple=True, type=float, help="Compare after so many minutes; may be repeated.")
-@click.option("--apart", is_flag=True, help="A row of ours with a program for every size.")
+@click.option("--parts", is_flag=True, help="Rows of ours alone, each without one part.")
 @click.option("--programs", multiple=True, help="Measure a program: NAME=VALUE in words, or none; may be repeated.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--json", "as_json", type=click.Path(path_type=Path), help="Write all numbers there.")
-def main(
-    models, data, objects, events, trials, stock_trials, optuna_trials, max_epochs, objective, architectures, settings, workers,
-    seeds, minutes, apart, programs, seed, as_json,
-):  # fmt: skip
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Keep all numbers there, and go on from them.")
+def main(models, objects, data, file, **options):
     """Print tables for each model."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from benchmarks.optuna_hyperband import why_not
-    from zoo.cli.terminal import setting
-
-    everything = {}
+    rows = Rows(file)
     if objects is None and {"gcn_vae", "conv_vae"} & set(models):
         raise click.UsageError("gcn_vae and conv_vae take particles: give --objects, an events file that has them")
-    if seeds and stock_trials < 1:
+    if options["seeds"] and options["stock_trials"] < 1:
         raise click.UsageError("--seeds compares searches of --stock trials: give 1 or more")
     for model in models:
         source = objects if model in ("gcn_vae", "conv_vae") else data
-        on = {"model": model, "data": source, "events": events}
-        fixed = {**SMALL.get(model, {}), **dict(map(setting, settings))}
-        common = {**on, "max_epochs": max_epochs, "objective": objective, "fixed": fixed}
-        reason = why_not(model, objective, fixed) if optuna_trials and not programs else None
-        has_optuna = bool(optuna_trials) and reason is None
-        if reason:
-            click.echo(f"No row of Optuna: {reason}", err=True)
-        if programs:
-            found = {line: measured("program", settings=line.split(), seed=seed, **on) for line in programs}
-            title, text = "CPU seconds", costs(found)
-        elif minutes:
-            each = {"trials": trials, "seconds": 60.0 * max(minutes), **common}
-            names = [OURS, *([STOCK] if stock_trials else []), *([OPTUNA] if has_optuna else [])]
-            found = [
-                {name: measured(FUNCTIONS[name], seed=seed + n, **each) for name in names} for n in range(max(1, seeds))
-            ]
-            title, text = f"best {objective} after so many minutes", at_equal_time(found, sorted(minutes), seed)
-        elif seeds:
-            each = {"trials": stock_trials, **common}
-            found = [{what: measured(what, seed=seed + n, **each) for what in ("ours", "stock")} for n in range(seeds)]
-            title, text = f"best {objective}", quality(found, seed)
-        else:
-            found = {}
-            for name, xla in ((STOCK, True), (f"{STOCK}, no XLA", False)) if stock_trials else ():
-                found[name] = measured("stock", trials=stock_trials, seed=seed, xla=xla, **common)
-            if has_optuna:
-                found[OPTUNA] = measured("optuna", trials=optuna_trials, seed=seed, **common)
-            if apart:
-                name = "ours, a program for every size"
-                found[name] = measured("ours", trials=stock_trials or trials, seed=seed, apart=True, **common)
-            for count in workers:
-                limits = {"workers": count, "architectures": architectures}
-                name = f"ours, {count} worker{'s' * (count > 1)}"
-                found[name] = measured("ours", trials=trials, seed=seed, **limits, **common)
-            title, text = f"{objective}, at most {max_epochs} epochs", times(found)
-        everything[model] = found
-        print(f"\n{model}, {source}: {title}\n\n{text}")
-    if as_json:
-        as_json.write_text(json.dumps(everything, indent=2))
+        title, text = one_model(rows, model, source, **options)
+        print(f"\n{model}, {source}: {title}\n\n{text}", flush=True)
+
+
+def one_model(
+    rows, model, data, events, trials, stock_trials, optuna_trials, zoos, limit, max_epochs, objective, architectures, settings,
+    workers, seeds, minutes, parts, programs, seed,
+):  # fmt: skip
+    """Measure what is asked for of one model; returns a title and a table."""
+    from zoo.cli.terminal import setting
+
+    on = {"model": model, "data": data, "events": events}
+    fixed = dict(map(setting, settings))
+    common = {**on, "max_epochs": max_epochs, "objective": objective, "fixed": {**SMALL.get(model, {}), **fixed}}
+    reason = why_not(model, objective)
+    other = reason
+    if optuna_trials and find_spec("optuna") is None:
+        other = "Optuna is not installed: pip install optuna"
+    for one in dict.fromkeys([reason if stock_trials else None, other if optuna_trials else None]):
+        if one and not (programs or parts):
+            click.echo(f"Rows are missing: {one}", err=True)
+    has_stock, has_optuna = bool(stock_trials) and reason is None, bool(optuna_trials) and other is None
+    if programs:
+        found = {line: rows.measured(line, "program", settings=line.split(), seed=seed, **on) for line in programs}
+        return "CPU seconds", costs(found)
+    if parts:
+        found = {
+            name: rows.measured(name, "ours", trials=trials, seed=seed, **how, **common) for name, how in PARTS.items()
+        }
+        return "ours, each row without one part", times(found, next(iter(PARTS)))
+    if minutes:
+        each = {"trials": trials, "seconds": 60.0 * max(minutes), **common}
+        names = [OURS, *([STOCK] if has_stock else []), *([OPTUNA] if has_optuna else [])]
+        found = [
+            {name: rows.measured(name, FUNCTIONS[name], seed=seed + n, **each) for name in names}
+            for n in range(max(1, seeds))
+        ]
+        return f"best {objective} after so many minutes", at_equal_time(found, sorted(minutes), seed)
+    if seeds:
+        each = {"trials": stock_trials, **common}
+        found = [
+            {what: rows.measured(what, what, seed=seed + n, **each) for what in ("ours", "stock")} for n in range(seeds)
+        ]
+        return f"best {objective}", quality(found, seed)
+    found = {}
+    for count in workers:
+        name = f"ours, {count} worker{'s' * (count > 1)}"
+        how = {"workers": count, "architectures": architectures}
+        found[name] = rows.measured(name, "ours", trials=trials, seed=seed, **how, **common)
+    ours_row = next(iter(found))
+    given = found[ours_row]["done"]
+    bound = {"seed": seed, "seconds": 60.0 * limit if limit else None}
+    kinds = [(STOCK, False, has_stock), ("KerasTuner, zoo", True, bool(stock_trials) and zoos)]
+    for name, of_zoo, wanted in kinds:
+        for xla in (False, True) if wanted else ():
+            name = f"{name}, XLA" if xla else name
+            how = {"trials": min(stock_trials, len(given)), "given": given[:stock_trials], "zoos": of_zoo, "xla": xla}
+            found[name] = rows.measured(name, "stock", **how, **bound, **common)
+    if has_optuna:
+        first = [one["hyperparameters"] for one in given if one["promoted_from"] is None][:optuna_trials]
+        found[OPTUNA] = rows.measured(OPTUNA, "optuna", trials=len(first), given=first, **bound, **common)
+    return f"{objective}, at most {max_epochs} epochs", times(found, ours_row)
+
+
+def why_not(model: str, objective: str) -> str | None:
+    """Return why there are no rows of networks in plain Keras for this, or None."""
+    if model not in PLAIN:
+        return f"{model} is not written plainly in Keras; {', '.join(PLAIN)} are"
+    if model == "gan_ae" and "val_loss" in objective:
+        return "GAN-AE written plainly has no loss that is one number: give --objective reconstruction"
+    return None
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -362,20 +422,24 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def times(found: dict[str, dict]) -> str:
-    """Return the time that searches took, and what it was spent on."""
-    heads = ["", "trials", "epochs", "s/trial", "ratio", "s/epoch", "ratio", "trials/h", "waiting (s)", "outside",
-             "compiling", "but for compiling", "memory (MB)"]  # fmt: skip
-    bases, rows = [found[name] for name in found if name.startswith((STOCK, OPTUNA))], []
+def times(found: dict[str, dict], first: str) -> str:
+    """Return the time that searches took, and what it was spent on; ratios are over the first row."""
+    heads = ["", "trials", "epochs", "s/trial", "ratio", "s/epoch", "ratio", "training", "validation", "compiling", "rest",
+             "programs", "memory at 20, 100, 200 (MB)"]  # fmt: skip
+    lines = []
     for name, row in found.items():
         cells = [name, str(row["trials"]), str(row["epochs"])]
         for pace in ("seconds_per_trial", "seconds_per_epoch"):
-            best = min((base[pace] for base in bases), default=None)
-            cells += [f"{row[pace]:.2f}", f"{best / row[pace]:.1f}" if best else ""]
-        cells += [f"{row['trials_per_hour']:.0f}", f"{row['waiting']:.2f}" if "waiting" in row else ""]
-        cells += [f"{row[n]:.0%}" if n in row else "" for n in ("outside", "compiling", "outside_but_compiling")]
-        rows.append([*cells, ", ".join(f"{one:.0f}" for one in row["memory"]) if row.get("memory") else ""])
-    return table(heads, rows)
+            cells += [f"{row[pace]:.2f}", f"{row[pace] / found[first][pace]:.1f}"]
+        cells += [f"{row[n]:.0%}" if n in row else "" for n in ("training", "validating", "compiling", "rest")]
+        memory = ", ".join(f"{one:.0f}" for one in row["memory"]) if row.get("memory") else ""
+        lines.append([*cells, str(row.get("programs", "")), memory])
+    others = [row for name, row in found.items() if not name.startswith("ours") and name not in PARTS]
+    if not others:
+        return table(heads, lines)
+    paces = ("seconds_per_trial", "seconds_per_epoch")
+    per_trial, per_epoch = (min(row[pace] for row in others) / found[first][pace] for pace in paces)
+    return f"{table(heads, lines)}\n\nBest ratio: {per_trial:.1f} a trial, {per_epoch:.1f} an epoch."
 
 
 def quality(found: list[dict[str, dict]], seed: int) -> str:

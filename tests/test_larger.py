@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from tuning.engine import Apart
+from tuning.listener import SearchListener
 from tuning.programs import program_of, sizes
 from zoo import larger
 from zoo.gradients import forget_gradients, traced_gradients
@@ -131,3 +133,20 @@ def test_a_graph_is_let_go_of_with_the_gradients_that_were_registered_for_it():
 
 def test_a_model_of_spectra_has_no_larger_network():
     assert sizes("ddp", [{}]) == {}
+
+
+def test_a_listener_that_traces_keeps_its_gradients():
+    class Traces(SearchListener):
+        def told(self, text):
+            self.step = tf.function(lambda x: selu(x) * selu(2.0 * x), autograph=False)
+            self.step(tf.ones(3))
+
+    known, listener = traced_gradients(), Traces()
+    Apart(listener).told("")
+    assert traced_gradients() == known  # no program has them
+    forget_gradients(traced_gradients() - known)
+    x = tf.ones(3)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = listener.step(x)
+    assert np.isfinite(tape.gradient(y, x)).all()

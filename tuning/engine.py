@@ -30,9 +30,37 @@ from tuning.objectives import Objective
 from tuning.oracle import Oracle
 from tuning.schemas import Partial, Planned, numbered, read_record
 from tuning.trial import PARTIAL, Job, Spec, is_wanted, run_trial
+from zoo.gradients import others_trace
 
 WINDOW = 256  # trials, in the order of the plan, among which one is chosen for a worker
 NEEDED = ("initial_epoch", "message")  # of a record that an oracle takes up, beside what each has
+
+
+class Apart(SearchListener):
+    """Tells another listener, whose traced functions keep their gradients when the programs of trials are let go of."""
+
+    def __init__(self, listener: SearchListener):
+        self._listener = listener
+
+    def planned(self, plan):
+        with others_trace():
+            self._listener.planned(plan)
+
+    def begun(self, trial, epochs, worker, bracket=0):
+        with others_trace():
+            self._listener.begun(trial, epochs, worker, bracket)
+
+    def epoch(self, trial, epoch, worker, logs):
+        with others_trace():
+            self._listener.epoch(trial, epoch, worker, logs)
+
+    def ended(self, record, finished):
+        with others_trace():
+            self._listener.ended(record, finished)
+
+    def told(self, text):
+        with others_trace():
+            self._listener.told(text)
 
 
 class Engine:

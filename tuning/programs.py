@@ -27,6 +27,7 @@ LEAST_BYTES = 4 * 2**20  # that a program takes
 MOST_PROGRAMS = 64  # that are kept, where the system does not tell what memory they take
 TRACING = 4.0  # seconds that a program takes to trace, before one of its kind was measured
 PRODUCTS = 5e10  # multiplications and additions a second, of two threads
+MOST_OWN = 24  # smaller networks that are kept, each a few MB: a promoted trial has that of the trial before it
 POINTS = 200  # of a space, drawn at random, by which the sizes of its networks are found
 
 
@@ -139,6 +140,7 @@ class Programs:
         self._model, self._larger, self._xla = model, dict(larger), xla
         self._adapt, self._batch_cache = adapt, batch_cache
         self.kept: dict[str, Any] = {}  # by program, a model or what holds others; the latest used last
+        self._own: dict[str, Any] = {}  # by what makes it, a model that a larger one may hold; the latest used last
         self._seconds: dict[str, float] = {}
         self._gradients: dict[str, set[str]] = {}  # by program, what TensorFlow keeps of its tracing
         self._known = traced_gradients()
@@ -152,11 +154,9 @@ class Programs:
             events, epochs: that it trains with, by which it is decided whether a larger network is worth its time.
         """
         self._attribute_gradients()
-        given: dict[str, Any] = dict(hyperparameters)
-        own = registry.get(self._model, **given)
         sizes = {name: value for name, value in self._larger.items() if name in hyperparameters}
         if sizes:
-            self._adapt(own)
+            own = self._own_model(hyperparameters)
             key = program_of(self._model, hyperparameters, self._larger, self._xla)
             holder = self.kept.get(key) or self._new_holder(own, sizes)
             if holder.fits(own) and self._is_worth(key, holder, own, events * epochs):
@@ -164,7 +164,24 @@ class Programs:
                 self._keep(key, holder)
                 holder.hold(own)
                 return Trainee(holder.model, own, key, fresh, holder)
-        return self._plain(own, hyperparameters)
+        return self._plain(registry.get(self._model, **dict[str, Any](hyperparameters)), hyperparameters)
+
+    def _own_model(self, hyperparameters: Mapping[str, object]) -> Any:
+        """Return a model at its start that has met the data: to build one takes longer than some trials train."""
+        kind: Any = registry.model_class(self._model)
+        runtime = {name: hyperparameters[name] for name in kind.runtime_hyperparameters if name in hyperparameters}
+        fixed = {name: value for name, value in hyperparameters.items() if name not in runtime}
+        key = json.dumps([fixed, sorted(runtime)], sort_keys=True)
+        found = self._own.pop(key, None)
+        if found is None:
+            found = registry.get(self._model, **dict[str, Any](hyperparameters))
+            self._adapt(found)
+        else:
+            found.reset(**runtime)
+        self._own[key] = found
+        while len(self._own) > MOST_OWN:
+            self._own.pop(next(iter(self._own)))
+        return found
 
     def _plain(self, own: Any, hyperparameters: Mapping[str, object]) -> Trainee:
         key = program_of(self._model, hyperparameters, {}, self._xla)
@@ -214,6 +231,8 @@ class Programs:
     def forget(self, left: int) -> None:
         """Keep only so many programs, those used last."""
         self._attribute_gradients()
+        if not left:
+            self._own.clear()
         names = list(self.kept)[: max(0, len(self.kept) - left)]
         for name in names:
             found = self.kept.pop(name)

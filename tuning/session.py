@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import os
 import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from pipelines.outputs import as_json, check_apart, clean_folder, new_directory,
 from tuning import algorithms
 from tuning.argos import chosen_region, described_region, windowed
 from tuning.description import NAMES, check_same, described, growth, read_asked
-from tuning.engine import Engine, owned
+from tuning.engine import Apart, Engine, owned
 from tuning.listener import Plan, SearchListener
 from tuning.objectives import Objective
 from tuning.programs import POINTS, sizes
@@ -196,6 +197,17 @@ def _check_alike(model, events: Events, validation: Events) -> None:
     taken.check_layout(validation)
 
 
+@contextlib.contextmanager
+def _what_is_there_kept() -> Iterator[None]:
+    """Leave objects that are there already out of garbage collection: TensorFlow's are a million, which tracing would go through."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 @dataclasses.dataclass(frozen=True)
 class _Asked:
     model: str
@@ -218,7 +230,13 @@ class _Session:
         validation: Events | None = None, window: Sequence[float] = (), sidebands: Sequence[float] = (),
         template: Events | None = None,
     ):  # fmt: skip
-        self.asked, self.out, self.jit_compile, self.extra, self.listener = asked, out, jit_compile, extra, listener
+        self.asked, self.out, self.jit_compile, self.extra, self.listener = (
+            asked,
+            out,
+            jit_compile,
+            extra,
+            Apart(listener),
+        )
         objective = Objective.parse(asked.objective)
         kind = registry.model_class(asked.model)
         # a learning rate that falls over all epochs falls over those of the longest trials, in the shorter ones too
@@ -331,7 +349,8 @@ class _Session:
                 f"{also} events of the template are among those of the search too: they are no independent background"
             )
         self.listener.planned(Plan(self.oracle.plan, count, list(engine.records.values()), job.program))
-        engine.run(workers, place)
+        with _what_is_there_kept():
+            engine.run(workers, place)
         return self._finish(engine, job)
 
     def _finish(self, engine: Engine, job: Job) -> Results:

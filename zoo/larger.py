@@ -86,6 +86,7 @@ class Larger:
 
     def __init__(self, model: Any, switched: Mapping[str, Sequence[object]] | None = None, cuts: bool = False):
         self.model, self.cuts = model, cuts
+        self._latest: tuple[Any, list[Pair]] | None = None
         for layer in model.submodules:
             if hasattr(layer, "cuts"):
                 layer.cuts = cuts
@@ -152,8 +153,15 @@ class Larger:
     def _pairs(self, smaller: Any) -> list[Pair]:
         """Return each variable of a smaller model's state with the one of this model that holds it.
 
+        Those of the latest model are remembered: a search asks for them at every epoch. Its optimizers are at work.
         Raises `ValueError` or `KeyError` if there is no such for some.
         """
+        if self._latest is None or self._latest[0] is not smaller:
+            self._latest = None  # until there are others: which optimizer is at work changes on the way
+            self._latest = smaller, self._found_pairs(smaller)
+        return self._latest[1]
+
+    def _found_pairs(self, smaller: Any) -> list[Pair]:
         pairs = list(_variables(smaller, self.model, set()))
         place = {id(one): other for one, other in pairs}
         mine, theirs = self.model.trainer, smaller.trainer

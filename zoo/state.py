@@ -5,6 +5,7 @@ The file begins with its own SHA-256 (see `pipelines.checksums`). It names the m
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -43,6 +44,11 @@ def belonging(model: Any) -> dict[str, object]:
     return {"model": model.zoo_name, "takes": model.takes, **own}
 
 
+@functools.cache
+def _version() -> str:  # which takes longer to find out than a state to read
+    return metadata.version("hep-anomaly-zoo")
+
+
 def own_state_of(model: Any) -> dict[str, tf.Variable]:
     """Return the variables by which a model scores, by the names of `state_of`: without those of its training."""
     groups = {f"{group}/" for group in model.own_state()}
@@ -59,13 +65,13 @@ def save_state(model: Any, path: str | os.PathLike[str], *, whole: bool = True) 
     """
     variables = state_of(model) if whole else own_state_of(model)
     state = {name: read_variable(variable) for name, variable in variables.items()}
-    about = {"format": FORMAT, "version": metadata.version("hep-anomaly-zoo"), **belonging(model)}
+    about = {"format": FORMAT, "version": _version(), **belonging(model)}
     about |= {} if whole else {"part": MODEL}
+    kinds = {name: variable.dtype.name for name, variable in variables.items()}
     with sealed(path) as file:
-        for kind in sorted({value.dtype.name for value in state.values()}):
-            of_kind = [value.ravel() for value in state.values() if value.dtype.name == kind]
-            file[kind] = np.concatenate(of_kind)
-        file["layout"] = json.dumps({name: [value.dtype.name, *value.shape] for name, value in state.items()})
+        for kind in sorted(set(kinds.values())):
+            file[kind] = np.concatenate([value.ravel() for name, value in state.items() if kinds[name] == kind])
+        file["layout"] = json.dumps({name: [kinds[name], *value.shape] for name, value in state.items()})
         file["belongs"] = json.dumps(about)
 
 
