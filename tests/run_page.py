@@ -125,8 +125,15 @@ def _shell(text: str, short: bool) -> Iterator[str]:
 def _remove_outputs(words: list[str]) -> None:
     outputs = [path for option, path in itertools.pairwise(words) if option in ("--out", "--export", "--plot")]
     outputs += [f"{path}.events.h5" for path in outputs]
-    if words[:3] == ["zoo", "data", "convert"]:
-        outputs += [word for word in words[4:] if word.endswith(".h5")]
+    if words[:2] == ["zoo", "data"]:
+        places = {
+            "convert": slice(4, None),
+            "cluster": slice(4, 5),
+            "simulate": slice(4, 5),
+            "split": slice(4, 6),
+            "mix": slice(3, 4),
+        }
+        outputs += [word for word in words[places.get(words[2], slice(0, 0))] if re.search(r"\.(h5|csv)$", word)]
     if words[0] == "tune" and "--model" in words and "--out" not in words:
         outputs.append(f"tune-{words[words.index('--model') + 1]}")
     _remove([] if "--resume" in words else outputs)
