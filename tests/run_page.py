@@ -1,6 +1,7 @@
 """A process of its own: runs the blocks of a page in the present folder, in their order, as a reader would.
 
     python tests/run_page.py docs/tutorials/tune.md
+    python tests/run_page.py --not-run               # the lines of all pages that are not run, each with its reason
 
 Commands of the zoo are called in this process, which has imported TensorFlow once; what needs a shell has one. Long ones are made short:
 see `shortened`. A block of text below a block of commands is what they print: its lines have to be there, but for the numbers.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import glob
 import importlib
 import io
 import itertools
@@ -24,7 +26,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from snippets import OTHERS, PROGRAMS, ROOT, blocks, commands
+from published import PUBLISHED
+from snippets import OTHERS, PROGRAMS, ROOT, blocks, commands, elsewhere, needs_shell, not_run, pages
 
 EPOCHS = {"zoo train", "zoo hunt"}  # what has the option --epochs
 FLAGS = {"zoo hunt": ("--train", "--folds", "--scan")}  # only with these
@@ -43,6 +46,7 @@ def shortened(words: list[str]) -> list[str]:
         "--repeats": "2",
         "--table": "100",
         "--calibrate": "20",
+        "--events": "200",
     }.items():
         if option in words[:-1] and words[words.index(option) + 1].isdigit():
             at = words.index(option) + 1
@@ -57,6 +61,8 @@ def shortened(words: list[str]) -> list[str]:
         words += ["--toys", "200"]
     if "--scan" in words and "--window" not in words:
         words += ["--window", "3300", "3700"]
+    if "classifier=trees" in words:
+        words += ["--set", "trees=5"]
     if {"cathode", "lacathode", "anode"} & set(words) and ("--out" in words):
         words += ["--set", "density_epochs=1"]
     return words
@@ -69,6 +75,7 @@ def run(page: str, short: bool) -> None:
         from standins import names as given
 
         names |= given()
+        os.environ["HEP_ANOMALY_ZOO_DATA"] = PUBLISHED
     sys.path.insert(0, os.getcwd())  # for what a reader writes beside
     printed = ""
     for block in blocks(page):
@@ -96,11 +103,16 @@ def run(page: str, short: bool) -> None:
 
 
 def _shell(text: str, short: bool) -> Iterator[str]:
-    if re.search(r"[|$]|^ *for ", re.sub(r"'[^']*'|#.*", "", text), re.MULTILINE):
+    if needs_shell(text):
+        if elsewhere(text):
+            return
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         yield _completed(["bash", "-e", "-c", text], {**os.environ, "PATH": path})
         return
     for line in commands(text, redirected=True):
+        if elsewhere(" ".join(line)):
+            continue
+        line = [file for word in line for file in ((word.bare and sorted(glob.glob(word))) or [word])]
         words, file = (line[:-2], line[-1]) if line[-2:-1] == [">"] else (line, None)
         if short:  # each block stands for itself, and names of outputs come again
             _remove_outputs(words)
@@ -112,8 +124,16 @@ def _shell(text: str, short: bool) -> Iterator[str]:
 
 def _remove_outputs(words: list[str]) -> None:
     outputs = [path for option, path in itertools.pairwise(words) if option in ("--out", "--export", "--plot")]
-    if words[:3] == ["zoo", "data", "convert"]:
-        outputs += [word for word in words[4:] if word.endswith(".h5")]
+    outputs += [f"{path}.events.h5" for path in outputs]
+    if words[:2] == ["zoo", "data"]:
+        places = {
+            "convert": slice(4, None),
+            "cluster": slice(4, 5),
+            "simulate": slice(4, 5),
+            "split": slice(4, 6),
+            "mix": slice(3, 4),
+        }
+        outputs += [word for word in words[places.get(words[2], slice(0, 0))] if re.search(r"\.(h5|csv)$", word)]
     if words[0] == "tune" and "--model" in words and "--out" not in words:
         outputs.append(f"tune-{words[words.index('--model') + 1]}")
     _remove([] if "--resume" in words else outputs)
@@ -187,5 +207,9 @@ def _compare(expected: str, printed: str) -> None:
             assert _skeleton(line) in there, f"was not printed: {line!r}"
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:] == ["--not-run"]:
+    for one in pages():
+        for at, what, reason in not_run(one):
+            print(f"{one}:{at}: {what}\n    {reason}")
+elif __name__ == "__main__":
     run(sys.argv[1], short="--short" in sys.argv)

@@ -27,13 +27,11 @@ OTHERS = {  # programs that pages name besides
     "make", "python", "python3", "pip", "for", "do", "done", "rm", "mkdir", "tensorboard", "eval", "cc", "gcc", ".", "cat", "export",
     "git", "ls", "cd", "echo", "head", "python3.12", "source",
 }  # fmt: skip
-ELSEWHERE = {  # what blocks need that the tests have not, whatever page they are on
-    r"python3? benchmarks/": "benchmarks take minutes to hours",
-    r"zoo data (get|simulate)|make_samples": "downloads, or simulates for minutes",
-    r"--cluster |--scheduler |tensorboard --logdir": "needs a batch system or a server",
-    r"^ *make |pip install|-m venv|^ *eval ": "the tests run in what this makes",
-    r"events_anomalydetection|background_chan|innerdata|separated_test|2lep|mc_\*|chan2b|DarkMachines": "needs published files",
-    r"sim_rnd_features|rnd\.h5|sm\.h5": "needs a sample that is not in the package",
+ELSEWHERE = {  # what lines of shell need that the tests have not, whatever page they are on; a block with a loop is one line
+    r"^ *python3? benchmarks/": "benchmarks take minutes to hours",
+    r"--cluster |--scheduler ": "needs a batch system, or a cluster that is there",
+    r"^ *tensorboard ": "a server, which does not end",
+    r"^ *make |^ *pip install|-m venv|^ *eval ": "the tests run in what this makes",
 }
 NOT_RUN = {"docs/results.md": "studies of minutes to hours on samples that are not in the package"}  # pages
 _MARK = re.compile(r"^\s*<!-- not run: (.+?) -->\s*$")
@@ -105,17 +103,12 @@ def _blocks(page: str, text: str) -> Iterator[Block]:
 
 
 def _block(page: str, line: int, language: str, text: str, reason: str | None) -> Block:
-    reason = (
-        reason
-        or NOT_RUN.get(page)
-        or next((why for what, why in ELSEWHERE.items() if re.search(what, text, re.MULTILINE)), None)
-    )
     return Block(
         page,
         line,
         {"bash": "shell", "sh": "shell", "pycon": "text"}.get(language, language) or _guessed(text),
         text,
-        reason,
+        reason or NOT_RUN.get(page),
     )
 
 
@@ -140,25 +133,75 @@ def _guessed(text: str) -> str:
 # -- shell --------------------------------------------------------------------------------------------------
 
 
+_TOKENS = re.compile(
+    r"""(?P<comment>(?<!\S)\#[^\n]*) | (?P<sign>[;|&]+|\n) | (?P<other>[()<>]+) | (?P<space>[^\S\n]+)
+    | (?P<word>(?: [^\s;|&()<>'"\\] | \\. | '[^']*' | "(?:[^"\\]|\\.)*" )+)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+class Word(str):
+    """A word of a command; a `bare` one had no quotes, so a shell puts the names of files where it has * or ?."""
+
+    __slots__ = ("bare",)
+
+    def __new__(cls, text: str, bare: bool) -> Word:
+        word = super().__new__(cls, text)
+        word.bare = bare
+        return word
+
+
+def needs_shell(text: str) -> bool:
+    """Return whether a block has a loop, a pipe or a variable: it is run, or not run, as a whole."""
+    return bool(re.search(r"[|$]|^ *for ", re.sub(r"'[^']*'|#.*", "", text), re.MULTILINE))
+
+
+def elsewhere(text: str) -> str | None:
+    """Return why a line of shell is not run by the tests, if it is not.
+
+    >>> elsewhere("python benchmarks/flows.py")
+    'benchmarks take minutes to hours'
+    """
+    return next((why for what, why in ELSEWHERE.items() if re.search(what, text, re.MULTILINE)), None)
+
+
+def not_run(page: str) -> list[tuple[int, str, str]]:
+    """Return what of a page the tests do not run: the line of its block, the command or the code's first line, and why."""
+    found = []
+    for block in blocks(page):
+        if block.language == "shell" and not block.reason and not needs_shell(block.text):
+            lines = [" ".join(words) for words in commands(block.text)]
+            found += [(block.line, line, why) for line in lines if (why := elsewhere(line))]
+        elif block.language in ("shell", "python"):
+            why = block.reason or (elsewhere(block.text) if block.language == "shell" else None)
+            found += [(block.line, block.text.strip().split("\n")[0], why)] if why else []
+    return found
+
+
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the kind and the text of every token of a block of shell; raises `AssertionError` where a quote is left open."""
+    at, text = 0, re.sub(r"\\\n\s*", " ", text)
+    while at < len(text):
+        found = _TOKENS.match(text, at)
+        assert found, f"a quote without its other, or a backslash at the end: {text[at:][:60]!r}"
+        yield str(found.lastgroup), found[0]
+        at = found.end()
+
+
 def commands(text: str, redirected: bool = False) -> list[list[str]]:
     """Return the commands of a block of shell as lists of words; a variable of a loop has its first value.
 
     With `redirected` the words have `>` and the file behind it too.
     """
-    values, found = {}, []
-    for line in re.sub(r"\\\n\s*", " ", text).split("\n"):
-        line = _without_comment(line)
-        if '"' in line and line.count('"') % 2:  # a program in quotes over several lines
-            return [*found, *_with_quotes(text)]
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="();|&<>")
-        lexer.whitespace_split, lexer.commenters = True, ""
-        words: list[str] = []
-        for word in [*lexer, ";"]:
-            if set(word) <= set(";|&"):
-                found.append(words)
-                words = []
-            else:
-                words.append(word)
+    values, found, words = {}, [], []
+    for kind, token in [*_tokens(text), ("sign", ";")]:
+        if kind == "sign":
+            found.append(words)
+            words = []
+        elif kind == "other":
+            words.append(token)
+        elif kind == "word":
+            words.append(Word(shlex.split(token)[0], not re.search(r"['\"\\]", token)))
     result = []
     for words in found:
         while words and (words[0] in ("do", "then") or re.fullmatch(r"[A-Z_]+=\S*", words[0])):
@@ -167,24 +210,12 @@ def commands(text: str, redirected: bool = False) -> list[list[str]]:
             values[words[1]] = words[3]
             continue
         if words and words[0] not in ("done", "fi"):
-            plain = [re.sub(r"\$\{?(\w+)\}?", lambda m: values.get(m[1], m[0]), word) for word in words]
+            plain = [
+                Word(re.sub(r"\$\{?(\w+)\}?", lambda m: values.get(m[1], m[0]), word), getattr(word, "bare", False))
+                for word in words
+            ]
             result.append(plain if redirected else _without_redirection(plain))
     return result
-
-
-def _without_comment(line: str) -> str:
-    """Return a line of shell without its comment, which begins at a # after a space that is in no quotes."""
-    quote = ""
-    for at, one in enumerate(line):
-        if one in "'\"" and quote in ("", one):
-            quote = "" if quote else one
-        elif one == "#" and not quote and (at == 0 or line[at - 1] == " "):
-            return line[:at]
-    return line
-
-
-def _with_quotes(text: str) -> list[list[str]]:
-    return [shlex.split(text, comments=True)]
 
 
 def _without_redirection(words: list[str]) -> list[str]:
@@ -241,7 +272,7 @@ def _parsed(command: click.Command, context: click.Context, arguments: list[str]
 def _check_python(words: list[str]) -> None:
     """Look at `python FILE options`, `python -m MODULE` and `python -c CODE`."""
     if words[0] == "-c":
-        ast.parse(words[1])
+        check_python(words[1])
         return
     if words[0] == "-m":
         assert words[1] in ("venv", "pip", "zoo", "pytest", "mkdocs"), words

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from published import write_published
 from snippets import ROOT
 
 import pipelines
@@ -31,8 +32,13 @@ def prepare(page: str, folder: Path) -> None:
     (folder / "docs" / "figures").mkdir(parents=True)
     whole, test = pipelines.open("lhco_sim_train"), pipelines.open("lhco_sim_test", RANGE)
     train = whole.select(mass_range=RANGE).sample(4000, seed=1)
+    particles = page in ("docs/models/conv_vae.md", "docs/models/gcn_vae.md")
     for name in EVENTS:
-        train.write(folder / name)
+        if name == "events.h5" and (particles or page == "README.md"):
+            # with labels in README, which `zoo data split` takes background by
+            (_particles() if particles else test).write(folder / name)
+        else:
+            train.write(folder / name)
     for name in ("data.h5", "sample.h5"):
         _many(whole).write(folder / name)
     for name in ("labelled.h5", "test.h5"):
@@ -45,16 +51,17 @@ def prepare(page: str, folder: Path) -> None:
     _write_tables(folder, train, test)
     _write_spectra(folder)
     _write_ntuple(folder, train)
+    write_published((ROOT / page).read_text(encoding="utf-8"), folder)
     if page == "README.md":
         (folder / "scores.csv").write_text(CHALLENGE)
         zoo.train("ddp", None, folder / "ddp_run", preset="small", epochs=1, verbose=0, jit_compile=False)
-    if page in ("docs/models/conv_vae.md", "docs/models/gcn_vae.md"):
-        _particles().write(folder / "events.h5")
     if page == "docs/export.md":
         zoo.hunt("pca", folder / "events.h5", folder / "search", folds=2, percentiles=[80], pseudo_experiments=20)
     (folder / "quick.yaml").write_text(QUICK)
     (folder / "benchmark.yaml").symlink_to(ROOT / "examples" / "benchmark.yaml")
-    zoo.train("pca", train, folder / "RUN", verbose=0, jit_compile=False)
+    sample, columns = (folder / "chan2b.h5", "MET,n_*,pt_*") if page == "docs/leaderboard.md" else (train, None)
+    hyperparameters = {} if columns is None else {"columns": tuple(columns.split(","))}
+    zoo.train("pca", sample, folder / "RUN", hyperparameters=hyperparameters, verbose=0, jit_compile=False)
     (folder / "run").symlink_to(folder / "RUN")
 
 
@@ -126,10 +133,17 @@ def _write_ntuple(folder: Path, train: pipelines.Events) -> None:
     import uproot
 
     few = train.sample(2000)
-    with uproot.recreate(folder / "ntuple.root") as file:
-        file["events"] = {**dict(zip(few.columns, few.read("features").T)), "m_jj": few.mass}
+    with uproot.recreate(
+        folder / "ntuple.root"
+    ) as file:  # trees by name: what is assigned is an RNTuple in newer Uproot
         pt = ak.Array([[500.0 + i % 7, 400.0] for i in range(len(few))])
-        file["Events"] = {"Jet": ak.zip({"pt": pt, "eta": pt / 1000}), "mjj": few.mass, "genWeight": np.ones(len(few))}
+        jets = {"Jet": ak.zip({"pt": pt, "eta": pt / 1000}), "mjj": few.mass, "genWeight": np.ones(len(few))}
+        for name, tree in {
+            "events": {**dict(zip(few.columns, few.read("features").T)), "m_jj": few.mass}, "Events": jets
+        }.items():  # fmt: skip
+            types = {key: ak.type(one).content if isinstance(one, ak.Array) else one.dtype for key, one in tree.items()}
+            file.mktree(name, types)
+            file[name].extend(tree)
 
 
 def names() -> dict[str, object]:

@@ -41,8 +41,11 @@ def run(command, *words, **environment):
 @pytest.mark.parametrize("command, words, expected", [
     ("zoo", "zoo exp", {"explain", "export"}), ("zoo", "zoo export --for", {"--format"}), ("tune", "tune comp", {"compare"}),
     ("zoo", "zoo export --format ", {"savedmodel", "keras", "onnx"}),
+    ("zoo", "zoo show vae", {"vae", "vae/lhco_sim"}), ("tune", "tune --model conv", {"conv_vae"}),
 ])  # fmt: skip
 def test_shells_complete_commands_and_options(command, words, expected):
+    if "vae" in words:  # names are completed once a command has looked at the models
+        run("zoo", "list")
     parts = words.split(" ")
     asked = {f"_{command.upper()}_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(parts) - 1)}
     done = run(command, **asked)

@@ -8,12 +8,12 @@
 ['reconstruction', 'sculpting']
 """
 
+from pipelines.quiet import imported
+
 
 def search(model, events, **options):
     """Search the hyperparameters of a model; see `tuning.session.search`."""
-    from tuning.session import search as run_search
-
-    return run_search(model, events, **options)
+    return imported("tuning.session").search(model, events, **options)
 
 
 def load_results(out):

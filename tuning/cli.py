@@ -68,12 +68,21 @@ TRIALS_XLA = click.option(
     default=None,
     help="Compile the training steps of trials with XLA; by default on a GPU, and of models whose trials it pays for.",
 )
+
+
+def _models(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return what a shell completes to the name of a model."""
+    from zoo import declarations
+
+    return declarations.completed(incomplete)
+
+
 SEARCH = click.argument("search", type=click.Path(path_type=Path), metavar="DIR")
 
 
 @click.group(cls=Tune, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hep-anomaly-zoo")
-@click.option("--model", help="The model to tune (see `zoo list`).")
+@click.option("--model", shell_complete=_models, help="The model to tune (see `zoo list`).")
 @click.option("--trials", type=int, default=20, show_default=True, help="How many trials, exactly.")
 @click.option("--data", multiple=True, help=f"{DATA_HELP} The embedded sample {SAMPLE} otherwise.")
 @click.option(
@@ -397,7 +406,7 @@ def _told(found, chosen, told) -> str:
 
 
 @main.command("space")
-@click.argument("model")
+@click.argument("model", shell_complete=_models)
 @PRESET
 @SET
 @SPACE

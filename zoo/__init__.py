@@ -8,12 +8,12 @@
 Nothing heavy is imported until a model is asked for.
 """
 
-import importlib
 import os
 import sys
 from typing import Any
 
 from pipelines.moved import alias
+from pipelines.quiet import imported
 from zoo.registry import describe, get, names, register
 
 # TensorFlow reads this when it is imported: without, it imports Keras 3 beside Keras 2, which takes longer than a second.
@@ -85,9 +85,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in ("validate", "weights"):  # modules
-        return importlib.import_module(f"zoo.{name}")
+        return imported(f"zoo.{name}")
     if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
+        return getattr(imported(_WHERE[name]), name)
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 
 

@@ -70,6 +70,11 @@ def may_be_model(name: str) -> bool:
     return name.isidentifier() if models is None else name in models
 
 
+def completed(incomplete: str) -> list[str]:
+    """Return the names of models that begin so, for a shell that completes; none where that would take TensorFlow."""
+    return sorted(name for name in known() or () if name.startswith(incomplete))
+
+
 def find(pattern: str = "*") -> list[Mapping[str, Any]]:
     """Return what the models declare whose name matches a shell pattern, sorted.
 

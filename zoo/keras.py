@@ -13,6 +13,8 @@ import importlib
 import os
 from pathlib import Path
 
+from pipelines.quiet import imported
+
 __all__ = ["keras"]
 
 _FLAG = "TF_USE_LEGACY_KERAS"
@@ -50,7 +52,7 @@ def _import_tf_keras():
 
 def _open():
     _refuse_explicit_keras_3()
-    import tensorflow as tf
+    tf = imported("tensorflow")
 
     tf_keras, api = _import_tf_keras()
     _refuse_if_keras_3(tf.keras)
@@ -65,7 +67,6 @@ def _open():
 
 def _open_with_flag():
     before = os.environ.get(_FLAG)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         if not before:
             os.environ[_FLAG] = "1"

@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import Any, TypeVar
 
 from pipelines.errors import InputError
+from pipelines.quiet import imported
 from zoo.hyperparameters import near
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ def _origin(model: type) -> tuple[str, str]:
 
 @cache
 def _discover() -> None:
-    models = importlib.import_module("zoo.models")
+    models = imported("zoo.models")
+    imported("tensorflow")
     for module in pkgutil.iter_modules(models.__path__):
         importlib.import_module(f"{models.__name__}.{module.name}")
     for point in metadata.entry_points(group=ENTRY_POINTS):

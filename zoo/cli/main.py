@@ -95,8 +95,14 @@ def list_(pattern, as_json):
     say(found, as_json, text)
 
 
+def _names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return what a shell completes to the name of a model, or of trained weights where they are taken too."""
+    trained = weights.names(f"{incomplete}*") if context.info_name == "show" else []
+    return declarations.completed(incomplete) + trained
+
+
 @main.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_names)
 @JSON
 def show(name, as_json):
     """Show a model: what it is, its hyperparameters and presets; or an exported one, a folder or a file *.onnx.
@@ -128,7 +134,7 @@ def show(name, as_json):
 
 
 @main.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_names)
 @click.option(
     "--data",
     multiple=True,

@@ -13,8 +13,6 @@ import tempfile
 import traceback
 import warnings
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # one clear line on stderr, not TensorFlow's greetings
-
 import click
 
 from pipelines.arguments import command_line
@@ -23,6 +21,7 @@ from pipelines.events.files import reason_of
 from pipelines.jobs.batch_systems import SYSTEMS
 from pipelines.jobs.executors import Batch, RunningScheduler, cores
 from pipelines.provenance import command, versions
+from pipelines.quiet import hushed
 from zoo.cli.streams import forgiving
 from zoo.settings import parse_setting
 
@@ -322,26 +321,13 @@ def check_run(run, preset=None, hyperparameters=None) -> None:
         raise InputError(f"{run}: {found}, expected a run directory made by `zoo train` or `tune`{weights.advice(run)}")
 
 
-@contextlib.contextmanager
-def hushed():
-    """Let libraries print no greetings, which TensorFlow's do before they can be told not to, while the block runs."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        except ImportError as error:  # its message says what to do
-            raise InputError(str(error)) from None
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
 def quiet_zoo():
     """Import the zoo without greetings."""
     with hushed():
-        import zoo.keras
+        try:
+            import zoo.keras
+        except ImportError as error:  # its message says what to do
+            raise InputError(str(error)) from None
     warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
     return zoo
 
