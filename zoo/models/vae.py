@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from scipy.stats import rankdata
 
 from pipelines.errors import InputError
 from pipelines.events.statistics import masses_of
@@ -128,8 +129,9 @@ class BumpHuntingVAE(AnomalyModel):
         "lhco2020": {"members": 20},
         "adam": {"optimizer": "adam", "learning_rate": 0.001},
     }
-    score_kinds = ("kl", "mean2", "median2", "log_var", "reconstruction", "rarity")
-    undirected = ("kl", "mean2", "median2", "log_var")
+    score_kinds = ("aligned", "kl", "mean2", "median2", "log_var", "reconstruction", "rarity")
+    undirected = ("aligned", "kl", "mean2", "median2", "log_var")
+    newer_state = ("direction",)
     stochastic = True
     any_batch_size = True
     searched_by_xla = False
@@ -145,11 +147,21 @@ class BumpHuntingVAE(AnomalyModel):
         self.mass_mean, self.mass_std = (tf.Variable(one, trainable=False) for one in (0.0, 1.0))
         self.latent_median = tf.Variable(tf.zeros((*members, hp.latent_dim)), trainable=False)
         self.rarity = Rarity(members)
+        self.direction = tf.Variable(tf.zeros(members), trainable=False)  # 0: not known
         self.create_metrics("loss", "reconstruction", "kl")
 
     def own_state(self):
         fixed = [self.mass_mean, self.mass_std, self.latent_median, self.rarity.knots, self.rarity.shares]
-        return {**super().own_state(), "fixed": fixed}
+        return {**super().own_state(), "fixed": fixed, "direction": [self.direction]}
+
+    def prepare(self):
+        self.direction.assign(tf.zeros(self.member_shape))
+        self.on_state_loaded()
+
+    def on_state_loaded(self):
+        """Have `aligned` among the scores where the direction is known: not before training, nor in runs of older versions."""
+        known = bool((self.direction.numpy() != 0).all())
+        self.score_kinds = tuple(kind for kind in type(self).score_kinds if known or kind != "aligned")
 
     def adapt(self, events):
         super().adapt(events)
@@ -212,12 +224,14 @@ class BumpHuntingVAE(AnomalyModel):
             self.reinitialize(task.weights, [task.optimizer])
 
     def on_phase_end(self, phase, events):
-        """Learn how the training events lie in the latent space: what `median2` and `rarity` compare with."""
+        """Learn how the training events lie in the latent space: what `median2`, `rarity` and `aligned` compare with."""
         if phase.name == "vae":
             some = events.sample(min(len(events), REFERENCE), seed=self.hp.seed)
-            found = self.results(some, ["latent", "kl"])
+            found = self.results(some, ["latent", "kl", "reconstruction"])
             self.latent_median.assign(np.median(found["latent"], axis=-2))
             self.rarity.adapt(found["kl"])
+            self.direction.assign(direction(found["kl"], found["reconstruction"]))
+            self.on_state_loaded()
 
     def fit_decoder(self, events, **options) -> None:
         """Train the new decoder alone, the second step of `fit` (see `AnomalyModel.finish`); the encoder stays as it is."""
@@ -235,6 +249,7 @@ class BumpHuntingVAE(AnomalyModel):
         z, log_det = self.latent.forward(h, mean)
         decoded, kl = self.decoder(z), self.latent.divergence(mean, log_var, h)
         return {
+            "aligned": 0.5 + before(tf.sign(self.direction), 1) * (self.rarity.share_below(kl) - 0.5),
             "kl": kl,
             "mean2": tf.reduce_sum(tf.square(z), -1),
             "median2": tf.reduce_sum(tf.square(z - self.latent_median[..., None, :]), -1),
@@ -339,3 +354,19 @@ class BumpHuntingVAE(AnomalyModel):
                 rate = hp.Float("learning_rate", low, high, sampling="log")
             found |= {} if rate is None else {"learning_rate": rate}
         return found
+
+
+def direction(score: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
+    """Return the rank correlation (...) of scores with reconstruction errors, (..., N) each; its sign is a score's direction.
+
+    Where there is none, as of events that are all alike, it is the smallest positive number: the score stays as it is.
+
+    >>> direction(np.array([[1.0, 2.0, 4.0], [3.0, 2.0, 1.0]]), np.array([1.0, 5.0, 9.0])).tolist()
+    [1.0, -1.0]
+    """
+    tiny = np.finfo(np.float32).tiny
+    ranks, others = (rankdata(one, axis=-1) for one in np.broadcast_arrays(score, reconstruction))
+    ranks, others = (one - one.mean(axis=-1, keepdims=True) for one in (ranks, others))
+    size = np.sqrt((ranks**2).sum(axis=-1) * (others**2).sum(axis=-1))
+    found = (ranks * others).sum(axis=-1) / np.where(size > 0, size, 1.0)
+    return np.where(np.abs(found) > tiny, found, tiny)
