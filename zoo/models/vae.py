@@ -75,6 +75,9 @@ class BumpHuntingVAE(AnomalyModel):
     or on the other: large in **both** tails of KL, and growing beyond the outermost event of either as an exponential
     tail says. Which tail of a latent score the signal is in is not given by the
     method, and depends on where the bulk of the background lands: a search looks at both tails, or takes `rarity`.
+    `aligned` is 1/2 + a_k (F_k - 1/2), with F_k the share of training events whose KL is smaller and a_k a coefficient
+    of member k (see `direction`): its mean over members is their first principal component, which rises with the reconstruction
+    error. No label is in it. It is known after training, and not of runs of earlier versions.
 
     Raises `InputError` naming a hyperparameter out of range.
 
@@ -147,7 +150,7 @@ class BumpHuntingVAE(AnomalyModel):
         self.mass_mean, self.mass_std = (tf.Variable(one, trainable=False) for one in (0.0, 1.0))
         self.latent_median = tf.Variable(tf.zeros((*members, hp.latent_dim)), trainable=False)
         self.rarity = Rarity(members)
-        self.direction = tf.Variable(tf.zeros(members), trainable=False)  # 0: not known
+        self.direction = tf.Variable(tf.zeros(members), trainable=False)  # zeros: not known
         self.create_metrics("loss", "reconstruction", "kl")
 
     def own_state(self):
@@ -160,7 +163,7 @@ class BumpHuntingVAE(AnomalyModel):
 
     def on_state_loaded(self):
         """Have `aligned` among the scores where the direction is known: not before training, nor in runs of older versions."""
-        known = bool((self.direction.numpy() != 0).all())
+        known = bool((self.direction.numpy() != 0).any())
         self.score_kinds = tuple(kind for kind in type(self).score_kinds if known or kind != "aligned")
 
     def adapt(self, events):
@@ -249,7 +252,7 @@ class BumpHuntingVAE(AnomalyModel):
         z, log_det = self.latent.forward(h, mean)
         decoded, kl = self.decoder(z), self.latent.divergence(mean, log_var, h)
         return {
-            "aligned": 0.5 + before(tf.sign(self.direction), 1) * (self.rarity.share_below(kl) - 0.5),
+            "aligned": 0.5 + before(self.direction, 1) * (self.rarity.share_below(kl) - 0.5),
             "kl": kl,
             "mean2": tf.reduce_sum(tf.square(z), -1),
             "median2": tf.reduce_sum(tf.square(z - self.latent_median[..., None, :]), -1),
@@ -356,17 +359,26 @@ class BumpHuntingVAE(AnomalyModel):
         return found
 
 
-def direction(score: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
-    """Return the rank correlation (...) of scores with reconstruction errors, (..., N) each; its sign is a score's direction.
+def direction(scores: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
+    """Return the coefficients by which the centred ranks of members' scores are added, (K,), or () of one score (N,).
 
-    Where there is none, as of events that are all alike, it is the smallest positive number: the score stays as it is.
+    They are those of the first principal component of the ranks: a member that disagrees with the others is turned round, one that
+    has little to do with them counts little. The component rises with the reconstruction errors of the same members, (K, N): the
+    sum over members of coefficient times rank correlation is not negative. The mean of their magnitudes is 1.
 
-    >>> direction(np.array([[1.0, 2.0, 4.0], [3.0, 2.0, 1.0]]), np.array([1.0, 5.0, 9.0])).tolist()
-    [1.0, -1.0]
+    >>> rising, errors = np.array([1.0, 2.0, 4.0]), np.array([1.0, 5.0, 9.0])
+    >>> float(direction(rising, errors)), direction(np.stack([-rising, rising]), np.stack([-errors, -errors])).round(3).tolist()
+    (1.0, [1.0, -1.0])
     """
-    tiny = np.finfo(np.float32).tiny
-    ranks, others = (rankdata(one, axis=-1) for one in np.broadcast_arrays(score, reconstruction))
-    ranks, others = (one - one.mean(axis=-1, keepdims=True) for one in (ranks, others))
-    size = np.sqrt((ranks**2).sum(axis=-1) * (others**2).sum(axis=-1))
-    found = (ranks * others).sum(axis=-1) / np.where(size > 0, size, 1.0)
-    return np.where(np.abs(found) > tiny, found, tiny)
+    ranks, errors = (_standard_ranks(np.atleast_2d(one)) for one in (scores, reconstruction))
+    found = np.linalg.eigh(ranks @ ranks.T)[1][:, -1]
+    found = found if found @ (ranks * errors).sum(axis=1) >= 0 else -found
+    return (found / np.abs(found).mean()).reshape(np.shape(scores)[:-1])
+
+
+def _standard_ranks(values: np.ndarray) -> np.ndarray:
+    """Return ranks (K, N) of mean 0 and of length 1, or 0 of values that are all alike."""
+    ranks = rankdata(values, axis=-1)
+    ranks -= ranks.mean(axis=-1, keepdims=True)
+    length = np.linalg.norm(ranks, axis=-1, keepdims=True)
+    return ranks / np.where(length > 0, length, 1.0)
