@@ -373,12 +373,13 @@ def direction(scores: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
     ranks, errors = (_standard_ranks(np.atleast_2d(one)) for one in (scores, reconstruction))
     found = np.linalg.eigh(ranks @ ranks.T)[1][:, -1]
     found = found if found @ (ranks * errors).sum(axis=1) >= 0 else -found
-    return (found / np.abs(found).mean()).reshape(np.shape(scores)[:-1])
+    found = found / np.abs(found).mean()
+    return found.reshape(np.shape(scores)[:-1]).astype(np.float32)
 
 
 def _standard_ranks(values: np.ndarray) -> np.ndarray:
-    """Return ranks (K, N) of mean 0 and of length 1, or 0 of values that are all alike."""
-    ranks = rankdata(values, axis=-1)
+    """Return ranks (K, N) of mean 0 and of length 1, or 0 of values that are all alike, or not all finite."""
+    ranks = rankdata(np.where(np.isfinite(values).all(axis=-1, keepdims=True), values, 0.0), axis=-1)
     ranks -= ranks.mean(axis=-1, keepdims=True)
     length = np.linalg.norm(ranks, axis=-1, keepdims=True)
     return ranks / np.where(length > 0, length, 1.0)
