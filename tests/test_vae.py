@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy.stats import kstest
+from scipy.stats import kstest, rankdata
+from sklearn import decomposition
 
 import pipelines.plots
 import zoo
@@ -668,13 +669,63 @@ def test_scores_are_their_formulas(trained, events, members):
         "log_var": log_var.sum(-1),
         "reconstruction": (((features - found["reconstructed"]) / scale) ** 2).mean(-1),
     }
-    assert set(expected) | {"rarity"} == set(model.score_kinds) and model.score_kinds[0] == "kl"
+    assert set(expected) | {"rarity", "aligned"} == set(model.score_kinds) and model.score_kinds[0] == "aligned"
     for kind, value in expected.items():
         got = model.score(events, kind, per_member=True)
         np.testing.assert_allclose(got, value, rtol=1e-3, atol=1e-4 * np.abs(value).max(), err_msg=kind)
     share = np.exp(-model.score(events, "rarity", per_member=True)) / 2
     beyond = np.minimum(below, above) - 0.5 / len(events)  # half of an event itself
     np.testing.assert_allclose(share, np.minimum(beyond, 0.5), atol=8e-3)
+    rank = below - 0.5 / len(events)
+    aligned = 0.5 + np.atleast_1d(model.direction)[:, None] * (rank - 0.5)
+    np.testing.assert_allclose(model.score(events, "aligned", per_member=True), aligned, atol=8e-3)
+
+
+def test_the_direction_is_the_first_component_of_the_ranks_and_rises_with_the_error():
+    rng = np.random.default_rng(6)
+    known, noise = rng.normal(size=2000), rng.normal(size=(5, 2000))
+    scores = np.exp(
+        np.array([1.0, -1.0, 1.0, 0.1, -1.0])[:, None] * known + 0.5 * noise
+    )  # ranks do not mind the exponential
+    errors = known + rng.normal(size=(5, 2000))
+    errors[2] = -known  # one that is wrong is outvoted
+    found = vae.direction(scores, errors)
+    np.testing.assert_array_equal(np.sign(found[[0, 1, 2, 4]]), [1, -1, 1, -1])
+    assert abs(found[3]) < 0.3 * np.abs(found).max() and np.abs(found).mean() == pytest.approx(1)
+    first = decomposition.PCA(1).fit(rankdata(scores, axis=1).T).components_[0]
+    np.testing.assert_allclose(np.abs(found), np.abs(first) / np.abs(first).mean(), rtol=1e-4)
+    np.testing.assert_allclose(vae.direction(-scores, errors), -found, rtol=1e-4)
+    assert vae.direction(scores[1], errors[1]) == -1 and vae.direction(np.ones((2, 9)), np.ones((2, 9))).shape == (2,)
+    with_nan = vae.direction(np.where(np.arange(5)[:, None] == 3, np.nan, scores), errors)
+    assert with_nan[3] == 0 and np.isfinite(with_nan).all()
+
+
+def test_aligned_is_known_after_training_and_never_reads_a_label(trained, again, events):
+    model, _ = trained()
+    kept, blind = float(model.direction), again(like(events))
+    assert events.has_labels and float(blind.direction) == kept != 0
+    np.testing.assert_array_equal(blind.score(events, "aligned"), model.score(events, "aligned"))
+    fresh = small()
+    fresh.adapt(events)
+    assert fresh.score_kinds[0] == "kl" and "aligned" not in fresh.score_kinds
+    with pytest.raises(InputError, match="'aligned' is not known"):
+        fresh.score(events, "aligned")
+
+
+def test_a_run_of_an_earlier_version_keeps_its_scores(trained, events, tmp_path):
+    model, _ = trained(members=3)
+    model.save_run(tmp_path / "run")
+    state, config = tmp_path / "run" / "model" / "state.h5", tmp_path / "run" / "config.json"
+    with pytest.MonkeyPatch.context() as patched:  # one whose state has no direction
+        older = {name: variable for name, variable in run.state_of(model).items() if "direction" not in name}
+        patched.setattr(zoo.state, "state_of", lambda model: older)
+        run.save_state(model, state)
+    told = {k: v for k, v in json.loads(config.read_text()).items() if k not in ("sha256", "state_sha256")}
+    config.write_text(json.dumps(told))
+    loaded = zoo.load(tmp_path / "run")
+    assert "direction/000" not in run.read_state(state) and loaded.score_kinds == model.score_kinds[1:]
+    np.testing.assert_array_equal(loaded.score(events), model.score(events, "kl"))
+    assert "aligned" not in loaded.serving().functions()["serving_default"].get_concrete_function().structured_outputs
 
 
 def test_the_reconstruction_is_that_of_the_latent_mean_by_the_decoder_of_step_one(trained, events):
@@ -697,7 +748,7 @@ def test_rarity_of_the_training_events_is_exponential(trained, events, members):
 
 def test_rarity_is_large_in_both_tails_and_largest_outside_all_training_events(trained, events):
     model, _ = trained()
-    kl, rarity = model.score(events), model.score(events, "rarity")
+    kl, rarity = model.score(events, "kl"), model.score(events, "rarity")
     order = np.argsort(kl)
     assert rarity[order[:4]].min() > np.quantile(rarity, 0.98) and rarity[order[-4:]].min() > np.quantile(rarity, 0.98)
     assert rarity[order[395:405]].max() < 0.05
@@ -708,7 +759,7 @@ def test_rarity_is_large_in_both_tails_and_largest_outside_all_training_events(t
 
 def test_rarity_is_the_same_for_every_monotone_change_of_what_it_is_of(trained, events):
     model, _ = trained()
-    knots, kl = model.rarity.knots.numpy(), model.score(events)
+    knots, kl = model.rarity.knots.numpy(), model.score(events, "kl")
     first = model.rarity(tf.constant(kl)).numpy()
     try:
         for change in (np.sqrt, lambda x: 3 * x + 1, np.log1p, lambda x: x**3):

@@ -38,9 +38,11 @@ class Detector(legacy.DeprecatedNames, keras.Model):
     takes: ClassVar[str] = ""
     figures: ClassVar[tuple[str, ...]] = ()  # see `zoo.figures.draw`
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
-    score_kinds: ClassVar[tuple[str, ...]] = ()
+    score_kinds: tuple[str, ...] = ()  # the first is the default; a model may have fewer, before it is trained
     # score kinds whose direction the method does not give: look at both tails
     undirected: ClassVar[tuple[str, ...]] = ()
+    # groups of `own_state` that files of earlier versions lack: they are zeros then
+    newer_state: ClassVar[tuple[str, ...]] = ()
     # False of a classifier, which says nothing of events that are unlike all that it was trained on
     outliers_score_high: ClassVar[bool] = True
     yardstick: ClassVar[str] = ""  # text for every run and report of a model that uses the truth
@@ -193,6 +195,9 @@ class Detector(legacy.DeprecatedNames, keras.Model):
 
     def prepare(self) -> None:
         """Do what fresh weights and new runtime hyperparameters ask for; learning rates are set already."""
+
+    def on_state_loaded(self) -> None:
+        """Do what has to be done after all variables were read from a file."""
 
     def on_phase_begin(self, phase: Phase) -> None:
         """Do what has to be done before a phase is trained from its first epoch."""

@@ -83,8 +83,10 @@ def serving_of(model: Any, cuts: CutValues | None = None) -> Serving:
     names = {"columns": model.inputs.columns}
     names |= {"object_columns": model.inputs.object_columns} if model.inputs.object_columns else {}
 
+    unknown = set(type(model).score_kinds) - set(model.score_kinds)  # what an older run does not know
+
     def call(*arrays):
-        found = model.infer(*arrays)
+        found = {name: one for name, one in model.infer(*arrays).items() if name not in unknown}
         return {"score": found[model.score_kinds[0]], **found} if model.members == 1 else of_members(model, found)
 
     @tf.function(input_signature=[], autograph=False)

@@ -100,6 +100,10 @@ def load_state(model: Any, path: str | os.PathLike[str], *, sha256: str | None =
             what = f"{name} {shown(about[name])}, expected {shown(value)}"
             raise InputError(f"{path}: is of {what}: another model's state")
     state = own_state_of(model) if about.get("part") == MODEL else state_of(model)
+    newer = tuple(f"{group}/" for group in model.newer_state)
+    for name, variable in state.items():
+        if newer and name.startswith(newer) and name not in found:
+            found[name] = np.zeros(variable.shape, variable.dtype.as_numpy_dtype)
     for name, variable in state.items():
         if name not in found or found[name].shape != tuple(variable.shape):
             there = found[name].shape if name in found else "nothing"
@@ -112,6 +116,7 @@ def load_state(model: Any, path: str | os.PathLike[str], *, sha256: str | None =
         raise InputError(f"{path}: not the state that the run was written with (its SHA-256 is another); train again")
     for name, variable in state.items():
         tf.raw_ops.AssignVariableOp(resource=variable.handle, value=tf.constant(found[name], variable.dtype))
+    model.on_state_loaded()
 
 
 def _check_finite(values: np.ndarray, name: str, members: int, path: str | os.PathLike[str]) -> None:

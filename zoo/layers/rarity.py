@@ -42,6 +42,12 @@ class Rarity(keras.layers.Layer):
         share = tf.minimum(*(self._log_share(values, shares, side) for shares, side in sides))
         return tf.nn.relu(-share - np.float32(np.log(2.0)))
 
+    def share_below(self, values):
+        """Return the share of the values it has met that are below, in (0, 1): 1/2 at their median, rising with the value."""
+        sides = zip(tf.unstack(self.shares), ("right", "left"))
+        below, above = (tf.exp(self._log_share(values, shares, side)) for shares, side in sides)
+        return tf.where(below < above, below, 1.0 - above)
+
     def _log_share(self, values, shares, side):
         """Interpolate log shares (KNOTS,) linearly; the outermost steps go on as far as the values do."""
         after = tf.clip_by_value(tf.searchsorted(self.knots, values, side=side), 1, KNOTS - 1)

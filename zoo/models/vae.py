@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from scipy.stats import rankdata
 
 from pipelines.errors import InputError
 from pipelines.events.statistics import masses_of
@@ -74,6 +75,9 @@ class BumpHuntingVAE(AnomalyModel):
     or on the other: large in **both** tails of KL, and growing beyond the outermost event of either as an exponential
     tail says. Which tail of a latent score the signal is in is not given by the
     method, and depends on where the bulk of the background lands: a search looks at both tails, or takes `rarity`.
+    `aligned` is 1/2 + a_k (F_k - 1/2), with F_k the share of training events whose KL is smaller and a_k a coefficient
+    of member k (see `direction`): its mean over members is their first principal component, which rises with the reconstruction
+    error. No label is in it. It is known after training, and not of runs of earlier versions.
 
     Raises `InputError` naming a hyperparameter out of range.
 
@@ -128,8 +132,9 @@ class BumpHuntingVAE(AnomalyModel):
         "lhco2020": {"members": 20},
         "adam": {"optimizer": "adam", "learning_rate": 0.001},
     }
-    score_kinds = ("kl", "mean2", "median2", "log_var", "reconstruction", "rarity")
-    undirected = ("kl", "mean2", "median2", "log_var")
+    score_kinds = ("aligned", "kl", "mean2", "median2", "log_var", "reconstruction", "rarity")
+    undirected = ("aligned", "kl", "mean2", "median2", "log_var")
+    newer_state = ("direction",)
     stochastic = True
     any_batch_size = True
     searched_by_xla = False
@@ -145,11 +150,21 @@ class BumpHuntingVAE(AnomalyModel):
         self.mass_mean, self.mass_std = (tf.Variable(one, trainable=False) for one in (0.0, 1.0))
         self.latent_median = tf.Variable(tf.zeros((*members, hp.latent_dim)), trainable=False)
         self.rarity = Rarity(members)
+        self.direction = tf.Variable(tf.zeros(members), trainable=False)  # zeros: not known
         self.create_metrics("loss", "reconstruction", "kl")
 
     def own_state(self):
         fixed = [self.mass_mean, self.mass_std, self.latent_median, self.rarity.knots, self.rarity.shares]
-        return {**super().own_state(), "fixed": fixed}
+        return {**super().own_state(), "fixed": fixed, "direction": [self.direction]}
+
+    def prepare(self):
+        self.direction.assign(tf.zeros(self.member_shape))
+        self.on_state_loaded()
+
+    def on_state_loaded(self):
+        """Have `aligned` among the scores where the direction is known: not before training, nor in runs of older versions."""
+        known = bool((self.direction.numpy() != 0).any())
+        self.score_kinds = tuple(kind for kind in type(self).score_kinds if known or kind != "aligned")
 
     def adapt(self, events):
         super().adapt(events)
@@ -212,12 +227,14 @@ class BumpHuntingVAE(AnomalyModel):
             self.reinitialize(task.weights, [task.optimizer])
 
     def on_phase_end(self, phase, events):
-        """Learn how the training events lie in the latent space: what `median2` and `rarity` compare with."""
+        """Learn how the training events lie in the latent space: what `median2`, `rarity` and `aligned` compare with."""
         if phase.name == "vae":
             some = events.sample(min(len(events), REFERENCE), seed=self.hp.seed)
-            found = self.results(some, ["latent", "kl"])
+            found = self.results(some, ["latent", "kl", "reconstruction"])
             self.latent_median.assign(np.median(found["latent"], axis=-2))
             self.rarity.adapt(found["kl"])
+            self.direction.assign(direction(found["kl"], found["reconstruction"]))
+            self.on_state_loaded()
 
     def fit_decoder(self, events, **options) -> None:
         """Train the new decoder alone, the second step of `fit` (see `AnomalyModel.finish`); the encoder stays as it is."""
@@ -235,6 +252,7 @@ class BumpHuntingVAE(AnomalyModel):
         z, log_det = self.latent.forward(h, mean)
         decoded, kl = self.decoder(z), self.latent.divergence(mean, log_var, h)
         return {
+            "aligned": 0.5 + before(self.direction, 1) * (self.rarity.share_below(kl) - 0.5),
             "kl": kl,
             "mean2": tf.reduce_sum(tf.square(z), -1),
             "median2": tf.reduce_sum(tf.square(z - self.latent_median[..., None, :]), -1),
@@ -339,3 +357,29 @@ class BumpHuntingVAE(AnomalyModel):
                 rate = hp.Float("learning_rate", low, high, sampling="log")
             found |= {} if rate is None else {"learning_rate": rate}
         return found
+
+
+def direction(scores: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
+    """Return the coefficients by which the centred ranks of members' scores are added, (K,), or () of one score (N,).
+
+    They are those of the first principal component of the ranks: a member that disagrees with the others is turned round, one that
+    has little to do with them counts little. The component rises with the reconstruction errors of the same members, (K, N): the
+    sum over members of coefficient times rank correlation is not negative. The mean of their magnitudes is 1.
+
+    >>> rising, errors = np.array([1.0, 2.0, 4.0]), np.array([1.0, 5.0, 9.0])
+    >>> float(direction(rising, errors)), direction(np.stack([-rising, rising]), np.stack([-errors, -errors])).round(3).tolist()
+    (1.0, [1.0, -1.0])
+    """
+    ranks, errors = (_standard_ranks(np.atleast_2d(one)) for one in (scores, reconstruction))
+    found = np.linalg.eigh(ranks @ ranks.T)[1][:, -1]
+    found = found if found @ (ranks * errors).sum(axis=1) >= 0 else -found
+    found = found / np.abs(found).mean()
+    return found.reshape(np.shape(scores)[:-1]).astype(np.float32)
+
+
+def _standard_ranks(values: np.ndarray) -> np.ndarray:
+    """Return ranks (K, N) of mean 0 and of length 1, or 0 of values that are all alike, or not all finite."""
+    ranks = rankdata(np.where(np.isfinite(values).all(axis=-1, keepdims=True), values, 0.0), axis=-1)
+    ranks -= ranks.mean(axis=-1, keepdims=True)
+    length = np.linalg.norm(ranks, axis=-1, keepdims=True)
+    return ranks / np.where(length > 0, length, 1.0)
