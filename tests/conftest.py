@@ -7,12 +7,15 @@ import random
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 # Tests run beside each other; threads of one that wait for those of another take longer than the work that they share.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
 
 import pipelines
 
