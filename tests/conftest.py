@@ -30,9 +30,9 @@ EVERY_EPOCH = "training records every epoch of every phase"
 ONE_SEED = "two models of one seed are the same whatever was trained before"
 BY_THE_CODE_OF_OTHERS = {
     "ae": {XLA, BIT_BY_BIT, ONE_SEED, EVERY_EPOCH},
-    "vae": {XLA, BIT_BY_BIT},
+    "vae": {XLA, BIT_BY_BIT, ONE_SEED, EVERY_EPOCH},
     "deep_svdd": {XLA, BIT_BY_BIT, ONE_SEED, EVERY_EPOCH},
-    "gcn_vae": {XLA, ONE_SEED, EVERY_EPOCH},
+    "gcn_vae": {XLA, BIT_BY_BIT, ONE_SEED, EVERY_EPOCH},
 }
 
 
