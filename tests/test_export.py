@@ -61,16 +61,21 @@ columns = [c.decode() for c in signatures["columns"]()["columns"].numpy()]
 found = signatures["serving_default"](features=tf.constant(np.load(sys.argv[2])))
 np.savez(sys.argv[3], **{name: value.numpy() for name, value in found.items()})
 assert "tf_keras" not in sys.modules
+import tf_keras
+found = tf_keras.models.load_model(sys.argv[4]).predict({"features": np.load(sys.argv[2])}, verbose=0)
+np.savez(sys.argv[5], **found)
 print(json.dumps(columns))
 """
 
 
-def test_tensorflow_alone_gives_the_same_scores(model, served, test_events, tmp_path, fresh_python):
+def test_tensorflow_alone_and_keras_alone_give_the_same_scores(model, served, test_events, tmp_path, fresh_python):
     features = test_events.read("features", model.resolved_columns)
     np.save(tmp_path / "features.npy", features)
     (tmp_path / "elsewhere").mkdir()
+    model.export(tmp_path / "keras", format="keras")
+    names = ("features.npy", "found.npz", "keras", "found_by_keras.npz")
     printed = fresh_python(
-        ALONE, served, tmp_path / "features.npy", tmp_path / "found.npz", cwd=tmp_path / "elsewhere", isolated=True
+        ALONE, served, *(tmp_path / name for name in names), cwd=tmp_path / "elsewhere", isolated=True
     )
     assert json.loads(printed.splitlines()[-1]) == list(model.resolved_columns)
     with np.load(tmp_path / "found.npz") as found:
@@ -78,6 +83,8 @@ def test_tensorflow_alone_gives_the_same_scores(model, served, test_events, tmp_
         np.testing.assert_allclose(found["score"], model.score(test_events), rtol=1e-6)
         reconstruction = model.results(test_events, ["reconstructed"])["reconstructed"]
         np.testing.assert_allclose(found["reconstructed"], reconstruction, rtol=1e-5, atol=1e-4)
+    with np.load(tmp_path / "found_by_keras.npz") as found:
+        np.testing.assert_allclose(found["score"], model.score(test_events), rtol=1e-6)
 
 
 def test_the_signature_takes_features_of_any_number_of_events_and_nothing_else(model, served):

@@ -322,8 +322,13 @@ def test_three_jets_by_mass_with_images_and_the_mass_asked_for(table, write_raw,
 
 
 def test_several_files_are_one_whoever_does_the_work(table, write_raw, tmp_path):
+    import distributed
+
     raws = [write_raw(table[:25]), write_raw(table[25:], "more.h5")]
-    lhco.convert(raws, tmp_path / "two.h5", block=10, workers=2)
+    # threads that are reached by TCP: two processes would first import for seconds
+    options = {"dashboard_address": ":0", "memory_limit": 0, "processes": False, "protocol": "tcp://"}
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **options) as cluster:
+        lhco.convert(raws, tmp_path / "two.h5", block=10, scheduler=cluster.scheduler_address)
     lhco.convert([write_raw(table, "all.h5")], tmp_path / "one.h5")
     two, one = (Events.from_file(tmp_path / f"{name}.h5") for name in ("two", "one"))
     for field in ("features", "mass", "label"):

@@ -1,10 +1,13 @@
 """The register: what is found by name, what is refused and with which advice, and models of third parties."""
 
 import json
+import sys
 
 import pytest
+from click.testing import CliRunner
 
 import zoo
+import zoo.cli.main
 from pipelines import InputError
 from zoo import registry
 
@@ -134,37 +137,24 @@ def third_party(tmp_path):
     )
     (tmp_path / "their_broken.py").write_text("import a_package_that_is_not_there\n")
     (tmp_path / "their_leaving.py").write_text("raise SystemExit(3)\n")
-    return tmp_path
+    yield tmp_path
+    for name in ("their_models", "their_module", "their_broken", "their_leaving"):
+        sys.modules.pop(name, None)
 
 
-LIST_WITH_PLUG_INS = """
-import logging, sys
-sys.path.insert(0, sys.argv[1])
-from zoo.cli.main import main
-from zoo import registry
-caught = []
-class Ear(logging.Handler):
-    def emit(self, record):
-        caught.append(record.getMessage())
-registry.log.addHandler(Ear())
-try:
-    main(["list", "--json"], prog_name="zoo")
-except SystemExit as done:
-    assert done.code == 0
-print("----")
-import json, zoo
-print(json.dumps([text for text in caught if "plug-in" in text]))
-print(json.dumps({name: zoo.registry.model_class(name).__module__ for name in zoo.names()}))
-"""
-
-
-def test_models_of_third_parties_join_and_broken_ones_are_named_and_left_out(third_party, fresh_python):
-    listed, _, rest = fresh_python(LIST_WITH_PLUG_INS, third_party).partition("----\n")
-    warned, modules = map(json.loads, rest.splitlines())
+def test_models_of_third_parties_join_and_broken_ones_are_named_and_left_out(third_party, monkeypatch, caplog):
+    own = zoo.names()
+    monkeypatch.syspath_prepend(third_party)
+    monkeypatch.setattr(registry, "_models", dict(registry._models))
+    registry._discover.cache_clear()  # as in a Python in which nobody asked for a model yet
+    done = CliRunner().invoke(zoo.cli.main.main, ["list", "--json"])
+    assert done.exit_code == 0, done.output
+    warned = [one.getMessage() for one in caplog.records if "plug-in" in one.getMessage()]
+    modules = {name: registry.model_class(name).__module__ for name in zoo.names()}
     theirs = {"theirs": "their_models", "theirs_decorated": "their_models", "theirs_in_module": "their_module"}
-    assert modules == {**{name: modules[name] for name in zoo.names()}, **theirs}
+    assert modules == {**{name: modules[name] for name in own}, **theirs}
     assert modules["gan_ae"] == "zoo.models.gan_ae"
-    assert [model["name"] for model in json.loads(listed)] == sorted(modules)
+    assert [model["name"] for model in json.loads(done.stdout)] == sorted(modules)
     for name, reason in {
         "gan_ae": "registered already",
         "no_model": "expected a subclass of zoo.AnomalyModel",

@@ -213,8 +213,9 @@ def check_enough(events: Events, batch_size: int, steps: int | None = None) -> N
 
 
 def _untuned() -> tf.data.Options:
-    """Switch off TensorFlow's tuner: there is nothing to tune, and it delays the end of a training by up to a second."""
+    """Switch off TensorFlow's tuner and optimizer: there is nothing for them, and they delay every start and end."""
     options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False
     return options
 
