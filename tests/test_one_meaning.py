@@ -161,6 +161,16 @@ def test_a_broken_line_that_is_no_text_prints_nothing(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_mark_of_byte_order_begins_a_file_and_no_other_line(tmp_path):
+    bom, path = b"\xef\xbb\xbf", tmp_path / "a.csv"
+    path.write_bytes(bom + b"mjj,x\n3000,1\n" + bom + b"3100,2\n3200,3\n")
+    with pytest.raises(InputError, match="line 3 begins with a mark of byte order"):
+        convert([path], tmp_path / "e.h5", mass="mjj")
+    assert convert([path], tmp_path / "e.h5", mass="mjj", on_error="skip").events == 2
+    path.write_bytes(bom + b"3000,1\n3100,2\n")
+    assert convert([path], tmp_path / "f.h5", mass="mjj", columns=["mjj", "x"]).events == 2
+
+
 def test_a_broken_truth_value_is_named_or_left_out(tmp_path):
     text = FRAME.to_csv(index=False).splitlines()
     text[3] = text[3].replace("True", "perhaps")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas
 import pytest
 from click.testing import CliRunner
 from linear_model import Linear, registered
@@ -177,6 +178,13 @@ def test_calls_name_what_is_wrong(run, tmp_path):
         zoo.score(tmp_path / "nothing", "lhco_sim_test")
     with pytest.raises(InputError, match="is no model of the zoo"):
         zoo.score(object(), "lhco_sim_test")
+
+
+def test_the_conversion_of_a_frame_is_given_as_to_a_training_too():
+    events = pipelines.open("lhco_sim_train").sample(300)
+    frame = pandas.DataFrame(events.read("features"), columns=list(events.columns)).assign(m=events.mass)
+    one, other = (zoo.score("pca/lhco_sim", frame, **how) for how in ({"mass": "m"}, {"conversion": {"mass": "m"}}))
+    np.testing.assert_array_equal(one.mean, other.mean)
 
 
 # -- arguments of the wrong type ------------------------------------------------------------------------------

@@ -119,7 +119,8 @@ def is_filled() -> bool:
 
 def no_model(name: str, valid: Iterable[str]) -> str:
     """Return what is said of a name that no model has."""
-    return f"model {name!r} is not known; {near(name, valid)}"
+    joins = "; a class of another package joins by the entry points hep_anomaly_zoo.models" if "." in name else ""
+    return f"model {name!r} is not known; {near(name, valid)}{joins}"
 
 
 def no_preset(preset: str, name: str, valid: Iterable[str]) -> str:

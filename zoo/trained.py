@@ -52,8 +52,10 @@ def open_for(
         run: a run directory, or a trained model. events: what `pipelines.open` takes.
         mass_range: keep low <= mass < high, GeV.
         also: columns that are wanted beside the model's own.
-        conversion: options of `zoo data convert`, which go before those of the training, and `said` and `progress`.
+        conversion: options of `zoo data convert`, which go before those of the training, and `said` and `progress`; or a
+            dict of them by this name, as `zoo.train` and `zoo.hunt` take it.
     """
+    conversion = {**(conversion.pop("conversion", None) or {}), **conversion}
     return open_events(events, mass_range, defaults=conversion_defaults(run, also), **conversion)
 
 

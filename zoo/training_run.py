@@ -223,7 +223,8 @@ def _peaks(best: Mapping[str, Mapping], last: Mapping) -> list[str]:
         )
         line = f"{phase}: {one['quantity']} was largest at {span}; those weights are kept"
         if first := epochs.count(1):
-            line += f"; of {first} in the very first epoch, when nothing is learnt yet: train longer"
+            whose = f"for {first} of them that is" if members > 1 else "that is"
+            line += f"; {whose} the very first epoch, when nothing is learnt yet: train longer"
         if ended > 1 and (rising := epochs.count(ended)):
             line += f"; {rising} still rising at the last epoch: the peak was not reached, train longer"
         lines.append(line)

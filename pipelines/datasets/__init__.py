@@ -6,6 +6,7 @@ progress, **options)`, named in `FORMATS`. A file belongs to the first family th
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect
@@ -27,7 +28,7 @@ FORMATS = {
     "darkmachines": "Dark Machines challenge events (CSV, CSV.gz)",
     "atlas": "ATLAS Open Data, 13 TeV, tree mini (ROOT)",
     "cathode": "CATHODE's arrays of LHC Olympics events (NumPy)",
-    "table": "any table with a mass column (CSV, Parquet, NumPy, HDF5)",
+    "table": "any table with a mass column (CSV, Parquet, NumPy, HDF5, ROOT)",
 }
 COMMON = {"sources", "out", "workers", "scheduler", "progress"}
 
@@ -107,8 +108,19 @@ def convert(
         raise InputError(f"option {', '.join(wrong)}: {name} files have {', '.join(own)} only")
     required = [option for option, default in own.items() if default is inspect.Parameter.empty]
     if missing := [option for option in required if option not in options]:
-        raise InputError(f"{sources[0]}: read as {FORMATS[name]}, which needs the option {', '.join(missing)}")
+        needed = f"needs the option {', '.join(missing)}{_columns_of(name, sources[0])}"
+        raise InputError(f"{sources[0]}: read as {FORMATS[name]}, which {needed}")
     return family(name).convert(sources, out, **options)
+
+
+def _columns_of(name: str, path: str | os.PathLike[str]) -> str:
+    """Return which columns a table has, for a message; nothing for other files, or where the columns cannot be told."""
+    from pipelines.events.layout import some_of
+
+    if name == "table":
+        with contextlib.suppress(InputError):
+            return f" (one of its columns {some_of(family(name).column_names(Path(path)), 20)})"
+    return ""
 
 
 def options_of(name: str) -> dict[str, object]:

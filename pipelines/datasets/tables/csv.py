@@ -28,6 +28,7 @@ CELLS = {
     "true_values": TRUE,
     "false_values": FALSE,
 }  # of Arrow, to which 1 and 0 are true and false too
+BOM = b"\xef\xbb\xbf"  # how programs of Windows begin a text
 TEXT_BLOCK = 2**22  # bytes of text in a piece: some 10,000 events, half a second of work
 
 
@@ -70,6 +71,9 @@ class CsvTable(Table):
             first = self._first_line(piece)
             lines = text.split(b"\n")
             broken = list(self._broken(lines, 0, len(lines), names, only_first=not skip))
+            if not broken:
+                last = first + len(lines) - 1
+                raise InputError(f"{self.path}: lines {first} to {last} cannot be read together, though each can alone")
             if not skip:
                 raise InputError(self._trouble(lines[broken[0]], first + broken[0], names))
             table = self._without(lines, set(broken), names)
@@ -166,6 +170,8 @@ class CsvTable(Table):
         import pyarrow
         from pyarrow import csv as arrow_csv
 
+        if text.startswith(BOM):
+            return None  # Arrow passes over it at the beginning of any piece, and stumbles over it within
         if b'"' in text and any(line.count(b'"') % 2 for line in text.split(b"\n")):
             return None  # a quote that does not end would swallow the lines after it
         number = pyarrow.float64()
@@ -210,6 +216,8 @@ class CsvTable(Table):
     def _trouble(self, line: bytes, number: int, names: Sequence[str]) -> str:
         where = f"{self.path}: line {number}"
         text = line.decode("utf-8", "replace").rstrip("\r")
+        if line.startswith(BOM):
+            return f"{where} begins with a mark of byte order, as a file does; mend it, or leave such lines out with on_error skip"
         if text.count('"') % 2:
             return f'{where} has a quote " that does not end: {text[:60]!r}'
         try:
@@ -261,7 +269,8 @@ def open_csv(path: Path, columns: Sequence[str] | None) -> CsvTable:
                 raise InputError(
                     f"{path}: {len(columns)} names in columns, expected {len(cells)} as line {first.number} has values"
                 )
-            return _table(path, columns, separator, first.start, first.number, zipped)
+            start = first.start + len(BOM) * first.text.startswith(BOM)
+            return _table(path, columns, separator, start, first.number, zipped)
         if numeric:
             raise InputError(
                 f"{path}: line {first.number} has the number {numeric[0]}, expected the names of the columns; "
@@ -287,7 +296,7 @@ def _opening_lines(file: IO[bytes]) -> tuple[list[_Line], _Line]:
     for number in range(1, MOST_COMMENTS + 1):
         line = _Line(file.readline(TEXT_BLOCK), start, number)
         start += len(line.text)
-        if line.text.lstrip(b"\xef\xbb\xbf").startswith(b"#") and line.text.strip():
+        if line.text.removeprefix(BOM).startswith(b"#") and line.text.strip():
             comments.append(line)
         elif line.text.strip() or not line.text:
             break
