@@ -27,7 +27,7 @@ LEAST_BYTES = 4 * 2**20  # that a program takes
 MOST_PROGRAMS = 64  # that are kept, where the system does not tell what memory they take
 TRACING = 4.0  # seconds that a program takes to trace, before one of its kind was measured
 PRODUCTS = 5e10  # multiplications and additions a second, of two threads
-MOST_OWN = 24  # smaller networks that are kept, each a few MB: a promoted trial has that of the trial before it
+MOST_OWN = 16  # smaller networks that are kept, each a few MB: a promoted trial has that of the trial before it
 POINTS = 200  # of a space, drawn at random, by which the sizes of its networks are found
 
 
