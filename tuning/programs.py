@@ -164,6 +164,8 @@ class Programs:
                 self._keep(key, holder)
                 holder.hold(own)
                 return Trainee(holder.model, own, key, fresh, holder)
+            self._own.popitem()  # it may be what is trained
+            return self._plain(own, hyperparameters)
         return self._plain(registry.get(self._model, **dict[str, Any](hyperparameters)), hyperparameters)
 
     def _own_model(self, hyperparameters: Mapping[str, object]) -> Any:
