@@ -108,7 +108,7 @@ def ours(
     seconds=None,
 ):
     """Run our search; returns its times and its trials."""
-    import tuning
+    import tuning.session  # what is imported counts for nobody
     from tuning.listener import SearchListener
 
     class Clock(SearchListener):

@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from tuning.batch_cache import BatchCache
 from tuning.engine import Apart
 from tuning.listener import SearchListener
-from tuning.programs import program_of, sizes
+from tuning.programs import Programs, program_of, sizes
 from zoo import larger
 from zoo.gradients import forget_gradients, traced_gradients
 from zoo.larger import Larger
@@ -150,3 +151,22 @@ def test_a_listener_that_traces_keeps_its_gradients():
         tape.watch(x)
         y = listener.step(x)
     assert np.isfinite(tape.gradient(y, x)).all()
+
+
+def test_a_model_that_was_built_before_starts_anew(train_events):
+    events = train_events.sample(300)
+    point = {"units": (6, 4), "latent_dim": 1, "alpha": 3.0, "batch_size": 100, "decoder_epochs": 0}
+    cache = BatchCache(events, events, static=False)
+    found = Programs("vae", {"units": (8, 8, 4)}, False, lambda model: model.adapt(events), cache)
+    first = found.model(point).own
+    start = {name: variable.numpy() for name, variable in first.state().items()}
+    for variable in first.state().values():
+        variable.assign(tf.ones_like(variable))
+    again = found.model({**point, "alpha": 5.0}).own
+    assert again is first and again.hp.alpha == 5.0
+    trained = [name for name in start if name.startswith(("trainable/", "optimizer", "best_"))]
+    for name in trained:
+        np.testing.assert_array_equal(again.state()[name].numpy(), start[name], err_msg=name)
+    assert int(again.trainer.clock) == 0
+    assert found.model({**point, "units": (8, 4)}).own is not first
+    found.forget(0)

@@ -27,7 +27,7 @@ LEAST_BYTES = 4 * 2**20  # that a program takes
 MOST_PROGRAMS = 64  # that are kept, where the system does not tell what memory they take
 TRACING = 4.0  # seconds that a program takes to trace, before one of its kind was measured
 PRODUCTS = 5e10  # multiplications and additions a second, of two threads
-MOST_OWN = 24  # smaller networks that are kept, each a few MB: a promoted trial has that of the trial before it
+MOST_OWN = 16  # smaller networks that are kept, each a few MB: a promoted trial has that of the trial before it
 POINTS = 200  # of a space, drawn at random, by which the sizes of its networks are found
 
 
@@ -164,6 +164,8 @@ class Programs:
                 self._keep(key, holder)
                 holder.hold(own)
                 return Trainee(holder.model, own, key, fresh, holder)
+            self._own.popitem()  # it may be what is trained
+            return self._plain(own, hyperparameters)
         return self._plain(registry.get(self._model, **dict[str, Any](hyperparameters)), hyperparameters)
 
     def _own_model(self, hyperparameters: Mapping[str, object]) -> Any:
