@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -345,7 +345,7 @@ class AutoregressiveSpline(Autoregressive):
         self.bins = (kernels[-1].shape[-1] // kernels[0].shape[-2] - 1) // 3
         super().__init__(kernels, biases, context, reverse, 3 * self.bins + 1, dict(locals()))
 
-    def parts(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tfb.Bijector]:
+    def parts(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
         """Return mu and sigma (..., B, D), and s."""
         width, bins = z.shape[-1], self.bins
         said = self.made(z)
