@@ -6,8 +6,11 @@
 The plain one is what a user of PyTorch writes: a conditional masked autoregressive flow (Papamakarios et al. 2017) of
 `--flows` blocks with two hidden layers, Adam, sampled once; then one classifier for each of five folds, one after the
 other, which never scores an event of its training. Its folds are scikit-learn's; all else is as
-the zoo's defaults. A stage's seconds are the median over its epochs, without the first, times their number; what the
-first epoch takes longer (tracing) is a row of its own, but of the zoo's density, which has it inside. AUC and SIC are of the background and signal in the window.
+the zoo's defaults. What no network has seen is scored by one of the five, drawn at random, as by the zoo's hash. A stage's seconds are the median over its epochs, without the first, times their number; what the
+first epoch takes longer (tracing) is a row of its own, but of the zoo's density, which has it inside. AUC and SIC are of the background and signal in the window;
+`nll_side` and `nll_window` are the mean of -ln p(v | m) of the flow over the side bands and over the true background of the window,
+which no flow has seen: the zoo's v and the plain ones are the same. `template_auc` is that of boosted trees that tell the latter
+from samples, 0.5 for perfect ones.
 """
 
 from __future__ import annotations
@@ -18,13 +21,15 @@ from pathlib import Path
 
 import click
 import numpy as np
+import tensorflow as tf
 import torch
 from sklearn.model_selection import KFold
-from weak_supervision import COLUMNS, chosen_of, judged
+from weak_supervision import COLUMNS, apart, chosen_of, judged, told_apart
 
 import pipelines
 import zoo
 from pipelines.outputs import write_json
+from zoo.cli.terminal import setting
 from zoo.keras import keras
 from zoo.windows import Regions
 
@@ -117,8 +122,12 @@ def trained(parameters, loss, size, batch, epochs, rate, falling=False):
     return seconds
 
 
-def plainly(x, mass, chosen, regions, hp, seed):
-    """Train on the events `chosen`; return the scores of all in the window, NaN elsewhere, and by stage the seconds of its epochs."""
+def plainly(x, mass, chosen, regions, hp, seed, others_of):
+    """Train on the events `chosen`.
+
+    Return the scores of all in the window, NaN elsewhere, by stage the seconds of its epochs, and how good the flow is: the mean of
+    -ln p over the events of every mask of `others_of`, and `template_auc`.
+    """
     torch.manual_seed(seed)
     window = regions.inside(mass)
     inside, beside = window & chosen, regions.beside(mass) & chosen
@@ -127,6 +136,7 @@ def plainly(x, mass, chosen, regions, hp, seed):
     v = torch.tensor((v - v[beside].mean(0)) / v[beside].std(0), dtype=torch.float32)
     centre = 0.5 * (regions.low + regions.high)
     m = torch.tensor((mass[:, None] - centre) / (0.3 * centre), dtype=torch.float32)
+    judges = {name: torch.tensor(mask) for name, mask in others_of.items()}
     flow, seconds = Flow(hp.num_flows, x.shape[1], hp.flow_width), {}
     side, side_mass = v[torch.tensor(beside)], m[torch.tensor(beside)]
     seconds["density"] = trained(
@@ -137,11 +147,14 @@ def plainly(x, mass, chosen, regions, hp, seed):
     data, data_mass = v[torch.tensor(inside)], m[torch.tensor(inside)]
     with torch.no_grad():
         samples = flow.sample(data_mass[torch.randint(len(data), (len(side),))])
-    seconds["samples"] = [time.perf_counter() - start]
+        seconds["samples"] = [time.perf_counter() - start]
+        nll = {name: -float(flow.log_prob(v[rows], m[rows]).mean()) for name, rows in judges.items()}
+    true = v[judges["nll_window"]].numpy()
+    good = {**nll, "template_auc": apart(true, samples[: len(true)].numpy())}
     found, seconds["classifier"] = np.full(len(x), np.nan), np.zeros(hp.epochs)
     others = np.flatnonzero(window & ~chosen)
-    trained_on, found[others] = np.flatnonzero(inside), 0.0
-    for seen, own in KFold(FOLDS, shuffle=True, random_state=seed).split(data):
+    trained_on, fold = np.flatnonzero(inside), np.random.default_rng(seed).integers(FOLDS, size=len(others))
+    for k, (seen, own) in enumerate(KFold(FOLDS, shuffle=True, random_state=seed).split(data)):
         layers, size = [], x.shape[1]
         for width in hp.units:
             layers += [torch.nn.Linear(size, width), torch.nn.ReLU(), torch.nn.Dropout(hp.dropout_rate)]
@@ -163,8 +176,19 @@ def plainly(x, mass, chosen, regions, hp, seed):
         network.eval()
         with torch.no_grad():
             found[trained_on[own]] = network(data[own])[:, 0].numpy()
-            found[others] += network(v[others])[:, 0].numpy() / FOLDS
-    return found, seconds
+            found[others[fold == k]] = network(v[others[fold == k]])[:, 0].numpy()
+    return found, seconds, good
+
+
+def nll_of(model, x, mass, masks, rows=8192):
+    """The mean of -ln p by the zoo's flow over the events of every mask."""
+
+    def mean(of):
+        places = np.array_split(np.flatnonzero(of), -(-of.sum() // rows))
+        parts = [model.log_prob(tf.constant(x[each]), tf.constant(mass[each], tf.float32)) for each in places]
+        return -float(np.concatenate(parts).mean())
+
+    return {name: mean(of) for name, of in masks.items()}
 
 
 class Clock(keras.callbacks.Callback):
@@ -197,27 +221,33 @@ def stages(seconds):
 @click.option("--s-over-b", type=float, default=0.006, show_default=True, help="In the window.")
 @click.option("--threads", default=2, show_default=True)
 @click.option("--seeds", default=2, show_default=True)
+@click.option("--set", "settings", multiple=True, help="NAME=VALUE of the zoo's model.")
 @click.option("--xla/--no-xla", default=True, show_default=True, help="Of the zoo's.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(data, window, mass_range, s_over_b, threads, seeds, xla, out):
+def main(data, window, mass_range, s_over_b, threads, seeds, settings, xla, out):
     """Train CATHODE both ways and print a table of seconds and of how well both find the signal."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(threads)
+    given = dict(map(setting, settings))
     events, regions, rows = pipelines.open(list(data), mass_range or None), Regions(*window), []
     for seed in range(seeds):
-        model = zoo.get("cathode", columns=COLUMNS, window=window, folds=FOLDS, seed=100 * seed)
+        model = zoo.get("cathode", columns=COLUMNS, window=window, folds=FOLDS, seed=100 * seed, **given)
         chosen = chosen_of(events, 1, regions, s_over_b, seed)
         train, clock = events.take(chosen).without_labels(), Clock()
         model.fit(train, verbose=0, callbacks=[clock], jit_compile=xla)
         of = [np.flatnonzero((events.label == label) & regions.inside(events.mass)) for label in (0, 1)]
         score = [model.score(events.take(each)) for each in of]
-        rows.append({"by": "zoo", "seed": seed, **stages(clock.seconds), **judged(*score)})
         x, mass = events.read("features", COLUMNS), events.mass
-        found, seconds = plainly(x, mass, chosen, regions, model.hp, seed)
-        rows.append({"by": "PyTorch", "seed": seed, **stages(seconds), **judged(*(found[each] for each in of))})
+        background = (events.label == 0) & regions.inside(mass)
+        masks = {"nll_side": regions.beside(mass) & chosen, "nll_window": background}
+        good = {**nll_of(model, x, mass, masks), "template_auc": told_apart(model, events.take(background))}
+        rows.append({"by": "zoo", "seed": seed, **stages(clock.seconds), **judged(*score), **good})
+        found, seconds, good = plainly(x, mass, chosen, regions, model.hp, seed, masks)
+        rows.append({"by": "PyTorch", "seed": seed, **stages(seconds), **judged(*(found[each] for each in of)), **good})
         for row in rows[-2:]:
             click.echo(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
-        write_json(out, {"threads": threads, "events": len(train), "xla": xla, "s_over_b": s_over_b, "rows": rows})
+        about = {"threads": threads, "events": len(train), "xla": xla, "s_over_b": s_over_b, "set": list(settings)}
+        write_json(out, {**about, "rows": rows})
     for name in ("density", "classifier", "first epochs", "all"):
         mean = {by: np.mean([row[name] for row in rows if row["by"] == by]) for by in ("zoo", "PyTorch")}
         ratio = mean["PyTorch"] / mean["zoo"] if mean["zoo"] else float("nan")

@@ -74,8 +74,13 @@ def judged(background, signal):
 def told_apart(model, background):
     """The AUC of boosted trees that tell true background from the model's template, of events they have not seen."""
     x = background.read("features", model.resolved_columns)
-    x = np.concatenate([x, model.template(len(x), seed=1).read("features")])
-    truth = np.arange(len(x)) < len(background)
+    return apart(x, model.template(len(x), seed=1).read("features"))
+
+
+def apart(true, samples):
+    """The AUC of boosted trees that tell true events (n, F) from samples, cross-validated."""
+    x = np.concatenate([true, samples])
+    truth = np.arange(len(x)) < len(true)
     trees = HistGradientBoostingClassifier(max_iter=60, early_stopping=False)
     score = cross_val_predict(
         trees, x, truth, cv=StratifiedKFold(3, shuffle=True, random_state=0), method="predict_proba"

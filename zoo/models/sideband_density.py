@@ -11,7 +11,8 @@ import tensorflow as tf
 from pipelines.events.events import Events
 from zoo.base import COUNT, POSITIVE, UNITS, Limit, Phase, Task, hyperparameter
 from zoo.keras import keras
-from zoo.layers.flows import AutoregressiveFlows
+from zoo.layers.flows import AutoregressiveFlows, SplineFlows
+from zoo.layers.flows.layers import BINS
 from zoo.layers.random import normal
 from zoo.models.window_model import SidebandModel
 from zoo.windows import SidebandHyperparameters
@@ -28,6 +29,10 @@ class DensityHyperparameters(SidebandHyperparameters):
     """What every model has that learns a density in the side bands."""
 
     scaling: str = hyperparameter("minmax", "of the features, to 0 to 1", Limit(choices=("minmax", "quantile")))
+    flow: str = hyperparameter(
+        "affine", "autoregressive steps of the flow: affine, or splines", Limit(choices=("affine", "spline"))
+    )
+    bins: int = hyperparameter(8, "of a spline", BINS)
     num_flows: int = hyperparameter(5, "flows in a row", COUNT)
     flow_width: int = hyperparameter(64, "units of the two hidden layers of a flow", UNITS)
     density_learning_rate: float = hyperparameter(1e-3, "of Adam, for the flow", POSITIVE, runtime=True)
@@ -60,9 +65,11 @@ class SidebandDensity(SidebandModel):
     def new_flow(self, width: int) -> AutoregressiveFlows:
         """Return a flow of `width` features that is told the mass."""
         hp: Any = self.hp
-        flow = AutoregressiveFlows(
-            hp.num_flows, width, width=max(width, hp.flow_width), members=self.members, seed=hp.seed
-        )
+        options: dict[str, Any] = {"width": max(width, hp.flow_width), "members": self.members, "seed": hp.seed}
+        if hp.flow == "spline":
+            flow = SplineFlows(hp.num_flows, width, bins=hp.bins, **options)
+        else:
+            flow = AutoregressiveFlows(hp.num_flows, width, **options)
         flow.build((None, 1))
         return flow
 
@@ -190,7 +197,12 @@ class SidebandDensity(SidebandModel):
     @classmethod
     def density_space(cls, hp) -> dict[str, object]:
         """Return hyperparameters of the density drawn from the KerasTuner object `hp`."""
+        flow = hp.Choice("flow", ["affine", "spline"])
+        with hp.conditional_scope("flow", ["spline"]):
+            bins = hp.Int("bins", 4, 16, sampling="log")
         return {
+            "flow": flow,
+            **({} if bins is None else {"bins": bins}),
             "scaling": hp.Choice("scaling", ["minmax", "quantile"]),
             "num_flows": hp.Int("num_flows", 2, 10),
             "flow_width": hp.Int("flow_width", 32, 128, sampling="log"),

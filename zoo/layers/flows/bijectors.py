@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,7 @@ tfb = tfp.bijectors
 # Jacobians' factors that must be positive stay above this, so that rounding cannot make them zero
 MARGIN = 1e-3
 LEAK = 0.01  # slope of the convolutional flow's leaky ReLU for negative arguments: that of the authors' code
+BOUND = 5.0  # splines reach from its negative to it
 EXACT = ("iaf", "convolutional")  # flows whose inverse is known
 ORTHONORMAL_TOLERANCE = {tf.float32: 1e-5, tf.float64: 1e-11}
 
@@ -216,28 +217,65 @@ class TriangularSylvester(Sylvester):
         return y
 
 
-class InverseAutoregressive(Flow):
-    """z'_i = mu_i + sigma_i z_i with mu and sigma of z_1 ... z_{i-1} (Kingma et al. 2016), so log |det| = sum log sigma.
+class Autoregressive(Flow):
+    """z'_i = f(z_i; p_i), increasing in z_i, with p_i of z_1 ... z_{i-1} by one MADE (Germain et al. 2015).
 
-    Both are outputs of one MADE (Germain et al. 2015), masked dense layers with ELU. sigma is softplus, 1 for an output
-    of zero and at least MARGIN: Kingma et al. advise a sigmoid, which can only shrink and is no identity.
+    A MADE is masked dense layers with ELU. Subclasses say how many parameters p_i there are, and what f is.
 
     Args:
-        kernels: of (..., D, W), (..., W, W) any number of times, (..., W, 2 D); members may lead, events may not.
-        biases: (..., W) for all but the last, which is (..., 2 D).
+        kernels: of (..., D, W), (..., W, W) any number of times, (..., W, P D); members may lead, events may not.
+        biases: (..., W) for all but the last, which is (..., P D).
         context: (..., B, W), added after the first layer; or nothing.
         reverse: take z from the last to the first instead.
-        used: whether it is one of the flows that are in use, a boolean scalar; None is that it is.
+        outputs: P.
 
     z has shape (..., B, D). The inverse takes D passes through the MADE.
+    """
+
+    event_ndims = {"context": 1}
+
+    def __init__(self, kernels, biases, context, reverse, outputs, parameters):
+        super().__init__(parameters, kernels[0].dtype)
+        masks = made_masks(kernels[0].shape[-2], [k.shape[-1] for k in kernels[:-1]], reverse, outputs)
+        self.kernels = [kernel * tf.constant(mask, kernel.dtype) for kernel, mask in zip(kernels, masks)]
+        self.biases, self.reverse = list(biases), reverse
+        self.context = 0.0 if context is None else context
+
+    def made(self, z: tf.Tensor) -> tf.Tensor:
+        """Return what the MADE says of z, (..., B, P D): the first parameter of all dimensions, then the second, ..."""
+        h = tf.nn.elu(z @ self.kernels[0] + self.biases[0][..., None, :]) + self.context
+        for kernel, bias in zip(self.kernels[1:-1], self.biases[1:-1]):
+            h = tf.nn.elu(h @ kernel + bias[..., None, :])
+        return h @ self.kernels[-1] + self.biases[-1][..., None, :]
+
+    def undone(self, found: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+        """Return f^-1(z; p), with p of what is `found` so far."""
+        raise NotImplementedError
+
+    def _inverse(self, z):
+        found = tf.zeros_like(z)
+        width = z.shape[-1]
+        for i in reversed(range(width)) if self.reverse else range(width):
+            # exact for this i, whose predecessors have been found
+            found = tf.where(np.arange(width) == i, self.undone(found, z), found)
+        return found
+
+
+class InverseAutoregressive(Autoregressive):
+    """z'_i = mu_i + sigma_i z_i with mu and sigma of z_1 ... z_{i-1} (Kingma et al. 2016), so log |det| = sum log sigma.
+
+    sigma is softplus, 1 for an output of zero and at least MARGIN: Kingma et al. advise a sigmoid, which can only
+    shrink and is no identity.
+
+    Args:
+        kernels, biases, context, reverse: as for `Autoregressive`, with P = 2.
+        used: whether it is one of the flows that are in use, a boolean scalar; None is that it is.
 
     >>> kernels, biases = [tf.ones((2, 2)), tf.ones((2, 4))], [tf.zeros(2), tf.zeros(4)]
     >>> flow = InverseAutoregressive(kernels, biases)
     >>> print(flow.forward(tf.constant([[1.0, 0.0]])).numpy().round(2))
     [[1. 1.]]
     """
-
-    event_ndims = {"context": 1}
 
     def __init__(
         self,
@@ -248,13 +286,9 @@ class InverseAutoregressive(Flow):
         used: tf.Tensor | None = None,
         name: str = "iaf",
     ):
-        super().__init__(dict(locals()), kernels[0].dtype)
-        masks = made_masks(kernels[0].shape[-2], [k.shape[-1] for k in kernels[:-1]], reverse)
-        self.kernels = [kernel * tf.constant(mask, kernel.dtype) for kernel, mask in zip(kernels, masks)]
-        self.biases, self.reverse = list(biases), reverse
-        self.context = 0.0 if context is None else context
+        super().__init__(kernels, biases, context, reverse, 2, dict(locals()))
         # of one dimension no unit sees z: what the MADE gives is worked out once, however many z are sent through
-        self.fixed = None if len(masks[0]) > 1 else self._made_without_z(used)
+        self.fixed = None if self.kernels[0].shape[-2] > 1 else self._made_without_z(used)
 
     def shift_and_scale(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return mu and sigma (..., B, D)."""
@@ -271,23 +305,68 @@ class InverseAutoregressive(Flow):
         return tf.cond(used, made, lambda: (nothing, tf.ones_like(nothing)))
 
     def _made(self, z):
-        h = tf.nn.elu(z @ self.kernels[0] + self.biases[0][..., None, :]) + self.context
-        for kernel, bias in zip(self.kernels[1:-1], self.biases[1:-1]):
-            h = tf.nn.elu(h @ kernel + bias[..., None, :])
-        mu, s = tf.split(h @ self.kernels[-1] + self.biases[-1][..., None, :], 2, -1)
-        return mu, MARGIN + (1 - MARGIN) * tf.nn.softplus(s + math.log(math.e - 1))
+        mu, s = tf.split(self.made(z), 2, -1)
+        return mu, positive(s)
 
     def forward_with_log_det(self, z):
         mu, sigma = self.shift_and_scale(z)
         return mu + sigma * z, tf.reduce_sum(tf.math.log(sigma), -1)
 
-    def _inverse(self, z):
-        found = tf.zeros_like(z)
-        width = z.shape[-1]
-        for i in reversed(range(width)) if self.reverse else range(width):
-            mu, sigma = self.shift_and_scale(found)  # exact for this i, whose predecessors have been found
-            found = tf.where(np.arange(width) == i, (z - mu) / sigma, found)
-        return found
+    def undone(self, found, z):
+        mu, sigma = self.shift_and_scale(found)
+        return (z - mu) / sigma
+
+
+class AutoregressiveSpline(Autoregressive):
+    """z'_i = s_i(mu_i + sigma_i z_i), s_i a monotonic rational-quadratic spline from -BOUND to BOUND (Durkan et al. 2019).
+
+    mu, sigma and the spline are of z_1 ... z_{i-1}. Outside of its bounds s is the identity. Its K bins have widths and
+    heights of at least MARGIN (a softmax), and slopes of at least MARGIN at the K - 1 knots between them (a softplus); at
+    the ends the slope is 1. For an output of zero all is the identity. The affine part moves what is beyond the bounds into
+    them.
+
+    Args:
+        kernels, biases, context, reverse: as for `Autoregressive`, with P = 3 K + 1.
+
+    >>> kernels, biases = [tf.ones((2, 2)), tf.zeros((2, 14))], [tf.zeros(2), tf.zeros(14)]
+    >>> flow = AutoregressiveSpline(kernels, biases)
+    >>> print(flow.forward(tf.constant([[1.0, -7.0]])).numpy().round(2))
+    [[ 1. -7.]]
+    """
+
+    def __init__(
+        self,
+        kernels: Sequence[tf.Tensor],
+        biases: Sequence[tf.Tensor],
+        context: tf.Tensor | None = None,
+        reverse: bool = False,
+        name: str = "spline",
+    ):
+        self.bins = (kernels[-1].shape[-1] // kernels[0].shape[-2] - 1) // 3
+        super().__init__(kernels, biases, context, reverse, 3 * self.bins + 1, dict(locals()))
+
+    def parts(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        """Return mu and sigma (..., B, D), and s."""
+        width, bins = z.shape[-1], self.bins
+        said = self.made(z)
+        said = tf.reshape(said, tf.concat([tf.shape(said)[:-1], (3 * bins + 1, width)], 0))
+        mu, s, widths, heights, slopes = tf.split(tf.linalg.matrix_transpose(said), (1, 1, bins, bins, bins - 1), -1)
+
+        def sizes(x):
+            return MARGIN + (2 * BOUND - bins * MARGIN) * tf.nn.softmax(x, -1)
+
+        spline = tfb.RationalQuadraticSpline(sizes(widths), sizes(heights), positive(slopes), range_min=-BOUND)
+        return mu[..., 0], positive(s[..., 0]), spline
+
+    def forward_with_log_det(self, z):
+        mu, sigma, spline = self.parts(z)
+        moved = mu + sigma * z
+        log_det = tf.math.log(sigma) + spline.forward_log_det_jacobian(moved, event_ndims=0)
+        return spline.forward(moved), tf.reduce_sum(log_det, -1)
+
+    def undone(self, found, z):
+        mu, sigma, spline = self.parts(found)
+        return (spline.inverse(z) - mu) / sigma
 
 
 class Convolutional(Flow):
@@ -341,8 +420,8 @@ class Convolutional(Flow):
         return found
 
 
-def made_masks(width: int, hidden: Sequence[int], reverse: bool = False) -> list[np.ndarray]:
-    """Return the masks of a MADE from z (width) over hidden layers to two outputs per dimension (Germain et al. 2015).
+def made_masks(width: int, hidden: Sequence[int], reverse: bool = False, outputs: int = 2) -> list[np.ndarray]:
+    """Return the masks of a MADE from z (width) over hidden layers to `outputs` per dimension (Germain et al. 2015).
 
     Input i has degree i = 1 ... width, hidden unit k degree k mod width; a hidden unit sees what has no larger degree,
     an output what has a smaller one. Hidden units of degree 0 see the context alone.
@@ -353,7 +432,12 @@ def made_masks(width: int, hidden: Sequence[int], reverse: bool = False) -> list
     degrees = np.arange(width, 0, -1) if reverse else np.arange(1, width + 1)
     layers = [degrees, *(np.arange(units) % width for units in hidden)]
     masks = [(before[:, None] <= after[None]) for before, after in pairwise(layers)]
-    return [mask.astype(float) for mask in (*masks, layers[-1][:, None] < np.tile(degrees, 2)[None])]
+    return [mask.astype(float) for mask in (*masks, layers[-1][:, None] < np.tile(degrees, outputs)[None])]
+
+
+def positive(x: tf.Tensor) -> tf.Tensor:
+    """Return numbers above MARGIN, softplus of x moved so that it is 1 at 0."""
+    return MARGIN + (1 - MARGIN) * tf.nn.softplus(x + math.log(math.e - 1))
 
 
 def _above_minus_one(x):

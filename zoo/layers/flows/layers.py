@@ -17,6 +17,7 @@ from zoo.hyperparameters import COUNT, UNITS, Limit
 from zoo.keras import keras
 from zoo.layers.dense import glorot_uniform
 from zoo.layers.flows.bijectors import (
+    AutoregressiveSpline,
     Convolutional,
     Flow,
     HouseholderSylvester,
@@ -32,6 +33,7 @@ Step = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # from z to where it 
 
 # Where the encoder's part of amortised parameters starts, relative to Glorot: small, so that flows start near identity
 GAIN = 0.1
+BINS = Limit(2, 1024, whole=True)
 VECTORS = 8  # of orthogonal and Householder flows in the authors' setting
 
 
@@ -350,6 +352,7 @@ class AutoregressiveFlows(FlowLayer):
     kind = "iaf"
     has_inverse = True
     costly = True
+    outputs = 2  # of a MADE, for one dimension
 
     def __init__(self, num_flows, latent_dim, *, width: int = 330, depth: int = 2, **kwargs):
         super().__init__(num_flows, latent_dim, **kwargs)
@@ -365,7 +368,7 @@ class AutoregressiveFlows(FlowLayer):
     def build(self, shape):
         self.context_kernel = self.add("context_kernel", shape[-1], self.width)
         self.context_bias = self.add("context_bias", self.width)
-        widths = [self.latent_dim, *[self.width] * self.depth, 2 * self.latent_dim]
+        widths = [self.latent_dim, *[self.width] * self.depth, self.outputs * self.latent_dim]
         names = [*(f"hidden{i}" for i in range(self.depth)), "last"]
         pairs = list(pairwise(widths))
         flows = range(self.num_flows)
@@ -392,6 +395,32 @@ class AutoregressiveFlows(FlowLayer):
 
     def _of_smaller(self, place):
         return {"used": self._is_in_use(place)} if self.cuts else {}
+
+
+class SplineFlows(AutoregressiveFlows):
+    """Autoregressive rational-quadratic splines, every second one reversed; see `AutoregressiveSpline` and `FlowLayer`.
+
+    They are no choice of `make`: they are for densities, and costly where there are many events.
+
+    Args:
+        bins: of a spline, >= 2. The others are those of `AutoregressiveFlows`.
+    """
+
+    kind = "spline"
+
+    def __init__(self, num_flows, latent_dim, *, bins: int = 8, **kwargs):
+        super().__init__(num_flows, latent_dim, **kwargs)
+        BINS.check("bins", bins)
+        self.bins, self.outputs = bins, 3 * bins + 1
+
+    def get_config(self):
+        return super().get_config() | {"bins": self.bins}
+
+    def make_bijector(self, name, **parameters):
+        return AutoregressiveSpline(**parameters, name=name)
+
+    def _of_smaller(self, place):
+        return {}
 
 
 class ConvolutionalFlows(FlowLayer):
