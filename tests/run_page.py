@@ -131,7 +131,9 @@ def _shell(text: str, short: bool) -> Iterator[str]:
 
 
 def _remove_outputs(words: list[str]) -> None:
-    outputs = [path for option, path in itertools.pairwise(words) if option in ("--out", "--export", "--plot")]
+    outputs = [
+        path for option, path in itertools.pairwise(words) if option in ("--out", "--export", "--plot", "--tensorboard")
+    ]
     outputs += [f"{path}.events.h5" for path in outputs]
     if words[:2] == ["zoo", "data"]:
         places = {
