@@ -1,10 +1,11 @@
 """Single-event latency and batch throughput of exported models: this package, SavedModel, Keras, ONNX, TensorFlow's C API.
 
-    python benchmarks/serving.py [--models ae,vae,gan_ae] [--members 1]
+    python benchmarks/serving.py [--models all] [--models ae,vae,gan_ae] [--members 1]
     python benchmarks/serving.py --precision
 
 Every row is the same small-trained network (weights do not change the time) in another format, called with raw physical
-features. Rows take turns in one run, so compare ratios of one run only. Latency is that of a call with one event,
+inputs: features, particles of made-up events for `conv_vae` and `gcn_vae`, the mass too for `lacathode`, and for `ddp` spectra of 60 bins
+instead of events. `idealised` and those of a window are as `tools/cost.py` has them. C is measured for models of features alone. Rows take turns in one run, so compare ratios of one run only. Latency is that of a call with one event,
 throughput that of a call with `--batch`; both of the fastest call, since other work on the machine only adds. All use one thread if `--threads 1`, the default, as a trigger
 farm or a batch job gives. With `--precision` no times are measured, but how far scores of TensorFlow and of onnxruntime are
 from each other, and from the same graph worked out in float64, for events whose features are multiplied. ONNX needs the extra `onnx`, C needs gcc; rows of what is missing are left out, with a line.
@@ -12,9 +13,11 @@ from each other, and from the same graph worked out in float64, for events whose
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,31 +33,70 @@ from pipelines import InputError
 from zoo.artefact import read_about
 from zoo.models.gan_ae import COLUMNS
 
-SOURCE = Path(__file__).parent.parent / "examples" / "serve.c"
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "examples" / "serve.c"
+sys.path.append(str(ROOT / "tools"))
+import cost
+
+BINS = 60
+Inputs = dict[str, np.ndarray]
 
 
 def trained(name: str, members: int):
     """A model with its weights, trained as little as can be."""
-    events = pipelines.open("lhco_sim_train").select(mass_range=(2700, 5000)).sample(2000)
     given = {"columns": COLUMNS, "batch_size": 500, "members": members}
+    if name in ("conv_vae", "gcn_vae") or "window" in zoo.describe(name)["hyperparameters"]:
+        given = {"members": members}
     defaults = zoo.describe(name)["hyperparameters"]
-    model = zoo.get(name, **{key: value for key, value in given.items() if key in defaults})
-    model.fit(events, epochs=1, verbose=0, jit_compile=False)
+    with contextlib.chdir(tempfile.gettempdir()):
+        model = cost.made(name, **{key: value for key, value in given.items() if key in defaults})
+        events, _ = cost.events_of(name)
+        model.fit(*([] if events is None else [events.sample(2000)]), epochs=1, verbose=0, jit_compile=False)
     return model
 
 
-def callables(model, folder: Path, threads: int) -> Iterator[tuple[str, Callable[[np.ndarray], object]]]:
-    """Names of formats, and what scores an array of features in each."""
-    yield "zoo, model.score", model.score
+def inputs_of(name: str, model, size: int) -> Inputs:
+    """What an exported model takes, of so many events, or of spectra."""
+    if name == "ddp":
+        counts = np.random.default_rng(0).poisson(1000 * np.exp(-np.arange(BINS) / 12), (size, BINS))
+        edges = np.tile(np.linspace(1000.0, 4000.0, BINS + 1), (size, 1))
+        shape = np.ones((size, BINS), np.float32)
+        return {"counts": counts.astype(np.float32), "edges": edges, "resolution": 75 * shape, "mask": shape}
+    events, found = cost.events_of(name)[0], {}
+    for spec in model.serving().specs:
+        values = events.mass if spec.name == "mass" else events.read(spec.name, *names_of(model, spec.name))
+        found[spec.name] = np.resize(values, (size, *values.shape[1:])).astype(spec.dtype.as_numpy_dtype)
+    return found
+
+
+def names_of(model, what: str) -> list:
+    """The columns that are read."""
+    return [list(model.resolved_columns)] if what == "features" else []
+
+
+def callables(name: str, model, folder: Path, threads: int) -> Iterator[tuple[str, Callable[[Inputs], object]]]:
+    """Names of formats, and what scores inputs in each."""
+    alone = {"features"} == {one.name for one in model.serving().specs}
+    result = "significance" if name == "ddp" else "score"
+    if name == "ddp":
+        yield "zoo, significance", lambda x: model.significance(x["counts"], x["edges"], width=1.5)
+    else:
+        yield "zoo, model.score", lambda x: model.score(x["features"] if alone else x)
     model.export(folder / "saved")
-    served = tf.saved_model.load(folder / "saved").signatures["score"]
-    yield "SavedModel", lambda x: served(features=tf.constant(x))["score"].numpy()
+    signatures = tf.saved_model.load(folder / "saved").signatures
+    served = signatures["score" if "score" in signatures else "serving_default"]
+
+    def tensors(x: Inputs) -> dict[str, tf.Tensor]:
+        return {key: tf.constant(value) for key, value in x.items()}
+
+    yield "SavedModel", lambda x: served(**tensors(x))[result].numpy()
     model.export(folder / "keras", format="keras")
     from zoo.keras import keras
 
     loaded = keras.models.load_model(folder / "keras")
-    yield "Keras, model(x)", lambda x: loaded({"features": tf.constant(x)})["score"].numpy()
-    yield "Keras, predict", lambda x: loaded.predict({"features": x}, batch_size=len(x), verbose=0)["score"]
+    yield "Keras, model(x)", lambda x: loaded(tensors(x))[result].numpy()
+    if name != "ddp":  # whose edges are float64, which `predict` makes float32
+        yield "Keras, predict", lambda x: loaded.predict(x, batch_size=len(next(iter(x.values()))), verbose=0)[result]
     try:
         model.export(folder / "model.onnx", format="onnx")
         import onnxruntime
@@ -64,7 +106,8 @@ def callables(model, folder: Path, threads: int) -> Iterator[tuple[str, Callable
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
-    yield "ONNX", lambda x: session.run(["score"], {"features": x})[0]
+    taken = {one.name for one in session.get_inputs()}
+    yield "ONNX", lambda x: session.run([result], {key: value for key, value in x.items() if key in taken})[0]
 
 
 def in_c(folder: Path, x: np.ndarray, batch: int, repeat: int, threads: int) -> float | None:
@@ -86,7 +129,7 @@ def in_c(folder: Path, x: np.ndarray, batch: int, repeat: int, threads: int) -> 
     return float(done.stderr.split(b"\n")[-2].split()[0]) * 1e-6
 
 
-def fastest(score: Callable, x: np.ndarray, seconds: float) -> float:
+def fastest(score: Callable, x: Inputs, seconds: float) -> float:
     """Seconds of the fastest call within a time, after one that is not counted: other work on the machine only adds."""
     score(x)
     found, end = [], time.perf_counter() + seconds
@@ -161,7 +204,7 @@ def compare_precision(names: list[str], members: int) -> None:
 
 
 @click.command()
-@click.option("--models", default="ae,vae,gan_ae,pca,deep_svdd,isolation_forest,knn", show_default=True)
+@click.option("--models", default="ae,vae,gan_ae,pca,deep_svdd,isolation_forest,knn", show_default=True, help="Or all.")
 @click.option("--members", default=1, show_default=True)
 @click.option("--batch", default=10_000, show_default=True, help="Events in a batch, for throughput.")
 @click.option("--seconds", default=1.0, show_default=True, help="Of each measurement.")
@@ -169,12 +212,12 @@ def compare_precision(names: list[str], members: int) -> None:
 @click.option("--precision", is_flag=True, help="Compare scores instead of times.")
 def main(models, members, batch, seconds, threads, precision):
     """Measure and print the table."""
+    models = ",".join(zoo.names()) if models == "all" else models
     if precision:
         compare_precision(models.split(","), members)
         return
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    events = pipelines.open("lhco_sim_train")
     print(
         f"{os.cpu_count()} cores, {threads} threads, {members} members, batches of {batch}; ratios are to model.score"
     )
@@ -183,13 +226,12 @@ def main(models, members, batch, seconds, threads, precision):
         for name in models.split(","):
             model, folder = trained(name, members), Path(scratch) / name
             folder.mkdir()
-            x = np.resize(events.read("features", model.resolved_columns), (batch, len(model.resolved_columns)))
-            rows = {}
-            for form, score in callables(model, folder, threads):
-                rows[form] = fastest(score, x[:1], seconds), fastest(score, x, seconds)
-            one = in_c(folder, x[:50], 1, 40, threads)
-            if one is not None:
-                rows["C"] = one, in_c(folder, x, batch, 5, threads)
+            x, rows = inputs_of(name, model, batch), {}
+            one = {key: values[:1] for key, values in x.items()}
+            for form, score in callables(name, model, folder, threads):
+                rows[form] = fastest(score, one, seconds), fastest(score, x, seconds)
+            if set(x) == {"features"} and (alone := in_c(folder, x["features"][:50], 1, 40, threads)) is not None:
+                rows["C"] = alone, in_c(folder, x["features"], batch, 5, threads)
             first = next(iter(rows.values()))
             for form, (latency, whole) in rows.items():
                 ratios = first[0] / latency, first[1] / whole

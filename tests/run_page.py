@@ -30,6 +30,7 @@ from published import PUBLISHED
 from snippets import OTHERS, PROGRAMS, ROOT, blocks, commands, elsewhere, needs_shell, not_run, pages
 
 EPOCHS = {"zoo train", "zoo hunt"}  # what has the option --epochs
+BATCHES = {"ae", "gan_ae", "conv_vae", "gcn_vae"}  # whose batches are larger than the files that stand in
 FLAGS = {"zoo hunt": ("--train", "--folds", "--scan")}  # only with these
 
 
@@ -46,11 +47,16 @@ def shortened(words: list[str]) -> list[str]:
         "--repeats": "2",
         "--table": "100",
         "--calibrate": "20",
-        "--events": "200",
+        "--events": "200" if words[:3] == ["zoo", "data", "simulate"] else str(10**9),
     }.items():
         if option in words[:-1] and words[words.index(option) + 1].isdigit():
             at = words.index(option) + 1
             words[at] = str(min(int(words[at]), int(most)))
+    if words[:3] == ["zoo", "data", "split"] and "--events" in words:  # of files that stand in for larger ones
+        import pipelines
+
+        at = words.index("--events") + 1
+        words[at] = str(min(int(words[at]), len(pipelines.open(words[3])) // 2))
     if words[0] == "tune" and "--model" in words and "--max-epochs" not in words:
         words += ["--max-epochs", "1"]
         words += [] if "--trials" in words else ["--trials", "2"]
@@ -61,6 +67,8 @@ def shortened(words: list[str]) -> list[str]:
         words += ["--toys", "200"]
     if "--scan" in words and "--window" not in words:
         words += ["--window", "3300", "3700"]
+    if name == "zoo train" and words[2] in BATCHES and not any(word.startswith("batch_size") for word in words):
+        words += ["--set", "batch_size=100"]
     if "classifier=trees" in words:
         words += ["--set", "trees=5"]
     if {"cathode", "lacathode", "anode"} & set(words) and ("--out" in words):
@@ -123,7 +131,9 @@ def _shell(text: str, short: bool) -> Iterator[str]:
 
 
 def _remove_outputs(words: list[str]) -> None:
-    outputs = [path for option, path in itertools.pairwise(words) if option in ("--out", "--export", "--plot")]
+    outputs = [
+        path for option, path in itertools.pairwise(words) if option in ("--out", "--export", "--plot", "--tensorboard")
+    ]
     outputs += [f"{path}.events.h5" for path in outputs]
     if words[:2] == ["zoo", "data"]:
         places = {

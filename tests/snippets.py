@@ -275,7 +275,7 @@ def _check_python(words: list[str]) -> None:
         check_python(words[1])
         return
     if words[0] == "-m":
-        assert words[1] in ("venv", "pip", "zoo", "pytest", "mkdocs"), words
+        assert words[1] in ("venv", "pip", "zoo", "pytest", "mkdocs", "http.server"), words
         return
     path = ROOT / words[0]
     assert path.is_file(), f"there is no file {words[0]}"

@@ -363,6 +363,12 @@ def test_export_gives_the_same_significances_with_tensorflow_alone(model, spectr
     np.testing.assert_allclose(
         found["significance"].numpy()[h.mask], model.significance(spectra)[h.mask], rtol=1e-4, atol=1e-3
     )
+    model.export(tmp_path / "keras", format="keras")  # of any number of bins, with edges in float64
+    loaded = zoo.keras.keras.models.load_model(tmp_path / "keras")
+    again = loaded({"edges": tf.constant(h.edges), **{k: tf.constant(v, tf.float32) for k, v in arrays.items()}})
+    np.testing.assert_allclose(
+        again["significance"].numpy()[h.mask], found["significance"].numpy()[h.mask], rtol=1e-5, atol=1e-5
+    )
 
 
 def test_search_space_gives_hyperparameters_that_the_model_takes():

@@ -137,6 +137,7 @@ def test_generated_parts_of_the_models_pages_are_those_of_the_models():
         text = path.read_text(encoding="utf-8")
         assert cards.filled(text, name) == text, f"{path} is stale; run `python tools/cards.py`"
         assert "<!-- cost" in text and (name is None or "<!-- hyperparameters" in text), path
+        assert name in (None, "idealised") or "<!-- weights" in text, path
 
 
 def test_figures_of_architectures_are_those_of_the_models():

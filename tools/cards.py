@@ -1,6 +1,6 @@
 """The parts of the models' pages that follow from the models: `python tools/cards.py` writes them into docs/models.
 
-They stand between `<!-- hyperparameters -->` and `<!-- end -->`. `tests/test_site.py` asserts that they are not stale.
+They stand between `<!-- hyperparameters -->`, `<!-- weights -->` or `<!-- cost -->` and `<!-- end -->`. `tests/test_site.py` asserts that they are not stale.
 """
 
 from __future__ import annotations
@@ -96,11 +96,37 @@ def cost(measured: Mapping[str, Any], name: str) -> str:
     )
 
 
+def trained(name: str) -> str:
+    """Return what a model's page says of the weights that come with the package."""
+    from zoo import weights
+
+    (run,) = weights.names(f"{name}/*")
+    found = weights.results(run)
+    events = json.loads((weights.FOLDER / run / "config.json").read_text(encoding="utf-8"))["data"].get("events")
+    within = re.search(r"--mass-range (\d+) (\d+)", found["command"])
+    range_ = f", of which {events:,} from {within[1]} to {within[2]} GeV" if within else ""
+    reached = "; ".join(f"{what} {value:.3f}" for what, value in found["auc"].items())
+    if any(value < 0.5 for value in found["auc"].values()):
+        reached += ". Below 0.5 ordinary events have the larger score: the signal is in the other tail"
+    without = "" if name == "ddp" else ", and no label trained them"
+    simple = run.endswith("/lhco_sim")
+    load = f'model = zoo.load("{run}")' + ('\nscore = model.score(pipelines.open("lhco_sim_test"))' if simple else "")
+    imports = "import pipelines\nimport zoo" if simple else "import zoo"
+    return (
+        f"\nTrained weights come with the package, `{run}`, small and shortly trained ([all of them, and their samples](../weights.md)).\n"
+        f"They are of {found['data']}{range_}{without}. The command was\n"
+        f"`{found['command']}`.\nAUC: {reached}.\n\n```python\n{imports}\n\n{load}\n```\n\n"
+    )
+
+
 def filled(text: str, name: str | None) -> str:
     """Return a page with its generated parts made anew; `name` is the model's, None for the page of all."""
     measured = json.loads((ROOT / "docs" / "models" / "cost.json").read_text(encoding="utf-8"))
     if name is not None:
         text = PART.sub(lambda found: found[1] + hyperparameters(name) + found[3], text)
+        text = re.sub(
+            r"(<!-- weights[^>]*-->\n)(.*?)(<!-- end -->)", lambda f: f[1] + trained(name) + f[3], text, flags=re.DOTALL
+        )
     made = costs(measured) if name is None else cost(measured, name)
     return re.sub(r"(<!-- cost[^>]*-->\n)(.*?)(<!-- end -->)", lambda f: f[1] + made + f[3], text, flags=re.DOTALL)
 

@@ -40,20 +40,25 @@ def events_of(name: str) -> tuple[pipelines.Events | None, str]:
     return pipelines.open("lhco_sim_train", (2700, 5000)), "13,349 events of the embedded sample"
 
 
+def made(name: str, **given: Any) -> Any:
+    """Return an untrained model with what it needs to be trained on these events; `idealised` finds its background in a file here."""
+    defaults = zoo.describe(name)["hyperparameters"]
+    given = {**({"batch_size": 256, "columns": ["*"]} if name == "ae" else {}), **given}
+    if "window" in defaults:
+        given["window"] = (3300, 3700)
+    if "density_epochs" in defaults:
+        given["density_epochs"] = 1
+    if name == "idealised":
+        given["background"] = "lhco_sim_test_background.h5"
+        if not os.path.exists(given["background"]):
+            pipelines.open("lhco_sim_test", (2700, 5000)).select(label=0).write(given["background"])
+    return zoo.get(name, **given)
+
+
 def measured(name: str) -> dict[str, Any]:
     """Return what one model costs: seconds, trained numbers, and MB of a run directory."""
     events, what = events_of(name)
-    given: dict[str, Any] = {
-        "ae": {"batch_size": 256, "columns": ["*"]},
-        "idealised": {"background": "lhco_sim_test_background.h5"},
-    }.get(name, {})
-    if "window" in zoo.describe(name)["hyperparameters"]:
-        given["window"] = (3300, 3700)
-    if "density_epochs" in zoo.describe(name)["hyperparameters"]:
-        given["density_epochs"] = 1
-    if name == "idealised":
-        pipelines.open("lhco_sim_test", (2700, 5000)).select(label=0).write(given["background"])
-    model, ends = zoo.get(name, **given), [time.perf_counter()]
+    model, ends = made(name), [time.perf_counter()]
 
     from zoo.keras import keras
 

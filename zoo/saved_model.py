@@ -97,14 +97,15 @@ def write(serving: Serving, path: str | os.PathLike, format: str = "savedmodel")
     functions = serving.functions()
     about = serving.described(format, functions)
     functions["about"] = about_function(about)
-    served: Any = _Served() if format == "keras" else tf.Module()
+    served: Any = _Served(autocast=False) if format == "keras" else tf.Module()
     served.state = list(serving.state)
     served.functions = functions
     with new_directory(path) as part:
         try:
             if format == "keras":
                 served.names = [one.name for one in serving.specs]
-                served({one.name: tf.zeros([size or 1 for size in one.shape], one.dtype) for one in serving.specs})
+                served._set_save_spec({one.name: one for one in serving.specs})  # any number of bins, not that of the example
+                served({one.name: tf.constant(serving.example[one.name], one.dtype) for one in serving.specs})
                 served.save(str(part), save_format="tf", include_optimizer=False, signatures=functions)
             else:
                 tf.saved_model.save(served, str(part), signatures=functions)

@@ -14,6 +14,7 @@ from pipelines.arguments import argument, check_path
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError
 from pipelines.outputs import clean
+from pipelines.quiet import imported
 from zoo.printed import as_html
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ def train(
     """
     from pipelines.datasets.opening import open_events
     from pipelines.outputs import check_apart, check_new
+    imported("tensorflow")
     from zoo import run as runs
 
     if out is None:
