@@ -1,6 +1,6 @@
 """Do members of a score without direction point the same way, and what tells without labels?
 
-    python benchmarks/direction.py RUN --data LABELLED [--kind kl] [--json FILE]
+    python benchmarks/direction.py RUN --data LABELLED --kind kl [--anchor reconstruction] [--json FILE]
 
 For every member of a run: the AUC of its score, and its mean rank correlation with the others, which takes no label. Then the AUC
 of several combinations, none of which looks at a label:
@@ -10,7 +10,9 @@ of several combinations, none of which looks at a label:
 - two-sided: the mean over members of -log of the share of events as far out on either side (`rarity` by ranks);
 - two-sided of the aligned mean: the same of one number;
 - with --anchor KIND (may be repeated): each member is turned round where its ranks fall with those of another kind of score of the
-  same member, such as `reconstruction`, whose direction the method gives; then the mean of ranks.
+  same member, such as `reconstruction`, whose direction the method gives; then the mean of ranks;
+- component: the first principal component of the members' ranks, turned as a whole to rise with the first --anchor, which is
+  `aligned` of `vae` (there the ranks are those among the training events).
 
 Aligned, the whole still points either way: a search looks at both tails, and the AUC of both is printed.
 """
@@ -27,7 +29,8 @@ from rich.table import Table
 from scipy.stats import rankdata
 
 import zoo
-from pipelines.metrics import auc
+from pipelines.metrics import auc, significance_improvement
+from zoo.models.vae import direction
 
 
 def main() -> None:
@@ -63,6 +66,7 @@ def main() -> None:
         anchors[kind] = [float(np.corrcoef(one, rankdata(its))[0, 1]) for one, its in zip(ranks, other)]
         turned = np.where(np.array(anchors[kind])[:, None] > 0, ranks, 1 - ranks)
         combined[f"turned by {kind}, mean rank"] = turned.mean(axis=0)
+        combined.setdefault("component", direction(scores.per_member, other) @ (ranks - 0.5))
     signals = [int(k) for k in np.unique(label) if k]
     names = [events.about.label_names.get(k, f"signal {k}") for k in signals]
 
@@ -87,13 +91,30 @@ def main() -> None:
             *(f"{value:+.2f}" for value in one["anchors"].values()),
         )
     together = {name: areas(score) for name, score in combined.items()}
-    summary = Table("combination", *(f"AUC {name} (other tail)" for name in names))
+    summary = Table(
+        "combination", *(f"AUC {name} (other tail)" for name in names), *(f"S/sqrt(B) {name}" for name in names)
+    )
+    gains = {name: improvements(score, label, signals) for name, score in combined.items()}
     for name, each in together.items():
-        summary.add_row(name, *(f"{a:.3f} ({1 - a:.3f})" for a in each))
+        both = [f"x {up:.2f} ({down:.2f})" for up, down in gains[name]]
+        summary.add_row(name, *(f"{a:.3f} ({1 - a:.3f})" for a in each), *both)
     for one in (table, summary):
-        Console(width=110).print(one)
+        Console(width=150).print(one)
     if options.json:
-        options.json.write_text(json.dumps({"members": members, "combined": together, "signals": names}, indent=1))
+        options.json.write_text(
+            json.dumps({"members": members, "combined": together, "gains": gains, "signals": names}, indent=1)
+        )
+
+
+def improvements(score: np.ndarray, label: np.ndarray, signals: list[int]) -> list[tuple[float, ...]]:
+    """Return the largest eps_S / sqrt(eps_B) of each signal, in the upper tail of a score and in the lower one."""
+    return [
+        tuple(
+            significance_improvement(sign * score[label == 0], sign * score[label == k])["improvement"]
+            for sign in (1, -1)
+        )
+        for k in signals
+    ]
 
 
 def aligned(correlation: np.ndarray) -> np.ndarray:

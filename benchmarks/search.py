@@ -24,7 +24,7 @@ from pipelines.bumphunt import validation
 from pipelines.bumphunt.search import search
 from pipelines.datasets.opening import open_events
 from pipelines.outputs import write_json
-from zoo.cli.hunt import CUTS, TAILS, with_options
+from zoo.cli.hunt import CUTS, SCORE_KIND, TAILS, with_options
 from zoo.cli.terminal import SEED, Command, quiet_zoo
 from zoo.cli.validate import believed_table, cuts, paper_table
 from zoo.printed import plain_table
@@ -46,6 +46,7 @@ RANGE = (2700, 5000)  # GeV, unless --mass-range says otherwise
 @click.option("--epochs", type=int)
 @click.option("--members", type=int, default=1, show_default=True)
 @click.option("--folds", type=int, default=1, show_default=True, help="1: one model scores what it was trained on.")
+@SCORE_KIND
 @with_options([*CUTS, TAILS])
 @click.option("--toys", "pseudo_experiments", type=int, default=40_000, show_default=True)
 @click.option("--both-cuts", is_flag=True, help="Search the same scores with each cut, whatever --cut says.")
