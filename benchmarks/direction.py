@@ -1,18 +1,20 @@
 """Do members of a score without direction point the same way, and what tells without labels?
 
-    python benchmarks/direction.py RUN --data LABELLED [--kind kl] [--json FILE]
+    python benchmarks/direction.py RUN --training EVENTS --data LABELLED --kind kl --anchor reconstruction [--json FILE]
 
-For every member of a run: the AUC of its score, and its mean rank correlation with the others, which takes no label. Then the AUC
-of several combinations, none of which looks at a label:
+For every member of a run: the AUC of its score, and its mean rank correlation with the others, which takes no label. Then the AUC,
+and the largest S/sqrt(B), of several combinations. None of them looks at a label, nor at the labelled events otherwise than to score
+them: ranks are among the training events, and correlations are of these.
 
 - the mean of the scores, as `zoo score` gives it; the mean of their ranks;
-- aligned: members turned round by the signs of the leading eigenvector of the matrix of rank correlations, then the mean of ranks;
-- two-sided: the mean over members of -log of the share of events as far out on either side (`rarity` by ranks);
-- two-sided of the aligned mean: the same of one number;
+- agreed: members turned round by the signs of the leading eigenvector of the matrix of rank correlations, then the mean of ranks;
+- two-sided: the mean over members of -log of the share of events as far out on either side;
 - with --anchor KIND (may be repeated): each member is turned round where its ranks fall with those of another kind of score of the
-  same member, such as `reconstruction`, whose direction the method gives; then the mean of ranks.
+  same member, such as `reconstruction`, whose direction the method gives; then the mean of ranks;
+- component: the first principal component of the members' ranks, turned as a whole to rise with the first --anchor: `aligned` of
+  `vae`.
 
-Aligned, the whole still points either way: a search looks at both tails, and the AUC of both is printed.
+Where nothing turns a combination it may point either way: a search looks at both tails, and the AUC of both is printed.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from rich.table import Table
 from scipy.stats import rankdata
 
 import zoo
-from pipelines.metrics import auc
+from pipelines.metrics import auc, significance_improvement
+from zoo.models.vae import direction
 
 
 def main() -> None:
@@ -35,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", required=True)
+    parser.add_argument("--training", required=True, help="events that the run was trained on; labels are not read")
     parser.add_argument("--kind")
     parser.add_argument(
         "--anchor", action="append", default=[], help="another kind of score, which tells the direction"
@@ -43,26 +47,25 @@ def main() -> None:
     options = parser.parse_args()
     within = {"mass_range": zoo.load(options.run).loaded_from.get("mass_range")}
     scores = zoo.score(options.run, options.data, options.kind, **within)
+    known = zoo.score(options.run, options.training, options.kind, **within).per_member
     events = zoo.evaluate(options.run, options.data, options.kind).events
     label = events.label
-    ranks = np.array([rankdata(one) / len(one) for one in scores.per_member])
-    correlation = np.corrcoef(ranks)
-    signs = aligned(correlation)
+    ranks = np.array([share_below(own, one) for own, one in zip(known, scores.per_member)])
+    correlation = np.corrcoef([rankdata(one) for one in known])
+    signs = agreed(correlation)
     combined = {
         "mean score": scores.mean,
         "mean rank": ranks.mean(axis=0),
-        "aligned, mean rank": np.where(signs[:, None] > 0, ranks, 1 - ranks).mean(axis=0),
-        "two-sided, mean of members": two_sided(ranks).mean(axis=0),
+        "agreed, mean rank": np.where(signs[:, None] > 0, ranks, 1 - ranks).mean(axis=0),
+        "two-sided, mean of members": two_sided(ranks, known.shape[1]).mean(axis=0),
     }
-    combined["two-sided of the aligned mean"] = two_sided(rankdata(combined["aligned, mean rank"])[None] / len(label))[
-        0
-    ]
     anchors: dict[str, list[float]] = {}
     for kind in options.anchor:
-        other = zoo.score(options.run, options.data, kind, **within).per_member
-        anchors[kind] = [float(np.corrcoef(one, rankdata(its))[0, 1]) for one, its in zip(ranks, other)]
+        other = zoo.score(options.run, options.training, kind, **within).per_member
+        anchors[kind] = [float(np.corrcoef(rankdata(one), rankdata(its))[0, 1]) for one, its in zip(known, other)]
         turned = np.where(np.array(anchors[kind])[:, None] > 0, ranks, 1 - ranks)
         combined[f"turned by {kind}, mean rank"] = turned.mean(axis=0)
+        combined.setdefault("component", direction(known, other) @ (ranks - 0.5))
     signals = [int(k) for k in np.unique(label) if k]
     names = [events.about.label_names.get(k, f"signal {k}") for k in signals]
 
@@ -87,26 +90,47 @@ def main() -> None:
             *(f"{value:+.2f}" for value in one["anchors"].values()),
         )
     together = {name: areas(score) for name, score in combined.items()}
-    summary = Table("combination", *(f"AUC {name} (other tail)" for name in names))
+    summary = Table(
+        "combination", *(f"AUC {name} (other tail)" for name in names), *(f"S/sqrt(B) {name}" for name in names)
+    )
+    gains = {name: improvements(score, label, signals) for name, score in combined.items()}
     for name, each in together.items():
-        summary.add_row(name, *(f"{a:.3f} ({1 - a:.3f})" for a in each))
+        both = [f"x {up:.2f} ({down:.2f})" for up, down in gains[name]]
+        summary.add_row(name, *(f"{a:.3f} ({1 - a:.3f})" for a in each), *both)
     for one in (table, summary):
-        Console(width=110).print(one)
+        Console(width=150).print(one)
     if options.json:
-        options.json.write_text(json.dumps({"members": members, "combined": together, "signals": names}, indent=1))
+        options.json.write_text(
+            json.dumps({"members": members, "combined": together, "gains": gains, "signals": names}, indent=1)
+        )
 
 
-def aligned(correlation: np.ndarray) -> np.ndarray:
+def improvements(score: np.ndarray, label: np.ndarray, signals: list[int]) -> list[tuple[float, ...]]:
+    """Return the largest eps_S / sqrt(eps_B) of each signal, in the upper tail of a score and in the lower one."""
+    return [
+        tuple(
+            significance_improvement(sign * score[label == 0], sign * score[label == k])["improvement"]
+            for sign in (1, -1)
+        )
+        for k in signals
+    ]
+
+
+def agreed(correlation: np.ndarray) -> np.ndarray:
     """Return the sign of every member (K,): of the leading eigenvector of their correlations, most of them +1."""
     leading = np.linalg.eigh(correlation)[1][:, -1]
     signs = np.where(leading >= 0, 1, -1)
     return signs if signs.sum() >= 0 else -signs
 
 
-def two_sided(ranks: np.ndarray) -> np.ndarray:
-    """Return -log of the share of events as far out on either side, of ranks (K, N) in (0, 1]."""
-    share = np.minimum(ranks, 1 - ranks + 1 / ranks.shape[1])
-    return -np.log(np.clip(2 * share, 1e-12, 1))
+def share_below(known: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the share (N,) of known values that are below each value."""
+    return np.searchsorted(np.sort(known), values) / len(known)
+
+
+def two_sided(ranks: np.ndarray, events: int) -> np.ndarray:
+    """Return -log of the share of so many events as far out on either side, of ranks (K, N) in [0, 1]."""
+    return -np.log(np.clip(2 * np.minimum(ranks, 1 - ranks), 1 / events, 1))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 For every signal and S/B the signal is mixed into all of the background, a model is trained on the mixture without labels
 (with --folds K, K models on what they do not score), and the mixture is searched. Labels only judge. S/B 0, the same
 for all signals, is done once. Without --mass-range it is 2700 to 5000 GeV. With --both-cuts the same scores are searched with one
-threshold and with one that follows the mass. The JSON file is written anew after every search; the same command goes on.
+threshold and with one that follows the mass. MODEL may be a run: a model that was trained on other events then scores every
+mixture, which costs one training for all. The JSON file is written anew after every search; the same command goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pipelines.bumphunt import validation
 from pipelines.bumphunt.search import search
 from pipelines.datasets.opening import open_events
 from pipelines.outputs import write_json
-from zoo.cli.hunt import CUTS, TAILS, with_options
+from zoo.cli.hunt import CUTS, SCORE_KIND, TAILS, with_options
 from zoo.cli.terminal import SEED, Command, quiet_zoo
 from zoo.cli.validate import believed_table, cuts, paper_table
 from zoo.printed import plain_table
@@ -45,6 +46,7 @@ RANGE = (2700, 5000)  # GeV, unless --mass-range says otherwise
 @click.option("--epochs", type=int)
 @click.option("--members", type=int, default=1, show_default=True)
 @click.option("--folds", type=int, default=1, show_default=True, help="1: one model scores what it was trained on.")
+@SCORE_KIND
 @with_options([*CUTS, TAILS])
 @click.option("--toys", "pseudo_experiments", type=int, default=40_000, show_default=True)
 @click.option("--both-cuts", is_flag=True, help="Search the same scores with each cut, whatever --cut says.")
@@ -52,14 +54,22 @@ RANGE = (2700, 5000)  # GeV, unless --mass-range says otherwise
 def main(model, background, signals, out, s_over_b, preset, settings, epochs, members, seed, both_cuts, **options):
     """Search for every signal at every S/B with a model trained on the mixture, and print the table."""
     quiet_zoo()
+    import zoo
     from zoo.hunting import InMemory, recipe_of
 
     options = cuts({**options, "mass_range": options["mass_range"] or RANGE})
     options |= {"cut": "global"} if both_cuts else {}
-    settings = (*settings, f"members={members}")
-    recipe = recipe_of(model, seed, preset=preset, hyperparameters=dict(map(parse_setting, settings)), epochs=epochs)
+    given = {"preset": preset, "hyperparameters": dict(map(parse_setting, settings)), "epochs": epochs}
+    trained = zoo.load(model) if Path(model).is_dir() else None
+    if trained is not None and (any(given.values()) or options["folds"] != 1):
+        raise click.ClickException(f"{model} is a run, trained already; leave out what is of a training")
+    if trained is not None:
+        options["folds"] = None
+    else:
+        given["hyperparameters"] |= {"members": members}
+        recipe = recipe_of(model, seed, **given)
     qcd = open_events(list(background))
-    asked = {"model": model, "hyperparameters": recipe.model().get_config(), "epochs": epochs, "seed": seed,
+    asked = {"model": model, "hyperparameters": (trained or recipe.model()).get_config(), "epochs": epochs, "seed": seed,
              "background": list(background), "both_cuts": both_cuts, **options}  # fmt: skip
     asked = json.loads(json.dumps(asked))
     kept = json.loads(out.read_text()) if out.exists() else {"asked": asked, "results": {}}
@@ -79,7 +89,7 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
             if name in kept["results"]:
                 continue
             started = time.monotonic()
-            found = validation.injected(InMemory(recipe), qcd, signal, ratio, seed=seed, **options)
+            found = validation.injected(trained or InMemory(recipe), qcd, signal, ratio, seed=seed, **options)
             again = with_the_other_cut(found, options, seed) if both_cuts else None
             each = {
                 "ratio": ratio, "signal": path if ratio else None, **validation.paper_numbers(found),

@@ -191,10 +191,10 @@ def test_scores_of_a_group_come_with_their_spread(group, output, tmp_path):
 def test_evaluate_of_a_score_without_direction_names_both_and_the_members(group, output):
     text = output(f"zoo evaluate {group[0]} --data lhco_sim_test")
     assert re.search(r"two-prong: AUC 0\.\d{3} \(members 0\.\d{3} \+- 0\.\d{3}\)", text)
-    assert "By kl:" in text and "By minus kl:" in text and "looks at both of its tails" in text
+    assert "By aligned:" in text and "By minus aligned:" in text and "looks at both of its tails" in text
     found = json.loads(output(f"zoo evaluate {group[0]} --data lhco_sim_test --json"))
     assert found["minus"]["auc"]["1"] == pytest.approx(1 - found["auc"]["1"], abs=1e-6)
-    assert found["minus"]["sculpting"] != found["sculpting"] and found["minus"]["kind"] == "minus kl"
+    assert found["minus"]["sculpting"] != found["sculpting"] and found["minus"]["kind"] == "minus aligned"
     found = json.loads(output(f"zoo evaluate {group[0]} --data lhco_sim_test --kind rarity --json"))
     assert "minus" not in found and found["members"] == 3
 
