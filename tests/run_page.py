@@ -143,7 +143,11 @@ def _remove_outputs(words: list[str]) -> None:
             "split": slice(4, 6),
             "mix": slice(3, 4),
         }
-        outputs += [word for word in words[places.get(words[2], slice(0, 0))] if re.search(r"\.(h5|csv)$", word)]
+        outputs += [
+            word
+            for word in words[places.get(words[2], slice(0, 0))]
+            if re.search(r"\.h5$" if words[2] == "convert" else r"\.(h5|csv)$", word)
+        ]
     if words[0] == "tune" and "--model" in words and "--out" not in words:
         outputs.append(f"tune-{words[words.index('--model') + 1]}")
     _remove([] if "--resume" in words else outputs)

@@ -132,7 +132,7 @@ def _write_ntuple(folder: Path, train: pipelines.Events) -> None:
     import awkward as ak
     import uproot
 
-    few = train.sample(2000)
+    few = _many(train).sample(30_000)  # as many as a hunt at the 99th percentile asks for
     with uproot.recreate(
         folder / "ntuple.root"
     ) as file:  # trees by name: what is assigned is an RNTuple in newer Uproot

@@ -104,7 +104,9 @@ def write(serving: Serving, path: str | os.PathLike, format: str = "savedmodel")
         try:
             if format == "keras":
                 served.names = [one.name for one in serving.specs]
-                served._set_save_spec({one.name: one for one in serving.specs})  # any number of bins, not that of the example
+                served._set_save_spec(
+                    {one.name: one for one in serving.specs}
+                )  # any number of bins, not that of the example
                 served({one.name: tf.constant(serving.example[one.name], one.dtype) for one in serving.specs})
                 served.save(str(part), save_format="tf", include_optimizer=False, signatures=functions)
             else:

@@ -111,6 +111,7 @@ def train(
     """
     from pipelines.datasets.opening import open_events
     from pipelines.outputs import check_apart, check_new
+
     imported("tensorflow")
     from zoo import run as runs
 
