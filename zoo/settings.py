@@ -39,6 +39,8 @@ def parse_value(text: str) -> object:
 
     >>> parse_value("1e-4"), parse_value("yes"), parse_value("pt_*,mass_1"), parse_value("null,planar")
     (0.0001, True, ('pt_*', 'mass_1'), (None, 'planar'))
+    >>> parse_value("met,Jet_pt[0]"), parse_value("[met,Jet_pt[0]]")
+    (('met', 'Jet_pt[0]'), ('met', 'Jet_pt[0]'))
     """
     text = text.strip()
     if text.lower() in SPELLINGS:
@@ -47,7 +49,8 @@ def parse_value(text: str) -> object:
         return with_spellings(ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         if "," in text:
-            return tuple(parse_value(word) for word in text.strip("()[]").split(",") if word.strip())
+            inner = text[1:-1] if (text[0], text[-1]) in (("(", ")"), ("[", "]")) else text  # a name may end in [0]
+            return tuple(parse_value(word) for word in inner.split(",") if word.strip())
         return text
 
 
