@@ -71,6 +71,8 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
     qcd = open_events(list(background))
     asked = {"model": model, "hyperparameters": (trained or recipe.model()).get_config(), "epochs": epochs, "seed": seed,
              "background": list(background), "both_cuts": both_cuts, **options}  # fmt: skip
+    if not asked["score_kind"]:
+        del asked["score_kind"]  # which files of before do not have
     asked = json.loads(json.dumps(asked))
     kept = json.loads(out.read_text()) if out.exists() else {"asked": asked, "results": {}}
     if kept["asked"] != asked:

@@ -280,7 +280,7 @@ def measured(what: str, **options) -> dict[str, object]:
     command = [sys.executable, "-c", code, str(script.parent.parent), str(script), what, json.dumps(options)]
     # networks in plain Keras run as TensorFlow runs by itself, with oneDNN on, which the zoo turns off
     plain = what == "optuna" or (what == "stock" and not options.get("zoos"))
-    environment = {"TF_ENABLE_ONEDNN_OPTS": "1", **os.environ} if plain else None
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"} if plain else None
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))[6:])
 

@@ -203,7 +203,7 @@ def test_evaluate_writes_rows_that_the_leaderboard_reads(trained, group, output,
     found = json.loads(output(f"zoo evaluate {trained} --data lhco_sim_test --table a.csv --errors --channel 1 --json"))
     output(f"zoo evaluate {group[0]} --data lhco_sim_test --table b.csv --errors --channel 1 --name VAE")
     rows = leaderboard.read([tmp_path / "a.csv", tmp_path / "b.csv"])
-    assert rows.models == ("run", "VAE", "VAE -kl") and rows.pairs == (("two-prong", "1"), ("three-prong", "1"))
+    assert rows.models == ("run", "VAE", "VAE -aligned") and rows.pairs == (("two-prong", "1"), ("three-prong", "1"))
     assert rows.values[0, 0] == pytest.approx(found["auc"]["1"]) and (rows.errors[:, 0] > 0).all()
     np.testing.assert_allclose(rows.values[2:4, 0], 1 - rows.values[4:6, 0], atol=1e-6)  # the other direction
     for options in ("--table c.csv", "--channel 1", "--name VAE"):

@@ -381,6 +381,16 @@ def test_a_training_does_not_resume_as_another(other, message, stopped, events):
     assert {path: path.read_bytes() for path in stopped.rglob("*.*") if path.is_file()} == kept
 
 
+def test_a_training_resumes_whose_version_did_not_know_a_hyperparameter(stopped, events, tmp_path):
+    folder = shutil.copytree(stopped, tmp_path / "run")
+    (path,) = folder.rglob("config.json")
+    config = json.loads(path.read_text())
+    assert config["hyperparameters"].pop("seed") == 0  # its default
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match="holds another training: units was 3, is 4; give the same"):
+        train(events, folder / "run", units=4, resume=True)
+
+
 def test_a_training_does_not_resume_on_other_events(stopped, events):
     with pytest.raises(InputError, match="holds another training: data was"):
         train(events.sample(599), stopped / "run", resume=True)

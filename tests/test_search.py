@@ -223,6 +223,17 @@ def test_scores_of_folds_are_ranks_within_the_fold():
     assert found.hunt.best.local_significance > 4
 
 
+def test_folds_that_differ_in_their_usual_score_are_not_mixed():
+    def train(fold, events):
+        model = Column()
+        model.score_kinds = Column.score_kinds if fold else ("minus",)
+        return model
+
+    with pytest.raises(InputError, match="'minus' of fold 0, 'plus' of fold 1; name one by score_kind"):
+        search(train, EVENTS, **OPTIONS, folds=3)
+    assert search(train, EVENTS, **OPTIONS, folds=3, score_kind="minus").scores.max() < 1
+
+
 def test_global_p_values_of_background_are_uniform_with_folds():
     """Models of other folds differ in scale and offset; ranks within the fold make no bump of it."""
     options = OPTIONS | {"percentiles": [80], "mass_range": None}

@@ -17,7 +17,7 @@ from zoo import run
 from zoo.conformance.subject import eagerly
 from zoo.keras import keras
 from zoo.layers import MLP
-from zoo.layers.rarity import KNOTS, distribution
+from zoo.layers.rarity import KNOTS, Rarity, distribution
 
 COLUMNS = ("a", "b", "c", "d")
 QUIET = {"verbose": 0, "jit_compile": False}
@@ -755,6 +755,20 @@ def test_rarity_is_large_in_both_tails_and_largest_outside_all_training_events(t
     assert (np.diff(rarity[order[:400]]) <= 1e-6).all() and (np.diff(rarity[order[400:]]) >= -1e-6).all()
     outside = model.rarity(tf.constant([kl.min() * 0.9, kl.max() * 1.1, kl.max() * 1e6]))
     assert (outside.numpy() >= rarity.max()).all() and np.isfinite(outside).all()
+
+
+def test_the_share_below_counts_half_of_what_is_the_same_and_stays_a_share():
+    layer = Rarity(())
+    for values, at, expected in [
+        (np.r_[np.zeros(200), np.ones(500), np.full(300, 2.0)], 1.0, 0.45),
+        (np.r_[np.zeros(200), np.ones(700), np.full(100, 2.0)], 1.0, 0.55),
+        (np.arange(1000.0), 499.5, 0.5),
+        (np.arange(1000.0), 249.5, 0.25),
+    ]:
+        layer.adapt(values)
+        assert float(layer.share_below(tf.constant(at))) == pytest.approx(expected, abs=0.01)
+        far = layer.share_below(tf.constant([-1e6, values.min(), values.max(), 1e6])).numpy()
+        assert (np.diff(far) >= 0).all() and far[0] >= 0 and far[-1] <= 1
 
 
 def test_rarity_is_the_same_for_every_monotone_change_of_what_it_is_of(trained, events):

@@ -44,7 +44,7 @@ from tuning.space import Space
 from tuning.space_points import sample
 from tuning.space_text import range_text
 from tuning.spacefile import read_space
-from tuning.trial import Job, forget_programs, read_json, runner_of
+from tuning.trial import Job, forget_programs, forget_runners, read_json, runner_of
 from zoo import registry, run
 from zoo.cli.terminal import workplace
 from zoo.inputs import TAKES, resolve
@@ -199,7 +199,14 @@ def _check_alike(model, events: Events, validation: Events) -> None:
 
 @contextlib.contextmanager
 def _what_is_there_kept() -> Iterator[None]:
-    """Leave objects that are there already out of garbage collection: TensorFlow's are a million, which tracing would go through."""
+    """Leave objects that are there already out of garbage collection: tracing would go through TensorFlow's, a million.
+
+    What an earlier search left behind goes first. Where something is left out already, nothing more is done.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
+    forget_runners()
     gc.collect()
     gc.freeze()
     try:

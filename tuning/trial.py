@@ -118,7 +118,7 @@ def run_trial(job: Job, spec: Spec, until: float | None = None) -> dict[str, Any
 def runner_of(job: Job) -> TrialRunner:
     """Return what this process keeps for the trials of a search; raises `WorkerFault` if events cannot be read."""
     if job.token not in _runners:
-        _runners.clear()
+        forget_runners()
         _prepare_devices()
         _runners[job.token] = TrialRunner(job)
     return _runners[job.token]
@@ -128,6 +128,11 @@ def forget_programs() -> None:
     """Let go of what trials in this process were trained by: a search that has ended needs it no more."""
     for runner in _runners.values():
         runner.programs.forget(0)
+
+
+def forget_runners() -> None:
+    """Let go of all that trials in this process had: the events of earlier searches."""
+    _runners.clear()
 
 
 def _prepare_devices() -> None:

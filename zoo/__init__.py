@@ -17,8 +17,9 @@ from pipelines.quiet import imported
 from zoo.registry import describe, get, names, register
 
 # TensorFlow reads this when it is imported: without, it imports Keras 3 beside Keras 2, which takes longer than a second.
-if "tensorflow" not in sys.modules:
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+keras_chosen_here = "tensorflow" not in sys.modules and not os.environ.get("TF_USE_LEGACY_KERAS")
+if keras_chosen_here:
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
 alias(
     {

@@ -147,7 +147,7 @@ class Trainer:
             **json.loads(json.dumps(model.get_config())),
         }
         there = {"model": kept["model"], "epochs": kept.get("epochs"), "data": (kept.get("data") or {}).get("sha256")}
-        there |= kept["hyperparameters"]
+        there |= json.loads(json.dumps(model.Hyperparameters.defaults())) | kept["hyperparameters"]
         if other := [k for k in wanted if wanted[k] != there.get(k)]:
             raise InputError(
                 f"{out} is of another training: {other[0]} was {there.get(other[0])}, is {wanted[other[0]]}; "

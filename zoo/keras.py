@@ -13,6 +13,7 @@ import importlib
 import os
 from pathlib import Path
 
+import zoo
 from pipelines.quiet import imported
 
 __all__ = ["keras"]
@@ -66,14 +67,14 @@ def _open():
 
 
 def _open_with_flag():
-    before = os.environ.get(_FLAG)
+    ours = zoo.keras_chosen_here or not os.environ.get(_FLAG)
     try:
-        if not before:
+        if ours:
             os.environ[_FLAG] = "1"
         return _open()
     except ImportError:
         # A program that goes on with Keras 3 after our refusal must find its environment as it was.
-        if not before:
+        if ours:
             os.environ.pop(_FLAG, None)
         raise
 

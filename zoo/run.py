@@ -400,12 +400,17 @@ class Checkpoint(keras.callbacks.Callback):
         return kept["epochs"]
 
     def _different(self, kept: Mapping) -> list[str]:
-        """Say in what the kept training differs from this one; where the data lie does not matter."""
+        """Say in what the kept training differs from this one; where the data lie does not matter.
+
+        Hyperparameters that an earlier version did not know had their default.
+        """
+        defaults = json.loads(json.dumps(self._trained.Hyperparameters.defaults()))
         past, present = (
             {
                 "model": c["model"],
                 "epochs": c.get("epochs"),
                 "data": str((c.get("data") or {}).get("sha256", ""))[:12],
+                **defaults,
                 **c["hyperparameters"],
             }
             for c in (kept, self.config)

@@ -17,7 +17,9 @@ from pipelines.bumphunt.fit_functions import SQRT_S, Array, functions_of
 from pipelines.errors import InputError
 
 F_TEST = 0.05  # a function with a parameter more is taken if its F-test has a p-value below this
-LEAST_DEVIANCE = 1e-3  # per degree of freedom: no observed spectrum is fitted so well, below it rounding decides
+LEAST_DEVIANCE = (
+    1e-3  # per degree of freedom: with three or more hardly any observed spectrum has less; below, rounding decides
+)
 
 
 class Background(Protocol):

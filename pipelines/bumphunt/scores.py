@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.stats import rankdata
 
+from pipelines.arguments import argument
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.events.layout import some_of
@@ -89,9 +90,15 @@ def scores_by_fold(
     ranks, numbers = np.empty(len(events)), range(int(fold.max()) + 1)
     if hasattr(train, "beforehand"):
         train.beforehand({k: events.take(fold != k).without_labels() for k in numbers})
+    usual: dict[object, int] = {}
     for k in numbers:
         mine = fold == k
-        scores, _ = scores_of(trained(train, k, events.take(~mine)), events.take(mine), kind)
+        model = trained(train, k, events.take(~mine))
+        usual[next(iter(getattr(model, "score_kinds", ())), None)] = k
+        if kind is None and len(usual) > 1:  # a fold that an earlier version trained
+            said = ", ".join(f"{name!r} of fold {fold}" for name, fold in usual.items())
+            raise InputError(f"folds differ in their usual score: {said}; name one by {argument('score_kind')}")
+        scores, _ = scores_of(model, events.take(mine), kind)
         ranks[mine] = (rankdata(scores) - 0.5) / len(scores)
     return ranks
 

@@ -43,10 +43,13 @@ class Rarity(keras.layers.Layer):
         return tf.nn.relu(-share - np.float32(np.log(2.0)))
 
     def share_below(self, values):
-        """Return the share of the values it has met that are below, in (0, 1): 1/2 at their median, rising with the value."""
+        """Return the share of the values it has met that are below, and half of those that are the same: 1/2 at their median.
+
+        It rises with the value from 0 to 1, which float32 reaches a few tail lengths beyond the outermost value.
+        """
         sides = zip(tf.unstack(self.shares), ("right", "left"))
-        below, above = (tf.exp(self._log_share(values, shares, side)) for shares, side in sides)
-        return tf.where(below < above, below, 1.0 - above)
+        below, above = (tf.exp(tf.minimum(self._log_share(values, shares, side), 0.0)) for shares, side in sides)
+        return 0.5 * (below + (1.0 - above))
 
     def _log_share(self, values, shares, side):
         """Interpolate log shares (KNOTS,) linearly; the outermost steps go on as far as the values do."""

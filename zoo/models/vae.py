@@ -73,11 +73,12 @@ class BumpHuntingVAE(AnomalyModel):
     sigma_l^2, with a flow plus 2 log |det| at z_i: log of the squared volume; `reconstruction`, the mean squared error
     of the decoder of step one; `rarity`, -log of the share of training events whose KL is as far out on the same side
     or on the other: large in **both** tails of KL, and growing beyond the outermost event of either as an exponential
-    tail says. Which tail of a latent score the signal is in is not given by the
-    method, and depends on where the bulk of the background lands: a search looks at both tails, or takes `rarity`.
-    `aligned` is 1/2 + a_k (F_k - 1/2), with F_k the share of training events whose KL is smaller and a_k a coefficient
-    of member k (see `direction`): its mean over members is their first principal component, which rises with the reconstruction
-    error. No label is in it. It is known after training, and not of runs of earlier versions.
+    tail says. Which tail of a latent score the signal is in is not given by the method, and depends on where the bulk
+    of the background lands: a search looks at both tails, or takes `rarity`.
+
+    `aligned` is 1/2 + a_k (F_k - 1/2), with F_k the share of training events whose KL is smaller, and a_k a coefficient
+    of member k (see `direction`). Its mean over members is, but for a factor, the first principal component of their ranks.
+    It rises with the reconstruction error, and no label is in it. Runs of earlier versions do not have it.
 
     Raises `InputError` naming a hyperparameter out of range.
 
@@ -362,9 +363,10 @@ class BumpHuntingVAE(AnomalyModel):
 def direction(scores: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
     """Return the coefficients by which the centred ranks of members' scores are added, (K,), or () of one score (N,).
 
-    They are those of the first principal component of the ranks: a member that disagrees with the others is turned round, one that
-    has little to do with them counts little. The component rises with the reconstruction errors of the same members, (K, N): the
-    sum over members of coefficient times rank correlation is not negative. The mean of their magnitudes is 1.
+    They are those of the first principal component of the ranks: a member that orders events the other way round has a
+    negative one, and a member that has little to do with the others a small one. The component rises with the
+    reconstruction errors of the same members, (K, N): the sum of coefficient times rank correlation over members is not
+    negative. The mean of their magnitudes is 1. A member with a value that is not finite has the coefficient 0.
 
     >>> rising, errors = np.array([1.0, 2.0, 4.0]), np.array([1.0, 5.0, 9.0])
     >>> float(direction(rising, errors)), direction(np.stack([-rising, rising]), np.stack([-errors, -errors])).round(3).tolist()
