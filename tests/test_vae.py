@@ -766,8 +766,8 @@ def test_the_share_below_counts_half_of_what_is_the_same_and_stays_a_share():
         (np.arange(1000.0), 249.5, 0.25),
     ]:
         layer.adapt(values)
-        assert float(layer.share_below(tf.constant(at))) == pytest.approx(expected, abs=0.01)
-        far = layer.share_below(tf.constant([-1e6, values.min(), values.max(), 1e6])).numpy()
+        assert float(layer.share_below(tf.constant([at], tf.float32))[0]) == pytest.approx(expected, abs=0.01)
+        far = layer.share_below(tf.constant([-1e6, values.min(), values.max(), 1e6], tf.float32)).numpy()
         assert (np.diff(far) >= 0).all() and far[0] >= 0 and far[-1] <= 1
 
 
