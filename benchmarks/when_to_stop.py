@@ -141,7 +141,9 @@ def measured(folder: Path, training, events, kind: str | None, signals: int) -> 
         name = kind or model.score_kinds[0]
         scores = model.score(events, name, per_member=True)
         ranks = np.array([rankdata(one) / len(one) for one in scores])
-        trained = [rankdata(one) for one in model.score(few, name, per_member=True)]  # no signal that only judges among them
+        trained = [
+            rankdata(one) for one in model.score(few, name, per_member=True)
+        ]  # no signal that only judges among them
         between = np.atleast_2d(np.corrcoef(trained))
         error = next(one for one in ("distance", "reconstruction") if one in model.score_kinds)
         errors = model.score(few, error, per_member=True).mean(axis=1)
