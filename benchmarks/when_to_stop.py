@@ -7,8 +7,8 @@
 member, without labels:
 
 - the reconstruction error of the training events, of `kl` its mean too;
-- stability: the rank correlation of the scores with those of the epoch before;
-- agreement: the mean rank correlation with the other members;
+- stability: the rank correlation of the scores of training events with those of the epoch before;
+- agreement: the mean rank correlation of these scores with the other members;
 - sculpting: Jensen-Shannon distance of the mass spectrum at a cut, 50th and 90th percentile, less its floor;
 - ARGOS: of a window against its side bands, in events with a little signal in them (`--signals`), and in events without.
 
@@ -38,7 +38,7 @@ from zoo.keras import keras
 from zoo.settings import parse_setting
 from zoo.state import save_state
 
-WINDOW = (3300.0, 3700.0)  # GeV, about the mass of the signals
+WINDOW = (3300.0, 3700.0)  # GeV, about the known mass of the signals: ARGOS is told where to look
 RULES = {
     "smallest reconstruction error": ("reconstruction", min),
     "largest KL": ("kl", max),
@@ -133,7 +133,7 @@ def measured(folder: Path, training, events, kind: str | None, signals: int) -> 
     )  # data with a little signal
     alone = np.flatnonzero(label == 0)
     members: list[dict[str, object]] = [{"epochs": []} for _ in range(model.members)]
-    before, total = None, 0.0
+    before, last, total = None, None, 0.0
     for state in sorted(folder.glob("[0-9]*.h5")):
         run.load_state(model, state)
         if hasattr(model, "direction"):  # what its scores need to know of the training events
@@ -141,7 +141,10 @@ def measured(folder: Path, training, events, kind: str | None, signals: int) -> 
         name = kind or model.score_kinds[0]
         scores = model.score(events, name, per_member=True)
         ranks = np.array([rankdata(one) / len(one) for one in scores])
-        between = np.corrcoef(ranks)
+        trained = [
+            rankdata(one) for one in model.score(few, name, per_member=True)
+        ]  # no signal that only judges among them
+        between = np.atleast_2d(np.corrcoef(trained))
         error = next(one for one in ("distance", "reconstruction") if one in model.score_kinds)
         errors = model.score(few, error, per_member=True).mean(axis=1)
         kl = model.score(few, "kl", per_member=True).mean(axis=1) if "kl" in model.score_kinds else None
@@ -149,7 +152,7 @@ def measured(folder: Path, training, events, kind: str | None, signals: int) -> 
         for k, one in enumerate(ranks):
             row: dict[str, object] = {"epoch": int(state.stem), "reconstruction": errors[k]}
             row |= {} if kl is None else {"kl": kl[k]}
-            row["stability"] = np.nan if before is None else np.corrcoef(one, before[k])[0, 1]
+            row["stability"] = np.nan if before is None else np.corrcoef(trained[k], before[k])[0, 1]
             row["agreement"] = (between[k].sum() - 1) / max(len(ranks) - 1, 1)
             row |= {f"sculpting {p}": above_floor(one[taken], mass[taken], p, tails) for p in (50, 90)}
             row |= {
@@ -158,9 +161,9 @@ def measured(folder: Path, training, events, kind: str | None, signals: int) -> 
             }
             row |= {"AUC 1": auc(one[label == 0], one[label == 1]), "AUC 2": auc(one[label == 0], one[label == 2])}
             members[k]["epochs"].append(row)
-        before, total = ranks, total + ranks
+        before, last, total = trained, ranks, total + ranks
     for k, one in enumerate(members):
-        one["last"] = before[k]
+        one["last"] = last[k]
         one["average"] = total[k]
         one["label"] = label
     return members

@@ -38,7 +38,7 @@ def write_zipped(path, columns):
     import gzip
 
     write_csv(path.with_suffix(".txt"), columns)
-    path.write_bytes(gzip.compress(path.with_suffix(".txt").read_bytes()))
+    path.write_bytes(gzip.compress(path.with_suffix(".txt").read_bytes(), mtime=0))
 
 
 def write_events(path, columns):
@@ -187,6 +187,8 @@ def in_children(read, path, contents):
 def fuzz(path, count):
     """Return how many readings of a damaged file ended how, the most memory one took, and what went wrong.
 
+    Of what went wrong the damaged bytes are kept beside the file; their path and the first 64 in hexadecimal are told.
+
     Args:
         path: whose name is one of `FORMATS`, in a folder of its own. count: mutations.
     """
@@ -199,7 +201,8 @@ def fuzz(path, count):
     found, most, wrong = {}, 0, []
     for number, (what, used, left) in enumerate(others):
         if what not in ("read", "refused") or used - base > MOST or left:
-            wrong.append([number, what, used - base, left])
+            (kept := path.with_name(f"{number}-{path.name}")).write_bytes(contents[number + 1])
+            wrong.append([number, what, used - base, left, str(kept), contents[number + 1][:64].hex()])
             what = "neither"
         found[what], most = found.get(what, 0) + 1, max(most, used - base)
     return {"found": found, "memory": most, "wrong": wrong}

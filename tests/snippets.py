@@ -31,6 +31,7 @@ ELSEWHERE = {  # what lines of shell need that the tests have not, whatever page
     r"^ *python3? benchmarks/": "benchmarks take minutes to hours",
     r"--cluster |--scheduler ": "needs a batch system, or a cluster that is there",
     r"^ *tensorboard ": "a server, which does not end",
+    r"^ *pip install torch": "PyTorch is no requirement, and what compares with it takes minutes",
     r"^ *make |^ *pip install|-m venv|^ *eval ": "the tests run in what this makes",
 }
 NOT_RUN = {"docs/results.md": "studies of minutes to hours on samples that are not in the package"}  # pages

@@ -34,9 +34,8 @@ def prepare(page: str, folder: Path) -> None:
     train = whole.select(mass_range=RANGE).sample(4000, seed=1)
     particles = page in ("docs/models/conv_vae.md", "docs/models/gcn_vae.md")
     for name in EVENTS:
-        if name == "events.h5" and (particles or page == "README.md"):
-            # with labels in README, which `zoo data split` takes background by
-            (_particles() if particles else test).write(folder / name)
+        if name == "events.h5" and particles:
+            _particles().write(folder / name)
         else:
             train.write(folder / name)
     for name in ("data.h5", "sample.h5"):

@@ -43,12 +43,13 @@ def run(command, *words, **environment):
     ("zoo", "zoo export --format ", {"savedmodel", "keras", "onnx"}),
     ("zoo", "zoo show vae", {"vae", "vae/lhco_sim"}), ("tune", "tune --model conv", {"conv_vae"}),
 ])  # fmt: skip
-def test_shells_complete_commands_and_options(command, words, expected):
-    if "vae" in words:  # names are completed once a command has looked at the models
-        run("zoo", "list")
+def test_shells_complete_commands_and_options(command, words, expected, tmp_path):
+    cache = {"XDG_CACHE_HOME": str(tmp_path)}
+    if "vae" in words or "conv" in words:  # names are completed once a command has looked at the models
+        run("zoo", "list", **cache)
     parts = words.split(" ")
     asked = {f"_{command.upper()}_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(parts) - 1)}
-    done = run(command, **asked)
+    done = run(command, **asked, **cache)
     assert {line.partition(",")[2] for line in done.stdout.splitlines()} == expected, done.stderr
 
 

@@ -164,9 +164,10 @@ def test_a_model_that_was_built_before_starts_anew(train_events):
         variable.assign(tf.ones_like(variable))
     again = found.model({**point, "alpha": 5.0}).own
     assert again is first and again.hp.alpha == 5.0
-    trained = [name for name in start if name.startswith(("trainable/", "optimizer", "best_"))]
+    trained = [name for name in start if name.startswith(("trainable/", "optimizer", "best_", "direction/"))]
     for name in trained:
         np.testing.assert_array_equal(again.state()[name].numpy(), start[name], err_msg=name)
+    assert any(name.startswith("direction/") for name in trained) and again.score_kinds[0] == "kl"  # not known yet
     assert int(again.trainer.clock) == 0
     assert found.model({**point, "units": (8, 4)}).own is not first
     found.forget(0)

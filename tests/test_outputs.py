@@ -168,7 +168,6 @@ FULL = """
 import resource, sys
 import h5py, numpy as np
 from pipelines.errors import InputError
-from pipelines.jobs.chunks import check_output
 from pipelines.outputs import new_disk, write_json
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:

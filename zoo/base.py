@@ -102,8 +102,8 @@ class AnomalyModel(Detector):
 
     With `members` K > 1 all weights have a leading axis of K, `member_shape`, and so has what is computed from them.
     Layers and losses look at their last axes only (see `zoo.ensemble`). A member of seed s is what a plain model of
-    that seed is; the members of a group have the seeds s, s + 1, ..., and the order of events of the first. `score` is
-    their mean.
+    that seed is, but for what members agree on, as `aligned` of `vae`. The members of a group have the seeds s, s + 1, ...,
+    and the order of events of the first. `score` is their mean.
 
     Everything outside the model is in physical units: the input scaling is fitted by `adapt` and lives in the
     model. No label is ever read, and the mass is used for training weights, decorrelation and windows only, but of a model
