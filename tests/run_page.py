@@ -164,20 +164,15 @@ def _remove(paths: list[str]) -> None:
 def _written(text: str) -> list[str]:
     """Return the paths that a block of Python writes: of `save_run`, `export` and `write`, `out=`, and the third of `zoo.hunt`.
 
-    >>> _written("model.save_run('run'); zoo.hunt('run', 'data.h5', 'search')")
-    ['run', 'search']
+    >>> _written("model.save_run('run'); zoo.hunt('run', 'data.h5', 'search'); zoo.export('run', 'served')")
+    ['run', 'search', 'served']
     """
     found = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            name, given = node.func.attr, node.args
-            given = (
-                given[:1]
-                if name in ("save_run", "export", "write")
-                else given[2:3]
-                if name in ("hunt", "train")
-                else []
-            )
+            name, of = node.func.attr, getattr(node.func.value, "id", None)
+            place = {"save_run": 0, "export": 1 if of == "zoo" else 0, "write": 0, "hunt": 2, "train": 2}.get(name)
+            given = [] if place is None else node.args[place : place + 1]
             given = [*given, *(one.value for one in node.keywords if one.arg == "out")]
             found += [one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)]
     return found
