@@ -88,7 +88,7 @@ def check_texts(name: str, given: Any, what: str = "names") -> tuple[str, ...]:
     found = tuple(given) if listed else ()
     if not listed or not all(isinstance(one, str) for one in found):
         raise InputError(f"{argument(name)} is {given!r}, expected a list of {what}")
-    return tuple(map(str, found))
+    return tuple(map(str, found))  # plain ones of those of NumPy
 
 
 def check_whole(name: str, given: Any, least: int = 0) -> int:

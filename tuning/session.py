@@ -237,13 +237,8 @@ class _Session:
         validation: Events | None = None, window: Sequence[float] = (), sidebands: Sequence[float] = (),
         template: Events | None = None,
     ):  # fmt: skip
-        self.asked, self.out, self.jit_compile, self.extra, self.listener = (
-            asked,
-            out,
-            jit_compile,
-            extra,
-            Apart(listener),
-        )
+        self.asked, self.out, self.jit_compile, self.extra = asked, out, jit_compile, extra
+        self.listener = Apart(listener)
         objective = Objective.parse(asked.objective)
         kind = registry.model_class(asked.model)
         # a learning rate that falls over all epochs falls over those of the longest trials, in the shorter ones too

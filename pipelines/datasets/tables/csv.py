@@ -23,11 +23,8 @@ NOTHING = [  # cells without a value, however programs spell them
     *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
 ]
 TRUE, FALSE = ["true", "True", "TRUE"], ["false", "False", "FALSE"]
-CELLS = {
-    "null_values": NOTHING,
-    "true_values": TRUE,
-    "false_values": FALSE,
-}  # of Arrow, to which 1 and 0 are true and false too
+# what cells say to Arrow, to which 1 and 0 are true and false too by itself
+CELLS = {"null_values": NOTHING, "true_values": TRUE, "false_values": FALSE}
 BOM = b"\xef\xbb\xbf"  # how programs of Windows begin a text
 TEXT_BLOCK = 2**22  # bytes of text in a piece: some 10,000 events, half a second of work
 
