@@ -769,6 +769,7 @@ def test_the_share_below_counts_half_of_what_is_the_same_and_stays_a_share():
         assert float(layer.share_below(tf.constant([at], tf.float32))[0]) == pytest.approx(expected, abs=0.01)
         far = layer.share_below(tf.constant([-1e6, values.min(), values.max(), 1e6], tf.float32)).numpy()
         assert (np.diff(far) >= 0).all() and far[0] >= 0 and far[-1] <= 1
+    assert np.isnan(layer.share_below(tf.constant([np.inf, -np.inf, np.nan], tf.float32))).all()
 
 
 def test_rarity_is_the_same_for_every_monotone_change_of_what_it_is_of(trained, events):

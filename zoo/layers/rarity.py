@@ -45,11 +45,12 @@ class Rarity(keras.layers.Layer):
     def share_below(self, values):
         """Return the share of the values it has met that are below, and half of those that are the same: 1/2 at their median.
 
-        It rises with the value from 0 to 1, which float32 reaches a few tail lengths beyond the outermost value.
+        It rises with the value from 0 to 1, which float32 reaches a few tail lengths beyond the outermost value. Of a value
+        that is not finite it is NaN: an event whose numbers overflow has no place among others.
         """
         sides = zip(tf.unstack(self.shares), ("right", "left"))
         below, above = (tf.exp(tf.minimum(self._log_share(values, shares, side), 0.0)) for shares, side in sides)
-        return 0.5 * (below + (1.0 - above))
+        return tf.where(tf.math.is_finite(values), 0.5 * (below + (1.0 - above)), np.float32(np.nan))
 
     def _log_share(self, values, shares, side):
         """Interpolate log shares (KNOTS,) linearly; the outermost steps go on as far as the values do."""
