@@ -41,7 +41,7 @@ demo: $(VENV)/installed
 	    --mass-range $$($(BIN)/python examples/demo.py $(DEMO) --window) > $(DEMO)/tuned.json
 	$(BIN)/zoo evaluate $(DEMO)/preset --data lhco_sim_test --json \
 	    --mass-range $$($(BIN)/python examples/demo.py $(DEMO) --window) > $(DEMO)/preset.json
-	@echo "--- real raw events of the LHC Olympics, scored by weights that come with the package ---"
+	@echo "--- raw events of the LHC Olympics as they were published, scored by weights that come with the package ---"
 	@echo "jets by FastJet (fastjet.fr, EPJC 72 (2012) 1896), whose own words are in $(DEMO)/fastjet.txt"
 	$(BIN)/zoo data cluster lhco_rnd_real $(DEMO)/real.h5 2> $(DEMO)/fastjet.txt || (cat $(DEMO)/fastjet.txt >&2; false)
 	$(BIN)/zoo evaluate gan_ae/lhco_sim --data $(DEMO)/real.h5

@@ -15,7 +15,7 @@ from zoo.cli.terminal import JSON, MASS_RANGE, SEED, check_run, quiet_zoo, say
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", required=True, multiple=True, help=f"With labels: {DATA_HELP[0].lower()}{DATA_HELP[1:]}")
 @reads_data("data")
-@click.option("--kind", help="Score kind; the model's default otherwise.")
+@click.option("--score-kind", "--kind", "kind", help="Score kind; the model's default otherwise.")
 @click.option(
     "--table",
     type=click.Path(path_type=Path),
@@ -86,7 +86,7 @@ def warn(message: str | None) -> None:
     help="Events to draw as a class of this name, such as background=mc.h5, whatever their labels; may be repeated.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for PNGs and their numbers.")
-@click.option("--kind", help="Score kind of the ROC curve; the model's default otherwise.")
+@click.option("--score-kind", "--kind", "kind", help="Score kind of the ROC curve; the model's default otherwise.")
 @MASS_RANGE
 @SEED
 @JSON

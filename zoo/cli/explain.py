@@ -14,14 +14,20 @@ from zoo.cli.terminal import JSON, MASS_RANGE, SEED, Command, Finite, progress, 
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", required=True, multiple=True, help=DATA_HELP)
 @reads_data("data", without=["label"])
-@click.option("--kind", help="Score kind; the model's default otherwise.")
+@click.option("--score-kind", "--kind", "kind", help="Score kind; the model's default otherwise.")
 @click.option("--method", type=click.Choice(["auto", "residuals", "gradients", "permutation"]), default="auto", show_default=True,
               help="Shares of a reconstruction error, integrated gradients, or values of other events.")  # fmt: skip
 @click.option(
     "--percentile", type=Finite(), default=99.0, show_default=True, help="Of the score: 99 explains one percent."
 )
 @click.option(
-    "--tail", type=click.Choice(["upper", "lower"]), default="upper", show_default=True, help="Which end of the score."
+    "--tail",
+    "--tails",
+    "tail",
+    type=click.Choice(["upper", "lower"]),
+    default="upper",
+    show_default=True,
+    help="Which end of the score.",
 )
 @click.option(
     "--row", "rows", type=click.IntRange(min=0), multiple=True, help="Explain this event instead; may be repeated."

@@ -38,9 +38,9 @@ TRAINING = [
     click.option("--epochs", type=click.IntRange(min=1), help="Training: epochs of the main phase."),
     click.option("--xla/--no-xla", default=True, help="Training: compile the step with XLA."),
 ]
-TAILS = click.option("--tails", type=click.Choice(["upper", "lower", "both"]),
+TAILS = click.option("--tails", "--tail", "tails", type=click.Choice(["upper", "lower", "both"]),
                      help="Which end of the score; by default both for a score without direction, else upper.")  # fmt: skip
-SCORE_KIND = click.option("--score-kind", help="Score kind; the model's default otherwise.")
+SCORE_KIND = click.option("--score-kind", "--kind", "score_kind", help="Score kind; the model's default otherwise.")
 
 
 def percentile_option(default: float):
@@ -87,7 +87,7 @@ SEARCHING = [
     click.option("--background", type=click.Choice(BACKGROUNDS), default="spectrum", show_default=True,
                  help="The spectrum before the cut, or a function that is fitted to the selected one; with --scan also the "
                       "side bands, or the model's own template."),
-    click.option("--toys", "pseudo_experiments", type=int, default=40_000, show_default=True, help="Pseudo-experiments."),
+    click.option("--pseudo-experiments", "--toys", "pseudo_experiments", type=int, default=40_000, show_default=True, help="Pseudo-experiments."),
     click.option("--spectrum", "spectra", multiple=True, default=["mass"], show_default=True,
                  help="The events' mass, or a column in GeV as m_jjj; may be repeated."),
     click.option("--range", "ranges", type=(str, Finite(), Finite()), multiple=True, metavar="SPECTRUM LOW HIGH",

@@ -197,7 +197,7 @@ def train(name, data, out, settings, as_json, conversion, converting, **options)
 @click.option("--data", required=True, multiple=True, help=DATA_HELP)
 @reads_data("data", without=["label"])
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New HDF5 file with the dataset `score`.")
-@click.option("--kind", help="Score kind; the model's default otherwise.")
+@click.option("--score-kind", "--kind", "kind", help="Score kind; the model's default otherwise.")
 def score(run, data, out, kind, conversion, converting):
     """Score every event of a file with a trained RUN: higher is more anomalous.
 

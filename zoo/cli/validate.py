@@ -29,7 +29,13 @@ DATA = [
 OUT = click.option("--out", type=click.Path(path_type=Path), help="New JSON file for every number.")
 PLOT = click.option("--plot", "figure", type=click.Path(path_type=Path), help="New PNG of the figure.")
 TOYS = click.option(
-    "--toys", "pseudo_experiments", type=int, default=1000, show_default=True, help="Pseudo-experiments of each hunt."
+    "--pseudo-experiments",
+    "--toys",
+    "pseudo_experiments",
+    type=int,
+    default=1000,
+    show_default=True,
+    help="Pseudo-experiments of each hunt.",
 )
 ENDING = [OUT, SEED, JSON]
 MIXTURE = [
