@@ -176,6 +176,15 @@ def test_averaged_weights_are_what_remains_of_the_density(trained):
         np.testing.assert_array_equal(average, weight)
 
 
+def test_averages_of_a_second_training_begin_anew():
+    model = zoo.get("cathode", **{**SMALL, "density_epochs": 2, "epochs": 1, "density_learning_rate": 1e-12}, seed=1)
+    model.fit(toy(1500), verbose=0, jit_compile=False)
+    once = [weight.numpy() for weight in model.flow.trainable_weights]
+    model.fit(toy(1500), verbose=0, jit_compile=False)
+    for before, weight in zip(once, model.flow.trainable_weights):
+        np.testing.assert_allclose(weight, before, rtol=1e-4, atol=1e-6)
+
+
 # -- the latent space, and the ratio of densities ---------------------------------------------------------
 
 

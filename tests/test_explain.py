@@ -89,6 +89,15 @@ def test_residuals_of_an_auto_encoder_sum_to_its_score():
     assert found.contributions == pytest.approx(squares, rel=1e-2, abs=1e-5)
 
 
+def test_residuals_are_not_taken_of_a_scaling_without_inverse():
+    data = pipelines.open("lhco_sim_test").sample(300)
+    model = Linear(scaling="quantile", units=2)
+    model.adapt(data)
+    assert zoo.explain(model, data, percentile=95, repeats=1).method == "permutation"
+    with pytest.raises(InputError, match="its scaling has no inverse, as 'quantile'"):
+        zoo.explain(model, data, percentile=95, method="residuals")
+
+
 def test_variables_of_particles_are_explained_and_empty_slots_stay_empty():
     from zoo.attribution import _drawn
 

@@ -181,10 +181,10 @@ def test_what_stands_in_padded_slots_is_no_neighbour(kind, adjacency):
 # -- convolutions --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [(3, 4), (5, 1), (7, 1)])
+@pytest.mark.parametrize(("size", "image"), [((3, 4), (9, 4)), ((5, 1), (9, 4)), ((7, 1), (2, 4)), ((3, 11), (5, 1))])
 @pytest.mark.parametrize(("depth", "channels"), [(1, 8), (8, 3)])
-def test_convolution_is_that_of_keras(size, depth, channels):
-    x = tf.random.stateless_normal((2, 9, 4, depth), (1, 1))
+def test_convolution_is_that_of_keras(size, image, depth, channels):
+    x = tf.random.stateless_normal((2, *image, depth), (1, 1))
     theirs = keras.layers.Conv2D(channels, size, padding="same")
     expected = theirs(x)
     ours = Convolution(channels, size, None, ())

@@ -255,6 +255,26 @@ def test_idealised_compares_with_background_of_the_window_alone(background):
     assert model.provenance(events)["background"]["sha256"] != model.provenance(events)["sha256"]
 
 
+@pytest.mark.filterwarnings("ignore:idealised")
+def test_validation_of_idealised_is_by_networks_that_have_not_seen_an_event_and_both_classes_weigh_the_same(background):
+    model = zoo.get("idealised", **{**SMALL, "batch_size": 512}, background=background)
+    held_out = toy(600, signal=0.1, seed=3)
+    found = model.fit(toy(signal=0.1), held_out, epochs=2, verbose=0, jit_compile=False).history["val_loss"][-1]
+    inside = Regions(*WINDOW).inside
+    data, known = (each.take(inside(each.mass)) for each in (held_out, pipelines.open(background)))
+    expected = -0.5 * (np.log(model.score(data)).mean() + np.log1p(-model.score(known)).mean())
+    assert found == pytest.approx(expected, rel=0.02)  # a few events are left over when batches are made
+
+
+@pytest.mark.parametrize("classifier", ["trees", "network"])
+def test_trees_are_not_grown_from_weights_below_0(classifier):
+    events, weight = toy(1000), np.where(np.arange(1000) % 10, 1.0, -1.0)
+    given = Events.from_arrays(events.read("features"), events.mass, events.columns, weight=weight, mass_column="m")
+    model = zoo.get("cwola", **SMALL, classifier=classifier, trees=2)
+    with pytest.raises(InputError, match="weight -1; trees cannot be grown") if classifier == "trees" else _nothing():
+        model.fit(given, epochs=1, verbose=0, jit_compile=False)
+
+
 def test_idealised_refuses_what_is_no_true_background(tmp_path):
     with pytest.raises(InputError, match="needs true background: give an events file"):
         zoo.get("idealised", **SMALL).fit(toy(), verbose=0)

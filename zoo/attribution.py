@@ -25,8 +25,9 @@ def names_of(model: Any) -> tuple[str, ...]:
 
 
 def has_residuals(model: Any, kind: str) -> bool:
-    """Return whether a score kind is one of the residuals of single features."""
-    return bool(model.reconstructs and kind in RESIDUAL_KINDS and not model.inputs.object_columns)
+    """Return whether a score kind is one of the residuals of single features, which are known of scalings with an inverse."""
+    features = model.reconstructs and not model.inputs.object_columns and model.scaler.invertible
+    return bool(features and kind in RESIDUAL_KINDS)
 
 
 def residuals(model: Any, arrays: Arrays, kind: str) -> np.ndarray:
@@ -96,7 +97,8 @@ def permutation(model: Any, arrays: Arrays, kind: str, reference: Arrays, repeat
 
         c_f = s(x) - mean over r of s(x with x_f of reference event r)
 
-    An input that the score does not use contributes 0. A variable of particles is replaced in all particles of an event at once,
+    An input that the score does not use contributes 0, but of classifiers in folds: there other features may mean another
+    fold's network. A variable of particles is replaced in all particles of an event at once,
     each by that of a particle in the same slot of another event; slots that are empty stay so.
 
     Args:

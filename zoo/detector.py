@@ -47,6 +47,7 @@ class Detector(legacy.DeprecatedNames, keras.Model):
     outliers_score_high: ClassVar[bool] = True
     yardstick: ClassVar[str] = ""  # text for every run and report of a model that uses the truth
     stochastic: ClassVar[bool] = False  # whether validation draws random numbers
+    validated_by: ClassVar[str] = "loss"  # the term of training that `val_loss` has the meaning of
     # whether validation is compiled too: of a small network it takes longer to compile than to run, epoch after epoch
     validated_by_xla: ClassVar[bool] = False
     # whether losses take batches whose size TensorFlow is not told, so that one traced step does for all sizes

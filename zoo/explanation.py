@@ -258,7 +258,8 @@ def _method(model: Any, kind: str, method: str) -> str:
         return "residuals" if attribution.has_residuals(model, kind) else "permutation"
     if method == "residuals" and not attribution.has_residuals(model, kind):
         raise InputError(
-            f"method residuals: {kind} of {model.zoo_name} is no sum over residuals of features; take gradients or permutation"
+            f"method residuals: {kind} of {model.zoo_name} is no sum over residuals of features, or its "
+            f"scaling has no inverse, as 'quantile'; take gradients or permutation"
         )
     return method
 

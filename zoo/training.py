@@ -175,9 +175,13 @@ class Trainer:
         ends = tf.cumsum(self._passes[self.program])
         return tf.reduce_sum(tf.cast(self.passes_done() % ends[-1] >= ends, tf.int32))
 
+    def steps_done(self) -> tf.Tensor:
+        """Return how many steps the present phase has done, an int64 scalar."""
+        return self.clock - self._phase_start
+
     def passes_done(self) -> tf.Tensor:
         """Return how many passes through the events the present phase has done, an int64 scalar."""
-        return (self.clock - self._phase_start) // self._steps_per_pass
+        return self.steps_done() // self._steps_per_pass
 
     def share_done(self, epochs: int) -> tf.Tensor:
         """Return how much of the main phase is done, 0 to 1, a float32 scalar: of `epochs`, or of more if it has more.
@@ -185,7 +189,7 @@ class Trainer:
         For a main phase of one pass an epoch.
         """
         total = tf.maximum(tf.cast(epochs, tf.int64), tf.cast(self.main_epochs, tf.int64)) * self._steps_per_pass
-        done = tf.cast(self.clock - self._phase_start, tf.float32) / tf.cast(total, tf.float32)
+        done = tf.cast(self.steps_done(), tf.float32) / tf.cast(total, tf.float32)
         return tf.clip_by_value(done, 0.0, 1.0)
 
     @property
@@ -250,7 +254,10 @@ class Trainer:
         memory: int | None = None,
         cache: str | os.PathLike | None = None,
     ) -> keras.callbacks.History | None:
-        """Run the recipe as `AnomalyModel.fit` says; `start="after"` does what comes after the main phase alone."""
+        """Run the recipe as `AnomalyModel.fit` says.
+
+        `start="after"` does what comes after the epochs of the main phase alone, `start="later"` the phases after it alone.
+        """
         model = self.model
         _check_callbacks(callbacks)
         data = self.data = model.survey(data)
@@ -273,7 +280,7 @@ class Trainer:
                 phase = self._main_phase(phase, start, epochs)
                 options |= {"validation_data": held_out, "callbacks": callbacks, "initial_epoch": initial_epoch}
                 self._forget_best(phases[main + 1 :] if start == "before" else ())
-            done = start == "after" if place <= main else not finish
+            done = start != "before" if place <= main else not finish
             if not (done or not phase.epochs or (place < main and initial_epoch)):
                 if verbose:
                     _tell_phase(phase, [one for one in phases if one.epochs])
@@ -290,7 +297,7 @@ class Trainer:
 
     def _main_phase(self, phase: Phase, start: str, epochs: int | None) -> Phase:
         """The main phase with the number of epochs that is asked for; after it, with that of the training."""
-        if start == "after":
+        if start != "before":
             return dataclasses.replace(phase, epochs=int(self.main_epochs))
         phase = phase if epochs is None else dataclasses.replace(phase, epochs=epochs)
         self.main_epochs.assign(phase.epochs)

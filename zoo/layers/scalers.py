@@ -26,6 +26,7 @@ class Scaler(keras.layers.Layer):
     """Maps features (B, F) in physical units to the network's units, and back with `inverse`."""
 
     formula: ClassVar[str]  # scalers of one formula differ by their variables only
+    invertible: ClassVar[bool] = True  # whether `inverse` gives back every number
 
     def learner(self, seed: int = 0) -> Learner:
         """Return what learns this scaling in one pass over the events."""
@@ -174,6 +175,7 @@ class Quantile(Scaler):
     """
 
     formula = "quantile"
+    invertible = False  # of values that repeat, and beyond the outermost
     knots, sample = 256, 200_000
 
     def build(self, shape):

@@ -56,7 +56,7 @@ class Convolution(keras.layers.Layer):
         """x[p + i - before, c + j - before] at every place (p, c), zero outside."""
         edges, pads = [slice(None)] * (x.shape.rank - 3), [(0, 0)] * (x.shape.rank - 3)
         for step, size, length in zip(tap, self.size, x.shape[-3:-1]):
-            by = step - (size - 1) // 2
+            by = max(-length, min(length, step - (size - 1) // 2))
             edges.append(slice(max(by, 0), length + min(by, 0)))
             pads.append((max(-by, 0), max(by, 0)))
         place = (*edges, slice(None))

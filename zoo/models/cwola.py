@@ -52,6 +52,6 @@ class CWoLa(SidebandModel, WindowClassifier):
             **CONSTANT, "units": (64, 32, 16, 4), "activation": "elu", "dropout_rate": 0.2, "batch_size": 20_000,
         },
         "hallin2021": {
-            **CONSTANT, "units": (64, 64, 64), "activation": "relu", "batch_size": 128, "epochs": 100, "members": 10,
+            **CONSTANT, "units": (64, 64, 64), "activation": "relu", "batch_size": 128, "dropout_rate": 0.0, "epochs": 100, "members": 10,
         },
     }  # fmt: skip

@@ -49,7 +49,8 @@ class Idealised(WindowClassifier):
 
     hp: Hyperparameters
 
-    presets = {"hallin2021": {**CONSTANT, "units": (64, 64, 64), "batch_size": 128, "epochs": 100, "members": 10}}
+    presets = {"hallin2021": {**CONSTANT, "units": (64, 64, 64), "batch_size": 128, "dropout_rate": 0.0, "epochs": 100, "members": 10}}
+    validated_by = "held_out"
     yardstick = "idealised is told the true background: a yardstick, no search"
 
     def check_enough(self, events):
@@ -94,6 +95,15 @@ class Idealised(WindowClassifier):
         masses = [sign * part.mass for sign, part in zip((1, -1), parts)]
         weights = [part.weight for part in parts]
         return Events.from_arrays(*map(np.concatenate, (features, masses)), columns, weight=np.concatenate(weights))
+
+    def batches(self, data, weighting, smaller=False, **room):
+        """Return batches; those of validation have all of the background too, and weights of equal totals of their own."""
+        return super().batches(data, self.weighting(data) if smaller else weighting, smaller, **room)
+
+    def validation_losses(self, batch, seed):
+        """Return the cross entropy by the networks that have not seen an event: of the background every fold has."""
+        found = super().validation_losses(batch, seed)
+        return found | {"loss": found["held_out"]}
 
     def first(self, mass):
         return mass > 0  # a batch has no other place that says where an event is from

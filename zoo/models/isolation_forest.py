@@ -60,6 +60,14 @@ class IsolationForest(ClosedForm):
         trees: int = hyperparameter(100, "trees of the forest", COUNT)
         subsample: int = hyperparameter(256, "events that a tree is grown of", SUBSAMPLE)
 
+        def check(self):
+            super().check()
+            if self.subsample > self.sample:
+                raise InputError(
+                    f"subsample={self.subsample} is not possible; expected at most sample={self.sample}, the events that "
+                    f"trees are grown of"
+                )
+
     hp: Hyperparameters
 
     presets = {"liu2008": {"trees": 100, "subsample": 256}}
@@ -90,7 +98,7 @@ class IsolationForest(ClosedForm):
     def learn(self, x, weight, seed):
         from sklearn.ensemble import IsolationForest as Forest
 
-        grown = Forest(n_estimators=self.hp.trees, max_samples=min(self.hp.subsample, len(x)), random_state=seed).fit(x)
+        grown = Forest(n_estimators=self.hp.trees, max_samples=self.hp.subsample, random_state=seed).fit(x)
         trees = [self._arrays(tree.tree_, index) for index, tree in enumerate(grown.estimators_)]
         return {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
 

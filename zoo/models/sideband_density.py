@@ -90,9 +90,7 @@ class SidebandDensity(SidebandModel):
         if self.trainer.phase != "density":
             return super().train_step(batch)
         shown = super().train_step(batch)
-        share = (RECENT + 1.0) / (
-            tf.cast(self.trainer.clock, tf.float32) + RECENT
-        )  # the first phase: the clock began at 0
+        share = (RECENT + 1.0) / (tf.cast(self.trainer.steps_done(), tf.float32) + RECENT)
         for average, weight in zip(self.averages, self.flow.trainable_weights):
             average.assign_add(share * (weight - average))
         return shown

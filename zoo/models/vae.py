@@ -159,13 +159,20 @@ class BumpHuntingVAE(AnomalyModel):
         return {**super().own_state(), "fixed": fixed, "direction": [self.direction]}
 
     def prepare(self):
-        self.direction.assign(tf.zeros(self.member_shape))
+        for learnt in (self.direction, self.latent_median, self.rarity.shares):
+            learnt.assign(tf.zeros_like(learnt))
         self.on_state_loaded()
 
     def on_state_loaded(self):
-        """Have `aligned` among the scores where the direction is known: not before training, nor in runs of older versions."""
-        known = bool((self.direction.numpy() != 0).any())
-        self.score_kinds = tuple(kind for kind in type(self).score_kinds if known or kind != "aligned")
+        """Have those scores that are known: `median2` and `rarity` after step one, `aligned` of runs of this version."""
+        unknown = set() if self.knows_latent_space else {"median2", "rarity"}
+        unknown |= set() if self.direction.numpy().any() else {"aligned"}
+        self.score_kinds = tuple(kind for kind in type(self).score_kinds if kind not in unknown)
+
+    @property
+    def knows_latent_space(self) -> bool:
+        """Whether it has learnt how the training events lie in the latent space."""
+        return bool(self.rarity.shares.numpy().any())
 
     def adapt(self, events):
         super().adapt(events)
@@ -238,12 +245,15 @@ class BumpHuntingVAE(AnomalyModel):
             self.on_state_loaded()
 
     def fit_decoder(self, events, **options) -> None:
-        """Train the new decoder alone, the second step of `fit` (see `AnomalyModel.finish`); the encoder stays as it is."""
+        """Train the new decoder alone, the second step of `fit`: the encoder and all scores stay as they are.
+
+        Options are those of `AnomalyModel.finish`, which does the same, and learns what scores need to know of the events.
+        """
         if not self.hp.decoder_epochs:
             raise InputError("decoder_epochs=0 leaves no second step to train; give this model some")
         if not self.resolved_columns or (self.best["vae"].epoch.numpy() < 0).any():
             raise InputError("the encoder is not trained; fit this model first")
-        self.finish(events, **options)
+        self.trainer.fit(events, start="later" if self.knows_latent_space else "after", **{"verbose": 0, **options})
 
     # -- use -----------------------------------------------------------------------------------------
 
@@ -374,8 +384,9 @@ def direction(scores: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
     """
     ranks, errors = (_standard_ranks(np.atleast_2d(one)) for one in (scores, reconstruction))
     found = np.linalg.eigh(ranks @ ranks.T)[1][:, -1]
+    found = np.where(ranks.any(axis=-1), found, 0.0)
     found = found if found @ (ranks * errors).sum(axis=1) >= 0 else -found
-    found = found / np.abs(found).mean()
+    found = found / (np.abs(found).mean() or 1.0)
     return found.reshape(np.shape(scores)[:-1]).astype(np.float32)
 
 

@@ -9,6 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from pipelines.arguments import setting
+from pipelines.errors import InputError
+from pipelines.events.statistics import masses_of
 from zoo.base import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, UNITS, Limit, hyperparameter
 from zoo.layers.dense import MLP, glorot_uniform, leaky_relu
 from zoo.layers.random import Dropout, fold_of
@@ -174,7 +177,13 @@ class WindowClassifier(WindowModel):
         return self.losses(batch, seed, False) if self.has_trees else super().validation_losses(batch, seed)
 
     def weighting(self, events):
-        return ClassBalance(self.sample(events), self.first)
+        sample = self.sample(events)
+        if self.has_trees and (lowest := min(weight.min() for _, weight in masses_of(sample).blocks())) < 0:
+            raise InputError(
+                f"{events.name}: weight {lowest:g}; trees cannot be grown with weights below 0, as some generators give them: "
+                f"take {setting('classifier', 'network')}, or convert without weights"
+            )
+        return ClassBalance(sample, self.first)
 
     def losses(self, batch, seed, training):
         return self.compared(batch, self.observed(batch["features"], batch["mass"]), seed if training else None)

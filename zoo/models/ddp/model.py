@@ -53,7 +53,7 @@ class DDPHyperparameters(Hyperparameters):
     families: Sequence[str] = hyperparameter(tuple(FAMILIES), "of the backgrounds that it is trained on")
     bins: Sequence[int] = hyperparameter((30, 120), "fewest and most bins of a spectrum", BINS)
     binnings: Sequence[str] = hyperparameter(BINNINGS, "of the spectra")
-    yields: Sequence[float] = hyperparameter((30.0, 1e6), "fewest and most events")
+    yields: Sequence[float] = hyperparameter((30.0, 1e6), "fewest and most events in the fullest bin")
     decades: Sequence[float] = hyperparameter((0.5, 6.0), "powers of ten over which a background falls")
     turn_on: float = hyperparameter(0.0, "share of spectra that rise first", SHARE)
     widths: Sequence[float] = hyperparameter((0.8, 4.0), "of the resolution, in bins")
