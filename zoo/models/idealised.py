@@ -49,7 +49,16 @@ class Idealised(WindowClassifier):
 
     hp: Hyperparameters
 
-    presets = {"hallin2021": {**CONSTANT, "units": (64, 64, 64), "batch_size": 128, "dropout_rate": 0.0, "epochs": 100, "members": 10}}
+    presets = {
+        "hallin2021": {
+            **CONSTANT,
+            "units": (64, 64, 64),
+            "batch_size": 128,
+            "dropout_rate": 0.0,
+            "epochs": 100,
+            "members": 10,
+        }
+    }
     validated_by = "held_out"
     yardstick = "idealised is told the true background: a yardstick, no search"
 
