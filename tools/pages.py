@@ -54,9 +54,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         if re.match(r"[a-z]+:|/", target):
             return found[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(origin), target))
-        goal = PAGES.get(path) or (
-            path.removeprefix("docs/") if path.startswith("docs/") else _copied(path, config, files)
-        )
+        goal = PAGES.get(path)
+        if goal is None and path.startswith("docs/"):
+            goal = path.removeprefix("docs/")
+        elif goal is None and path.startswith(NOTEBOOKS):
+            goal = f"notebooks/{posixpath.basename(path).removesuffix('.ipynb')}.md"
+        goal = goal or _copied(path, config, files)
         if goal is None:
             log.warning("%s: the link %s leads to no file of the repository", origin, target)
             return found[0]
