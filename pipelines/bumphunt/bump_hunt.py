@@ -61,8 +61,9 @@ from numpy.polynomial.legendre import legvander
 from numpy.typing import ArrayLike
 from scipy.stats import chi2, hypergeom, norm
 
-from pipelines.bumphunt.bump_scan import SMALLEST, BestWindows, poisson_p_value
+from pipelines.bumphunt.bump_scan import BestWindows, poisson_p_value
 from pipelines.bumphunt.bumphunter import by_pybumphunter
+from pipelines.bumphunt.fitted_scan import SMALLEST
 from pipelines.bumphunt.mass_cut import SIGN, bin_masses, following_thresholds
 from pipelines.bumphunt.options import BumpHuntOptions, with_changes
 from pipelines.bumphunt.pseudo_experiments import comparable, count_together, estimated, pseudo_spectra
@@ -100,6 +101,15 @@ def p_text(p_value: float, is_bound: bool, n: int) -> str:
     ('0.0123', '< 1/40,000')
     """
     return f"< {round(p_value * (n + 1)):,}/{n + 1:,}" if is_bound else f"{p_value:.3g}"
+
+
+def local_p_text(p_value: float) -> str:
+    """Return a local p-value as text; 1e-300 is a bound.
+
+    >>> local_p_text(0.01234), local_p_text(1e-300)
+    ('0.0123', '< 1e-300')
+    """
+    return f"< {SMALLEST:g}" if p_value <= SMALLEST else f"{p_value:.3g}"
 
 
 @dataclasses.dataclass(frozen=True)

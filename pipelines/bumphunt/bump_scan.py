@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from scipy.special import gammainc, gammaincc, gammaln
 
+from pipelines.bumphunt.fitted_scan import SMALLEST
 from pipelines.errors import InputError
 
 WIDTHS = (3, 8)  # of the scan window in bins, GAN-AE sec. 4.3
 STATISTICS = ("poisson", "fisher")
-SMALLEST = 1e-300  # as pyBumpHunter: no p-value is 0, whose logarithm is infinite
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammainc, gammaincc
+from scipy.special import gammainc, gammaincc, gammaln, xlogy
 from scipy.stats import norm
 
 from pipelines.bumphunt.fit_functions import Array
 
+SMALLEST = 1e-300  # as pyBumpHunter: a p-value that is told is no smaller, and its logarithm knows how small it is
 UNDERFLOW = 1e-290  # p-values below are taken from the approximation, whose relative error there is below 1e-3
 MARGIN = 0.25  # sigma: of windows within, the exact p-value decides; the approximation is right to 0.05
 BLOCK = 2**20  # windows times spectra in memory at a time
@@ -164,15 +165,13 @@ def log_tail(n: ArrayLike, r: ArrayLike, deficit: bool = False) -> Array:
     tiny = p < UNDERFLOW
     with np.errstate(divide="ignore"):
         log_p = np.log(p)
-    log_p[tiny] = _log_tail_far_out(m[tiny], mean[tiny], deficit)
+    log_p[tiny] = log_tail_far_out(m[tiny], mean[tiny], deficit)
     found[there] = np.minimum(log_p, 0.0)
     return found
 
 
-def _log_tail_far_out(n: Array, r: Array, deficit: bool) -> Array:
-    """ln of the tail from its first term: P(n) times a geometric series, whose ratio is r / (n + 1), or n / r."""
-    from scipy.special import gammaln, xlogy
-
+def log_tail_far_out(n: Array, r: Array, deficit: bool = False) -> Array:
+    """Return ln of the tail from its first term: P(n) times a geometric series, whose ratio is r / (n + 1), or n / r."""
     first = xlogy(n, r) - r - gammaln(n + 1)
     ratio = n / r if deficit else r / (n + 1)
     return np.asarray(first - np.log1p(-ratio))

@@ -25,7 +25,7 @@ from pipelines.bumphunt.batched_fit import bin_significance
 from pipelines.bumphunt.bump_hunt import significance
 from pipelines.bumphunt.discovery_reach import REPEATS
 from pipelines.bumphunt.fit_functions import SQRT_S, Array
-from pipelines.bumphunt.fitted_scan import every_window, scan, significance_of_log
+from pipelines.bumphunt.fitted_scan import SMALLEST, every_window, scan, significance_of_log
 from pipelines.bumphunt.pseudo_experiments import estimated
 from pipelines.bumphunt.spectrum_background import background_of, given_events, opened
 from pipelines.bumphunt.spectrum_options import PSEUDO_EXPERIMENTS, SpectrumOptions
@@ -48,7 +48,6 @@ __all__ = [
 ]
 
 BLOCK = 1000  # pseudo-experiments that are fitted and scanned together
-TINY = 1e-300  # no p-value is 0; the test statistic knows how small it is
 
 
 def bumphunt(
@@ -136,7 +135,7 @@ def hunted(spectrum: MassSpectrum, background: Background, asked: str, options: 
         source=spectrum.source,
         observed=spectrum.observed,
         mode="deficit" if options.deficit else "excess",
-        local_p_value=max(TINY, float(np.exp(log_p))),
+        local_p_value=max(SMALLEST, float(np.exp(log_p))),
         local_significance=significance_of_log(log_p),
         global_p_value=global_p,
         global_p_value_is_bound=bound,
@@ -160,7 +159,7 @@ def hunted(spectrum: MassSpectrum, background: Background, asked: str, options: 
         counts=counts,
         expected=reference,
         first_expected=expected,
-        tomography=np.stack([*ends, np.maximum(TINY, np.exp(every.log_p_value))], axis=1),
+        tomography=np.stack([*ends, np.maximum(SMALLEST, np.exp(every.log_p_value))], axis=1),
         toys=toys,
         fit=background,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.bumphunt.bump_hunt import DESCRIBES, Bump, BumpHunt, p_text, significance
+from pipelines.bumphunt.bump_hunt import DESCRIBES, Bump, BumpHunt, local_p_text, p_text, significance
 from pipelines.bumphunt.limits import Limit, limit_of
 from pipelines.bumphunt.result import Search, z_text
 from pipelines.bumphunt.spectrum_result import SpectrumHunt
@@ -250,7 +250,7 @@ def _p_values_of_fit(search: Search, fit: SpectrumHunt) -> list[dict[str, object
             says["global_p_value"] + many,
             holds,
         ),
-        ("local", f"{fit.local_p_value:.3g}", z_text(fit.local_significance), says["local_p_value"], holds),
+        ("local", local_p_text(fit.local_p_value), z_text(fit.local_significance), says["local_p_value"], holds),
         ("background", f"{fit.background.p_value:.3g}", "-", says["background_p_value"], "-"),
     ]
     if not fit.believed:
@@ -312,7 +312,7 @@ def _p_values(search: Search, hunt: BumpHunt) -> list[dict[str, object]]:
         return "-" if fails else z_text(value, bound)
 
     def p(value: float | None) -> str:
-        return "-" if fails or value is None else f"{value:.3g}"
+        return "-" if fails or value is None else local_p_text(value)
 
     whole_search = p_text(hunt.global_p_value, hunt.global_p_value_is_bound, hunt.pseudo_experiments)
     fisher = (

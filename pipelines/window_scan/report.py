@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.bumphunt.bump_hunt import p_text
+from pipelines.bumphunt.bump_hunt import local_p_text, p_text
 from pipelines.bumphunt.limits import said as limit_said
 from pipelines.bumphunt.result import truth_in_tuning, z_text
 from pipelines.plots.record import plain
@@ -87,7 +87,7 @@ def row(one: WindowFound) -> list[Any]:
     return [
         f"{one.window[0]:.0f} to {one.window[1]:.0f}", one.percentile, one.events, one.selected_events,
         f"{one.expected:.1f} \N{PLUS-MINUS SIGN} {one.expected_error:.1f}", f"{one.signal_estimate:.1f}",
-        None if one.mass_estimate is None else f"{one.mass_estimate:.0f}", f"{one.local_p_value:.3g}",
+        None if one.mass_estimate is None else f"{one.mass_estimate:.0f}", local_p_text(one.local_p_value),
         f"{one.local_significance:.1f}", None if one.reference_p_value is None else f"{one.reference_p_value:.2g}",
     ]  # fmt: skip
 

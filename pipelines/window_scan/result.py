@@ -33,7 +33,7 @@ class WindowFound:
         window, side_bands: ends in GeV; the side bands' are the outer ones. percentile, threshold: of the cut.
         events, selected_events: in the window. expected, expected_error: of background among the latter.
         signal_estimate: selected minus expected. mass_estimate: mean mass of the excess, GeV; None without one.
-        local_p_value, local_significance: of this window alone.
+        local_p_value, local_significance: of this window alone; the p-value is at least 1e-300, the significance also beyond.
         reference_p_value: chi2 probability of the selected spectrum beside the window; None where nothing describes it.
         truth: by label its name, its events in the window, and those selected; None without labels.
     """
@@ -91,7 +91,7 @@ class WindowScan:
     @property
     def best(self) -> WindowFound:
         """The window of smallest local p-value."""
-        return min(self.windows, key=lambda one: one.local_p_value)
+        return min(self.windows, key=lambda one: (one.local_p_value, -one.local_significance))
 
     @property
     def believed(self) -> bool:
