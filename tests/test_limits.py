@@ -56,6 +56,14 @@ def test_an_excess_has_a_larger_observed_limit_and_no_events_a_finite_one():
         upper_limit(-1, 3.0, 1.0)
 
 
+@pytest.mark.parametrize(("events", "background", "error"), [(1541, 37.9, 5.9), (5000, 100.0, 10.0), (130, 100.0, 5.0)])
+def test_far_above_the_background_it_is_the_gaussian_limit_of_what_was_counted(events, background, error):
+    """CLs is CLs+b there, so the limit is n - b + 1.645 standard deviations of s + b - n at the limit."""
+    found, _ = upper_limit(events, background, error)
+    gaussian = brentq(lambda s: (s + background - events) / np.sqrt(s + background + error**2) - norm.isf(0.05), 1, 9e4)
+    assert found == pytest.approx(gaussian, abs=0.2 * np.sqrt(events))
+
+
 def test_weights_and_what_the_cut_takes_scale_it():
     plain, scaled = limit_of(12, 10.0, 1.0, (1, 2)), limit_of(48, 40.0, 4.0, (1, 2), unit=4.0, absorbed=0.2)
     assert scaled.observed == pytest.approx(plain.observed * 4 / 0.8)

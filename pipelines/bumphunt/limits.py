@@ -21,7 +21,7 @@ from scipy.interpolate import PchipInterpolator
 from pipelines.errors import InputError
 
 CONFIDENCE = 0.95
-POINTS = 10  # numbers of signal events for which CLs is worked out, at least; ln CLs is interpolated between them
+POINTS = 8  # numbers of signal events for which CLs is worked out, at least; ln CLs is interpolated between them
 SMALLEST_CLS, FAR = 1e-12, 8.0
 LEAST_BACKGROUND, LEAST_ERROR = 1e-3, 1e-3  # events, and relative error, that pyhf can work with
 BANDS = ("-2 sigma", "-1 sigma", "median", "+1 sigma", "+2 sigma")
@@ -79,13 +79,23 @@ def upper_limit(events: float, background: float, error: float) -> tuple[float, 
 
         model = pyhf.simplemodels.uncorrelated_background([1.0], [background], [error])
     sigma = float(np.sqrt(max(background, 1.0) + error**2))
-    signals = np.geomspace(0.5 * sigma, 5 * sigma + max(events - background, 0), POINTS).tolist()
-    found = {signal: _log_cls(model, events, signal) for signal in signals}
+    found = {
+        signal: _log_cls(model, events, signal) for signal in np.geomspace(0.5 * sigma, 5 * sigma, POINTS).tolist()
+    }
     wanted = np.log(1 - CONFIDENCE)
-    while (found[max(found)] > wanted).any():  # until every limit is between two points
-        found[1.5 * max(found)] = _log_cls(model, events, 1.5 * max(found))
+
+    def look(signal: float) -> np.ndarray:
+        found[signal] = _log_cls(model, events, signal)
+        return found[signal]
+
+    while (found[max(found)][1:] > wanted).any():  # until every limit of background alone is between two points
+        look(1.5 * max(found))
     while (found[min(found)] < wanted).any():
-        found[0.5 * min(found)] = _log_cls(model, events, 0.5 * min(found))
+        look(0.5 * min(found))
+    of_events = float(np.sqrt(max(events, 1.0) + error**2))
+    signal = max(events - background, 0.0) + of_events
+    while look(signal)[0] > wanted:  # and the observed one, which may be far from those
+        signal += 0.5 * of_events
     rising = np.array(sorted(found))
     each = np.array([found[signal] for signal in rising])
     limits = [_where(rising, logarithms, wanted) for logarithms in each.T]
