@@ -9,8 +9,11 @@ from scipy.stats import norm, poisson
 
 import pipelines
 from pipelines import Events, InputError
+from pipelines.bumphunt.batched_fit import SpectrumFitter
+from pipelines.bumphunt.fit_functions import FUNCTIONS
 from pipelines.bumphunt.limits import BANDS, limit_of, said, upper_limit
 from pipelines.bumphunt.spectrum_hunt import bumphunt
+from pipelines.bumphunt.spurious_signal import gaussian_shape
 from pipelines.bumphunt.write import write
 from pipelines.report.spectrum_report import limit_json
 from pipelines.report.tables import in_interval
@@ -86,6 +89,32 @@ def test_a_search_writes_the_limit_of_the_bump_that_it_tells(tmp_path, monkeypat
     )
     assert limit["absorbed"] == best.absorbed and limit["window"] == list(best.interval)
     assert limit["expected"]["median"] > 0 and limit["confidence_level"] == 0.95
+
+
+@pytest.mark.parametrize(("signal", "again"), [(60, False), (600, True)])
+def test_the_background_of_a_limit_and_its_error_are_of_fits_that_do_not_see_the_bump(signal, again):
+    """The error by the Fisher information of the fit without the bump; a fit to all bins has one of two thirds of it."""
+    edges = np.linspace(2700, 5000, 41)
+    truth = SpectrumFitter(edges, FUNCTIONS["dijet3"]).expected(np.array([[0.0], [9.0], [-4.0]]))[:, 0]
+    truth *= 8000 / truth.sum()
+    counts = np.rint(truth + signal * gaussian_shape(edges, 3500, 100))
+    found = bumphunt(counts, "dijet3", edges=edges, widths=(8, 8), pseudo_experiments=300)
+    assert (found.refit is not None) is again
+    limit, used = found.limit(fits=2000), np.ones(40, bool)
+    used[slice(*np.searchsorted(edges, found.refit.excluded)) if again else found.window] = False
+    fitter = SpectrumFitter(edges, FUNCTIONS["dijet3"], used=used)
+    parameters = fitter.fit(counts).parameters[:, 0]
+    change = fitter.jacobian(parameters)[found.window].sum(axis=0)
+    assert limit.background_error == pytest.approx(np.sqrt(change @ fitter.covariance(parameters) @ change), rel=0.1)
+    assert limit.background == pytest.approx(truth[found.window].sum(), abs=limit.background_error)
+    assert limit.observed > signal
+
+
+def test_a_window_that_leaves_too_few_bins_to_fit_has_no_limit():
+    counts = np.random.default_rng(1).poisson(1000 * np.exp(-np.arange(10) / 3))
+    counts[1:9] += 300
+    found = bumphunt(counts, "exp2", edges=np.arange(100, 111), widths=(8, 8), pseudo_experiments=20)
+    assert found.window is not None and found.limit() is None
 
 
 def test_a_spectrum_has_a_limit_whose_background_error_is_that_of_the_fit():

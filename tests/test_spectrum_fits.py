@@ -118,6 +118,21 @@ def test_sliding_window_follows_what_the_function_cannot(background):
     assert sliding.converged.all()
 
 
+def test_sliding_window_without_a_window_is_that_of_the_nearest_other_bins(background):
+    counts, window = np.random.default_rng(8).poisson(background).astype(float), slice(18, 22)
+    found = SlidingWindow(EDGES, "dijet3", 12).excluding(window).fit(counts).expected[:, 0]
+    used = np.zeros(40, bool)
+    used[[*range(12, 18), *range(22, 28)]] = (
+        True  # of the first bin that is left out: six to the left, six to the right
+    )
+    np.testing.assert_allclose(
+        found[18], SpectrumFitter(EDGES, FUNCTIONS["dijet3"], used=used).fit(counts).expected[18, 0], rtol=1e-6
+    )
+    counts[window] += 1000
+    again = SlidingWindow(EDGES, "dijet3", 12).excluding(window).fit(counts).expected[:, 0]
+    np.testing.assert_allclose(again, found, rtol=1e-9)
+
+
 def test_a_bump_does_not_pull_the_fit_that_leaves_it_out(background):
     bump = background + 500 * gaussian_shape(EDGES, 2500, 100)
     fit = FittedBackground(EDGES, "dijet3")

@@ -33,6 +33,9 @@ class Background(Protocol):
     def expected(self, counts: ArrayLike) -> Array:
         """Return the events expected in every bin of spectra (B, T): (B, T), or (B, 1) if it is the same for all."""
 
+    def excluding(self, window: slice) -> Background:
+        """Return the same background, fitted without a window of bins; raises `InputError` if too few are left."""
+
 
 class GivenBackground:
     """A background that is known: no fit, the same for all spectra.
@@ -71,6 +74,10 @@ class GivenBackground:
     def expected(self, counts: ArrayLike) -> Array:
         """Return the events expected in every bin, (B, 1)."""
         return self.events[:, None]
+
+    def excluding(self, window: slice) -> GivenBackground:
+        """Return this background: nothing is fitted."""
+        return self
 
 
 class FittedBackground:
@@ -194,58 +201,67 @@ class SlidingWindow:
 
     Args:
         edges: (B + 1,). kind: name of a function, not of a family. bins: of the window. sqrt_s: as the edges.
+        used: (B,) bool, bins that are fitted; around a bin these are the nearest.
 
     Raises:
         InputError: as `FittedBackground`, and for a window that is wider than the spectrum.
     """
 
-    def __init__(self, edges: ArrayLike, kind: str, bins: int, *, sqrt_s: float = SQRT_S):
+    def __init__(
+        self,
+        edges: ArrayLike,
+        kind: str,
+        bins: int,
+        *,
+        sqrt_s: float = SQRT_S,
+        used: NDArray[np.bool_] | None = None,
+    ):
         self.kind, self.bins, self.sqrt_s = kind, bins, float(sqrt_s)
         self.edges = np.asarray(edges, np.float64)
         self.functions = functions_of(kind)
-        many = len(self.edges) - 1
+        self.used = np.ones(len(self.edges) - 1, bool) if used is None else np.asarray(used, bool)
+        fitted = np.flatnonzero(self.used)
         if len(self.functions) > 1:
             raise InputError(
                 f"background {kind!r} with a sliding window: an F-test in every window is not offered; name one "
                 f"function, such as {self.functions[0].name}"
             )
-        if not self.functions[0].parameters < bins <= many:
+        if not self.functions[0].parameters < bins <= len(fitted):
             raise InputError(
                 f"sliding window of {bins} bins: expected more than the {self.functions[0].parameters} parameters of "
-                f"{kind}, and at most the {many} bins of the spectrum"
+                f"{kind}, and at most the {len(fitted)} bins of the spectrum that are fitted"
             )
-        first = np.clip(np.arange(many) - bins // 2, 0, many - bins)
-        self._bins_of: list[tuple[int, list[int]]] = []
-        for start in np.unique(first).tolist():
-            self._bins_of.append((start, np.flatnonzero(first == start).tolist()))
+        every = np.arange(len(self.used))
+        first = np.clip(np.searchsorted(fitted, every) - bins // 2, 0, len(fitted) - bins)
+        self._bins_of = [(fitted[start : start + bins], every[first == start]) for start in np.unique(first)]
 
-    @property
-    def used(self) -> NDArray[np.bool_]:
-        """Bins that are fitted: all."""
-        return np.ones(len(self.edges) - 1, bool)
+    def excluding(self, window: slice) -> SlidingWindow:
+        """Return the same background, fitted without a window of bins: to the nearest of the others."""
+        used = self.used.copy()
+        used[window] = False
+        return SlidingWindow(self.edges, self.kind, self.bins, sqrt_s=self.sqrt_s, used=used)
 
     def fit(self, counts: ArrayLike) -> Fits:
         """Fit all spectra (B, T), or one (B,). The parameters are those of the window in the middle of the spectrum."""
         counts = check_counts(counts, len(self.edges) - 1)
         expected, converged = np.empty_like(counts), np.ones(counts.shape[1], bool)
-        middle = self._bins_of[len(self._bins_of) // 2][0]
+        middle = self._bins_of[len(self._bins_of) // 2][0][0]
         parameters = np.zeros((self.functions[0].parameters, counts.shape[1]))
-        for start, bins in self._bins_of:
-            inside = slice(start, start + self.bins)
-            fitter = SpectrumFitter(self.edges[start : start + self.bins + 1], self.functions[0], self.sqrt_s)
-            there = counts[inside].any(axis=0)  # without any event nothing is expected
-            fits = fitter.fit(counts[inside][:, there]) if there.any() else None
-            for bin_ in bins:
-                expected[bin_] = SMALLEST
-                if fits is not None:
-                    expected[bin_, there] = fits.expected[bin_ - start]
-            if fits is not None:
+        for fitted, bins in self._bins_of:
+            first, last = min(fitted[0], bins[0]), max(fitted[-1], bins[-1]) + 1
+            used = np.isin(np.arange(first, last), fitted)
+            fitter = SpectrumFitter(self.edges[first : last + 1], self.functions[0], self.sqrt_s, used)
+            there = counts[fitted].any(axis=0)  # without any event nothing is expected
+            expected[bins] = SMALLEST
+            if there.any():
+                fits = fitter.fit(counts[first:last, there])
+                expected[np.ix_(bins, there)] = fits.expected[bins - first]
                 converged[there] &= fits.converged
-                if start == middle:
+                if fitted[0] == middle:
                     parameters[:, there] = fits.parameters
         return Fits(
             expected=expected,
-            deviance=deviance(counts, expected).sum(axis=0),
+            deviance=deviance(counts, expected)[self.used].sum(axis=0),
             degrees_of_freedom=np.full(counts.shape[1], np.nan),
             converged=converged,
             choice=np.zeros(counts.shape[1], np.int64),

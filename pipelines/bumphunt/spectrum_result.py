@@ -13,6 +13,7 @@ from pipelines.bumphunt.discovery_reach import DiscoveryReach
 from pipelines.bumphunt.fit_functions import FAMILIES, Array
 from pipelines.bumphunt.limits import Limit, limit_of
 from pipelines.bumphunt.spurious_signal import CORE, SpuriousSignals, of_spectrum
+from pipelines.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +144,9 @@ class SpectrumHunt:
     def limit(self, fits: int = 200) -> Limit | None:
         """Return the upper limit on signal events in the window; None without one, and for a deficit.
 
-        The background is `expected`, without the bump in the fit if the hunt made such a `refit`. Its error is the standard
-        deviation of fits to all bins of so many Poisson spectra around it; 0 of a background that is given.
+        The background is that of a fit without the window, or without what a `refit` leaves out: a fit to all bins takes a part
+        of the signal. Its error is the standard deviation of such fits to so many Poisson spectra around it; 0 of a background
+        that is given. There is no limit either where too few bins or events are left to fit.
 
         Example:
             >>> import numpy as np
@@ -157,10 +159,16 @@ class SpectrumHunt:
         window = self.window
         if window is None or self.mode == "deficit":
             return None
-        spectra = np.random.default_rng(self.seed).poisson(self.expected[:, None], (len(self.counts), fits))
-        error = float(self.fit.fit(spectra.astype(np.float64)).expected[window].sum(axis=0).std())
         ends = float(self.edges[window.start]), float(self.edges[window.stop])
-        return limit_of(float(self.counts[window].sum()), float(self.expected[window].sum()), error, ends)
+        left_out = ends if self.refit is None or self.refit.excluded is None else self.refit.excluded
+        try:
+            blind = self.fit.excluding(slice(*np.searchsorted(self.edges, left_out)))
+            expected = blind.fit(self.counts).expected[:, 0]
+        except InputError:
+            return None
+        spectra = np.random.default_rng(self.seed).poisson(expected[:, None], (len(self.counts), fits))
+        error = float(blind.fit(spectra.astype(np.float64)).expected[window].sum(axis=0).std())
+        return limit_of(float(self.counts[window].sum()), float(expected[window].sum()), error, ends)
 
     @property
     def assumptions(self) -> dict[str, str]:
