@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.integrate import quad
 from scipy.stats import kstest, poisson
 
@@ -108,6 +109,25 @@ def test_f_test_takes_the_parameter_that_is_needed_and_no_more():
     needless = fit.fit(rng.poisson(three, (40, 1000)).astype(float)).choice
     assert 0.02 < (needless > 0).mean() < 0.08  # the F-test is asked for 5 %
     assert (fit.fit(rng.poisson(four, (40, 200)).astype(float)).choice >= 1).all()
+
+
+@pytest.mark.parametrize("factor", [1.1, 10.0, 1e-4])
+def test_a_background_known_up_to_a_factor_describes_as_well_whatever_the_factor(background, factor):
+    """chi2 by Baker and Cousins' formula for the background scaled to the data, with a degree of freedom less."""
+    counts = np.random.default_rng(9).poisson(background).astype(float)
+    options = {"edges": EDGES, "normalise": True, "widths": (2, 8), "pseudo_experiments": 300}
+    one, other = (bumphunt(counts, c * background, **options) for c in (1.0, factor))
+    mu, n = background * (counts.sum() / background.sum()), counts
+    chi2 = 2 * np.sum(mu - n + np.where(n > 0, n * np.log(np.maximum(n, 1) / mu), 0))
+    assert other.background.chi2 == pytest.approx(chi2, rel=1e-6) and other.background.degrees_of_freedom == 39
+    assert other.believed and other.background.p_value == pytest.approx(stats.chi2.sf(chi2, 39), abs=0.1)
+    assert other.global_p_value == pytest.approx(one.global_p_value, abs=0.02)
+    outside = np.delete(np.arange(40), other.window)
+    scale = counts[outside].sum() / background[outside].sum()
+    assert other.expected_events == pytest.approx(scale * background[other.window].sum(), rel=1e-9)
+    limit = other.limit()
+    assert limit.background == pytest.approx(other.expected_events, rel=1e-9)
+    assert limit.background_error == pytest.approx(limit.background / np.sqrt(counts[outside].sum()), rel=0.15)
 
 
 def test_sliding_window_follows_what_the_function_cannot(background):

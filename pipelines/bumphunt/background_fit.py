@@ -38,46 +38,62 @@ class Background(Protocol):
 
 
 class GivenBackground:
-    """A background that is known: no fit, the same for all spectra.
+    """A background that is known, the same for all spectra, or known up to a factor, which is fitted.
 
     Args:
         events: (B,) expected in every bin, >= 0. kind: what it is called.
+        normalise: scale it to the events of every spectrum. used: (B,) bool, bins in which; all by default.
 
     Example:
         >>> GivenBackground([4.0, 2.0]).expected(np.zeros((2, 7))).shape
         (2, 1)
+        >>> GivenBackground([4.0, 2.0], normalise=True).expected([5.0, 7.0]).ravel().tolist()
+        [8.0, 4.0]
     """
 
-    def __init__(self, events: ArrayLike, kind: str = "given"):
-        self.kind, self.events = kind, np.asarray(events, np.float64)
+    def __init__(
+        self,
+        events: ArrayLike,
+        kind: str = "given",
+        *,
+        normalise: bool = False,
+        used: NDArray[np.bool_] | None = None,
+    ):
+        self.kind, self.events, self.normalise = kind, np.asarray(events, np.float64), normalise
+        self.used = np.ones(len(self.events), bool) if used is None else np.asarray(used, bool)
         if self.events.ndim != 1 or not np.isfinite(self.events).all() or self.events.min(initial=0) < 0:
             raise InputError(
                 f"background {kind!r}: a bin is negative, NaN or infinite; expected events >= 0 in every bin"
             )
-        if not self.events.any():
+        if not self.events[self.used].any():
             raise InputError(f"background {kind!r}: nothing is expected in any bin")
 
     def fit(self, counts: ArrayLike) -> Fits:
-        """Return the background and its deviance from spectra (B, T), or from one (B,); nothing is fitted."""
+        """Return the background and its deviance from spectra (B, T), or from one (B,); its factor alone is fitted."""
         counts = check_counts(counts, len(self.events))
         many = counts.shape[1]
-        expected = np.repeat(self.events[:, None], many, axis=1)
+        expected = np.repeat(self.expected(counts), 1 if self.normalise else many, axis=1)
         return Fits(
             expected=expected,
-            deviance=deviance(counts, expected).sum(axis=0),
-            degrees_of_freedom=np.full(many, float(len(self.events))),
+            deviance=deviance(counts, expected)[self.used].sum(axis=0),
+            degrees_of_freedom=np.full(many, float(self.used.sum() - self.normalise)),
             converged=np.ones(many, bool),
             choice=np.zeros(many, np.int64),
             parameters=np.zeros((0, many)),
         )
 
     def expected(self, counts: ArrayLike) -> Array:
-        """Return the events expected in every bin, (B, 1)."""
-        return self.events[:, None]
+        """Return the events expected in every bin, (B, 1), or (B, T) if it is scaled to every spectrum."""
+        if not self.normalise:
+            return self.events[:, None]
+        inside = check_counts(counts, len(self.events))[self.used]
+        return np.asarray(self.events[:, None] * (inside.sum(axis=0) / self.events[self.used].sum()))
 
     def excluding(self, window: slice) -> GivenBackground:
-        """Return this background: nothing is fitted."""
-        return self
+        """Return the same background, scaled to the events outside of a window of bins."""
+        used = self.used.copy()
+        used[window] = False
+        return GivenBackground(self.events, self.kind, normalise=self.normalise, used=used)
 
 
 class FittedBackground:

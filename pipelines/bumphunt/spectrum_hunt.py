@@ -130,7 +130,9 @@ def hunted(spectrum: MassSpectrum, background: Background, asked: str, options: 
     every = every_window(counts, expected, **how)  # type: ignore[arg-type]
     ends = edges[every.start], edges[every.start + every.width]
     last = expected if again is None else again
-    reference = _scaled(counts, last, window) if options.normalise else last
+    reference = last
+    if options.normalise and window is not None:
+        reference = background.excluding(window).fit(counts).expected[:, 0]
     return SpectrumHunt(
         source=spectrum.source,
         observed=spectrum.observed,
@@ -190,15 +192,6 @@ def thrown(
         deviances.append(fits.deviance)
         failed += int((~fits.converged).sum())
     return np.concatenate(statistics), np.concatenate(deviances), failed / options.pseudo_experiments
-
-
-def _scaled(counts: Array, expected: Array, window: slice | None) -> Array:
-    """A given background, normalised by the events outside the window."""
-    outside = np.ones(len(counts), bool)
-    if window is not None:
-        outside[window] = False
-    total = expected[outside].sum()
-    return expected * (counts[outside].sum() / total) if total > 0 else expected
 
 
 def _estimates(edges: Array, counts: Array, expected: Array, window: slice | None) -> dict[str, float | None]:

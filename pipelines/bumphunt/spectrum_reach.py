@@ -67,7 +67,7 @@ def spectrum_reach(
         mean = np.maximum(found.expected + number * shape, 0)
         counts = rng.poisson(mean[:, None], (len(mean), repeats)).astype(np.float64)
         counts[:, ~counts.any(axis=0)] = mean[:, None]
-        expected = found.fit.fit(counts).expected if found.background.fitted else found.expected[:, None]
+        expected = found.fit.fit(counts).expected
         best = scan(counts, expected, widths=found.widths, normalise=found.normalised)
         ends = edges[best.start], edges[best.start + best.width]
         masses = mass_estimates(edges, counts - expected, best.start, best.width)
