@@ -15,6 +15,7 @@ from pipelines.bumphunt.limits import BANDS, limit_of, said, upper_limit
 from pipelines.bumphunt.spectrum_hunt import bumphunt
 from pipelines.bumphunt.spurious_signal import gaussian_shape
 from pipelines.bumphunt.write import write
+from pipelines.report import tables
 from pipelines.report.spectrum_report import limit_json
 from pipelines.report.tables import in_interval
 
@@ -73,6 +74,28 @@ def test_weights_and_what_the_cut_takes_scale_it():
     assert list(scaled.expected) == list(BANDS) and "at 95 % CL (CLs)" in said(scaled)
 
 
+@pytest.mark.parametrize(("percentile", "cut"), [(50, "global"), (80, "global"), (80, "mass")])
+def test_signal_in_the_window_adds_nothing_to_the_background_of_its_limit(percentile, cut):
+    """Labels know how many background events are selected in the window."""
+    rng = np.random.default_rng(5)
+    mass = np.concatenate([2700 + 2300 * rng.random(20_000) ** 1.5, rng.normal(3800, 40, 600)])
+    events = Events.from_arrays(np.zeros((20_600, 1)), mass, ["x"])
+    score = np.concatenate([rng.normal(size=20_000), np.full(600, 9.0) + rng.normal(size=600)])
+    options = {"percentiles": [percentile], "cut": cut, "widths": (3, 6), "pseudo_experiments": 50}
+    found = pipelines.search(score, events, mass_range=(2700, 5000), **options)
+    bump = found.hunt.best
+    limit, inside = tables.limit(found), found.in_interval(bump)
+    true = (inside & found.selected(bump) & (np.arange(20_600) < 20_000)).sum() if cut == "global" else None
+    signal = (inside[20_000:]).sum()
+    assert signal > 450 and limit.observed > signal
+    assert limit.observed < signal + 3.5 * np.hypot(np.sqrt(limit.events), limit.background_error) / (
+        1 - limit.absorbed
+    )
+    if cut == "global":
+        assert limit.background == pytest.approx(true, abs=3 * np.hypot(np.sqrt(true), limit.background_error))
+    assert "if the cut selects all of the signal" in said(limit)
+
+
 def test_a_search_writes_the_limit_of_the_bump_that_it_tells(tmp_path, monkeypatch):
     monkeypatch.setattr("pipelines.bumphunt.write.write_report", lambda folder, search: None)
     rng = np.random.default_rng(1)
@@ -83,10 +106,11 @@ def test_a_search_writes_the_limit_of_the_bump_that_it_tells(tmp_path, monkeypat
     )
     write(found, tmp_path / "out")
     limit = json.loads((tmp_path / "out" / "search.json").read_text())["limit"]
-    best, there = found.hunt.best, in_interval(found, found.hunt.best)
-    assert limit["events"] == there["observed"] and [limit["background"], limit["background_error"]] == list(
-        there["expected"]
-    )
+    best, (low, high) = found.hunt.best, found.hunt.best.interval
+    unselected = (found.masses["mass"] >= low) & (found.masses["mass"] < high) & ~found.selected(best)
+    assert limit["events"] == in_interval(found, best)["observed"] and limit["share"] == best.normalisation
+    assert limit["background"] == pytest.approx(unselected.sum() * best.normalisation / (1 - best.normalisation))
+    assert limit["background_error"] > limit["background"] / np.sqrt(unselected.sum())
     assert limit["absorbed"] == best.absorbed and limit["window"] == list(best.interval)
     assert limit["expected"]["median"] > 0 and limit["confidence_level"] == 0.95
 

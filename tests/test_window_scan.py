@@ -228,7 +228,10 @@ def test_signal_in_one_window_is_found_there(options):
     summary = found.summary()
     assert summary["interval"] == best.window and summary["believed"]["global_p_value"] == found.global_p_value
     assert len(summary["windows"]) == len(windows) * len(found.options.several_percentiles)
-    assert found.limit().observed > 50 and json.loads(found.to_json())["limit"]["window"] == list(best.window)
+    background, limit = best.truth["0"]["selected"], found.limit()
+    assert limit.observed > best.truth["1"]["selected"] and limit.share == best.expected / best.events
+    assert limit.background == pytest.approx(background, abs=3 * np.hypot(np.sqrt(background), limit.background_error))
+    assert json.loads(found.to_json())["limit"]["window"] == list(best.window)
 
 
 def test_a_bump_beyond_the_smallest_number_is_told_and_written(tmp_path):

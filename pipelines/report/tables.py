@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.bumphunt.bump_hunt import DESCRIBES, Bump, BumpHunt, local_p_text, p_text, significance
-from pipelines.bumphunt.limits import Limit, limit_of
+from pipelines.bumphunt.limits import Limit, limit_of_cut
 from pipelines.bumphunt.result import Search, z_text
 from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.metrics import above_floor
@@ -105,6 +105,14 @@ def pm(value: Sequence[float]) -> str:
     return f"{mean:,.{places}f} ± {error:,.{places}f}"
 
 
+def in_bins(bump: Bump) -> np.ndarray:
+    """Return which bins are in the interval of a bump, (B,) bool; all if it has none."""
+    edges = np.array(bump.edges)
+    low, high = bump.interval or (edges[0], edges[-1])
+    inside: np.ndarray = (edges[:-1] >= low) & (edges[1:] <= high)
+    return inside
+
+
 def in_interval(search: Search, bump: Bump) -> dict[str, object]:
     """Return what is `observed` in the interval of a bump and what is `expected` there, with its error.
 
@@ -112,8 +120,7 @@ def in_interval(search: Search, bump: Bump) -> dict[str, object]:
     """
     if bump.interval is None:
         return {"observed": None, "expected": None}
-    edges = np.array(bump.edges)
-    there = (edges[:-1] >= bump.interval[0]) & (edges[1:] <= bump.interval[1])
+    there = in_bins(bump)
     expected = float(np.array(bump.reference)[there].sum())
     of_events = expected * unit_of(search, bump.spectrum) * bump.normalisation
     of_scale = expected * bump.normalisation_error / bump.normalisation
@@ -128,11 +135,16 @@ def limit(search: Search) -> Limit | None:
     hunt = search.believed
     if hunt is None or hunt.best.interval is None or hunt.mode == "deficit":
         return None
-    best: Any = hunt.best
-    there: Mapping[str, Any] = in_interval(search, best)
-    expected, error = there["expected"]
-    return limit_of(
-        there["observed"], expected, error, best.interval, unit=unit_of(search, best.spectrum), absorbed=best.absorbed
+    best, interval = hunt.best, hunt.best.interval
+    there = in_bins(best)
+    return limit_of_cut(
+        float(np.array(best.observed)[there].sum()),
+        float(np.array(best.before)[there].sum()),
+        best.normalisation,
+        best.normalisation_error,
+        interval,
+        unit=unit_of(search, best.spectrum),
+        absorbed=best.absorbed,
     )
 
 

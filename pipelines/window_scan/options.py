@@ -14,7 +14,12 @@ from pipelines.bumphunt.options import MOST, Range, numbers, percentiles_of
 from pipelines.errors import InputError
 
 FEWEST = 100  # events in a window and in each side band
-BACKGROUNDS = ("spectrum", "sidebands", "template", *FAMILIES, *FUNCTIONS)
+OF_SHARES = (
+    "spectrum",
+    "sidebands",
+    "template",
+)  # the share that a cut selects of background, of all events of the window
+BACKGROUNDS = (*OF_SHARES, *FAMILIES, *FUNCTIONS)
 LOOSEST = 50.0  # percentile: the p-values take selected events as a small share of all
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from pipelines.bumphunt.bump_hunt import DESCRIBES
-from pipelines.bumphunt.limits import Limit, limit_of
+from pipelines.bumphunt.limits import Limit, limit_of, limit_of_cut
 from pipelines.bumphunt.result import QUOTED, truth_in_tuning
 from pipelines.events.events import Events
 from pipelines.window_scan.backgrounds import Selected
-from pipelines.window_scan.options import WindowScanOptions
+from pipelines.window_scan.options import OF_SHARES, WindowScanOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,14 +103,11 @@ class WindowScan:
         if not self.believed:
             return None
         best = self.best
-        return limit_of(
-            float(best.selected_events),
-            max(best.expected, 0.0),
-            best.expected_error,
-            best.window,
-            unit=1.0,
-            absorbed=0.0,
-        )
+        selected, expected = float(best.selected_events), max(best.expected, 0.0)
+        if self.options.background not in OF_SHARES:
+            return limit_of(selected, expected, best.expected_error, best.window)
+        share, error = expected / best.events, best.expected_error / best.events
+        return limit_of_cut(selected, best.events, share, error, best.window)
 
     def summary(self) -> dict[str, object]:
         """Return the result in short, with the names that `pipelines.bumphunt.result.Search.summary` has, and all windows."""
