@@ -117,7 +117,7 @@ def selection_reach(
     drawn = _Drawn(mass, options, at, width, rng)
     check_signal(at, width, events, repeats, (float(drawn.edges[0]), float(drawn.edges[-1])))
     background = core_of(drawn.before.edges, drawn.share * drawn.before.content, at, width)
-    numbers = [n for n in default_events(background) if n < drawn.selected(n) / 2] if events is None else list(events)
+    numbers = [n for n in default_events(background) if n < drawn.selected(n) / 2] if events is None else sorted(events)
     if max(numbers) >= drawn.selected(max(numbers)):
         raise InputError(f"{max(numbers)} signal events fill the selection of {drawn.selected(0)}; expected fewer")
     judged = GlobalSignificance(-drawn.scanned(0, options.pseudo_experiments)[0].round(6))

@@ -63,7 +63,7 @@ def spectrum_reach(
     shape = gaussian_shape(edges, mass, width)
     rng = np.random.default_rng([found.seed if seed is None else seed, 7])
     rows = []
-    for number in default_events(background) if events is None else events:
+    for number in default_events(background) if events is None else sorted(events):
         mean = np.maximum(found.expected + number * shape, 0)
         counts = rng.poisson(mean[:, None], (len(mean), repeats)).astype(np.float64)
         counts[:, ~counts.any(axis=0)] = mean[:, None]
