@@ -20,6 +20,7 @@ import zoo.window_scan
 from pipelines import Events, InputError
 from pipelines.window_scan.backgrounds import Cells, Ranked, local_p_value, log_p_value, select
 from pipelines.window_scan.options import Window, WindowScanOptions, windows_of
+from pipelines.window_scan.report import row
 from pipelines.window_scan.result import Scored
 from pipelines.window_scan.scan import window_scan
 from pipelines.window_scan.write import write
@@ -256,6 +257,10 @@ def test_a_score_that_jumps_beside_the_window_is_not_believed():
     score = rng.normal(size=40_000) + 3.0 * np.cos((mass - 3000) / 60)
     found = scan_of([score], events, [Window(3300, 3700, *RANGE)], percentiles=90, pseudo_experiments=50)
     assert not found.believed and found.limit() is None and found.summary()["believed"]["global_p_value"] is None
+    summary = found.summary()
+    assert all(summary[name] is None for name in summary if "p_value" in name and name != "reference_p_value")
+    assert all(summary[name] is None for name in summary if "significance" in name or name == "trials_factor")
+    assert summary["windows"][0]["local_p_value"] == found.best.local_p_value and row(found.best)[7:9] == [None, None]
 
 
 def test_weights_are_refused_unless_they_are_ignored():

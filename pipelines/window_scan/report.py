@@ -83,12 +83,13 @@ def warnings(found: WindowScan) -> list[str]:
 
 
 def row(one: WindowFound) -> list[Any]:
-    """Return the numbers of a window for a table."""
+    """Return the numbers of a window for a table; no significance where what is expected does not describe the spectrum."""
+    significance = (local_p_text(one.local_p_value), f"{one.local_significance:.1f}")
     return [
         f"{one.window[0]:.0f} to {one.window[1]:.0f}", one.percentile, one.events, one.selected_events,
         f"{one.expected:.1f} \N{PLUS-MINUS SIGN} {one.expected_error:.1f}", f"{one.signal_estimate:.1f}",
-        None if one.mass_estimate is None else f"{one.mass_estimate:.0f}", local_p_text(one.local_p_value),
-        f"{one.local_significance:.1f}", None if one.reference_p_value is None else f"{one.reference_p_value:.2g}",
+        None if one.mass_estimate is None else f"{one.mass_estimate:.0f}",
+        *((None, None) if one.describes is False else significance), None if one.reference_p_value is None else f"{one.reference_p_value:.2g}",
     ]  # fmt: skip
 
 

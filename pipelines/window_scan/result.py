@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.bumphunt.bump_hunt import DESCRIBES
 from pipelines.bumphunt.limits import Limit, limit_of, limit_of_cut
-from pipelines.bumphunt.result import QUOTED, truth_in_tuning
+from pipelines.bumphunt.result import QUOTED, SIGNIFICANCES, truth_in_tuning
 from pipelines.events.events import Events
 from pipelines.window_scan.backgrounds import Selected
 from pipelines.window_scan.options import OF_SHARES, WindowScanOptions
@@ -110,12 +110,15 @@ class WindowScan:
         return limit_of_cut(selected, best.events, share, error, best.window)
 
     def summary(self) -> dict[str, object]:
-        """Return the result in short, with the names that `pipelines.bumphunt.result.Search.summary` has, and all windows."""
+        """Return the result in short, with the names that `pipelines.bumphunt.result.Search.summary` has, and all windows.
+
+        Where nothing is believed, p-values and significances are None, but for those of `windows`.
+        """
         best = self.best
         numbers = {name: getattr(self, name) for name in QUOTED}
         quoted = numbers if self.believed else dict.fromkeys(QUOTED)
         follows = self.options.background == "spectrum"
-        return {
+        found: dict[str, object] = {
             "spectrum": "mass",
             "tail": "upper",
             **{name: getattr(best, name) for name in ("percentile", "threshold", "selected_events", "local_p_value",
@@ -133,6 +136,7 @@ class WindowScan:
             "truth_used": truth_in_tuning(self.configuration) is not None,
             "windows": [dataclasses.asdict(one) for one in self.windows],
         }  # fmt: skip
+        return found if self.believed else found | {name: None for name in SIGNIFICANCES if name in found}
 
     def to_dict(self) -> dict[str, object]:
         """Return all numbers but those of single events and pseudo-experiments, ready for JSON."""
