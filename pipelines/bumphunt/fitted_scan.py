@@ -23,17 +23,22 @@ BLOCK = 2**20  # windows times spectra in memory at a time
 
 
 @dataclasses.dataclass(frozen=True)
-class Windows:
-    """The most significant window of each of T spectra, (T,) each.
+class BestWindows:
+    """The most significant window of each of T spectra, or all windows of one, (T,) each.
 
     Attributes:
-        log_p_value: natural logarithm of the local p-value; 0 if there is no excess.
+        log_p_value: natural logarithm of the local p-value, however small it is; 0 if there is no excess.
         start, width: first bin, and number of bins.
     """
 
     log_p_value: Array
     start: NDArray[np.int64]
     width: NDArray[np.int64]
+
+    @property
+    def p_value(self) -> Array:
+        """The local p-value (T,), at least 1e-300."""
+        return np.maximum(SMALLEST, np.exp(self.log_p_value))
 
     @property
     def test_statistic(self) -> Array:
@@ -48,7 +53,7 @@ def scan(
     widths: tuple[int, int],
     deficit: bool = False,
     normalise: bool = False,
-) -> Windows:
+) -> BestWindows:
     """Find the window of smallest p-value in every spectrum (BumpHunter, arXiv:1101.0390).
 
     In a window with n events where r are expected, p = P(X >= n | r) if n > r, else 1. For a deficit
@@ -71,7 +76,7 @@ def scan(
         there = slice(first, first + block)
         mine = expected if expected.shape[1] == 1 else expected[:, there]
         parts.append(_scan(counts[:, there], mine, widths, deficit, normalise))
-    return Windows(
+    return BestWindows(
         np.concatenate([part.log_p_value for part in parts]),
         np.concatenate([part.start for part in parts]),
         np.concatenate([part.width for part in parts]),
@@ -80,7 +85,7 @@ def scan(
 
 def every_window(
     counts: ArrayLike, expected: ArrayLike, *, widths: tuple[int, int], deficit: bool = False, normalise: bool = False
-) -> Windows:
+) -> BestWindows:
     """Return all windows of one spectrum (B,) with their p-values, the narrow ones first: BumpHunter's tomography.
 
     >>> every_window(np.array([10, 40, 10]), np.full(3, 10.0), widths=(2, 3)).start.tolist()
@@ -89,7 +94,7 @@ def every_window(
     counts, expected = _columns(counts, expected)
     rows = list(_each_width(counts, expected, widths, normalise))
     n, r, starts, width = (np.concatenate(part) for part in zip(*rows))
-    return Windows(log_tail(n, r, deficit)[:, 0], starts, width)
+    return BestWindows(log_tail(n, r, deficit)[:, 0], starts, width)
 
 
 def _columns(counts: ArrayLike, expected: ArrayLike) -> tuple[Array, Array]:
@@ -114,7 +119,7 @@ def _each_width(
         yield n, np.broadcast_to(r, n.shape), starts, np.full(len(n), width)
 
 
-def _scan(counts: Array, expected: Array, widths: tuple[int, int], deficit: bool, normalise: bool) -> Windows:
+def _scan(counts: Array, expected: Array, widths: tuple[int, int], deficit: bool, normalise: bool) -> BestWindows:
     rows = list(_each_width(counts, expected, widths, normalise))
     starts = np.concatenate([row[2] for row in rows])
     width = np.concatenate([row[3] for row in rows])
@@ -126,7 +131,7 @@ def _scan(counts: Array, expected: Array, widths: tuple[int, int], deficit: bool
     r = np.concatenate([row[1] for row in rows])[likely]
     log_p[likely] = log_tail(n, r, deficit)
     best = log_p.argmin(axis=0)
-    return Windows(log_p[best, np.arange(len(best))], starts[best], width[best])
+    return BestWindows(log_p[best, np.arange(len(best))], starts[best], width[best])
 
 
 def _approximate_z(n: Array, r: Array, deficit: bool) -> Array:

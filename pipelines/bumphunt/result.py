@@ -93,7 +93,7 @@ class Search:
     @property
     def best_fit(self) -> SpectrumHunt | None:
         """The hunt with a fitted background of smallest global p-value, of equal ones smallest local one; None without."""
-        return min(self.fits, key=lambda fit: (fit.global_p_value, fit.local_p_value), default=None)
+        return min(self.fits, key=lambda fit: (fit.global_p_value, -fit.test_statistic), default=None)
 
     @property
     def fit_global_p_value(self) -> float | None:

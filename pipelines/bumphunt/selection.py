@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pipelines.arguments import argument
-from pipelines.bumphunt.bump_scan import BestWindows, bump_scan, tomography
+from pipelines.bumphunt.bump_scan import bump_scan, tomography
+from pipelines.bumphunt.fitted_scan import BestWindows
 from pipelines.bumphunt.mass_cut import absorbed, bin_masses, check_ties, degree_of, following_thresholds
 from pipelines.bumphunt.options import BumpHuntOptions, Range, numbers
 from pipelines.bumphunt.spectrum import Spectrum, adaptive_edges, bin_of, histogram

@@ -68,12 +68,12 @@ class _Drawn:
             chosen = refitted(chosen.astype(float), there, weights, self.basis, self.rng)
         contents, reference = self.merge @ chosen.astype(float), self.merge @ (cells + events * self.shape)
         best = bump_scan(contents, reference, widths=self.widths, side_band=self.options.side_band)
-        inside = np.arange(len(reference))[:, None]
-        inside = (inside >= best.start) & (inside < best.start + best.width)
+        bins = np.arange(len(reference))[:, None]
+        inside = (bins >= best.start) & (bins < best.start + best.width)
         normalisation = np.where(inside, 0, contents).sum(axis=0) / (~inside * reference[:, None]).sum(axis=0)
         masses = mass_estimates(self.edges, contents - normalisation * reference[:, None], best.start, best.width)
         ends = self.edges[best.start], self.edges[best.start + best.width]
-        return np.log(best.p_value), ends, masses
+        return best.log_p_value, ends, masses
 
 
 def selection_reach(
