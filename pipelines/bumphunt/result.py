@@ -199,14 +199,13 @@ class Search:
         each = [{name: getattr(bump, name) for name in names} for bump in self.hunt.bumps]
         told = self.believed or self.hunt
         best = {name: getattr(told.best, name) for name in names} | self._of_fit()
-        overall = ("global_p_value", "global_p_value_is_bound", "global_significance", "trials_factor")
-        more = ("pseudo_experiments", "events")
+        overall = (*QUOTED, "trials_factor", "pseudo_experiments", "events")
         truth_used, believed = truth_in_tuning(self.configuration) is not None, self._quoted()
+        valid = self.believed is not None if self.best_fit is None else self.best_fit.believed
         return {
             **{name: best[name] for name in names if name not in overall},
-            **{name: getattr(told, name) for name in (*overall, *more)},
-            **({} if (self.believed or self.fits) else dict.fromkeys(SIGNIFICANCES)),
-            **({name: value for name, value in believed.items() if name in QUOTED} if self.fits else {}),
+            **{name: best[name] if self.fits and name in best else getattr(told, name) for name in overall},
+            **({} if valid else dict.fromkeys(SIGNIFICANCES)),
             "believed": believed,
             "truth_used": truth_used,
             "selections": each,
@@ -219,12 +218,14 @@ class Search:
             return {}
         bump = self.hunt.bumps[next(i for i, one in enumerate(self.fits) if one is fit)]
         same = ("spectrum", "percentile", "tail", "threshold", "selected_events")
-        told = (fit.local_p_value, fit.local_significance) if fit.believed else (None, None)
+        p, bound = self.fit_global_p_value or 1.0, fit.global_p_value_is_bound
         return {
-            **{name: getattr(bump, name) for name in same}, "local_p_value": told[0], "local_significance": told[1],
-            "fisher_p_value": None, "fisher_significance": None, "interval": fit.interval, "mass_estimate": fit.mass_estimate,
-            "signal_estimate": fit.signal_estimate, "absorbed": 0.0, "reference_p_value": fit.background.p_value,
-            "trials_factor": None,
+            **{name: getattr(bump, name) for name in same},
+            **{name: getattr(fit, name) for name in ("local_p_value", "local_significance", "interval", "mass_estimate",
+                                                     "signal_estimate", "pseudo_experiments")},
+            "fisher_p_value": None, "fisher_significance": None, "absorbed": 0.0,
+            "reference_p_value": fit.background.p_value, **dict(zip(QUOTED, (p, bound, significance(p)))),
+            "trials_factor": None if bound else p / fit.global_p_value,
         }  # fmt: skip
 
     def _quoted(self) -> dict[str, object]:
