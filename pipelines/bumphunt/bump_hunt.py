@@ -180,6 +180,12 @@ class Bump:
     pseudo_statistics: np.ndarray = dataclasses.field(repr=False, compare=False)
 
     @property
+    def window(self) -> slice:
+        """Bins of the interval; none if it has none."""
+        first, last = np.searchsorted(self.edges, self.interval or (self.edges[0], self.edges[0]))
+        return slice(int(first), int(last))
+
+    @property
     def reference_describes(self) -> bool | None:
         """Whether the reference describes the spectrum outside the interval, with p of 0.01 or more; None: not known."""
         return None if self.reference_p_value is None else self.reference_p_value >= DESCRIBES

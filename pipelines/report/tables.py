@@ -105,14 +105,6 @@ def pm(value: Sequence[float]) -> str:
     return f"{mean:,.{places}f} ± {error:,.{places}f}"
 
 
-def in_bins(bump: Bump) -> np.ndarray:
-    """Return which bins are in the interval of a bump, (B,) bool; all if it has none."""
-    edges = np.array(bump.edges)
-    low, high = bump.interval or (edges[0], edges[-1])
-    inside: np.ndarray = (edges[:-1] >= low) & (edges[1:] <= high)
-    return inside
-
-
 def in_interval(search: Search, bump: Bump) -> dict[str, object]:
     """Return what is `observed` in the interval of a bump and what is `expected` there, with its error.
 
@@ -120,7 +112,7 @@ def in_interval(search: Search, bump: Bump) -> dict[str, object]:
     """
     if bump.interval is None:
         return {"observed": None, "expected": None}
-    there = in_bins(bump)
+    there = bump.window
     expected = float(np.array(bump.reference)[there].sum())
     of_events = expected * unit_of(search, bump.spectrum) * bump.normalisation
     of_scale = expected * bump.normalisation_error / bump.normalisation
@@ -136,16 +128,11 @@ def limit(search: Search) -> Limit | None:
     if hunt is None or hunt.best.interval is None or hunt.mode == "deficit":
         return None
     best, interval = hunt.best, hunt.best.interval
-    there = in_bins(best)
+    selected, events = (float(np.array(counts)[best.window].sum()) for counts in (best.observed, best.before))
     return limit_of_cut(
-        float(np.array(best.observed)[there].sum()),
-        float(np.array(best.before)[there].sum()),
-        best.normalisation,
-        best.normalisation_error,
-        interval,
-        unit=unit_of(search, best.spectrum),
-        absorbed=best.absorbed,
-    )
+        selected, events, best.normalisation, best.normalisation_error, interval,
+        unit=unit_of(search, best.spectrum), absorbed=best.absorbed,
+    )  # fmt: skip
 
 
 def limit_json(search: Search) -> dict[str, object] | None:
