@@ -1,5 +1,6 @@
 """A scan of windows: local p-values, the global one of all windows, and models that never score what they saw."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -20,7 +21,7 @@ import zoo.window_scan
 from pipelines import Events, InputError
 from pipelines.window_scan.backgrounds import Cells, Ranked, local_p_value, log_p_value, select
 from pipelines.window_scan.options import Window, WindowScanOptions, windows_of
-from pipelines.window_scan.report import row
+from pipelines.window_scan.report import lead, row, warnings
 from pipelines.window_scan.result import Scored
 from pipelines.window_scan.scan import window_scan
 from pipelines.window_scan.write import write
@@ -261,6 +262,24 @@ def test_a_score_that_jumps_beside_the_window_is_not_believed():
     assert all(summary[name] is None for name in summary if "p_value" in name and name != "reference_p_value")
     assert all(summary[name] is None for name in summary if "significance" in name or name == "trials_factor")
     assert summary["windows"][0]["local_p_value"] == found.best.local_p_value and row(found.best)[7:9] == [None, None]
+
+
+def test_windows_are_counted_once_whatever_the_percentiles():
+    rng = np.random.default_rng(7)
+    mass = masses(20_000, rng)
+    events = Events.from_arrays(np.zeros((20_000, 1)), mass, ["a"], mass_column="m")
+    windows = [Window(3000, 3300, *RANGE), Window(3300, 3700, *RANGE)]
+    scores = [rng.normal(size=20_000), rng.normal(size=20_000) + 3.0 * np.cos((mass - 3000) / 60)]
+    found = scan_of(scores, events, windows, percentiles=(90, 95), pseudo_experiments=50)
+    wrong = tuple(
+        dataclasses.replace(one, reference_p_value=0.5 if one is found.best else 1e-9) for one in found.windows
+    )
+    found = dataclasses.replace(found, windows=wrong)
+    assert "of 2 windows at 2 percentiles; the most" in lead(found)
+    (text,) = warnings(found)
+    assert "in 3 other selections (" in text and text.count(" GeV at percentile ") == 3
+    alone = dataclasses.replace(found, windows=(found.best,))
+    assert "of 1 windows; the most" in lead(alone) and not warnings(alone)
 
 
 def test_weights_are_refused_unless_they_are_ignored():

@@ -49,10 +49,12 @@ def lead(found: WindowScan) -> str:
     best, bound = found.best, found.global_p_value_is_bound
     if not found.believed:
         return FAILS.format(best.reference_p_value or 0.0)
+    windows, cuts = (len({getattr(one, name) for one in found.windows}) for name in ("window", "percentile"))
+    at = f" at {cuts} percentiles" if cuts > 1 else ""
     p = p_text(found.global_p_value, bound, found.pseudo_experiments)
     z = z_text(found.global_significance, bound)
     return (
-        f"Global significance {z} sigma (p {p}) of {len(found.windows)} windows; the most significant is {best.window[0]:.0f} to "
+        f"Global significance {z} sigma (p {p}) of {windows} windows{at}; the most significant is {best.window[0]:.0f} to "
         f"{best.window[1]:.0f} GeV, {best.selected_events} events selected where {best.expected:.1f} +- "
         f"{best.expected_error:.1f} are expected, local {best.local_significance:.1f} sigma."
     )
@@ -69,9 +71,14 @@ def warnings(found: WindowScan) -> list[str]:
     said = [] if found.believed else [FAILS.format(found.best.reference_p_value or 0.0)]
     bad = [one for one in found.windows if one.describes is False and one is not found.best]
     if bad:
-        ends = ", ".join(f"{one.window[0]:.0f} to {one.window[1]:.0f}" for one in bad[:5])
+        several = len(found.options.several_percentiles) > 1
+        names = [
+            f"{one.window[0]:.0f} to {one.window[1]:.0f} GeV" + f" at percentile {one.percentile:g}" * several
+            for one in bad[:5]
+        ]
         said.append(
-            f"The expected background does not describe the spectrum beside {len(bad)} other windows ({ends} GeV)."
+            f"The expected background does not describe the spectrum beside the window in {len(bad)} other "
+            f"{'selections' if several else 'windows'} ({', '.join(names)}{', ...' if len(bad) > 5 else ''})."
         )
     told = truth_in_tuning(found.configuration)
     return [
