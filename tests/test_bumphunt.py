@@ -495,6 +495,17 @@ def test_p_value_beyond_all_pseudo_experiments_is_a_bound():
     assert several.global_p_value_is_bound and 1 / 501 <= several.global_p_value <= 5 / 501
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_p_value_is_the_share_of_the_statistics_that_are_as_extreme_where_many_are_equal(seed):
+    rng = np.random.default_rng(seed)
+    mass, score = rng.integers(0, 11, 60), rng.normal(size=60)
+    options = {"mass_range": (0, 10), "bins": 5, "relative_error": 1.0, "widths": (1, 1), "pseudo_experiments": 200}
+    bump = bump_hunt(score, mass, percentiles=60, seed=seed, **options).best
+    equal = bump.pseudo_statistics == np.float64(bump.test_statistic)
+    as_extreme = bump.pseudo_statistics >= np.float64(bump.test_statistic)
+    assert equal.any() and bump.global_p_value == (np.count_nonzero(as_extreme) + 1) / 201
+
+
 def test_p_value_counts_the_data_as_one_dealing_and_is_never_too_small():
     """Phipson and Smyth 2010: p <= a at most in a share a of data sets; k / n <= 1 / n in a share 2 / (n + 1)."""
     rng = np.random.default_rng(0)

@@ -387,7 +387,6 @@ def test_stability_of_equal_models_is_perfect_and_of_unrelated_ones_none():
     same = stability(np.stack([score, 2 * score + 1]), mass, pseudo_experiments=50, **HUNT)
     assert same["rank_correlation"]["min"] == pytest.approx(1) and same["overlap"] == {"upper": {"80": 1.0}}
     assert same["rank_spread"] == pytest.approx(0) and same["local_std"] == 0
-
     other = np.random.default_rng(5).normal(size=(3, 20_000))
     found = stability(other, mass, pseudo_experiments=50, **HUNT)
     assert abs(found["rank_correlation"]["mean"]) < 0.02

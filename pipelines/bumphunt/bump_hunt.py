@@ -147,7 +147,7 @@ class Bump:
             the reference normalised outside of it: (W, 3).
         test_statistic: -ln of the smallest of these p-values, BumpHunter's test statistic; rounded to 1e-6, as those
             of the pseudo-experiments are, so that equal ones compare as equal.
-        pseudo_statistics: test statistic of every pseudo-experiment, (n,) float32; not in JSON.
+        pseudo_statistics: test statistic of every pseudo-experiment, (n,); not in JSON.
     """
 
     spectrum: str
@@ -416,7 +416,7 @@ def _bump(selection: Selection, best: BestWindows, minima: np.ndarray, unweighte
         unit=float(selection.unit),
         tomography=_tomography(selection),
         test_statistic=0.0 - float(comparable(best)[0]),
-        pseudo_statistics=(0.0 - minima).astype(np.float32),
+        pseudo_statistics=0.0 - minima,
     )
 
 
