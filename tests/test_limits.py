@@ -134,6 +134,28 @@ def test_the_background_of_a_limit_and_its_error_are_of_fits_that_do_not_see_the
     assert limit.observed > signal
 
 
+def test_a_small_background_that_is_given_has_a_limit():
+    """Near exact CLs of counts with a known background."""
+    edges = np.arange(11) * 100.0
+    found = bumphunt([0, 0, 3, 0, 0, 0, 0, 0, 0, 0], [0.2] * 10, edges=edges, pseudo_experiments=1000)
+    limit, b = found.limit(), 0.4
+    assert found.believed and found.interval in ((100, 300), (200, 400)) and limit.background_error == 0
+    exact = brentq(lambda s: poisson.cdf(3, s + b) / poisson.cdf(3, b) - 0.05, 0.1, 60)
+    assert limit.observed == pytest.approx(exact, rel=0.25)
+    empty = found.fit.fit(np.zeros(10))
+    assert empty.deviance[0] == pytest.approx(2 * 2.0)  # twice what is expected, Baker and Cousins
+    share = found.background.p_value
+    assert share == pytest.approx(_share_of_chi2(found.background.chi2), abs=0.03)
+
+
+def _share_of_chi2(observed):
+    """How often ten numbers of mean 0.2 have such a chi2, by NumPy alone."""
+    n = np.random.default_rng(1).poisson(0.2, (10, 100_000))
+    return np.mean(
+        2 * np.sum(0.2 - n + np.where(n > 0, n * np.log(np.maximum(n, 1) / 0.2), 0), axis=0) >= observed - 1e-9
+    )
+
+
 def test_a_window_that_leaves_too_few_bins_to_fit_has_no_limit():
     counts = np.random.default_rng(1).poisson(1000 * np.exp(-np.arange(10) / 3))
     counts[1:9] += 300

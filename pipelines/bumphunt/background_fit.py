@@ -27,6 +27,10 @@ class Background(Protocol):
 
     kind: str
 
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Bins that are fitted, (B,) bool."""
+
     def fit(self, counts: ArrayLike) -> Fits:
         """Return the background of spectra (B, T), or of one (B,), as `Fits`."""
 
@@ -94,6 +98,18 @@ class GivenBackground:
         used = self.used.copy()
         used[window] = False
         return GivenBackground(self.events, self.kind, normalise=self.normalise, used=used)
+
+
+def poisson_spectra(background: Background, expected: Array, many: int, rng: np.random.Generator) -> Array:
+    """Return so many Poisson spectra around what is expected (B,), (B, many).
+
+    One without any event to fit is what is expected instead.
+    """
+    mean = np.maximum(expected, 0)[:, None]
+    counts: Array = rng.poisson(mean, (len(mean), many)).astype(np.float64)
+    if not isinstance(background, GivenBackground):
+        counts[:, ~counts[background.used].any(axis=0)] = mean
+    return counts
 
 
 class FittedBackground:
@@ -259,7 +275,7 @@ class SlidingWindow:
 
     def fit(self, counts: ArrayLike) -> Fits:
         """Fit all spectra (B, T), or one (B,). The parameters are those of the window in the middle of the spectrum."""
-        counts = check_counts(counts, len(self.edges) - 1)
+        counts = check_counts(counts, len(self.used), self.used)
         expected, converged = np.empty_like(counts), np.ones(counts.shape[1], bool)
         middle = self._bins_of[len(self._bins_of) // 2][0][0]
         parameters = np.zeros((self.functions[0].parameters, counts.shape[1]))

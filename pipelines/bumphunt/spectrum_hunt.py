@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipelines.bumphunt.background_fit import Background, FittedBackground
+from pipelines.bumphunt.background_fit import Background, FittedBackground, poisson_spectra
 from pipelines.bumphunt.batched_fit import bin_significance
 from pipelines.bumphunt.bump_hunt import significance
 from pipelines.bumphunt.discovery_reach import REPEATS
@@ -181,12 +181,11 @@ def thrown(
         signal that are expected besides.
     """
     rng = np.random.default_rng(options.seed)
-    mean = np.maximum(expected if added is None else expected + added, 0)
+    mean = expected if added is None else expected + added
     statistics, deviances, failed = [], [], 0
     for first in range(0, options.pseudo_experiments, BLOCK):
         many = min(BLOCK, options.pseudo_experiments - first)
-        counts = rng.poisson(mean[:, None], (len(mean), many)).astype(np.float64)
-        counts[:, ~counts.any(axis=0)] = mean[:, None]  # without any event there is nothing to fit
+        counts = poisson_spectra(background, mean, many, rng)
         fits = background.fit(counts)
         statistics.append(scan(counts, fits.expected, **how).test_statistic)  # type: ignore[arg-type]
         deviances.append(fits.deviance)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipelines.bumphunt.background_fit import poisson_spectra
 from pipelines.bumphunt.discovery_reach import (
     REPEATS,
     DiscoveryReach,
@@ -64,9 +65,7 @@ def spectrum_reach(
     rng = np.random.default_rng([found.seed if seed is None else seed, 7])
     rows = []
     for number in default_events(background) if events is None else sorted(events):
-        mean = np.maximum(found.expected + number * shape, 0)
-        counts = rng.poisson(mean[:, None], (len(mean), repeats)).astype(np.float64)
-        counts[:, ~counts.any(axis=0)] = mean[:, None]
+        counts = poisson_spectra(found.fit, found.expected + number * shape, repeats, rng)
         expected = found.fit.fit(counts).expected
         best = scan(counts, expected, widths=found.widths, normalise=found.normalised)
         ends = edges[best.start], edges[best.start + best.width]

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import chi2 as chi2_distribution
 
-from pipelines.bumphunt.background_fit import Background, FittedBackground, GivenBackground, SlidingWindow
+from pipelines.bumphunt.background_fit import (
+    Background,
+    FittedBackground,
+    GivenBackground,
+    SlidingWindow,
+    poisson_spectra,
+)
 from pipelines.bumphunt.batched_fit import Fits, bin_significance
 from pipelines.bumphunt.fit_functions import Array
 from pipelines.bumphunt.pseudo_experiments import estimated
@@ -83,9 +89,7 @@ def _enough(background: FittedBackground, counts: Array, window: slice) -> bool:
 
 def _deviances(background: Background, expected: Array, options: SpectrumOptions) -> tuple[Array, float]:
     rng = np.random.default_rng(options.seed)
-    counts = rng.poisson(expected[:, None], (len(expected), options.pseudo_experiments)).astype(np.float64)
-    counts[:, ~counts.any(axis=0)] = expected[:, None]
-    fits = background.fit(counts)
+    fits = background.fit(poisson_spectra(background, expected, options.pseudo_experiments, rng))
     return fits.deviance, float((~fits.converged).mean())
 
 

@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 
-from pipelines.bumphunt.background_fit import Background, FittedBackground
+from pipelines.bumphunt.background_fit import Background, FittedBackground, poisson_spectra
 from pipelines.bumphunt.discovery_reach import DiscoveryReach
 from pipelines.bumphunt.fit_functions import FAMILIES, Array
 from pipelines.bumphunt.limits import Limit, limit_of
@@ -166,8 +166,8 @@ class SpectrumHunt:
             expected = blind.fit(self.counts).expected[:, 0]
         except InputError:
             return None
-        spectra = np.random.default_rng(self.seed).poisson(expected[:, None], (len(self.counts), fits))
-        error = float(blind.fit(spectra.astype(np.float64)).expected[window].sum(axis=0).std())
+        spectra = poisson_spectra(blind, expected, fits, np.random.default_rng(self.seed))
+        error = float(blind.fit(spectra).expected[window].sum(axis=0).std())
         return limit_of(float(self.counts[window].sum()), float(expected[window].sum()), error, ends)
 
     @property
