@@ -192,6 +192,9 @@ def test_spurious_signal_is_that_of_a_function_that_is_too_stiff():
         (lambda: GivenBackground([1.0, np.nan]), "NaN"),
         (lambda: FittedBackground(EDGES, "dijet3").fit(np.zeros(40)), "no event"),
         (lambda: FittedBackground(EDGES, "dijet3").fit(-np.ones(40)), "negative"),
+        (lambda: FittedBackground(EDGES, "exp1", used=np.arange(40) >= 10).fit(np.arange(40) < 5), "no event"),
+        (lambda: FittedBackground(EDGES, "exp1").excluding(slice(0, 10)).fit(np.arange(40) < 5), "no event"),
+        (lambda: SlidingWindow(EDGES, "exp1", 9).excluding(slice(0, 10)).fit(np.arange(40) < 5), "no event"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_with_a_reason(make, says):

@@ -79,7 +79,7 @@ def _grown(window: slice, significances: Array, sign: int) -> slice:
 
 
 def _enough(background: FittedBackground, counts: Array, window: slice) -> bool:
-    """Whether a fit without a window of bins has more bins than parameters, and half of all bins, and events."""
+    """Whether a fit without a window of bins has more bins than parameters, a third of all bins, and events."""
     left = background.used.copy()
     left[window] = False
     most = max(function.parameters for function in background.functions)
