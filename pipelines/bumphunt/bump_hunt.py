@@ -122,7 +122,7 @@ class Bump:
         local_p_value, local_significance: pyBumpHunter's Poisson number in the best window, the reference taken as
             exact. P-values are at least 1e-300, a bound; significances go on beyond.
         fisher_p_value, fisher_significance: of Fisher's exact test of that window, inside or outside against selected
-            or not: with the statistical errors of reference and normalisation. None for weighted events.
+            or not: with the statistical errors of reference and normalisation. None for events whose weights differ.
         global_p_value, global_significance: of this selection alone, over all windows: (k + 1) / (n + 1) if k of n
             pseudo-experiments are as extreme (`pipelines.bumphunt.pseudo_experiments.estimated`).
         global_p_value_is_bound: no pseudo-experiment was as extreme: the p-value is below the number given,
@@ -339,7 +339,8 @@ def _judged(
     for columns, histograms in pseudo_spectra(selections, masses, edges, weight, n, options.null, rng):
         for i, (selection, contents) in enumerate(zip(selections, histograms)):
             minima[i, columns] = comparable(selection.best_windows(contents))
-    bumps = tuple(_bump(*each, weight is None) for each in zip(selections, observed, minima))
+    unweighted = weight is None or np.ptp(weight) == 0
+    bumps = tuple(_bump(*each, unweighted) for each in zip(selections, observed, minima))
     p_value, bound = estimated(count_together(minima, np.array([comparable(best)[0] for best in observed])), n)
     bound = bound or any(bump.global_p_value_is_bound for bump in bumps)
     return BumpHunt(
@@ -386,7 +387,7 @@ def _bump(selection: Selection, best: BestWindows, minima: np.ndarray, unweighte
     moment = selection.mass_selected[window].sum() - normalisation * selection.mass_before[window].sum()
     nothing = best.log_p_value[0] >= 0
     interval = None if nothing else (float(selected.edges[start]), float(selected.edges[start + width]))
-    fisher = _fisher(selected, before, window, deficit) if unweighted else None
+    fisher = _fisher(selection, window) if unweighted else None
     global_p_value, bound = estimated(int(np.count_nonzero(minima <= comparable(best))), len(minima))
     return Bump(
         spectrum=selection.name,
@@ -426,10 +427,11 @@ def _tomography(selection: Selection) -> tuple[tuple[float, float, float], ...]:
     return tuple(zip(*ends, windows.p_value.tolist()))
 
 
-def _fisher(selected: Spectrum, before: Spectrum, window: slice, deficit: bool) -> float:
+def _fisher(selection: Selection, window: slice) -> float:
     """Logarithm of the one-sided p-value of Fisher's exact test: events in the window or not, selected or not."""
-    n = selected.content[window].sum()
-    table = hypergeom(before.content.sum(), before.content[window].sum(), selected.content.sum())
+    deficit = selection.options.deficit
+    selected, before = (np.rint(one.content / selection.unit) for one in (selection.selected, selection.before))
+    n, table = selected[window].sum(), hypergeom(before.sum(), before[window].sum(), selected.sum())
     p = float(table.cdf(n) if deficit else table.sf(n - 1))
     return float(np.log(p) if p > UNDERFLOW else table.logcdf(n) if deficit else table.logsf(n - 1))
 
