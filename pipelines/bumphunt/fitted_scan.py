@@ -157,7 +157,7 @@ def _approximate_z(n: Array, r: Array, deficit: bool) -> Array:
 def log_tail(n: ArrayLike, r: ArrayLike, deficit: bool = False) -> Array:
     """Return ln P(X >= n | r) where n > r, else 0; for a deficit ln P(X <= n | r) where n < r.
 
-    Where the p-value is too small for a floating-point number it comes from the expansion of Lugannani and Rice.
+    Where the p-value is too small for a floating-point number it is the first term of the tail times a geometric series.
 
     >>> log_tail([3.0, 1.0, 50_000.0], [1.0, 2.0, 10_000.0]).round(3).tolist()
     [-2.522, 0.0, -40478.001]
