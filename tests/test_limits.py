@@ -125,6 +125,7 @@ def test_the_background_of_a_limit_and_its_error_are_of_fits_that_do_not_see_the
     found = bumphunt(counts, "dijet3", edges=edges, widths=(8, 8), pseudo_experiments=300)
     assert (found.refit is not None) is again
     limit, used = found.limit(fits=2000), np.ones(40, bool)
+    used[found.window.start - 2 : found.window.stop + 2] = False  # and a quarter of eight bins on each side
     used[slice(*np.searchsorted(edges, found.refit.excluded)) if again else found.window] = False
     fitter = SpectrumFitter(edges, FUNCTIONS["dijet3"], used=used)
     parameters = fitter.fit(counts).parameters[:, 0]

@@ -15,6 +15,8 @@ from pipelines.bumphunt.limits import Limit, limit_of
 from pipelines.bumphunt.spurious_signal import CORE, SpuriousSignals, of_spectrum
 from pipelines.errors import InputError
 
+FLANK = 0.25  # of a window's width on each side of it, which the fit for a limit does not see either
+
 
 @dataclasses.dataclass(frozen=True)
 class BackgroundResult:
@@ -144,8 +146,8 @@ class SpectrumHunt:
     def limit(self, fits: int = 200) -> Limit | None:
         """Return the upper limit on signal events in the window; None without one, and for a deficit.
 
-        The background is that of a fit without the window, or without what a `refit` leaves out: a fit to all bins takes a part
-        of the signal. Its error is the standard deviation of such fits to so many Poisson spectra around it; 0 of a background
+        The background is that of a fit without the window and its flanks, and without what a `refit` leaves out: a fit to all
+        bins takes a part of the signal. A flank is a quarter of the window, or less, so that half of the bins are left. Its error is the standard deviation of such fits to so many Poisson spectra around it; 0 of a background
         that is given. There is no limit either where too few bins or events are left to fit.
 
         Example:
@@ -160,9 +162,12 @@ class SpectrumHunt:
         if window is None or self.mode == "deficit":
             return None
         ends = float(self.edges[window.start]), float(self.edges[window.stop])
+        width, bins = window.stop - window.start, len(self.counts)
+        flank = min(round(FLANK * width), max(0, (bins // 2 - width) // 2))
         left_out = ends if self.refit is None or self.refit.excluded is None else self.refit.excluded
+        first, last = np.searchsorted(self.edges, left_out).tolist()
         try:
-            blind = self.fit.excluding(slice(*np.searchsorted(self.edges, left_out)))
+            blind = self.fit.excluding(slice(max(0, min(first, window.start - flank)), max(last, window.stop + flank)))
             expected = blind.fit(self.counts).expected[:, 0]
         except InputError:
             return None
