@@ -130,6 +130,24 @@ def test_a_background_known_up_to_a_factor_describes_as_well_whatever_the_factor
     assert limit.background_error == pytest.approx(limit.background / np.sqrt(counts[outside].sum()), rel=0.15)
 
 
+@pytest.mark.parametrize("normalise", [False, True])
+def test_a_bump_over_a_background_that_is_given_is_believed_and_a_wrong_background_is_not(background, normalise):
+    counts = np.random.default_rng(10).poisson(background + 400 * gaussian_shape(EDGES, 2500, 60)).astype(float)
+    options = {"edges": EDGES, "normalise": normalise, "widths": (2, 8), "pseudo_experiments": 300}
+    found = bumphunt(counts, background, **options)
+    assert found.believed and not found.background.describes and found.local_significance > 8
+    assert found.interval[0] < 2500 < found.interval[1] and found.mass_estimate == pytest.approx(2500, abs=30)
+    assert found.signal_estimate == pytest.approx(400, abs=100)
+    low, high = found.refit.excluded
+    outside = (EDGES[1:] <= low) | (EDGES[:-1] >= high)
+    n, mu = counts[outside], background[outside]
+    mu = mu * n.sum() / mu.sum() if normalise else mu
+    chi2 = 2 * np.sum(mu - n + np.where(n > 0, n * np.log(np.maximum(n, 1) / mu), 0))
+    assert found.refit.chi2 == pytest.approx(chi2) and found.refit.degrees_of_freedom == outside.sum() - normalise
+    wrong = bumphunt(counts, background * (1 + 0.3 * np.sin(EDGES[1:] / 100)), **options)
+    assert not wrong.believed
+
+
 def test_sliding_window_follows_what_the_function_cannot(background):
     wavy = 100 * background * (1 + 0.1 * np.sin(np.linspace(0, 6, 40)))
     whole = FittedBackground(EDGES, "dijet3").fit(wavy)

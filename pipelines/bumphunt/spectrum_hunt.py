@@ -6,7 +6,7 @@
    that is as extreme is the global p-value, (k + 1) / (n + 1).
 4. If the global p-value is below 0.01, the background is fitted again without the window, as ATLAS does
    (arXiv:1910.08447, sec. 6): a signal pulls the fit. Flanks of the bump are left
-   out too. Mass and number of signal events are then of this fit.
+   out too. Mass and number of signal events are then of this fit. A given background is compared again without the bump.
 
 The global p-value is that of the first fit, which a signal can only make less significant.
 """
@@ -126,12 +126,12 @@ def hunted(spectrum: MassSpectrum, background: Background, asked: str, options: 
     of_all = background_result(background, asked, fits, chi2, failed, options)
     log_p = float(best.log_p_value[0])
     window = None if log_p == 0 else slice(int(best.start[0]), int(best.start[0] + best.width[0]))
-    refit, again, left_out = without_bump(background, asked, counts, window, global_p, options)
+    refit, again, left_out = without_bump(background, asked, counts, window, global_p, options, edges)
     every = every_window(counts, expected, **how)  # type: ignore[arg-type]
     ends = edges[every.start], edges[every.start + every.width]
     last = expected if again is None else again
     reference = last
-    if options.normalise and window is not None:
+    if options.normalise and window is not None and again is None:
         reference = background.excluding(window).fit(counts).expected[:, 0]
     return SpectrumHunt(
         source=spectrum.source,
