@@ -585,6 +585,7 @@ def test_bins_are_those_of_the_share_of_the_weight_that_is_selected():
     chosen, inside = score > bump.threshold, (mass >= RANGE[0]) & (mass <= RANGE[1])
     share = weight[chosen & inside].sum() / weight[inside].sum()
     assert share == pytest.approx(0.1, abs=1e-3) and chosen[inside].mean() < 0.06
+    assert bump.fisher_p_value is None and bump.fisher_significance is None
     before = histogram(mass, np.linspace(*RANGE, 41), weight)
     assert bump.edges == tuple(adaptive_edges(before * share))
 
