@@ -495,6 +495,17 @@ def test_p_value_beyond_all_pseudo_experiments_is_a_bound():
     assert several.global_p_value_is_bound and 1 / 501 <= several.global_p_value <= 5 / 501
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_p_value_is_the_share_of_the_statistics_that_are_as_extreme_where_many_are_equal(seed):
+    rng = np.random.default_rng(seed)
+    mass, score = rng.integers(0, 11, 60), rng.normal(size=60)
+    options = {"mass_range": (0, 10), "bins": 5, "relative_error": 1.0, "widths": (1, 1), "pseudo_experiments": 200}
+    bump = bump_hunt(score, mass, percentiles=60, seed=seed, **options).best
+    equal = bump.pseudo_statistics == np.float64(bump.test_statistic)
+    as_extreme = bump.pseudo_statistics >= np.float64(bump.test_statistic)
+    assert equal.any() and bump.global_p_value == (np.count_nonzero(as_extreme) + 1) / 201
+
+
 def test_p_value_counts_the_data_as_one_dealing_and_is_never_too_small():
     """Phipson and Smyth 2010: p <= a at most in a share a of data sets; k / n <= 1 / n in a share 2 / (n + 1)."""
     rng = np.random.default_rng(0)
@@ -533,9 +544,7 @@ def test_weights_of_one_change_nothing():
     score, mass = with_signal(10_000, 60)
     plain = bump_hunt(score, mass, percentiles=[95], pseudo_experiments=200)
     ones = bump_hunt(score, mass, np.ones(len(mass)), percentiles=[95], pseudo_experiments=200)
-    assert ones.bumps[0].fisher_p_value is None
-    nothing = {"fisher_p_value": None, "fisher_significance": None}
-    assert ones.bumps[0] == dataclasses.replace(plain.bumps[0], **nothing)
+    assert ones.bumps[0] == plain.bumps[0]
 
 
 def test_common_weight_scales_the_signal_and_not_its_significance():
@@ -543,10 +552,29 @@ def test_common_weight_scales_the_signal_and_not_its_significance():
     ones = bump_hunt(score, mass, percentiles=[95], pseudo_experiments=200).bumps[0]
     halves = bump_hunt(score, mass, np.full(len(mass), 0.5), percentiles=[95], pseudo_experiments=200).bumps[0]
     assert halves.local_p_value == pytest.approx(ones.local_p_value, rel=1e-10)
+    assert halves.fisher_p_value == ones.fisher_p_value
     assert halves.global_p_value == ones.global_p_value
     assert halves.signal_estimate == pytest.approx(ones.signal_estimate / 2)
     assert halves.normalisation == pytest.approx(ones.normalisation)
     assert halves.normalisation_error == pytest.approx(ones.normalisation_error)
+
+
+@pytest.mark.parametrize("weight", [0.1, 1.0, 3.7])
+def test_fishers_test_takes_events_of_one_weight(weight):
+    score, mass = with_signal(10_000, 60)
+    inside = (mass >= RANGE[0]) & (mass <= RANGE[1])
+    options = {"percentiles": [95], "mass_range": RANGE, "statistic": "fisher", "pseudo_experiments": 100}
+    one, other = (
+        bump_hunt(score[inside], mass[inside], of, **options).best for of in (None, np.full(inside.sum(), weight))
+    )
+    assert (one.interval, one.fisher_p_value, one.test_statistic) == (
+        other.interval,
+        other.fisher_p_value,
+        other.test_statistic,
+    )
+    assert one.global_p_value == other.global_p_value
+    with pytest.raises(InputError, match="needs unweighted events"):
+        bump_hunt(score[inside], mass[inside], 1.0 + np.arange(inside.sum()) % 2, **options)
 
 
 def test_bins_are_those_of_the_share_of_the_weight_that_is_selected():
@@ -557,6 +585,7 @@ def test_bins_are_those_of_the_share_of_the_weight_that_is_selected():
     chosen, inside = score > bump.threshold, (mass >= RANGE[0]) & (mass <= RANGE[1])
     share = weight[chosen & inside].sum() / weight[inside].sum()
     assert share == pytest.approx(0.1, abs=1e-3) and chosen[inside].mean() < 0.06
+    assert bump.fisher_p_value is None and bump.fisher_significance is None
     before = histogram(mass, np.linspace(*RANGE, 41), weight)
     assert bump.edges == tuple(adaptive_edges(before * share))
 

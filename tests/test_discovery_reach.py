@@ -19,7 +19,7 @@ from pipelines.bumphunt.fit_functions import FUNCTIONS, one_more
 from pipelines.bumphunt.options import BumpHuntOptions
 from pipelines.bumphunt.selection_reach import selection_reach
 from pipelines.bumphunt.spectrum_hunt import bumphunt
-from pipelines.bumphunt.validation import injection_curve, paper_numbers, spectrum_injection
+from pipelines.bumphunt.validation import injection_curve, needed_yield, paper_numbers, spectrum_injection
 from pipelines.bumphunt.write import write
 from pipelines.plots import plot_injection_curve, plot_reach, read_numbers
 
@@ -64,6 +64,21 @@ def test_reach_of_one_bin_with_a_known_background_is_that_of_poisson_numbers():
     assert found.reach.rows[1]["s_over_b"] == pytest.approx(60 * 0.8385 / found.reach.background, rel=1e-3)
     assert found.reach.background == pytest.approx(2.8, rel=1e-6)
     assert found.reach.rows[1]["in_window"] > 0.95
+
+
+def test_reach_is_the_same_in_whatever_order_the_numbers_of_events_are_given():
+    mu = dijet("dijet3", [-4.0, 9.0, -4.0])
+    options = {"edges": EDGES, "widths": (2, 6), "pseudo_experiments": 200, "inject": (2500, 100), "repeats": 60}
+    one, other = (
+        bumphunt(np.rint(mu), "dijet3", inject_events=events, **options).reach
+        for events in ([0, 150, 300, 600], [600, 150, 300, 0])
+    )
+    assert [row["events"] for row in other.rows] == [0, 150, 300, 600] and one.reach == other.reach
+    assert 0 < one.reach["local"]["3"]["events"] < 600
+    with_signal = [{"ratio": r, "believed": {"global_extrapolated": 1000 * r, "local": 4.0}} for r in (0.001, 0.004)]
+    assert injection_curve(with_signal[::-1]) == injection_curve(with_signal)
+    rows = [{"events": 20, "local": [1, 1.5, 2]}, {"events": 0, "local": [0, 0.5, 1]}]
+    assert needed_yield(rows, "local", 1.0) == 10
 
 
 def test_reach_is_between_the_rows_where_the_median_passes_the_target():

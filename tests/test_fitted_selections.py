@@ -5,10 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 import pipelines
 from pipelines import Events, InputError
 from pipelines.bumphunt.options import SearchOptions
+from pipelines.bumphunt.result import QUOTED, SIGNIFICANCES
 from pipelines.bumphunt.spectrum_hunt import bumphunt
 from pipelines.report import write_report
 from zoo.cli.hunt import BACKGROUNDS, table
@@ -62,6 +64,21 @@ def test_several_selections_cost_their_number_and_background_alone_is_none():
     smallest = min(fit.global_p_value for fit in found.fits)
     assert len(found.fits) == 2 and found.fit_global_p_value == min(1.0, 2 * smallest)
     assert found.fit_global_p_value > 0.02 and all(fit.believed for fit in found.fits)
+    summary = found.summary()
+    assert {name: summary[name] for name in QUOTED} == {name: summary["believed"][name] for name in QUOTED}
+    assert summary["trials_factor"] == pytest.approx(found.fit_global_p_value / smallest)
+    assert summary["pseudo_experiments"] == 100 and summary["fisher_significance"] is None
+    p, z = found.fit_global_p_value, norm.isf(found.fit_global_p_value)
+    last = (
+        f"Global p-value {p:.3g}, {max(z, 0):.1f} sigma, of 100 pseudo-experiments, with the background dijet3 fitted"
+    )
+    assert str(found).splitlines()[-1].startswith(last) and last in found._repr_html_()
+
+
+def test_pseudo_experiments_that_are_told_are_those_of_the_fit():
+    found = searched(pseudo_experiments=10_001, cut="global", null="poisson")
+    assert found.hunt.pseudo_experiments == 10_001
+    assert found.summary()["pseudo_experiments"] == found.fits[0].pseudo_experiments == 10_000
 
 
 def test_a_fit_that_does_not_describe_the_spectrum_gives_no_number(found, tmp_path):
@@ -69,6 +86,8 @@ def test_a_fit_that_does_not_describe_the_spectrum_gives_no_number(found, tmp_pa
     wrong = dataclasses.replace(fit, refit=None, background=dataclasses.replace(fit.background, describes=False))
     found = dataclasses.replace(found, fits=(wrong,))
     assert not wrong.believed and found.summary()["believed"]["global_p_value"] is None
+    assert all(found.summary()[name] is None for name in SIGNIFICANCES)
+    assert str(found).splitlines()[-1].startswith("No p-value may be quoted: the fitted background does not describe")
     write_report(tmp_path, found)
     assert "No number of this search can be believed" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "report.json").read_text())["result"]["limit"] is None

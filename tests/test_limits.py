@@ -9,9 +9,13 @@ from scipy.stats import norm, poisson
 
 import pipelines
 from pipelines import Events, InputError
+from pipelines.bumphunt.batched_fit import SpectrumFitter
+from pipelines.bumphunt.fit_functions import FUNCTIONS
 from pipelines.bumphunt.limits import BANDS, limit_of, said, upper_limit
 from pipelines.bumphunt.spectrum_hunt import bumphunt
+from pipelines.bumphunt.spurious_signal import gaussian_shape
 from pipelines.bumphunt.write import write
+from pipelines.report import tables
 from pipelines.report.spectrum_report import limit_json
 from pipelines.report.tables import in_interval
 
@@ -56,10 +60,40 @@ def test_an_excess_has_a_larger_observed_limit_and_no_events_a_finite_one():
         upper_limit(-1, 3.0, 1.0)
 
 
+@pytest.mark.parametrize(("events", "background", "error"), [(1541, 37.9, 5.9), (5000, 100.0, 10.0), (130, 100.0, 5.0)])
+def test_far_above_the_background_it_is_the_gaussian_limit_of_what_was_counted(events, background, error):
+    """CLs is CLs+b there, so the limit is n - b + 1.645 standard deviations of s + b - n at the limit."""
+    found, _ = upper_limit(events, background, error)
+    gaussian = brentq(lambda s: (s + background - events) / np.sqrt(s + background + error**2) - norm.isf(0.05), 1, 9e4)
+    assert found == pytest.approx(gaussian, abs=0.2 * np.sqrt(events))
+
+
 def test_weights_and_what_the_cut_takes_scale_it():
     plain, scaled = limit_of(12, 10.0, 1.0, (1, 2)), limit_of(48, 40.0, 4.0, (1, 2), unit=4.0, absorbed=0.2)
     assert scaled.observed == pytest.approx(plain.observed * 4 / 0.8)
     assert list(scaled.expected) == list(BANDS) and "at 95 % CL (CLs)" in said(scaled)
+
+
+@pytest.mark.parametrize(("percentile", "cut"), [(50, "global"), (80, "global"), (80, "mass")])
+def test_signal_in_the_window_adds_nothing_to_the_background_of_its_limit(percentile, cut):
+    """Labels know how many background events are selected in the window."""
+    rng = np.random.default_rng(5)
+    mass = np.concatenate([2700 + 2300 * rng.random(20_000) ** 1.5, rng.normal(3800, 40, 600)])
+    events = Events.from_arrays(np.zeros((20_600, 1)), mass, ["x"])
+    score = np.concatenate([rng.normal(size=20_000), np.full(600, 9.0) + rng.normal(size=600)])
+    options = {"percentiles": [percentile], "cut": cut, "widths": (3, 6), "pseudo_experiments": 50}
+    found = pipelines.search(score, events, mass_range=(2700, 5000), **options)
+    bump = found.hunt.best
+    limit, inside = tables.limit(found), found.in_interval(bump)
+    true = (inside & found.selected(bump) & (np.arange(20_600) < 20_000)).sum() if cut == "global" else None
+    signal = (inside[20_000:]).sum()
+    assert signal > 450 and limit.observed > signal
+    assert limit.observed < signal + 3.5 * np.hypot(np.sqrt(limit.events), limit.background_error) / (
+        1 - limit.absorbed
+    )
+    if cut == "global":
+        assert limit.background == pytest.approx(true, abs=3 * np.hypot(np.sqrt(true), limit.background_error))
+    assert "if the cut selects all of the signal" in said(limit)
 
 
 def test_a_search_writes_the_limit_of_the_bump_that_it_tells(tmp_path, monkeypatch):
@@ -72,12 +106,62 @@ def test_a_search_writes_the_limit_of_the_bump_that_it_tells(tmp_path, monkeypat
     )
     write(found, tmp_path / "out")
     limit = json.loads((tmp_path / "out" / "search.json").read_text())["limit"]
-    best, there = found.hunt.best, in_interval(found, found.hunt.best)
-    assert limit["events"] == there["observed"] and [limit["background"], limit["background_error"]] == list(
-        there["expected"]
-    )
+    best, (low, high) = found.hunt.best, found.hunt.best.interval
+    unselected = (found.masses["mass"] >= low) & (found.masses["mass"] < high) & ~found.selected(best)
+    assert limit["events"] == in_interval(found, best)["observed"] and limit["share"] == best.normalisation
+    assert limit["background"] == pytest.approx(unselected.sum() * best.normalisation / (1 - best.normalisation))
+    assert limit["background_error"] > limit["background"] / np.sqrt(unselected.sum())
     assert limit["absorbed"] == best.absorbed and limit["window"] == list(best.interval)
     assert limit["expected"]["median"] > 0 and limit["confidence_level"] == 0.95
+
+
+@pytest.mark.parametrize(("signal", "again"), [(60, False), (600, True)])
+def test_the_background_of_a_limit_and_its_error_are_of_fits_that_do_not_see_the_bump(signal, again):
+    """The error by the Fisher information of the fit without the bump; a fit to all bins has one of two thirds of it."""
+    edges = np.linspace(2700, 5000, 41)
+    truth = SpectrumFitter(edges, FUNCTIONS["dijet3"]).expected(np.array([[0.0], [9.0], [-4.0]]))[:, 0]
+    truth *= 8000 / truth.sum()
+    counts = np.rint(truth + signal * gaussian_shape(edges, 3500, 100))
+    found = bumphunt(counts, "dijet3", edges=edges, widths=(8, 8), pseudo_experiments=300)
+    assert (found.refit is not None) is again
+    limit, used = found.limit(fits=2000), np.ones(40, bool)
+    used[found.window.start - 2 : found.window.stop + 2] = False  # and a quarter of eight bins on each side
+    used[slice(*np.searchsorted(edges, found.refit.excluded)) if again else found.window] = False
+    fitter = SpectrumFitter(edges, FUNCTIONS["dijet3"], used=used)
+    parameters = fitter.fit(counts).parameters[:, 0]
+    change = fitter.jacobian(parameters)[found.window].sum(axis=0)
+    assert limit.background_error == pytest.approx(np.sqrt(change @ fitter.covariance(parameters) @ change), rel=0.1)
+    assert limit.background == pytest.approx(truth[found.window].sum(), abs=limit.background_error)
+    assert limit.observed > signal
+
+
+def test_a_small_background_that_is_given_has_a_limit():
+    """Near exact CLs of counts with a known background."""
+    edges = np.arange(11) * 100.0
+    found = bumphunt([0, 0, 3, 0, 0, 0, 0, 0, 0, 0], [0.2] * 10, edges=edges, pseudo_experiments=1000)
+    limit, b = found.limit(), 0.4
+    assert found.believed and found.interval in ((100, 300), (200, 400)) and limit.background_error == 0
+    exact = brentq(lambda s: poisson.cdf(3, s + b) / poisson.cdf(3, b) - 0.05, 0.1, 60)
+    assert limit.observed == pytest.approx(exact, rel=0.25)
+    empty = found.fit.fit(np.zeros(10))
+    assert empty.deviance[0] == pytest.approx(2 * 2.0)  # twice what is expected, Baker and Cousins
+    share = found.background.p_value
+    assert share == pytest.approx(_share_of_chi2(found.background.chi2), abs=0.03)
+
+
+def _share_of_chi2(observed):
+    """How often ten numbers of mean 0.2 have such a chi2, by NumPy alone."""
+    n = np.random.default_rng(1).poisson(0.2, (10, 100_000))
+    return np.mean(
+        2 * np.sum(0.2 - n + np.where(n > 0, n * np.log(np.maximum(n, 1) / 0.2), 0), axis=0) >= observed - 1e-9
+    )
+
+
+def test_a_window_that_leaves_too_few_bins_to_fit_has_no_limit():
+    counts = np.random.default_rng(1).poisson(1000 * np.exp(-np.arange(10) / 3))
+    counts[1:9] += 300
+    found = bumphunt(counts, "exp2", edges=np.arange(100, 111), widths=(8, 8), pseudo_experiments=20)
+    assert found.window is not None and found.limit() is None
 
 
 def test_a_spectrum_has_a_limit_whose_background_error_is_that_of_the_fit():

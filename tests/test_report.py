@@ -430,11 +430,11 @@ def test_several_spectra_and_tails_are_told_apart(tmp_path, undrawn):
     assert "All 4 selections together: " in page.said()
 
 
-def test_weighted_events_have_no_fisher_and_larger_errors(tmp_path, undrawn):
+def test_events_of_one_weight_have_the_same_fisher_and_larger_errors(tmp_path, undrawn):
     weight = np.full(6150, 4.0)
     one, four = (written(searched(some_events(**given)), tmp_path / name)[1] for name, given in
                  (("one", {}), ("four", {"weight": weight})))  # fmt: skip
-    assert four["tables"]["bumps"]["shown"][0][7] is None
+    assert four["tables"]["bumps"]["shown"][0][7] == one["tables"]["bumps"]["shown"][0][7] is not None
     few, many = (numbers["figures"]["bump_1.png"] for numbers in (one, four))
     assert four["figures"]["bump_1.png"]["unit"] == 4
     np.testing.assert_allclose(many["observed"], 4 * np.array(few["observed"]))
@@ -558,7 +558,7 @@ def test_pseudo_experiments_as_extreme_are_those_of_the_p_value(tmp_path, undraw
         some_events(signal=0, n=600), relative_error=0.5, bins=6, widths=(1, 2), pseudo_experiments=2000
     )  # many equal ones
     bump = found.hunt.best
-    assert np.count_nonzero(bump.pseudo_statistics == np.float32(bump.test_statistic)) > 0
+    assert np.count_nonzero(bump.pseudo_statistics == np.float64(bump.test_statistic)) > 0
     _, numbers = written(found, tmp_path)
     (one,) = numbers["figures"]["test_statistic.png"]["selections"].values()
     assert bump.global_p_value == (one["as_extreme"] + 1) / 2001

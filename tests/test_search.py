@@ -426,6 +426,8 @@ def test_folder_holds_every_number(tmp_path):
             np.testing.assert_array_equal(group["toys"], bump.pseudo_statistics)
             np.testing.assert_array_equal(group["tomography"], bump.tomography)
             assert group.attrs["test_statistic"] == bump.test_statistic
+            as_extreme = np.count_nonzero(group["toys"][()] >= group.attrs["test_statistic"])
+            assert (as_extreme + 1) / (len(group["toys"]) + 1) == pytest.approx(bump.global_p_value)
 
 
 def test_folder_appears_whole_or_not_at_all(tmp_path, monkeypatch):

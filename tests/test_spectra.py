@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import logsumexp
 
 from pipelines import InputError
 from pipelines.bumphunt.bump_scan import bump_scan, tomography
@@ -154,6 +155,21 @@ def test_tomography_has_every_window_once_and_the_smallest_is_the_scans(deficit,
             there = n < tail.mean() if deficit else n > tail.mean()
         expected = (tail.cdf(n) if deficit else tail.sf(n - 1)) if there else 1.0
         assert found.p_value[i] == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize("statistic", ["poisson", "fisher"])
+def test_windows_too_significant_for_a_number_are_told_apart(statistic):
+    """The bump is in five bins; every window of it has p below 1e-300, and SciPy knows the logarithms."""
+    reference, histogram = np.full(40, 100_000), np.full(40, 10_000)
+    histogram[18:23] += 10_000
+    best = bump_scan(histogram, reference, widths=(3, 8), statistic=statistic)
+    assert (best.start[0], best.width[0], best.p_value[0]) == (18, 5, 1e-300)
+    n, inside, total, of = histogram[18:23].sum(), 500_000, histogram.sum(), reference.sum()
+    if statistic == "fisher":
+        expected = stats.hypergeom(of, inside, total).logsf(n - 1)
+    else:
+        expected = logsumexp(stats.poisson((total - n) / (of - inside) * inside).logpmf(np.arange(n, n + 5000)))
+    assert best.log_p_value[0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_tomography_without_a_window_is_empty():

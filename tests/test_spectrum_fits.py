@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.integrate import quad
 from scipy.stats import kstest, poisson
 
@@ -110,12 +111,64 @@ def test_f_test_takes_the_parameter_that_is_needed_and_no_more():
     assert (fit.fit(rng.poisson(four, (40, 200)).astype(float)).choice >= 1).all()
 
 
+@pytest.mark.parametrize("factor", [1.1, 10.0, 1e-4])
+def test_a_background_known_up_to_a_factor_describes_as_well_whatever_the_factor(background, factor):
+    """chi2 by Baker and Cousins' formula for the background scaled to the data, with a degree of freedom less."""
+    counts = np.random.default_rng(9).poisson(background).astype(float)
+    options = {"edges": EDGES, "normalise": True, "widths": (2, 8), "pseudo_experiments": 300}
+    one, other = (bumphunt(counts, c * background, **options) for c in (1.0, factor))
+    mu, n = background * (counts.sum() / background.sum()), counts
+    chi2 = 2 * np.sum(mu - n + np.where(n > 0, n * np.log(np.maximum(n, 1) / mu), 0))
+    assert other.background.chi2 == pytest.approx(chi2, rel=1e-6) and other.background.degrees_of_freedom == 39
+    assert other.believed and other.background.p_value == pytest.approx(stats.chi2.sf(chi2, 39), abs=0.1)
+    assert other.global_p_value == pytest.approx(one.global_p_value, abs=0.02)
+    outside = np.delete(np.arange(40), other.window)
+    scale = counts[outside].sum() / background[outside].sum()
+    assert other.expected_events == pytest.approx(scale * background[other.window].sum(), rel=1e-9)
+    limit = other.limit()
+    assert limit.background == pytest.approx(other.expected_events, rel=1e-9)
+    assert limit.background_error == pytest.approx(limit.background / np.sqrt(counts[outside].sum()), rel=0.15)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_a_bump_over_a_background_that_is_given_is_believed_and_a_wrong_background_is_not(background, normalise):
+    counts = np.random.default_rng(10).poisson(background + 400 * gaussian_shape(EDGES, 2500, 60)).astype(float)
+    options = {"edges": EDGES, "normalise": normalise, "widths": (2, 8), "pseudo_experiments": 300}
+    found = bumphunt(counts, background, **options)
+    assert found.believed and not found.background.describes and found.local_significance > 8
+    assert found.interval[0] < 2500 < found.interval[1] and found.mass_estimate == pytest.approx(2500, abs=30)
+    assert found.signal_estimate == pytest.approx(400, abs=100)
+    low, high = found.refit.excluded
+    outside = (EDGES[1:] <= low) | (EDGES[:-1] >= high)
+    n, mu = counts[outside], background[outside]
+    mu = mu * n.sum() / mu.sum() if normalise else mu
+    chi2 = 2 * np.sum(mu - n + np.where(n > 0, n * np.log(np.maximum(n, 1) / mu), 0))
+    assert found.refit.chi2 == pytest.approx(chi2) and found.refit.degrees_of_freedom == outside.sum() - normalise
+    wrong = bumphunt(counts, background * (1 + 0.3 * np.sin(EDGES[1:] / 100)), **options)
+    assert not wrong.believed
+
+
 def test_sliding_window_follows_what_the_function_cannot(background):
     wavy = 100 * background * (1 + 0.1 * np.sin(np.linspace(0, 6, 40)))
     whole = FittedBackground(EDGES, "dijet3").fit(wavy)
     sliding = SlidingWindow(EDGES, "dijet3", 12).fit(wavy)
     assert sliding.deviance[0] < 0.1 * whole.deviance[0]
     assert sliding.converged.all()
+
+
+def test_sliding_window_without_a_window_is_that_of_the_nearest_other_bins(background):
+    counts, window = np.random.default_rng(8).poisson(background).astype(float), slice(18, 22)
+    found = SlidingWindow(EDGES, "dijet3", 12).excluding(window).fit(counts).expected[:, 0]
+    used = np.zeros(40, bool)
+    used[[*range(12, 18), *range(22, 28)]] = (
+        True  # of the first bin that is left out: six to the left, six to the right
+    )
+    np.testing.assert_allclose(
+        found[18], SpectrumFitter(EDGES, FUNCTIONS["dijet3"], used=used).fit(counts).expected[18, 0], rtol=1e-6
+    )
+    counts[window] += 1000
+    again = SlidingWindow(EDGES, "dijet3", 12).excluding(window).fit(counts).expected[:, 0]
+    np.testing.assert_allclose(again, found, rtol=1e-9)
 
 
 def test_a_bump_does_not_pull_the_fit_that_leaves_it_out(background):
@@ -157,6 +210,9 @@ def test_spurious_signal_is_that_of_a_function_that_is_too_stiff():
         (lambda: GivenBackground([1.0, np.nan]), "NaN"),
         (lambda: FittedBackground(EDGES, "dijet3").fit(np.zeros(40)), "no event"),
         (lambda: FittedBackground(EDGES, "dijet3").fit(-np.ones(40)), "negative"),
+        (lambda: FittedBackground(EDGES, "exp1", used=np.arange(40) >= 10).fit(np.arange(40) < 5), "no event"),
+        (lambda: FittedBackground(EDGES, "exp1").excluding(slice(0, 10)).fit(np.arange(40) < 5), "no event"),
+        (lambda: SlidingWindow(EDGES, "exp1", 9).excluding(slice(0, 10)).fit(np.arange(40) < 5), "no event"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_with_a_reason(make, says):

@@ -397,6 +397,14 @@ def test_stability_of_equal_models_is_perfect_and_of_unrelated_ones_none():
     assert len(found["local"]) == 3 and found["local_std"] == pytest.approx(np.std(found["local"]))
 
 
+@pytest.mark.parametrize("models", [2, 3, 5])
+def test_ranks_that_have_nothing_in_common_have_the_spread_of_a_uniform_number(models):
+    rng = np.random.default_rng(2)
+    scores, mass = rng.normal(size=(models, 20_000)), 2700 + rng.exponential(500, 20_000)
+    found = stability(scores, mass, percentiles=95, mass_range=(2700, 5000), pseudo_experiments=20)
+    assert found["rank_spread"] == pytest.approx(1 / np.sqrt(12), rel=0.01)
+
+
 def test_stability_compares_what_the_tails_that_are_hunted_select():
     """These models agree about the small scores alone."""
     rng = np.random.default_rng(2)

@@ -1,5 +1,6 @@
 """A scan of windows: local p-values, the global one of all windows, and models that never score what they saw."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -18,10 +19,12 @@ import zoo
 import zoo.cli.main
 import zoo.window_scan
 from pipelines import Events, InputError
-from pipelines.window_scan.backgrounds import Cells, Ranked, local_p_value, select
+from pipelines.window_scan.backgrounds import Cells, Ranked, local_p_value, log_p_value, select
 from pipelines.window_scan.options import Window, WindowScanOptions, windows_of
+from pipelines.window_scan.report import lead, row, warnings
 from pipelines.window_scan.result import Scored
 from pipelines.window_scan.scan import window_scan
+from pipelines.window_scan.write import write
 
 RANGE = (2500.0, 5000.0)
 TREES = {"columns": ("*",), "classifier": "trees", "trees": 5, "leaves": 4, "folds": 2, "batch_size": 4096}
@@ -100,13 +103,33 @@ def test_local_p_value_is_a_binomial_test_against_side_bands_and_poisson_without
     from scipy.stats import binom, norm
 
     n, off, tau = 140, 100, 1.2
-    p = float(local_p_value(np.array(n), np.array(off / tau), np.array(np.sqrt(off) / tau)))
+    p = float(np.exp(log_p_value(np.array([n]), np.array([off / tau]), np.array([np.sqrt(off) / tau]))[0]))
     assert p == pytest.approx(binom.sf(n - 1, n + off, 1 / (1 + tau)), rel=1e-6)
     assert norm.isf(p) == pytest.approx(3.93, abs=0.005)
     few = np.array([3.0, 12.0, 0.0])
-    found = local_p_value(few, np.full(3, 5.0), np.zeros(3))
+    found = np.exp(log_p_value(few, np.full(3, 5.0), np.zeros(3)))
     np.testing.assert_allclose(found, [poisson.sf(2, 5), poisson.sf(11, 5), 1.0], rtol=1e-4)
-    assert (np.diff(local_p_value(np.full(3, 20.0), np.full(3, 10.0), np.array([0.0, 1.0, 4.0]))) > 0).all()
+    assert (np.diff(log_p_value(np.full(3, 20.0), np.full(3, 10.0), np.array([0.0, 1.0, 4.0]))) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("n", "b", "error"), [(1000, 40.0, 4.0), (500, 10.0, 1.0), (1500, 100.0, 5.0), (1000, 40.0, 0.0)]
+)
+def test_local_p_value_too_small_for_a_number_keeps_its_logarithm(n, b, error):
+    """By the sum of SciPy's logarithmic probabilities: of a binomial, or without an error of a Poisson number."""
+    from scipy.special import logsumexp
+    from scipy.stats import binom
+
+    many = np.arange(n, n + 3000)
+    if error:
+        tau = b / error**2
+        off = b * tau
+        terms = binom.logpmf(many[many <= n + off], n + off, 1 / (1 + tau))
+    else:
+        terms = poisson.logpmf(many, b)
+    found = float(log_p_value(np.array([n]), np.array([b]), np.array([error]))[0])
+    assert found == pytest.approx(logsumexp(terms), abs=0.01) and found < np.log(1e-290)
+    assert local_p_value(found) == max(1e-300, np.exp(found))
 
 
 @pytest.mark.parametrize("background", ["spectrum", "sidebands", "dijet3"])
@@ -207,7 +230,25 @@ def test_signal_in_one_window_is_found_there(options):
     summary = found.summary()
     assert summary["interval"] == best.window and summary["believed"]["global_p_value"] == found.global_p_value
     assert len(summary["windows"]) == len(windows) * len(found.options.several_percentiles)
-    assert found.limit().observed > 50 and json.loads(found.to_json())["limit"]["window"] == list(best.window)
+    background, limit = best.truth["0"]["selected"], found.limit()
+    assert limit.observed > best.truth["1"]["selected"] and limit.share == best.expected / best.events
+    assert limit.background == pytest.approx(background, abs=3 * np.hypot(np.sqrt(background), limit.background_error))
+    assert json.loads(found.to_json())["limit"]["window"] == list(best.window)
+
+
+def test_a_bump_beyond_the_smallest_number_is_told_and_written(tmp_path):
+    rng = np.random.default_rng(3)
+    mass = np.concatenate([masses(20_000, rng), rng.normal(3500, 40, 1500)])
+    events = Events.from_arrays(np.zeros((21_500, 1)), mass, ["a"], mass_column="m")
+    score = rng.normal(size=21_500)
+    score[20_000:] += 10.0
+    options = {"percentiles": 99, "pseudo_experiments": 100}
+    found = scan_of([score, score], events, [Window(*ends, *RANGE) for ends in ((3000, 3300), (3300, 3700))], **options)
+    assert found.best.window == (3300, 3700) and found.best.local_p_value == 1e-300
+    assert found.global_p_value_is_bound and 37.1 < found.best.local_significance < 1500
+    write(found, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "search.json").read_text())["local_p_value"] == 1e-300
+    assert "&lt; 1e\N{MINUS SIGN}300" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_score_that_jumps_beside_the_window_is_not_believed():
@@ -217,6 +258,28 @@ def test_a_score_that_jumps_beside_the_window_is_not_believed():
     score = rng.normal(size=40_000) + 3.0 * np.cos((mass - 3000) / 60)
     found = scan_of([score], events, [Window(3300, 3700, *RANGE)], percentiles=90, pseudo_experiments=50)
     assert not found.believed and found.limit() is None and found.summary()["believed"]["global_p_value"] is None
+    summary = found.summary()
+    assert all(summary[name] is None for name in summary if "p_value" in name and name != "reference_p_value")
+    assert all(summary[name] is None for name in summary if "significance" in name or name == "trials_factor")
+    assert summary["windows"][0]["local_p_value"] == found.best.local_p_value and row(found.best)[7:9] == [None, None]
+
+
+def test_windows_are_counted_once_whatever_the_percentiles():
+    rng = np.random.default_rng(7)
+    mass = masses(20_000, rng)
+    events = Events.from_arrays(np.zeros((20_000, 1)), mass, ["a"], mass_column="m")
+    windows = [Window(3000, 3300, *RANGE), Window(3300, 3700, *RANGE)]
+    scores = [rng.normal(size=20_000), rng.normal(size=20_000) + 3.0 * np.cos((mass - 3000) / 60)]
+    found = scan_of(scores, events, windows, percentiles=(90, 95), pseudo_experiments=50)
+    wrong = tuple(
+        dataclasses.replace(one, reference_p_value=0.5 if one is found.best else 1e-9) for one in found.windows
+    )
+    found = dataclasses.replace(found, windows=wrong)
+    assert "of 2 windows at 2 percentiles; the most" in lead(found)
+    (text,) = warnings(found)
+    assert "in 3 other selections (" in text and text.count(" GeV at percentile ") == 3
+    alone = dataclasses.replace(found, windows=(found.best,))
+    assert "of 1 windows; the most" in lead(alone) and not warnings(alone)
 
 
 def test_weights_are_refused_unless_they_are_ignored():

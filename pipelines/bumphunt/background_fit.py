@@ -27,50 +27,89 @@ class Background(Protocol):
 
     kind: str
 
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Bins that are fitted, (B,) bool."""
+
     def fit(self, counts: ArrayLike) -> Fits:
         """Return the background of spectra (B, T), or of one (B,), as `Fits`."""
 
     def expected(self, counts: ArrayLike) -> Array:
         """Return the events expected in every bin of spectra (B, T): (B, T), or (B, 1) if it is the same for all."""
 
+    def excluding(self, window: slice) -> Background:
+        """Return the same background, fitted without a window of bins; raises `InputError` if too few are left."""
+
 
 class GivenBackground:
-    """A background that is known: no fit, the same for all spectra.
+    """A background that is known, the same for all spectra, or known up to a factor, which is fitted.
 
     Args:
         events: (B,) expected in every bin, >= 0. kind: what it is called.
+        normalise: scale it to the events of every spectrum. used: (B,) bool, bins in which; all by default.
 
     Example:
         >>> GivenBackground([4.0, 2.0]).expected(np.zeros((2, 7))).shape
         (2, 1)
+        >>> GivenBackground([4.0, 2.0], normalise=True).expected([5.0, 7.0]).ravel().tolist()
+        [8.0, 4.0]
     """
 
-    def __init__(self, events: ArrayLike, kind: str = "given"):
-        self.kind, self.events = kind, np.asarray(events, np.float64)
+    def __init__(
+        self,
+        events: ArrayLike,
+        kind: str = "given",
+        *,
+        normalise: bool = False,
+        used: NDArray[np.bool_] | None = None,
+    ):
+        self.kind, self.events, self.normalise = kind, np.asarray(events, np.float64), normalise
+        self.used = np.ones(len(self.events), bool) if used is None else np.asarray(used, bool)
         if self.events.ndim != 1 or not np.isfinite(self.events).all() or self.events.min(initial=0) < 0:
             raise InputError(
                 f"background {kind!r}: a bin is negative, NaN or infinite; expected events >= 0 in every bin"
             )
-        if not self.events.any():
+        if not self.events[self.used].any():
             raise InputError(f"background {kind!r}: nothing is expected in any bin")
 
     def fit(self, counts: ArrayLike) -> Fits:
-        """Return the background and its deviance from spectra (B, T), or from one (B,); nothing is fitted."""
+        """Return the background and its deviance from spectra (B, T), or from one (B,); its factor alone is fitted."""
         counts = check_counts(counts, len(self.events))
         many = counts.shape[1]
-        expected = np.repeat(self.events[:, None], many, axis=1)
+        expected = np.repeat(self.expected(counts), 1 if self.normalise else many, axis=1)
         return Fits(
             expected=expected,
-            deviance=deviance(counts, expected).sum(axis=0),
-            degrees_of_freedom=np.full(many, float(len(self.events))),
+            deviance=deviance(counts, expected)[self.used].sum(axis=0),
+            degrees_of_freedom=np.full(many, float(self.used.sum() - self.normalise)),
             converged=np.ones(many, bool),
             choice=np.zeros(many, np.int64),
             parameters=np.zeros((0, many)),
         )
 
     def expected(self, counts: ArrayLike) -> Array:
-        """Return the events expected in every bin, (B, 1)."""
-        return self.events[:, None]
+        """Return the events expected in every bin, (B, 1), or (B, T) if it is scaled to every spectrum."""
+        if not self.normalise:
+            return self.events[:, None]
+        inside = check_counts(counts, len(self.events))[self.used]
+        return np.asarray(self.events[:, None] * (inside.sum(axis=0) / self.events[self.used].sum()))
+
+    def excluding(self, window: slice) -> GivenBackground:
+        """Return the same background, scaled to the events outside of a window of bins."""
+        used = self.used.copy()
+        used[window] = False
+        return GivenBackground(self.events, self.kind, normalise=self.normalise, used=used)
+
+
+def poisson_spectra(background: Background, expected: Array, many: int, rng: np.random.Generator) -> Array:
+    """Return so many Poisson spectra around what is expected (B,), (B, many).
+
+    One without any event to fit is what is expected instead.
+    """
+    mean = np.maximum(expected, 0)[:, None]
+    counts: Array = rng.poisson(mean, (len(mean), many)).astype(np.float64)
+    if not isinstance(background, GivenBackground):
+        counts[:, ~counts[background.used].any(axis=0)] = mean
+    return counts
 
 
 class FittedBackground:
@@ -194,58 +233,67 @@ class SlidingWindow:
 
     Args:
         edges: (B + 1,). kind: name of a function, not of a family. bins: of the window. sqrt_s: as the edges.
+        used: (B,) bool, bins that are fitted; around a bin these are the nearest.
 
     Raises:
         InputError: as `FittedBackground`, and for a window that is wider than the spectrum.
     """
 
-    def __init__(self, edges: ArrayLike, kind: str, bins: int, *, sqrt_s: float = SQRT_S):
+    def __init__(
+        self,
+        edges: ArrayLike,
+        kind: str,
+        bins: int,
+        *,
+        sqrt_s: float = SQRT_S,
+        used: NDArray[np.bool_] | None = None,
+    ):
         self.kind, self.bins, self.sqrt_s = kind, bins, float(sqrt_s)
         self.edges = np.asarray(edges, np.float64)
         self.functions = functions_of(kind)
-        many = len(self.edges) - 1
+        self.used = np.ones(len(self.edges) - 1, bool) if used is None else np.asarray(used, bool)
+        fitted = np.flatnonzero(self.used)
         if len(self.functions) > 1:
             raise InputError(
                 f"background {kind!r} with a sliding window: an F-test in every window is not offered; name one "
                 f"function, such as {self.functions[0].name}"
             )
-        if not self.functions[0].parameters < bins <= many:
+        if not self.functions[0].parameters < bins <= len(fitted):
             raise InputError(
                 f"sliding window of {bins} bins: expected more than the {self.functions[0].parameters} parameters of "
-                f"{kind}, and at most the {many} bins of the spectrum"
+                f"{kind}, and at most the {len(fitted)} bins of the spectrum that are fitted"
             )
-        first = np.clip(np.arange(many) - bins // 2, 0, many - bins)
-        self._bins_of: list[tuple[int, list[int]]] = []
-        for start in np.unique(first).tolist():
-            self._bins_of.append((start, np.flatnonzero(first == start).tolist()))
+        every = np.arange(len(self.used))
+        first = np.clip(np.searchsorted(fitted, every) - bins // 2, 0, len(fitted) - bins)
+        self._bins_of = [(fitted[start : start + bins], every[first == start]) for start in np.unique(first)]
 
-    @property
-    def used(self) -> NDArray[np.bool_]:
-        """Bins that are fitted: all."""
-        return np.ones(len(self.edges) - 1, bool)
+    def excluding(self, window: slice) -> SlidingWindow:
+        """Return the same background, fitted without a window of bins: to the nearest of the others."""
+        used = self.used.copy()
+        used[window] = False
+        return SlidingWindow(self.edges, self.kind, self.bins, sqrt_s=self.sqrt_s, used=used)
 
     def fit(self, counts: ArrayLike) -> Fits:
         """Fit all spectra (B, T), or one (B,). The parameters are those of the window in the middle of the spectrum."""
-        counts = check_counts(counts, len(self.edges) - 1)
+        counts = check_counts(counts, len(self.used), self.used)
         expected, converged = np.empty_like(counts), np.ones(counts.shape[1], bool)
-        middle = self._bins_of[len(self._bins_of) // 2][0]
+        middle = self._bins_of[len(self._bins_of) // 2][0][0]
         parameters = np.zeros((self.functions[0].parameters, counts.shape[1]))
-        for start, bins in self._bins_of:
-            inside = slice(start, start + self.bins)
-            fitter = SpectrumFitter(self.edges[start : start + self.bins + 1], self.functions[0], self.sqrt_s)
-            there = counts[inside].any(axis=0)  # without any event nothing is expected
-            fits = fitter.fit(counts[inside][:, there]) if there.any() else None
-            for bin_ in bins:
-                expected[bin_] = SMALLEST
-                if fits is not None:
-                    expected[bin_, there] = fits.expected[bin_ - start]
-            if fits is not None:
+        for fitted, bins in self._bins_of:
+            first, last = min(fitted[0], bins[0]), max(fitted[-1], bins[-1]) + 1
+            used = np.isin(np.arange(first, last), fitted)
+            fitter = SpectrumFitter(self.edges[first : last + 1], self.functions[0], self.sqrt_s, used)
+            there = counts[fitted].any(axis=0)  # without any event nothing is expected
+            expected[bins] = SMALLEST
+            if there.any():
+                fits = fitter.fit(counts[first:last, there])
+                expected[np.ix_(bins, there)] = fits.expected[bins - first]
                 converged[there] &= fits.converged
-                if start == middle:
+                if fitted[0] == middle:
                     parameters[:, there] = fits.parameters
         return Fits(
             expected=expected,
-            deviance=deviance(counts, expected).sum(axis=0),
+            deviance=deviance(counts, expected)[self.used].sum(axis=0),
             degrees_of_freedom=np.full(counts.shape[1], np.nan),
             converged=converged,
             choice=np.zeros(counts.shape[1], np.int64),

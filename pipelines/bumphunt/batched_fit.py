@@ -137,7 +137,7 @@ class SpectrumFitter:
         Raises:
             InputError: for counts that are negative or not finite, and for spectra without events in the fitted bins.
         """
-        counts = check_counts(counts, len(self.used))
+        counts = check_counts(counts, len(self.used), self.used)
         shape = None if signal is None else np.asarray(signal, np.float64)
         inside = counts[self.used]
         basis, back = self._orthonormal(inside.mean(axis=1))
@@ -309,14 +309,17 @@ def _first_guess(terms: Array, counts: Array, widths: Array) -> Array:
     return np.asarray(found, np.float64)
 
 
-def check_counts(counts: ArrayLike, bins: int) -> Array:
-    """Return counts as (B, T); raises `InputError` for another number of bins, bad numbers, and empty spectra."""
+def check_counts(counts: ArrayLike, bins: int, fitted: NDArray[np.bool_] | None = None) -> Array:
+    """Return counts as (B, T).
+
+    Raises `InputError` for another number of bins, bad numbers, and spectra without an event in bins that are fitted (B,).
+    """
     counts = np.asarray(counts, np.float64)
     counts = counts[:, None] if counts.ndim == 1 else counts
     if counts.ndim != 2 or len(counts) != bins:
         raise InputError(f"counts have shape {counts.shape}, expected ({bins},) or ({bins}, T)")
     if not np.isfinite(counts).all() or counts.min() < 0:
         raise InputError("counts are negative or not finite, expected numbers of events >= 0")
-    if not counts.sum(axis=0).all():
+    if fitted is not None and not counts[fitted].any(axis=0).all():
         raise InputError("a spectrum has no event in the bins that are fitted; widen the range")
     return counts

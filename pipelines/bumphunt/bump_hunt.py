@@ -61,8 +61,8 @@ from numpy.polynomial.legendre import legvander
 from numpy.typing import ArrayLike
 from scipy.stats import chi2, hypergeom, norm
 
-from pipelines.bumphunt.bump_scan import SMALLEST, BestWindows, poisson_p_value
 from pipelines.bumphunt.bumphunter import by_pybumphunter
+from pipelines.bumphunt.fitted_scan import SMALLEST, UNDERFLOW, BestWindows, log_tail, significance_of_log
 from pipelines.bumphunt.mass_cut import SIGN, bin_masses, following_thresholds
 from pipelines.bumphunt.options import BumpHuntOptions, with_changes
 from pipelines.bumphunt.pseudo_experiments import comparable, count_together, estimated, pseudo_spectra
@@ -102,6 +102,15 @@ def p_text(p_value: float, is_bound: bool, n: int) -> str:
     return f"< {round(p_value * (n + 1)):,}/{n + 1:,}" if is_bound else f"{p_value:.3g}"
 
 
+def local_p_text(p_value: float) -> str:
+    """Return a local p-value as text; 1e-300 is a bound.
+
+    >>> local_p_text(0.01234), local_p_text(1e-300)
+    ('0.0123', '< 1e-300')
+    """
+    return f"< {SMALLEST:g}" if p_value <= SMALLEST else f"{p_value:.3g}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Bump:
     """What BumpHunter finds in one selection: one spectrum, percentile and tail of the score.
@@ -111,9 +120,9 @@ class Bump:
         threshold_curve: t(m) of a cut that follows the mass, whose `threshold` is that at the median mass; else None.
         selected_events: within the mass range.
         local_p_value, local_significance: pyBumpHunter's Poisson number in the best window, the reference taken as
-            exact.
+            exact. P-values are at least 1e-300, a bound; significances go on beyond.
         fisher_p_value, fisher_significance: of Fisher's exact test of that window, inside or outside against selected
-            or not: with the statistical errors of reference and normalisation. None for weighted events.
+            or not: with the statistical errors of reference and normalisation. None for events whose weights differ.
         global_p_value, global_significance: of this selection alone, over all windows: (k + 1) / (n + 1) if k of n
             pseudo-experiments are as extreme (`pipelines.bumphunt.pseudo_experiments.estimated`).
         global_p_value_is_bound: no pseudo-experiment was as extreme: the p-value is below the number given,
@@ -138,7 +147,7 @@ class Bump:
             the reference normalised outside of it: (W, 3).
         test_statistic: -ln of the smallest of these p-values, BumpHunter's test statistic; rounded to 1e-6, as those
             of the pseudo-experiments are, so that equal ones compare as equal.
-        pseudo_statistics: test statistic of every pseudo-experiment, (n,) float32; not in JSON.
+        pseudo_statistics: test statistic of every pseudo-experiment, (n,); not in JSON.
     """
 
     spectrum: str
@@ -169,6 +178,12 @@ class Bump:
     tomography: tuple[tuple[float, float, float], ...]
     test_statistic: float
     pseudo_statistics: np.ndarray = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def window(self) -> slice:
+        """Bins of the interval; none if it has none."""
+        first, last = np.searchsorted(self.edges, self.interval or (self.edges[0], self.edges[0]))
+        return slice(int(first), int(last))
 
     @property
     def reference_describes(self) -> bool | None:
@@ -210,7 +225,7 @@ class BumpHunt:
     @property
     def best(self) -> Bump:
         """The bump of smallest global p-value; of equal ones, that of smallest local p-value."""
-        return min(self.bumps, key=lambda bump: (bump.global_p_value, bump.local_p_value))
+        return min(self.bumps, key=lambda bump: (bump.global_p_value, bump.local_p_value, -bump.local_significance))
 
     def to_json(self) -> str:
         """Return everything but the single pseudo-experiments as JSON text; NaN and infinities do not occur."""
@@ -324,7 +339,8 @@ def _judged(
     for columns, histograms in pseudo_spectra(selections, masses, edges, weight, n, options.null, rng):
         for i, (selection, contents) in enumerate(zip(selections, histograms)):
             minima[i, columns] = comparable(selection.best_windows(contents))
-    bumps = tuple(_bump(*each, weight is None) for each in zip(selections, observed, minima))
+    unweighted = weight is None or np.ptp(weight) == 0
+    bumps = tuple(_bump(*each, unweighted) for each in zip(selections, observed, minima))
     p_value, bound = estimated(count_together(minima, np.array([comparable(best)[0] for best in observed])), n)
     bound = bound or any(bump.global_p_value_is_bound for bump in bumps)
     return BumpHunt(
@@ -367,11 +383,11 @@ def _bump(selection: Selection, best: BestWindows, minima: np.ndarray, unweighte
     selected, before, deficit = selection.selected, selection.before, selection.options.deficit
     reference, normalisation, error = side_band_reference(selected, before, window)
     n, r = (each.content[window].sum() for each in (selected, reference))
-    local = poisson_p_value(n / selection.unit, r / selection.unit, deficit)
+    local = float(log_tail(n / selection.unit, r / selection.unit, deficit))
     moment = selection.mass_selected[window].sum() - normalisation * selection.mass_before[window].sum()
-    nothing = best.p_value[0] >= 1
+    nothing = best.log_p_value[0] >= 0
     interval = None if nothing else (float(selected.edges[start]), float(selected.edges[start + width]))
-    fisher = _fisher(selected, before, window, deficit) if unweighted else None
+    fisher = _fisher(selection, window) if unweighted else None
     global_p_value, bound = estimated(int(np.count_nonzero(minima <= comparable(best))), len(minima))
     return Bump(
         spectrum=selection.name,
@@ -380,10 +396,10 @@ def _bump(selection: Selection, best: BestWindows, minima: np.ndarray, unweighte
         threshold=selection.threshold,
         threshold_curve=selection.curve,
         selected_events=selection.events,
-        local_p_value=local,
-        local_significance=significance(local),
-        fisher_p_value=fisher,
-        fisher_significance=None if fisher is None else significance(fisher),
+        local_p_value=max(SMALLEST, float(np.exp(local))),
+        local_significance=significance_of_log(local),
+        fisher_p_value=None if fisher is None else max(SMALLEST, float(np.exp(fisher))),
+        fisher_significance=None if fisher is None else significance_of_log(fisher),
         global_p_value=global_p_value,
         global_p_value_is_bound=bound,
         global_significance=significance(global_p_value),
@@ -401,7 +417,7 @@ def _bump(selection: Selection, best: BestWindows, minima: np.ndarray, unweighte
         unit=float(selection.unit),
         tomography=_tomography(selection),
         test_statistic=0.0 - float(comparable(best)[0]),
-        pseudo_statistics=(0.0 - minima).astype(np.float32),
+        pseudo_statistics=0.0 - minima,
     )
 
 
@@ -411,11 +427,13 @@ def _tomography(selection: Selection) -> tuple[tuple[float, float, float], ...]:
     return tuple(zip(*ends, windows.p_value.tolist()))
 
 
-def _fisher(selected: Spectrum, before: Spectrum, window: slice, deficit: bool) -> float:
-    """One-sided p-value of Fisher's exact test: events in the window or not, selected or not."""
-    n = selected.content[window].sum()
-    table = hypergeom(before.content.sum(), before.content[window].sum(), selected.content.sum())
-    return max(SMALLEST, float(table.cdf(n) if deficit else table.sf(n - 1)))
+def _fisher(selection: Selection, window: slice) -> float:
+    """Logarithm of the one-sided p-value of Fisher's exact test: events in the window or not, selected or not."""
+    deficit = selection.options.deficit
+    selected, before = (np.rint(one.content / selection.unit) for one in (selection.selected, selection.before))
+    n, table = selected[window].sum(), hypergeom(before.sum(), before[window].sum(), selected.sum())
+    p = float(table.cdf(n) if deficit else table.sf(n - 1))
+    return float(np.log(p) if p > UNDERFLOW else table.logcdf(n) if deficit else table.logsf(n - 1))
 
 
 LEAST_EXPECTED = 5.0  # events of a bin in a chi2
@@ -446,8 +464,8 @@ def _outside(selection: Selection, reference: Spectrum, window: slice, normalisa
 def _window(selection: Selection, ours: BestWindows) -> tuple[int, int]:
     """Return first bin and width of the best window of the observed spectrum, by pyBumpHunter if it can tell."""
     options, smallest = selection.options, float(ours.p_value[0])
-    # a deficit of p < 1e-10 has lost its digits in pyBumpHunter's 1 - gammainc
-    if options.statistic == "fisher" or (options.deficit and smallest < 1e-10):
+    # a deficit of p < 1e-10 has lost its digits in pyBumpHunter's 1 - gammainc, and p-values below 1e-300 are equal there
+    if options.statistic == "fisher" or smallest < (1e-10 if options.deficit else UNDERFLOW):
         return int(ours.start[0]), int(ours.width[0])
     observed, reference = (s.content / selection.unit for s in (selection.selected, selection.before))
     p_value, start, width = by_pybumphunter(

@@ -5,27 +5,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from scipy.special import gammainc, gammaincc, gammaln
+from scipy.special import gammaln
 
+from pipelines.bumphunt.fitted_scan import SMALLEST, BestWindows, log_tail
 from pipelines.errors import InputError
 
 WIDTHS = (3, 8)  # of the scan window in bins, GAN-AE sec. 4.3
 STATISTICS = ("poisson", "fisher")
-SMALLEST = 1e-300  # as pyBumpHunter: no p-value is 0, whose logarithm is infinite
-
-
-@dataclasses.dataclass(frozen=True)
-class BestWindows:
-    """The most significant window of each of T histograms: p-value, first bin and width in bins, (T,) each."""
-
-    p_value: np.ndarray
-    start: np.ndarray
-    width: np.ndarray
 
 
 def bump_scan(
@@ -44,7 +34,7 @@ def bump_scan(
     P(X <= n | r) = gammaincc(n + 1, r) if n < r. The reference is scaled by side bands, window by window: r is that of
     the window times (events outside) / (reference outside). The windows, their order and what happens to empty bins at
     the ends of the reference are as in pyBumpHunter 0.5.1; so are the numbers, but for a deficit of p < 1e-10, where
-    pyBumpHunter's 1 - gammainc loses digits.
+    pyBumpHunter's 1 - gammainc loses digits, and for p < 1e-300, which it takes as equal.
 
     Args:
         histograms: (B,) or (B, T) contents >= 0, one column a histogram. reference: (B,).
@@ -68,14 +58,14 @@ def bump_scan(
     """
     histograms = np.asarray(histograms, np.float64).reshape(len(reference), -1)
     best = BestWindows(
-        *(np.full(histograms.shape[1], value) for value in (1.0, np.flatnonzero(reference)[0], widths[0]))
+        *(np.full(histograms.shape[1], value) for value in (0.0, np.flatnonzero(reference)[0], widths[0]))
     )
     columns = np.arange(histograms.shape[1])
-    for width, starts, p in _windows(histograms, reference, widths, side_band, deficit, normalise, statistic):
-        smallest = p.argmin(axis=0)
-        p = p[smallest, columns]
-        better = p < best.p_value
-        best.p_value[better] = p[better]
+    for width, starts, log_p in _windows(histograms, reference, widths, side_band, deficit, normalise, statistic):
+        smallest = log_p.argmin(axis=0)
+        log_p = log_p[smallest, columns]
+        better = log_p < best.log_p_value
+        best.log_p_value[better] = log_p[better]
         best.start[better] = starts[smallest[better]]
         best.width[better] = width
     return best
@@ -101,11 +91,11 @@ def tomography(
     """
     histogram = np.asarray(histogram, np.float64).reshape(len(reference), 1)
     rows = [
-        (starts, np.full(len(starts), width), p[:, 0])
-        for width, starts, p in _windows(histogram, reference, widths, side_band, deficit, normalise, statistic)
+        (starts, np.full(len(starts), width), log_p[:, 0])
+        for width, starts, log_p in _windows(histogram, reference, widths, side_band, deficit, normalise, statistic)
     ]
-    starts, found, p = map(np.concatenate, zip(*rows)) if rows else (np.empty(0, int),) * 2 + (np.empty(0),)
-    return BestWindows(p, starts, found)
+    starts, found, log_p = map(np.concatenate, zip(*rows)) if rows else (np.empty(0, int),) * 2 + (np.empty(0),)
+    return BestWindows(log_p, starts, found)
 
 
 def _windows(
@@ -117,7 +107,7 @@ def _windows(
     normalise: bool,
     statistic: str,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield width, first bins (W,) and p-values (W, T) of all windows of each width in histograms (B, T)."""
+    """Yield width, first bins (W,) and logarithms of p-values (W, T) of all windows of each width in histograms (B, T)."""
     filled = np.flatnonzero(reference)
     counts = _cumulated(histograms[filled[0] : filled[-1] + 1])
     expected = _cumulated(np.asarray(reference, np.float64)[filled[0] : filled[-1] + 1, None])
@@ -130,20 +120,20 @@ def _windows(
             break
         n, r = (cumulated[starts + width] - cumulated[starts] for cumulated in (counts, expected))
         if statistic == "fisher":
-            p = _fisher_tail(n, r, counts[-1, 0], expected[-1, 0], deficit)
+            log_p = _fisher_tail(n, r, counts[-1, 0], expected[-1, 0], deficit)
         else:
-            p = _p_values(n, r, counts[-1], expected[-1], deficit, normalise)
-        yield width, filled[0] + starts, p
+            log_p = _log_p_values(n, r, counts[-1], expected[-1], deficit, normalise)
+        yield width, filled[0] + starts, log_p
 
 
 def _cumulated(histograms: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((1, histograms.shape[1])), histograms.cumsum(axis=0)])
 
 
-def _p_values(
+def _log_p_values(
     n: np.ndarray, r: np.ndarray, total: np.ndarray, expected_total: np.ndarray, deficit: bool, normalise: bool
 ) -> np.ndarray:
-    """p-values (windows, T) of counts n (windows, T) where r (windows, 1) are expected before normalisation.
+    """Logarithms of p-values (windows, T) of counts n (windows, T) where r (windows, 1) are expected before normalisation.
 
     Where all histograms have the same total, or nothing is normalised, p depends on the window and n alone. Counts are
     few and pseudo-experiments are many, so a table of all that occur is far shorter than their list.
@@ -153,9 +143,9 @@ def _p_values(
         span = int((n - lowest).max()) + 1
         if span < n.shape[1] and (n == np.rint(n)).all():
             counts = lowest + np.arange(span)
-            table = _poisson_tail(counts, _scaled(r, counts, total[:1], expected_total, normalise), deficit)
+            table = log_tail(counts, _scaled(r, counts, total[:1], expected_total, normalise), deficit)
             return np.take_along_axis(table, (n - lowest).astype(np.int64), axis=1)
-    return _poisson_tail(n, _scaled(r, n, total, expected_total, normalise), deficit)
+    return log_tail(n, _scaled(r, n, total, expected_total, normalise), deficit)
 
 
 def _scaled(r: np.ndarray, n: np.ndarray, total: np.ndarray, expected_total: np.ndarray, normalise: bool) -> np.ndarray:
@@ -166,21 +156,13 @@ def _scaled(r: np.ndarray, n: np.ndarray, total: np.ndarray, expected_total: np.
     return scaled
 
 
-def _poisson_tail(n: np.ndarray, r: np.ndarray, deficit: bool) -> np.ndarray:
-    p = np.ones(n.shape)
-    there = n < r if deficit else (n > r) & (r > 0)
-    n, r = n[there], r[there]  # not where=there: that crashes these functions of SciPy 1.17
-    p[there] = gammaincc(n + 1, r) if deficit else gammainc(n, r)
-    return np.maximum(p, SMALLEST)
-
-
 def poisson_p_value(n: float, r: float, deficit: bool = False) -> float:
-    """Return P(X >= n | r), or P(X <= n | r) for a deficit; 1 where there is none, as in `bump_scan`.
+    """Return P(X >= n | r), or P(X <= n | r) for a deficit; 1 where there is none, and at least 1e-300.
 
     >>> round(poisson_p_value(3, 1.0), 5), poisson_p_value(3, 3.5), round(poisson_p_value(0, 3.5, deficit=True), 4)
     (0.0803, 1.0, 0.0302)
     """
-    return float(_poisson_tail(np.array([n], float), np.array([r], float), deficit)[0])
+    return max(SMALLEST, float(np.exp(log_tail(n, r, deficit))))
 
 
 def _check_drawn(counts: np.ndarray, expected: np.ndarray) -> None:
@@ -193,7 +175,7 @@ def _check_drawn(counts: np.ndarray, expected: np.ndarray) -> None:
 
 
 def _fisher_tail(n: np.ndarray, r: np.ndarray, total: float, of: float, deficit: bool) -> np.ndarray:
-    """P(X >= n) for counts n (windows, T) in windows with r (windows, 1) of all events; `total` of `of` are drawn.
+    """log P(X >= n) for counts n (windows, T) in windows with r (windows, 1) of all events; `total` of `of` are drawn.
 
     A table per window, the probabilities summed from the far end: beyond ten standard deviations nothing is left.
     """
@@ -203,11 +185,11 @@ def _fisher_tail(n: np.ndarray, r: np.ndarray, total: float, of: float, deficit:
     span = int((n - lowest).max()) + 1
     counts = lowest + np.arange(span + int(50 + 10 * np.sqrt(n.max())))
     possible = (counts <= np.minimum(r, total)) & (counts >= total - (of - r))
-    table = np.zeros(counts.shape)
+    table = np.full(counts.shape, -np.inf)
     window, k = np.broadcast_to(r, counts.shape)[possible], counts[possible]
-    table[possible] = np.exp(_log_choose(window, k) + _log_choose(of - window, total - k) - _log_choose(of, total))
-    table = np.maximum(table[:, ::-1].cumsum(axis=1)[:, ::-1], SMALLEST)
-    table[counts * of <= total * r] = 1.0
+    table[possible] = _log_choose(window, k) + _log_choose(of - window, total - k) - _log_choose(of, total)
+    table = np.minimum(np.logaddexp.accumulate(table[:, ::-1], axis=1)[:, ::-1], 0.0)
+    table[counts * of <= total * r] = 0.0
     return np.take_along_axis(table, (n - lowest).astype(np.int64), axis=1)
 
 

@@ -212,10 +212,11 @@ def reach_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 def crossing(events: ArrayLike, values: ArrayLike, target: float) -> float | None:
     """Return where values that rise with the events reach a target first, linear in between; None if they do not.
 
-    >>> crossing([0, 20], [0.5, 1.5], 1.0), crossing([0, 20], [0.5, 1.5], 2.0)
-    (10.0, None)
+    >>> crossing([0, 20], [0.5, 1.5], 1.0), crossing([20, 0], [1.5, 0.5], 1.0), crossing([0, 20], [0.5, 1.5], 2.0)
+    (10.0, 10.0, None)
     """
-    events, values = np.asarray(events, np.float64), np.asarray(values, np.float64)
+    order = np.argsort(events, kind="stable")
+    events, values = np.asarray(events, np.float64)[order], np.asarray(values, np.float64)[order]
     there = np.flatnonzero(values >= target)
     if not len(there):
         return None

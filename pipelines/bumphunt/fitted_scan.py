@@ -11,28 +11,34 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammainc, gammaincc
+from scipy.special import gammainc, gammaincc, gammaln, xlogy
 from scipy.stats import norm
 
 from pipelines.bumphunt.fit_functions import Array
 
+SMALLEST = 1e-300  # as pyBumpHunter: a p-value that is told is no smaller, and its logarithm knows how small it is
 UNDERFLOW = 1e-290  # p-values below are taken from the approximation, whose relative error there is below 1e-3
 MARGIN = 0.25  # sigma: of windows within, the exact p-value decides; the approximation is right to 0.05
 BLOCK = 2**20  # windows times spectra in memory at a time
 
 
 @dataclasses.dataclass(frozen=True)
-class Windows:
-    """The most significant window of each of T spectra, (T,) each.
+class BestWindows:
+    """The most significant window of each of T spectra, or all windows of one, (T,) each.
 
     Attributes:
-        log_p_value: natural logarithm of the local p-value; 0 if there is no excess.
+        log_p_value: natural logarithm of the local p-value, however small it is; 0 if there is no excess.
         start, width: first bin, and number of bins.
     """
 
     log_p_value: Array
     start: NDArray[np.int64]
     width: NDArray[np.int64]
+
+    @property
+    def p_value(self) -> Array:
+        """The local p-value (T,), at least 1e-300."""
+        return np.maximum(SMALLEST, np.exp(self.log_p_value))
 
     @property
     def test_statistic(self) -> Array:
@@ -47,7 +53,7 @@ def scan(
     widths: tuple[int, int],
     deficit: bool = False,
     normalise: bool = False,
-) -> Windows:
+) -> BestWindows:
     """Find the window of smallest p-value in every spectrum (BumpHunter, arXiv:1101.0390).
 
     In a window with n events where r are expected, p = P(X >= n | r) if n > r, else 1. For a deficit
@@ -70,7 +76,7 @@ def scan(
         there = slice(first, first + block)
         mine = expected if expected.shape[1] == 1 else expected[:, there]
         parts.append(_scan(counts[:, there], mine, widths, deficit, normalise))
-    return Windows(
+    return BestWindows(
         np.concatenate([part.log_p_value for part in parts]),
         np.concatenate([part.start for part in parts]),
         np.concatenate([part.width for part in parts]),
@@ -79,7 +85,7 @@ def scan(
 
 def every_window(
     counts: ArrayLike, expected: ArrayLike, *, widths: tuple[int, int], deficit: bool = False, normalise: bool = False
-) -> Windows:
+) -> BestWindows:
     """Return all windows of one spectrum (B,) with their p-values, the narrow ones first: BumpHunter's tomography.
 
     >>> every_window(np.array([10, 40, 10]), np.full(3, 10.0), widths=(2, 3)).start.tolist()
@@ -88,7 +94,7 @@ def every_window(
     counts, expected = _columns(counts, expected)
     rows = list(_each_width(counts, expected, widths, normalise))
     n, r, starts, width = (np.concatenate(part) for part in zip(*rows))
-    return Windows(log_tail(n, r, deficit)[:, 0], starts, width)
+    return BestWindows(log_tail(n, r, deficit)[:, 0], starts, width)
 
 
 def _columns(counts: ArrayLike, expected: ArrayLike) -> tuple[Array, Array]:
@@ -113,7 +119,7 @@ def _each_width(
         yield n, np.broadcast_to(r, n.shape), starts, np.full(len(n), width)
 
 
-def _scan(counts: Array, expected: Array, widths: tuple[int, int], deficit: bool, normalise: bool) -> Windows:
+def _scan(counts: Array, expected: Array, widths: tuple[int, int], deficit: bool, normalise: bool) -> BestWindows:
     rows = list(_each_width(counts, expected, widths, normalise))
     starts = np.concatenate([row[2] for row in rows])
     width = np.concatenate([row[3] for row in rows])
@@ -125,7 +131,7 @@ def _scan(counts: Array, expected: Array, widths: tuple[int, int], deficit: bool
     r = np.concatenate([row[1] for row in rows])[likely]
     log_p[likely] = log_tail(n, r, deficit)
     best = log_p.argmin(axis=0)
-    return Windows(log_p[best, np.arange(len(best))], starts[best], width[best])
+    return BestWindows(log_p[best, np.arange(len(best))], starts[best], width[best])
 
 
 def _approximate_z(n: Array, r: Array, deficit: bool) -> Array:
@@ -151,7 +157,7 @@ def _approximate_z(n: Array, r: Array, deficit: bool) -> Array:
 def log_tail(n: ArrayLike, r: ArrayLike, deficit: bool = False) -> Array:
     """Return ln P(X >= n | r) where n > r, else 0; for a deficit ln P(X <= n | r) where n < r.
 
-    Where the p-value is too small for a floating-point number it comes from the expansion of Lugannani and Rice.
+    Where the p-value is too small for a floating-point number it is the first term of the tail times a geometric series.
 
     >>> log_tail([3.0, 1.0, 50_000.0], [1.0, 2.0, 10_000.0]).round(3).tolist()
     [-2.522, 0.0, -40478.001]
@@ -164,15 +170,13 @@ def log_tail(n: ArrayLike, r: ArrayLike, deficit: bool = False) -> Array:
     tiny = p < UNDERFLOW
     with np.errstate(divide="ignore"):
         log_p = np.log(p)
-    log_p[tiny] = _log_tail_far_out(m[tiny], mean[tiny], deficit)
+    log_p[tiny] = log_tail_far_out(m[tiny], mean[tiny], deficit)
     found[there] = np.minimum(log_p, 0.0)
     return found
 
 
-def _log_tail_far_out(n: Array, r: Array, deficit: bool) -> Array:
-    """ln of the tail from its first term: P(n) times a geometric series, whose ratio is r / (n + 1), or n / r."""
-    from scipy.special import gammaln, xlogy
-
+def log_tail_far_out(n: Array, r: Array, deficit: bool = False) -> Array:
+    """Return ln of the tail from its first term: P(n) times a geometric series, whose ratio is r / (n + 1), or n / r."""
     first = xlogy(n, r) - r - gammaln(n + 1)
     ratio = n / r if deficit else r / (n + 1)
     return np.asarray(first - np.log1p(-ratio))

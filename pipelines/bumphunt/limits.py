@@ -21,9 +21,10 @@ from scipy.interpolate import PchipInterpolator
 from pipelines.errors import InputError
 
 CONFIDENCE = 0.95
-POINTS = 10  # numbers of signal events for which CLs is worked out, at least; ln CLs is interpolated between them
+POINTS = 8  # numbers of signal events for which CLs is worked out, at least; ln CLs is interpolated between them
 SMALLEST_CLS, FAR = 1e-12, 8.0
 LEAST_BACKGROUND, LEAST_ERROR = 1e-3, 1e-3  # events, and relative error, that pyhf can work with
+LOOSE = 0.05  # share selected of background from which on it is said what that does to a limit
 BANDS = ("-2 sigma", "-1 sigma", "median", "+1 sigma", "+2 sigma")
 
 
@@ -36,6 +37,9 @@ class Limit:
         events, background, background_error: what was counted and expected in the window. absorbed: share of a signal that
             the selection hides (`pipelines.bumphunt.mass_cut`); the limits are of the signal before that.
         window: its ends.
+        share: f, of background that the cut selects, if the background is measured by events that it does not select (see
+            `limit_of_cut`); else 0. The limits are for a signal of which the cut selects all. If it selects a share e, they are
+            larger by (1 - f) / (1 - f / e).
     """
 
     observed: float
@@ -45,6 +49,7 @@ class Limit:
     background_error: float
     absorbed: float
     window: tuple[float, float]
+    share: float = 0.0
 
     def to_dict(self) -> dict[str, object]:
         """Return the numbers for JSON, and how they were made."""
@@ -79,13 +84,23 @@ def upper_limit(events: float, background: float, error: float) -> tuple[float, 
 
         model = pyhf.simplemodels.uncorrelated_background([1.0], [background], [error])
     sigma = float(np.sqrt(max(background, 1.0) + error**2))
-    signals = np.geomspace(0.5 * sigma, 5 * sigma + max(events - background, 0), POINTS).tolist()
-    found = {signal: _log_cls(model, events, signal) for signal in signals}
+    found = {
+        signal: _log_cls(model, events, signal) for signal in np.geomspace(0.5 * sigma, 5 * sigma, POINTS).tolist()
+    }
     wanted = np.log(1 - CONFIDENCE)
-    while (found[max(found)] > wanted).any():  # until every limit is between two points
-        found[1.5 * max(found)] = _log_cls(model, events, 1.5 * max(found))
+
+    def look(signal: float) -> np.ndarray:
+        found[signal] = _log_cls(model, events, signal)
+        return found[signal]
+
+    while (found[max(found)][1:] > wanted).any():  # until every limit of background alone is between two points
+        look(1.5 * max(found))
     while (found[min(found)] < wanted).any():
-        found[0.5 * min(found)] = _log_cls(model, events, 0.5 * min(found))
+        look(0.5 * min(found))
+    of_events = float(np.sqrt(max(events, 1.0) + error**2))
+    signal = max(events - background, 0.0) + of_events
+    while look(signal)[0] > wanted:  # and the observed one, which may be far from those
+        signal += 0.5 * of_events
     rising = np.array(sorted(found))
     each = np.array([found[signal] for signal in rising])
     limits = [_where(rising, logarithms, wanted) for logarithms in each.T]
@@ -134,14 +149,48 @@ def limit_of(
     )  # fmt: skip
 
 
+def limit_of_cut(
+    selected: float,
+    events: float,
+    share: float,
+    error: float,
+    window: tuple[float, float],
+    *,
+    unit: float = 1.0,
+    absorbed: float = 0.0,
+) -> Limit:
+    """Return the limit of a window where a cut selects some of the events; arguments besides as of `limit_of`.
+
+    The background is f / (1 - f) times the events that are not selected: f times all events would have f times the signal in it.
+
+    Args:
+        selected, events: counted in the window, selected and all. share, error: f, of background that the cut selects.
+
+    400 signal events, all of them selected, among 1,000 of background, of which half are selected:
+
+    >>> limit_of_cut(900, 1400, 0.5, 0.0, (3000, 3200)).background
+    500.0
+    """
+    others, share = max(events - selected, 0.0), min(share, 0.99)
+    ratio = share / (1 - share)
+    spread = float(np.hypot(ratio * np.sqrt(others * unit), others * error / (1 - share) ** 2))
+    found = limit_of(selected, ratio * others, spread, window, unit=unit, absorbed=absorbed)
+    return dataclasses.replace(found, share=share)
+
+
 def said(limit: Limit) -> str:
     """Return a limit as a sentence.
 
     >>> said(limit_of(10, 10.0, 1.0, (3000, 3200)))
     'At most 7.7 signal events in 3000 to 3200 GeV at 95 % CL (CLs); expected 7.7, 5.3 to 11.5 within one standard deviation.'
     """
-    expected, (low, high) = limit.expected, limit.window
+    expected, (low, high), share = limit.expected, limit.window, limit.share
+    loose = (
+        f" This holds if the cut selects all of the signal; if it selects a share e, the limits are larger by "
+        f"{1 - share:.2g} / (1 - {share:.2g} / e)."
+    )
     return (
         f"At most {limit.observed:,.1f} signal events in {low:g} to {high:g} GeV at 95 % CL (CLs); expected "
         f"{expected['median']:,.1f}, {expected['-1 sigma']:,.1f} to {expected['+1 sigma']:,.1f} within one standard deviation."
+        f"{loose if share >= LOOSE else ''}"
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.polynomial.legendre import legvander
 
-from pipelines.bumphunt.bump_scan import BestWindows
+from pipelines.bumphunt.fitted_scan import BestWindows
 from pipelines.bumphunt.mass_cut import refitted, scaled_mass
 from pipelines.bumphunt.selection import Selection
 from pipelines.bumphunt.spectrum import bin_of
@@ -145,5 +145,5 @@ def count_together(minima: np.ndarray, observed: np.ndarray) -> int:
 
 def comparable(windows: BestWindows) -> np.ndarray:
     """log p-values (T,), rounded: what is equal must be so in whatever order it was summed."""
-    logarithms: np.ndarray = np.log(windows.p_value).round(6)
+    logarithms: np.ndarray = windows.log_p_value.round(6)
     return logarithms

@@ -93,7 +93,7 @@ class Search:
     @property
     def best_fit(self) -> SpectrumHunt | None:
         """The hunt with a fitted background of smallest global p-value, of equal ones smallest local one; None without."""
-        return min(self.fits, key=lambda fit: (fit.global_p_value, fit.local_p_value), default=None)
+        return min(self.fits, key=lambda fit: (fit.global_p_value, -fit.test_statistic), default=None)
 
     @property
     def fit_global_p_value(self) -> float | None:
@@ -166,15 +166,22 @@ class Search:
         }
 
     def __str__(self) -> str:
-        """The bumps of the hunt that may be believed, else of this one, in a table, and the p-value of all together."""
-        believed = self.believed
-        hunt = believed or self.hunt
+        """The bumps of the hunt that may be believed, else of this one, in a table, and the p-value of all together.
+
+        With a fitted background a table of its hunts besides, and their p-value.
+        """
+        fit, quoted = self.best_fit, self._quoted()
+        hunt = self.believed or self.hunt
+        n = hunt.pseudo_experiments if fit is None else fit.pseudo_experiments
+        by = "" if fit is None else f", with the background {fit.background.kind} fitted to the selected spectrum"
         said = "No p-value may be quoted: the reference does not describe the selected spectrum, or the cut shapes it."
-        if believed is not None:
-            p = p_text(hunt.global_p_value, hunt.global_p_value_is_bound, hunt.pseudo_experiments)
-            z = z_text(hunt.global_significance, hunt.global_p_value_is_bound)
-            said = f"Global p-value {p}, {z} sigma, of {hunt.pseudo_experiments:,} pseudo-experiments."
-        return "\n".join([f"{hunt.events:,} events", "", plain_table(*selection_table(self)), "", said])
+        if quoted["global_p_value"] is not None:
+            p, bound, z = (quoted[name] for name in QUOTED)
+            said = f"Global p-value {p_text(p, bound, n)}, {z_text(z, bound)} sigma, of {n:,} pseudo-experiments{by}."
+        elif fit is not None:
+            said = "No p-value may be quoted: the fitted background does not describe the selected spectrum."
+        fits = [] if fit is None else ["With a fitted background:", plain_table(*fit_table(self)), ""]
+        return "\n".join([f"{hunt.events:,} events", "", plain_table(*selection_table(self)), "", *fits, said])
 
     def _repr_html_(self) -> str:
         return as_html(str(self))
@@ -199,14 +206,13 @@ class Search:
         each = [{name: getattr(bump, name) for name in names} for bump in self.hunt.bumps]
         told = self.believed or self.hunt
         best = {name: getattr(told.best, name) for name in names} | self._of_fit()
-        overall = ("global_p_value", "global_p_value_is_bound", "global_significance", "trials_factor")
-        more = ("pseudo_experiments", "events")
+        overall = (*QUOTED, "trials_factor", "pseudo_experiments", "events")
         truth_used, believed = truth_in_tuning(self.configuration) is not None, self._quoted()
+        valid = self.believed is not None if self.best_fit is None else self.best_fit.believed
         return {
             **{name: best[name] for name in names if name not in overall},
-            **{name: getattr(told, name) for name in (*overall, *more)},
-            **({} if (self.believed or self.fits) else dict.fromkeys(SIGNIFICANCES)),
-            **({name: value for name, value in believed.items() if name in QUOTED} if self.fits else {}),
+            **{name: best[name] if self.fits and name in best else getattr(told, name) for name in overall},
+            **({} if valid else dict.fromkeys(SIGNIFICANCES)),
             "believed": believed,
             "truth_used": truth_used,
             "selections": each,
@@ -219,15 +225,17 @@ class Search:
             return {}
         bump = self.hunt.bumps[next(i for i, one in enumerate(self.fits) if one is fit)]
         same = ("spectrum", "percentile", "tail", "threshold", "selected_events")
-        told = (fit.local_p_value, fit.local_significance) if fit.believed else (None, None)
+        p, bound = self.fit_global_p_value or 1.0, fit.global_p_value_is_bound
         return {
-            **{name: getattr(bump, name) for name in same}, "local_p_value": told[0], "local_significance": told[1],
-            "fisher_p_value": None, "fisher_significance": None, "interval": fit.interval, "mass_estimate": fit.mass_estimate,
-            "signal_estimate": fit.signal_estimate, "absorbed": 0.0, "reference_p_value": fit.background.p_value,
-            "trials_factor": None,
+            **{name: getattr(bump, name) for name in same},
+            **{name: getattr(fit, name) for name in ("local_p_value", "local_significance", "interval", "mass_estimate",
+                                                     "signal_estimate", "pseudo_experiments")},
+            "fisher_p_value": None, "fisher_significance": None, "absorbed": 0.0,
+            "reference_p_value": fit.background.p_value, **dict(zip(QUOTED, (p, bound, significance(p)))),
+            "trials_factor": None if bound else p / fit.global_p_value,
         }  # fmt: skip
 
-    def _quoted(self) -> dict[str, object]:
+    def _quoted(self) -> dict[str, Any]:
         if self.best_fit is not None:
             return self._quoted_of_fit(self.best_fit)
         hunt, names = self.believed, QUOTED
@@ -238,7 +246,7 @@ class Search:
             **{name: getattr(hunt, name, None) for name in names},
         }
 
-    def _quoted_of_fit(self, fit: SpectrumHunt) -> dict[str, object]:
+    def _quoted_of_fit(self, fit: SpectrumHunt) -> dict[str, Any]:
         if not fit.believed:
             return dict.fromkeys(("cut", "background", *QUOTED))
         cut, p = self.configuration["options"]["cut"], self.fit_global_p_value
@@ -294,6 +302,21 @@ def selection_table(search: Search) -> tuple[list[str], list[list[str]]]:
                          p_text(bump.global_p_value, bound, hunt.pseudo_experiments)]  # fmt: skip
         rows.append([bump.spectrum] * several + [f"{bump.percentile:g}", bump.tail, f"{bump.selected_events:,}", interval,
                     mass, f"{bump.signal_estimate:.1f}", *(significances if believed else ["-"] * 4)])  # fmt: skip
+    return heads, rows
+
+
+def fit_table(search: Search) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of a table of the hunts with a fitted background; what cannot be believed is "-"."""
+    heads = ["percentile", "tail", "background", "its p", "interval [GeV]", "excess", "local Z", "global Z", "global p"]
+    rows = []
+    for bump, fit in zip(search.hunt.bumps, search.fits):
+        interval = f"{fit.interval[0]:.0f} to {fit.interval[1]:.0f}" if fit.interval else "none"
+        bound = fit.global_p_value_is_bound
+        numbers = [f"{fit.local_significance:.1f}", z_text(fit.global_significance, bound),
+                   p_text(fit.global_p_value, bound, fit.pseudo_experiments)]  # fmt: skip
+        last = fit.refit or fit.background  # which is believed or not
+        rows.append([f"{bump.percentile:g}", bump.tail, fit.background.kind, f"{last.p_value:.2g}", interval,
+                     f"{fit.signal_estimate:.1f}", *(numbers if fit.believed else ["-"] * 3)])  # fmt: skip
     return heads, rows
 
 

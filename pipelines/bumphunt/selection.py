@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pipelines.arguments import argument
-from pipelines.bumphunt.bump_scan import BestWindows, bump_scan, tomography
+from pipelines.bumphunt.bump_scan import bump_scan, tomography
+from pipelines.bumphunt.fitted_scan import BestWindows
 from pipelines.bumphunt.mass_cut import absorbed, bin_masses, check_ties, degree_of, following_thresholds
 from pipelines.bumphunt.options import BumpHuntOptions, Range, numbers
 from pipelines.bumphunt.spectrum import Spectrum, adaptive_edges, bin_of, histogram
@@ -42,16 +43,21 @@ class Selection:
     def best_windows(self, histograms: np.ndarray) -> BestWindows:
         """Return the most significant window of each of T histograms (B, T) of selected events."""
         return bump_scan(
-            histograms / self.unit, self.before.content / self.unit, widths=self.widths,
+            self.in_events(histograms), self.in_events(self.before.content), widths=self.widths,
             side_band=self.options.side_band, deficit=self.options.deficit, statistic=self.options.statistic,
         )  # fmt: skip
 
     def tomography(self) -> BestWindows:
         """Return the p-value of every window of the selected spectrum."""
         return tomography(
-            self.selected.content / self.unit, self.before.content / self.unit, widths=self.widths,
+            self.in_events(self.selected.content), self.in_events(self.before.content), widths=self.widths,
             side_band=self.options.side_band, deficit=self.options.deficit, statistic=self.options.statistic,
         )  # fmt: skip
+
+    def in_events(self, contents: np.ndarray) -> np.ndarray:
+        """Return contents as numbers of equivalent unweighted events, whole ones for Fisher's test: weights are equal then."""
+        found: np.ndarray = contents / self.unit
+        return np.rint(found) if self.options.statistic == "fisher" else found
 
     def absorbed(self, window: slice) -> float:
         """Return the share of an excess in a window of bins that t(m) takes away; 0 for one threshold for all masses."""
@@ -107,7 +113,7 @@ def check_events(
 ) -> None:
     """Raise `InputError` for what cannot be hunted in, whatever the scores will be: known before hours of training.
 
-    That is a weight below 0; with Fisher's test weights, or events outside a spectrum; and a percentile that leaves no
+    That is a weight below 0; with Fisher's test weights that differ, or events outside a spectrum; and a percentile that leaves no
     window with side bands of the spectrum before the cut. The message names a percentile that does.
     """
     if weight is not None and (weight.min() < 0 or not weight.any()):

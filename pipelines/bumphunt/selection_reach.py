@@ -68,12 +68,12 @@ class _Drawn:
             chosen = refitted(chosen.astype(float), there, weights, self.basis, self.rng)
         contents, reference = self.merge @ chosen.astype(float), self.merge @ (cells + events * self.shape)
         best = bump_scan(contents, reference, widths=self.widths, side_band=self.options.side_band)
-        inside = np.arange(len(reference))[:, None]
-        inside = (inside >= best.start) & (inside < best.start + best.width)
+        bins = np.arange(len(reference))[:, None]
+        inside = (bins >= best.start) & (bins < best.start + best.width)
         normalisation = np.where(inside, 0, contents).sum(axis=0) / (~inside * reference[:, None]).sum(axis=0)
         masses = mass_estimates(self.edges, contents - normalisation * reference[:, None], best.start, best.width)
         ends = self.edges[best.start], self.edges[best.start + best.width]
-        return np.log(best.p_value), ends, masses
+        return best.log_p_value, ends, masses
 
 
 def selection_reach(
@@ -117,7 +117,7 @@ def selection_reach(
     drawn = _Drawn(mass, options, at, width, rng)
     check_signal(at, width, events, repeats, (float(drawn.edges[0]), float(drawn.edges[-1])))
     background = core_of(drawn.before.edges, drawn.share * drawn.before.content, at, width)
-    numbers = [n for n in default_events(background) if n < drawn.selected(n) / 2] if events is None else list(events)
+    numbers = [n for n in default_events(background) if n < drawn.selected(n) / 2] if events is None else sorted(events)
     if max(numbers) >= drawn.selected(max(numbers)):
         raise InputError(f"{max(numbers)} signal events fill the selection of {drawn.selected(0)}; expected fewer")
     judged = GlobalSignificance(-drawn.scanned(0, options.pseudo_experiments)[0].round(6))

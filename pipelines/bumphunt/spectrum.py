@@ -16,7 +16,7 @@ __getattr__ = moved_names(
     __name__,
     {
         "spectrum": "pipelines.bumphunt.spectrum.histogram",
-        "Scan": "pipelines.bumphunt.bump_scan.BestWindows",
+        "Scan": "pipelines.bumphunt.fitted_scan.BestWindows",
         "scan": "pipelines.bumphunt.bump_scan.bump_scan",
         **{
             name: f"pipelines.bumphunt.bump_scan.{name}"

@@ -59,7 +59,7 @@ def background_of(spectrum: MassSpectrum, options: SpectrumOptions) -> tuple[Bac
             f"background {name!r}: 0 in the bin {spectrum.edges[bad]:g} to {spectrum.edges[bad + 1]:g}, where "
             f"{spectrum.counts[bad]:g} events are observed; take another range ({argument('mass_range')}), or wider bins"
         )
-    return GivenBackground(events, name), name
+    return GivenBackground(events, name, normalise=options.normalise), name
 
 
 def _fitted(spectrum: MassSpectrum, kind: str, options: SpectrumOptions) -> Background:

@@ -6,7 +6,7 @@
    that is as extreme is the global p-value, (k + 1) / (n + 1).
 4. If the global p-value is below 0.01, the background is fitted again without the window, as ATLAS does
    (arXiv:1910.08447, sec. 6): a signal pulls the fit. Flanks of the bump are left
-   out too. Mass and number of signal events are then of this fit.
+   out too. Mass and number of signal events are then of this fit. A given background is compared again without the bump.
 
 The global p-value is that of the first fit, which a signal can only make less significant.
 """
@@ -20,12 +20,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipelines.bumphunt.background_fit import Background, FittedBackground
+from pipelines.bumphunt.background_fit import Background, FittedBackground, poisson_spectra
 from pipelines.bumphunt.batched_fit import bin_significance
 from pipelines.bumphunt.bump_hunt import significance
 from pipelines.bumphunt.discovery_reach import REPEATS
 from pipelines.bumphunt.fit_functions import SQRT_S, Array
-from pipelines.bumphunt.fitted_scan import every_window, scan, significance_of_log
+from pipelines.bumphunt.fitted_scan import SMALLEST, every_window, scan, significance_of_log
 from pipelines.bumphunt.pseudo_experiments import estimated
 from pipelines.bumphunt.spectrum_background import background_of, given_events, opened
 from pipelines.bumphunt.spectrum_options import PSEUDO_EXPERIMENTS, SpectrumOptions
@@ -48,7 +48,6 @@ __all__ = [
 ]
 
 BLOCK = 1000  # pseudo-experiments that are fitted and scanned together
-TINY = 1e-300  # no p-value is 0; the test statistic knows how small it is
 
 
 def bumphunt(
@@ -127,16 +126,18 @@ def hunted(spectrum: MassSpectrum, background: Background, asked: str, options: 
     of_all = background_result(background, asked, fits, chi2, failed, options)
     log_p = float(best.log_p_value[0])
     window = None if log_p == 0 else slice(int(best.start[0]), int(best.start[0] + best.width[0]))
-    refit, again, left_out = without_bump(background, asked, counts, window, global_p, options)
+    refit, again, left_out = without_bump(background, asked, counts, window, global_p, options, edges)
     every = every_window(counts, expected, **how)  # type: ignore[arg-type]
     ends = edges[every.start], edges[every.start + every.width]
     last = expected if again is None else again
-    reference = _scaled(counts, last, window) if options.normalise else last
+    reference = last
+    if options.normalise and window is not None and again is None:
+        reference = background.excluding(window).fit(counts).expected[:, 0]
     return SpectrumHunt(
         source=spectrum.source,
         observed=spectrum.observed,
         mode="deficit" if options.deficit else "excess",
-        local_p_value=max(TINY, float(np.exp(log_p))),
+        local_p_value=max(SMALLEST, float(np.exp(log_p))),
         local_significance=significance_of_log(log_p),
         global_p_value=global_p,
         global_p_value_is_bound=bound,
@@ -160,7 +161,7 @@ def hunted(spectrum: MassSpectrum, background: Background, asked: str, options: 
         counts=counts,
         expected=reference,
         first_expected=expected,
-        tomography=np.stack([*ends, np.maximum(TINY, np.exp(every.log_p_value))], axis=1),
+        tomography=np.stack([*ends, np.maximum(SMALLEST, np.exp(every.log_p_value))], axis=1),
         toys=toys,
         fit=background,
     )
@@ -180,26 +181,16 @@ def thrown(
         signal that are expected besides.
     """
     rng = np.random.default_rng(options.seed)
-    mean = np.maximum(expected if added is None else expected + added, 0)
+    mean = expected if added is None else expected + added
     statistics, deviances, failed = [], [], 0
     for first in range(0, options.pseudo_experiments, BLOCK):
         many = min(BLOCK, options.pseudo_experiments - first)
-        counts = rng.poisson(mean[:, None], (len(mean), many)).astype(np.float64)
-        counts[:, ~counts.any(axis=0)] = mean[:, None]  # without any event there is nothing to fit
+        counts = poisson_spectra(background, mean, many, rng)
         fits = background.fit(counts)
         statistics.append(scan(counts, fits.expected, **how).test_statistic)  # type: ignore[arg-type]
         deviances.append(fits.deviance)
         failed += int((~fits.converged).sum())
     return np.concatenate(statistics), np.concatenate(deviances), failed / options.pseudo_experiments
-
-
-def _scaled(counts: Array, expected: Array, window: slice | None) -> Array:
-    """A given background, normalised by the events outside the window."""
-    outside = np.ones(len(counts), bool)
-    if window is not None:
-        outside[window] = False
-    total = expected[outside].sum()
-    return expected * (counts[outside].sum() / total) if total > 0 else expected
 
 
 def _estimates(edges: Array, counts: Array, expected: Array, window: slice | None) -> dict[str, float | None]:

@@ -29,7 +29,7 @@ class SpectrumOptions:
         exclude: (low, high), left out of the fit from the beginning.
         widths: narrowest and widest window in bins; 2 to half of the bins by default.
         pseudo_experiments: how many. seed: of these.
-        deficit: look for too few events. normalise: scale a given background by the events outside each window.
+        deficit: look for too few events. normalise: scale a given background to the events of the spectrum, and in a window to those outside.
         template: background on which the spurious signal of a fitted function is measured: a column, a file, or an array (B,).
             By default the function with one parameter more, fitted to the data.
         inject: mass and standard deviation of a signal, in the unit of the edges, whose discovery reach is worked out.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipelines.bumphunt.background_fit import poisson_spectra
 from pipelines.bumphunt.discovery_reach import (
     REPEATS,
     DiscoveryReach,
@@ -63,11 +64,9 @@ def spectrum_reach(
     shape = gaussian_shape(edges, mass, width)
     rng = np.random.default_rng([found.seed if seed is None else seed, 7])
     rows = []
-    for number in default_events(background) if events is None else events:
-        mean = np.maximum(found.expected + number * shape, 0)
-        counts = rng.poisson(mean[:, None], (len(mean), repeats)).astype(np.float64)
-        counts[:, ~counts.any(axis=0)] = mean[:, None]
-        expected = found.fit.fit(counts).expected if found.background.fitted else found.expected[:, None]
+    for number in default_events(background) if events is None else sorted(events):
+        counts = poisson_spectra(found.fit, found.expected + number * shape, repeats, rng)
+        expected = found.fit.fit(counts).expected
         best = scan(counts, expected, widths=found.widths, normalise=found.normalised)
         ends = edges[best.start], edges[best.start + best.width]
         masses = mass_estimates(edges, counts - expected, best.start, best.width)

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import chi2 as chi2_distribution
 
-from pipelines.bumphunt.background_fit import Background, FittedBackground, GivenBackground, SlidingWindow
+from pipelines.bumphunt.background_fit import (
+    Background,
+    FittedBackground,
+    GivenBackground,
+    SlidingWindow,
+    poisson_spectra,
+)
 from pipelines.bumphunt.batched_fit import Fits, bin_significance
 from pipelines.bumphunt.fit_functions import Array
 from pipelines.bumphunt.pseudo_experiments import estimated
@@ -30,8 +36,9 @@ def without_bump(
     window: slice | None,
     global_p: float,
     options: SpectrumOptions,
+    edges: Array,
 ) -> tuple[BackgroundResult | None, Array | None, slice | None]:
-    """Fit without the bump, if there is reason to and enough is left.
+    """Fit without the bump, if there is reason to and enough is left; of a given background, compare it without the bump.
 
     Without the bump the background is lower, and flanks of the bump are seen: a bin beside what is left out, with an
     excess of 2 sigma or more, is left out as well, until there is none.
@@ -39,7 +46,7 @@ def without_bump(
     Returns:
         The background, what is expected, and the bins that were left out; None three times if there is no such fit.
     """
-    if not isinstance(background, FittedBackground) or window is None or global_p >= EXCLUDE_BELOW:
+    if isinstance(background, SlidingWindow) or window is None or global_p >= EXCLUDE_BELOW:
         return None, None, None
     other, left_out = None, window
     for _ in range(GROWTH):
@@ -53,7 +60,6 @@ def without_bump(
     if other is None:
         return None, None, None
     few = dataclasses.replace(options, pseudo_experiments=min(REFITS, options.pseudo_experiments))
-    edges = background.edges
     excluded = (float(edges[final.start]), float(edges[final.stop]))
     chi2, failed = _deviances(other, fits.expected[:, 0], few)
     result = background_result(other, asked, fits, chi2, failed, options, excluded)
@@ -72,20 +78,19 @@ def _grown(window: slice, significances: Array, sign: int) -> slice:
     return slice(int(first), int(last))
 
 
-def _enough(background: FittedBackground, counts: Array, window: slice) -> bool:
-    """Whether a fit without a window of bins has more bins than parameters, and half of all bins, and events."""
+def _enough(background: Background, counts: Array, window: slice) -> bool:
+    """Whether a fit without a window of bins has more bins than parameters, a third of all bins, and events."""
     left = background.used.copy()
     left[window] = False
-    most = max(function.parameters for function in background.functions)
-    least = EVENTS_PER_PARAMETER * background.functions[0].parameters
+    functions = background.functions if isinstance(background, FittedBackground) else ()
+    most = max((function.parameters for function in functions), default=1)
+    least = EVENTS_PER_PARAMETER * functions[0].parameters if functions else 0
     return bool(left.sum() > max(most, len(counts) / 3) and counts[left].sum() >= least)
 
 
 def _deviances(background: Background, expected: Array, options: SpectrumOptions) -> tuple[Array, float]:
     rng = np.random.default_rng(options.seed)
-    counts = rng.poisson(expected[:, None], (len(expected), options.pseudo_experiments)).astype(np.float64)
-    counts[:, ~counts.any(axis=0)] = expected[:, None]
-    fits = background.fit(counts)
+    fits = background.fit(poisson_spectra(background, expected, options.pseudo_experiments, rng))
     return fits.deviance, float((~fits.converged).mean())
 
 

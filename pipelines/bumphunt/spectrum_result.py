@@ -8,11 +8,14 @@ import json
 
 import numpy as np
 
-from pipelines.bumphunt.background_fit import Background, FittedBackground
+from pipelines.bumphunt.background_fit import Background, FittedBackground, poisson_spectra
 from pipelines.bumphunt.discovery_reach import DiscoveryReach
 from pipelines.bumphunt.fit_functions import FAMILIES, Array
 from pipelines.bumphunt.limits import Limit, limit_of
 from pipelines.bumphunt.spurious_signal import CORE, SpuriousSignals, of_spectrum
+from pipelines.errors import InputError
+
+FLANK = 0.25  # of a window's width on each side of it, which the fit for a limit does not see either
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +146,9 @@ class SpectrumHunt:
     def limit(self, fits: int = 200) -> Limit | None:
         """Return the upper limit on signal events in the window; None without one, and for a deficit.
 
-        The background is `expected`, without the bump in the fit if the hunt made such a `refit`. Its error is the standard
-        deviation of fits to all bins of so many Poisson spectra around it; 0 of a background that is given.
+        The background is that of a fit without the window and its flanks, and without what a `refit` leaves out: a fit to all
+        bins takes a part of the signal. A flank is a quarter of the window, or less, so that half of the bins are left. Its error is the standard deviation of such fits to so many Poisson spectra around it; 0 of a background
+        that is given. There is no limit either where too few bins or events are left to fit.
 
         Example:
             >>> import numpy as np
@@ -157,10 +161,19 @@ class SpectrumHunt:
         window = self.window
         if window is None or self.mode == "deficit":
             return None
-        spectra = np.random.default_rng(self.seed).poisson(self.expected[:, None], (len(self.counts), fits))
-        error = float(self.fit.fit(spectra.astype(np.float64)).expected[window].sum(axis=0).std())
         ends = float(self.edges[window.start]), float(self.edges[window.stop])
-        return limit_of(float(self.counts[window].sum()), float(self.expected[window].sum()), error, ends)
+        width, bins = window.stop - window.start, len(self.counts)
+        flank = min(round(FLANK * width), max(0, (bins // 2 - width) // 2))
+        left_out = ends if self.refit is None or self.refit.excluded is None else self.refit.excluded
+        first, last = np.searchsorted(self.edges, left_out).tolist()
+        try:
+            blind = self.fit.excluding(slice(max(0, min(first, window.start - flank)), max(last, window.stop + flank)))
+            expected = blind.fit(self.counts).expected[:, 0]
+        except InputError:
+            return None
+        spectra = poisson_spectra(blind, expected, fits, np.random.default_rng(self.seed))
+        error = float(blind.fit(spectra).expected[window].sum(axis=0).std())
+        return limit_of(float(self.counts[window].sum()), float(expected[window].sum()), error, ends)
 
     @property
     def assumptions(self) -> dict[str, str]:

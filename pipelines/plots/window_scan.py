@@ -14,6 +14,7 @@ from pipelines.plots.page import legend, look, page, shown
 from pipelines.plots.record import plain, target
 
 SIGMAS = (1, 2, 3, 4, 5, 6, 7, 8)
+FAR_SIGMAS = (5, 10, 15, 20, 25, 30, 35)  # where a p-value is beyond those
 
 
 def plot_window_scan(
@@ -96,9 +97,10 @@ def _draw(upper: Any, lower: Any, found: dict[str, Any], which: np.ndarray, colo
 
 def _levels(axis: Any, smallest: float) -> None:
     """Mark whole numbers of standard deviations, as far as the p-values go."""
-    marked: Sequence[int] = [z for z in SIGMAS if z <= float(norm.isf(smallest)) + 1]
+    most = float(norm.isf(smallest))
+    marked: Sequence[int] = [z for z in (SIGMAS if most < SIGMAS[-1] + 0.6 else FAR_SIGMAS) if z <= most + 1]
     for z in marked:
         axis.axhline(norm.sf(z), color="0.6", lw=0.9, ls=":")
         axis.text(0.995, norm.sf(z), rf"{z}$\sigma$", ha="right", va="bottom", fontsize=12, color="0.4",
                   transform=axis.get_yaxis_transform())  # fmt: skip
-    axis.set_ylim(norm.sf(max([*marked, 1]) + 0.6), 1.5)
+    axis.set_ylim(min(norm.sf(max([*marked, 1]) + 0.6), smallest / 10), 1.5)

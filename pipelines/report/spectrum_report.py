@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines import provenance
 from pipelines.bumphunt import discovery_reach, spurious_signal
+from pipelines.bumphunt.bump_hunt import local_p_text
 from pipelines.bumphunt.limits import Limit
 from pipelines.bumphunt.limits import said as limit_said
 from pipelines.bumphunt.result import z_text
@@ -228,7 +229,6 @@ def _page(found: SpectrumHunt, plots: Path, numbers: dict[str, object]) -> Page:
 
 def _results(page: Page, found: SpectrumHunt) -> None:
     says = found.assumptions
-    local = "< 1e-300" if found.local_p_value <= 1e-300 else f"{found.local_p_value:.3g}"
     p = p_value_text(found.global_p_value, found.global_p_value_is_bound, found.pseudo_experiments).removeprefix("p ")
     z = z_text(found.global_significance, found.global_p_value_is_bound)
     untold = not believed(found)  # what these assume fails
@@ -236,7 +236,7 @@ def _results(page: Page, found: SpectrumHunt) -> None:
         ["global p-value", None if untold else p.removeprefix("= "), None if untold else z, says["global_p_value"]],
         [
             "local p-value",
-            None if untold else local,
+            None if untold else local_p_text(found.local_p_value),
             None if untold else z_text(found.local_significance),
             says["local_p_value"],
         ],

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.bumphunt.bump_hunt import DESCRIBES, Bump, BumpHunt, p_text, significance
-from pipelines.bumphunt.limits import Limit, limit_of
+from pipelines.bumphunt.bump_hunt import DESCRIBES, Bump, BumpHunt, local_p_text, p_text, significance
+from pipelines.bumphunt.limits import Limit, limit_of_cut
 from pipelines.bumphunt.result import Search, z_text
 from pipelines.bumphunt.spectrum_result import SpectrumHunt
 from pipelines.metrics import above_floor
@@ -112,8 +112,7 @@ def in_interval(search: Search, bump: Bump) -> dict[str, object]:
     """
     if bump.interval is None:
         return {"observed": None, "expected": None}
-    edges = np.array(bump.edges)
-    there = (edges[:-1] >= bump.interval[0]) & (edges[1:] <= bump.interval[1])
+    there = bump.window
     expected = float(np.array(bump.reference)[there].sum())
     of_events = expected * unit_of(search, bump.spectrum) * bump.normalisation
     of_scale = expected * bump.normalisation_error / bump.normalisation
@@ -128,12 +127,12 @@ def limit(search: Search) -> Limit | None:
     hunt = search.believed
     if hunt is None or hunt.best.interval is None or hunt.mode == "deficit":
         return None
-    best: Any = hunt.best
-    there: Mapping[str, Any] = in_interval(search, best)
-    expected, error = there["expected"]
-    return limit_of(
-        there["observed"], expected, error, best.interval, unit=unit_of(search, best.spectrum), absorbed=best.absorbed
-    )
+    best, interval = hunt.best, hunt.best.interval
+    selected, events = (float(np.array(counts)[best.window].sum()) for counts in (best.observed, best.before))
+    return limit_of_cut(
+        selected, events, best.normalisation, best.normalisation_error, interval,
+        unit=unit_of(search, best.spectrum), absorbed=best.absorbed,
+    )  # fmt: skip
 
 
 def limit_json(search: Search) -> dict[str, object] | None:
@@ -250,7 +249,7 @@ def _p_values_of_fit(search: Search, fit: SpectrumHunt) -> list[dict[str, object
             says["global_p_value"] + many,
             holds,
         ),
-        ("local", f"{fit.local_p_value:.3g}", z_text(fit.local_significance), says["local_p_value"], holds),
+        ("local", local_p_text(fit.local_p_value), z_text(fit.local_significance), says["local_p_value"], holds),
         ("background", f"{fit.background.p_value:.3g}", "-", says["background_p_value"], "-"),
     ]
     if not fit.believed:
@@ -312,7 +311,7 @@ def _p_values(search: Search, hunt: BumpHunt) -> list[dict[str, object]]:
         return "-" if fails else z_text(value, bound)
 
     def p(value: float | None) -> str:
-        return "-" if fails or value is None else f"{value:.3g}"
+        return "-" if fails or value is None else local_p_text(value)
 
     whole_search = p_text(hunt.global_p_value, hunt.global_p_value_is_bound, hunt.pseudo_experiments)
     fisher = (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.window_scan.backgrounds import local_p_value
+from pipelines.window_scan.backgrounds import local_p_value, log_p_value
 
 PERCENTILES = (50.0, 80.0, 90.0, 95.0, 99.0)
 
@@ -46,7 +46,7 @@ def template_closure(
                 "error": error,
                 "ratio": observed / max(predicted, 1e-9),
                 "pull": (observed - predicted) / spread,
-                "local_p_value": float(local_p_value(np.array(observed), np.array(predicted), np.array(error))),
+                "local_p_value": float(local_p_value(log_p_value(*np.array([[observed], [predicted], [error]])))[0]),
             }
         )
     return found

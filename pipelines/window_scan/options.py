@@ -14,7 +14,12 @@ from pipelines.bumphunt.options import MOST, Range, numbers, percentiles_of
 from pipelines.errors import InputError
 
 FEWEST = 100  # events in a window and in each side band
-BACKGROUNDS = ("spectrum", "sidebands", "template", *FAMILIES, *FUNCTIONS)
+OF_SHARES = (
+    "spectrum",
+    "sidebands",
+    "template",
+)  # the share that a cut selects of background, of all events of the window
+BACKGROUNDS = (*OF_SHARES, *FAMILIES, *FUNCTIONS)
 LOOSEST = 50.0  # percentile: the p-values take selected events as a small share of all
 
 
@@ -26,7 +31,7 @@ class WindowScanOptions:
         window_width: of a window: below 1 the share of its centre that it is wide, else GeV.
         window_step: distance of the centres of neighbouring windows, in widths.
         side_band_width: of each side band, as `window_width`; None takes all events beside the window.
-        margin: least room beside the first and the last window, in widths.
+        margin: least room beside the first window, in widths of one at the lowest mass, and beside the last, in its own.
         windows: (low, high) in GeV instead of sliding ones.
         percentiles: of the score of background, one or several: 99 selects one percent.
         background: expected in a window. "spectrum": all events there times the share that a threshold which follows the

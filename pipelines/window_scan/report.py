@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.bumphunt.bump_hunt import p_text
+from pipelines.bumphunt.bump_hunt import local_p_text, p_text
 from pipelines.bumphunt.limits import said as limit_said
 from pipelines.bumphunt.result import truth_in_tuning, z_text
 from pipelines.plots.record import plain
@@ -49,10 +49,12 @@ def lead(found: WindowScan) -> str:
     best, bound = found.best, found.global_p_value_is_bound
     if not found.believed:
         return FAILS.format(best.reference_p_value or 0.0)
+    windows, cuts = (len({getattr(one, name) for one in found.windows}) for name in ("window", "percentile"))
+    at = f" at {cuts} percentiles" if cuts > 1 else ""
     p = p_text(found.global_p_value, bound, found.pseudo_experiments)
     z = z_text(found.global_significance, bound)
     return (
-        f"Global significance {z} sigma (p {p}) of {len(found.windows)} windows; the most significant is {best.window[0]:.0f} to "
+        f"Global significance {z} sigma (p {p}) of {windows} windows{at}; the most significant is {best.window[0]:.0f} to "
         f"{best.window[1]:.0f} GeV, {best.selected_events} events selected where {best.expected:.1f} +- "
         f"{best.expected_error:.1f} are expected, local {best.local_significance:.1f} sigma."
     )
@@ -69,9 +71,14 @@ def warnings(found: WindowScan) -> list[str]:
     said = [] if found.believed else [FAILS.format(found.best.reference_p_value or 0.0)]
     bad = [one for one in found.windows if one.describes is False and one is not found.best]
     if bad:
-        ends = ", ".join(f"{one.window[0]:.0f} to {one.window[1]:.0f}" for one in bad[:5])
+        several = len(found.options.several_percentiles) > 1
+        names = [
+            f"{one.window[0]:.0f} to {one.window[1]:.0f} GeV" + f" at percentile {one.percentile:g}" * several
+            for one in bad[:5]
+        ]
         said.append(
-            f"The expected background does not describe the spectrum beside {len(bad)} other windows ({ends} GeV)."
+            f"The expected background does not describe the spectrum beside the window in {len(bad)} other "
+            f"{'selections' if several else 'windows'} ({', '.join(names)}{', ...' if len(bad) > 5 else ''})."
         )
     told = truth_in_tuning(found.configuration)
     return [
@@ -83,12 +90,13 @@ def warnings(found: WindowScan) -> list[str]:
 
 
 def row(one: WindowFound) -> list[Any]:
-    """Return the numbers of a window for a table."""
+    """Return the numbers of a window for a table; no significance where what is expected does not describe the spectrum."""
+    significance = (local_p_text(one.local_p_value), f"{one.local_significance:.1f}")
     return [
         f"{one.window[0]:.0f} to {one.window[1]:.0f}", one.percentile, one.events, one.selected_events,
         f"{one.expected:.1f} \N{PLUS-MINUS SIGN} {one.expected_error:.1f}", f"{one.signal_estimate:.1f}",
-        None if one.mass_estimate is None else f"{one.mass_estimate:.0f}", f"{one.local_p_value:.3g}",
-        f"{one.local_significance:.1f}", None if one.reference_p_value is None else f"{one.reference_p_value:.2g}",
+        None if one.mass_estimate is None else f"{one.mass_estimate:.0f}",
+        *((None, None) if one.describes is False else significance), None if one.reference_p_value is None else f"{one.reference_p_value:.2g}",
     ]  # fmt: skip
 
 

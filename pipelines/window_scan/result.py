@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from pipelines.bumphunt.bump_hunt import DESCRIBES
-from pipelines.bumphunt.limits import Limit, limit_of
-from pipelines.bumphunt.result import QUOTED, truth_in_tuning
+from pipelines.bumphunt.limits import Limit, limit_of, limit_of_cut
+from pipelines.bumphunt.result import QUOTED, SIGNIFICANCES, truth_in_tuning
 from pipelines.events.events import Events
 from pipelines.window_scan.backgrounds import Selected
-from pipelines.window_scan.options import WindowScanOptions
+from pipelines.window_scan.options import OF_SHARES, WindowScanOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class WindowFound:
         window, side_bands: ends in GeV; the side bands' are the outer ones. percentile, threshold: of the cut.
         events, selected_events: in the window. expected, expected_error: of background among the latter.
         signal_estimate: selected minus expected. mass_estimate: mean mass of the excess, GeV; None without one.
-        local_p_value, local_significance: of this window alone.
+        local_p_value, local_significance: of this window alone; the p-value is at least 1e-300, the significance also beyond.
         reference_p_value: chi2 probability of the selected spectrum beside the window; None where nothing describes it.
         truth: by label its name, its events in the window, and those selected; None without labels.
     """
@@ -91,7 +91,7 @@ class WindowScan:
     @property
     def best(self) -> WindowFound:
         """The window of smallest local p-value."""
-        return min(self.windows, key=lambda one: one.local_p_value)
+        return min(self.windows, key=lambda one: (one.local_p_value, -one.local_significance))
 
     @property
     def believed(self) -> bool:
@@ -103,22 +103,22 @@ class WindowScan:
         if not self.believed:
             return None
         best = self.best
-        return limit_of(
-            float(best.selected_events),
-            max(best.expected, 0.0),
-            best.expected_error,
-            best.window,
-            unit=1.0,
-            absorbed=0.0,
-        )
+        selected, expected = float(best.selected_events), max(best.expected, 0.0)
+        if self.options.background not in OF_SHARES:
+            return limit_of(selected, expected, best.expected_error, best.window)
+        share, error = expected / best.events, best.expected_error / best.events
+        return limit_of_cut(selected, best.events, share, error, best.window)
 
     def summary(self) -> dict[str, object]:
-        """Return the result in short, with the names that `pipelines.bumphunt.result.Search.summary` has, and all windows."""
+        """Return the result in short, with the names that `pipelines.bumphunt.result.Search.summary` has, and all windows.
+
+        Where nothing is believed, p-values and significances are None, but for those of `windows`.
+        """
         best = self.best
         numbers = {name: getattr(self, name) for name in QUOTED}
         quoted = numbers if self.believed else dict.fromkeys(QUOTED)
         follows = self.options.background == "spectrum"
-        return {
+        found: dict[str, object] = {
             "spectrum": "mass",
             "tail": "upper",
             **{name: getattr(best, name) for name in ("percentile", "threshold", "selected_events", "local_p_value",
@@ -136,6 +136,7 @@ class WindowScan:
             "truth_used": truth_in_tuning(self.configuration) is not None,
             "windows": [dataclasses.asdict(one) for one in self.windows],
         }  # fmt: skip
+        return found if self.believed else found | {name: None for name in SIGNIFICANCES if name in found}
 
     def to_dict(self) -> dict[str, object]:
         """Return all numbers but those of single events and pseudo-experiments, ready for JSON."""

@@ -1,7 +1,7 @@
 """From the scores of the models of all windows to p-values: local ones, and a global one that knows how many windows there are.
 
 **The local p-value** of a window compares the events that its cut selects with what is expected of background there, known
-to an error (`backgrounds.local_p_value`).
+to an error (`backgrounds.log_p_value`).
 
 **The global p-value** is the share of pseudo-experiments whose smallest local p-value, of all windows and percentiles, is as
 small as the smallest of the data. What is repeated in each is the count and the estimate of the background, not the
@@ -23,16 +23,17 @@ import numpy as np
 
 from pipelines.arguments import argument
 from pipelines.bumphunt.bump_hunt import significance
+from pipelines.bumphunt.fitted_scan import significance_of_log
 from pipelines.bumphunt.pseudo_experiments import estimated
 from pipelines.errors import InputError
 from pipelines.events.events import Events
-from pipelines.window_scan.backgrounds import Cells, Ranked, Selected, local_p_value, select
+from pipelines.window_scan.backgrounds import Cells, Ranked, Selected, local_p_value, log_p_value, select
 from pipelines.window_scan.options import Window, WindowScanOptions, is_dealt
 from pipelines.window_scan.result import Scored, WindowFound, WindowScan
 
 BLOCK = 2**23  # numbers of pseudo-experiments in memory at a time
 MOST_FITS = 2_000  # pseudo-experiments in which a function is fitted
-ROUNDED = 1e-6  # relative difference of p-values that are taken as equal
+ROUNDED = 1e-6  # difference of logarithms of p-values that are taken as equal
 
 
 def window_scan(
@@ -68,19 +69,19 @@ def window_scan(
         for percentile in options.several_percentiles
     ]
     label = events.label if events.has_labels and not options.ignore_labels else None
-    found = [_found(one, mass, label, events) for one in selections]
-    smallest = min(one.local_p_value for one in found)
+    logs = log_p_value(*np.array([(one.events, one.expected, one.error) for one in selections]).T)
+    found = [_found(one, log_p, mass, label, events) for one, log_p in zip(selections, logs.tolist())]
     n = min(options.pseudo_experiments, MOST_FITS) if selections[0].fit is not None else options.pseudo_experiments
     minima = _smallest(selections, cells, n, options)
-    p_value, bound = estimated(int((minima <= smallest * (1 + ROUNDED)).sum()), n)
+    p_value, bound = estimated(int((minima <= logs.min() + ROUNDED).sum()), n)
     return WindowScan(
         windows=tuple(found),
         global_p_value=p_value,
         global_p_value_is_bound=bound,
         global_significance=significance(p_value),
-        trials_factor=None if bound else p_value / smallest,
+        trials_factor=None if bound else p_value / min(one.local_p_value for one in found),
         pseudo_experiments=n,
-        minima=minima.astype(np.float32),
+        minima=local_p_value(minima),
         events=events,
         scored=tuple(scored),
         selections=tuple(selections),
@@ -90,12 +91,11 @@ def window_scan(
     )
 
 
-def _found(one: Selected, mass: np.ndarray, label: np.ndarray | None, events: Events) -> WindowFound:
+def _found(one: Selected, log_p: float, mass: np.ndarray, label: np.ndarray | None, events: Events) -> WindowFound:
     """Return what one cut finds in its window."""
     inside = one.window.inside(mass)
     selected = inside & one.chosen
     n, excess = one.events, one.events - one.expected
-    p = float(local_p_value(np.array(n), np.array(one.expected), np.array(one.error)))
     estimate = None
     if excess > 0:
         moment = mass[selected].sum() - one.expected * mass[inside].mean()
@@ -111,8 +111,8 @@ def _found(one: Selected, mass: np.ndarray, label: np.ndarray | None, events: Ev
         expected_error=one.error,
         signal_estimate=excess,
         mass_estimate=estimate,
-        local_p_value=p,
-        local_significance=significance(p),
+        local_p_value=float(local_p_value(log_p)),
+        local_significance=significance_of_log(log_p),
         reference_p_value=one.describes,
         truth=None if label is None else _judged(label, inside, selected, events),
     )
@@ -132,7 +132,7 @@ def _judged(label: np.ndarray, inside: np.ndarray, selected: np.ndarray, events:
 
 
 def _smallest(selections: Sequence[Selected], cells: Cells, n: int, options: WindowScanOptions) -> np.ndarray:
-    """Return the smallest local p-value of n pseudo-experiments, (n,)."""
+    """Return the logarithm of the smallest local p-value of n pseudo-experiments, (n,)."""
     rng = np.random.default_rng([options.seed, 3])
     dealt = is_dealt(options)
     picked = [np.flatnonzero(one.chosen) for one in selections]
@@ -140,7 +140,7 @@ def _smallest(selections: Sequence[Selected], cells: Cells, n: int, options: Win
     places = [np.searchsorted(union, one) for one in picked] if dealt else []
     many = len(cells.events)
     block = max(1, BLOCK // max(len(union), many, 1))
-    smallest = np.ones(n)
+    smallest = np.zeros(n)
     for start in range(0, n, block):
         size = min(block, n - start)
         if dealt:
@@ -149,8 +149,8 @@ def _smallest(selections: Sequence[Selected], cells: Cells, n: int, options: Win
         for index, one in enumerate(selections):
             counts = _counted(where[:, places[index]], many) if dealt else _thrown(one, size, many, rng)
             observed = counts[one.inside].sum(axis=0)
-            p = local_p_value(observed, *one.expect(counts))
-            smallest[start : start + size] = np.minimum(smallest[start : start + size], p)
+            log_p = log_p_value(observed, *one.expect(counts))
+            smallest[start : start + size] = np.minimum(smallest[start : start + size], log_p)
     return smallest
 
 

@@ -238,28 +238,10 @@ def _keeping_nothing():
         click.get_current_context().exit(130)
 
 
-def _fits(found) -> tuple[list[str], list[list[str]]]:
-    """Return heads and rows of the hunts with a fitted background."""
-    from pipelines.bumphunt.bump_hunt import p_text
-    from pipelines.bumphunt.result import z_text
-
-    heads = ["percentile", "tail", "background", "its p", "interval [GeV]", "excess", "local Z", "global Z", "global p"]
-    rows = []
-    for bump, fit in zip(found.hunt.bumps, found.fits):
-        interval = f"{fit.interval[0]:.0f} to {fit.interval[1]:.0f}" if fit.interval else "none"
-        bound = fit.global_p_value_is_bound
-        numbers = [f"{fit.local_significance:.1f}", z_text(fit.global_significance, bound),
-                   p_text(fit.global_p_value, bound, fit.pseudo_experiments)]  # fmt: skip
-        last = fit.refit or fit.background  # which is believed or not
-        rows.append([f"{bump.percentile:g}", bump.tail, fit.background.kind, f"{last.p_value:.2g}", interval,
-                     f"{fit.signal_estimate:.1f}", *(numbers if fit.believed else ["-"] * 3)])  # fmt: skip
-    return heads, rows
-
-
 def table(found) -> str:
     """Return what a search found as lines for a terminal."""
     from pipelines.bumphunt.bump_hunt import p_text
-    from pipelines.bumphunt.result import selection_table, truth_in_tuning, z_text
+    from pipelines.bumphunt.result import fit_table, selection_table, truth_in_tuning, z_text
     from pipelines.report.text import lead
 
     believed, tuned = found.believed, truth_in_tuning(found.configuration)
@@ -284,7 +266,7 @@ def table(found) -> str:
             "",
             lead(found),
             *([said] if believed and not found.fits and len(rows) > 1 else []),
-            *(["", "With a fitted background:", plain_table(*_fits(found))] if found.fits else []),
+            *(["", "With a fitted background:", plain_table(*fit_table(found))] if found.fits else []),
             *(["", tuned] if tuned else []),
         ]
     )

@@ -118,7 +118,7 @@ def injection_curve(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         (0.003, 1.0, None)
     """
     curve = []
-    for ratio in dict.fromkeys(row["ratio"] for row in rows):
+    for ratio in sorted({row["ratio"] for row in rows}):
         mine = [row["believed"] for row in rows if row["ratio"] == ratio]
         there = [one for one in mine if one is not None]
         z = np.array([0.0 if one is None else one["global_extrapolated"] for one in mine])
@@ -130,9 +130,7 @@ def injection_curve(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
              **{name: np.quantile(some, QUANTILES).tolist() if some else None for name, some in values.items()},
              "reaches": {f"{target:g}": share_of(z >= target) for target in TARGETS}}
         )  # fmt: skip
-    medians = [one["global"][1] for one in curve]
-    order = np.argsort([one["ratio"] for one in curve])
-    x, y = np.array([one["ratio"] for one in curve])[order], np.array(medians)[order]
+    x, y = [one["ratio"] for one in curve], [one["global"][1] for one in curve]
     return {"curve": curve, "reach": {f"{target:g}": crossing(x, y, target) for target in TARGETS}}
 
 

@@ -68,7 +68,7 @@ def spectrum_injection(
     score, mass = np.asarray(score, np.float64), np.asarray(mass, np.float64)
     _check_room(mass, yields, options)
     rows = []
-    for events in yields:
+    for events in sorted(yields):
         results = []
         for i in range(repeats):
             rng = np.random.default_rng([seed, i])  # the same background for every yield

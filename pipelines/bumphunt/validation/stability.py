@@ -27,7 +27,7 @@ def stability(
 
     Returns:
         `rank_correlation`, Spearman's, mean and smallest over pairs; `rank_spread`, the standard deviation over models
-        of an event's rank in [0, 1], mean over events (0.29 if they had nothing in common); by tail and percentile
+        of an event's rank in [0, 1], the root of its mean variance (0.29 if they had nothing in common, however many); by tail and percentile
         `overlap`, the share of events that two models select both among those that one of them does, mean over pairs;
         `local` and
         `global` significance of every model, their `local_mean`, `local_std`, `global_mean`, `global_std`, and
@@ -61,7 +61,7 @@ def stability(
     overall = [result.global_significance for result in results]
     return {
         "rank_correlation": {"mean": float(correlation.mean()), "min": float(correlation.min())},
-        "rank_spread": float(ranks.std(axis=0).mean()),
+        "rank_spread": float(np.sqrt(ranks.var(axis=0, ddof=1).mean())),
         "overlap": {
             tail: {f"{p:g}": _overlap(signed, p, pairs) for p in options.several_percentiles}
             for tail, signed in by_tail(scores, options.tails or "upper").items()
