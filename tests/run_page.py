@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from published import PUBLISHED
-from snippets import OTHERS, PROGRAMS, ROOT, blocks, commands, elsewhere, needs_shell, not_run, pages
+from snippets import OTHERS, PROGRAMS, ROOT, blocks, commands, elsewhere, is_file, needs_shell, not_run, pages
 
 EPOCHS = {"zoo train", "zoo hunt"}  # what has the option --epochs
 BATCHES = {"ae", "gan_ae", "conv_vae", "gcn_vae"}  # whose batches are larger than the files that stand in
@@ -91,8 +91,8 @@ def run(page: str, short: bool) -> None:
             continue
         print(f"--- {block}", file=sys.stderr, flush=True)
         try:
-            if file := re.match(r"# ([\w.]+\.\w+)\n", block.text):  # a file whose name is its first line
-                Path(file[1]).write_text(block.text)
+            if file := is_file(block):
+                Path(file).write_text(block.text)
             elif block.language == "shell":
                 printed = "".join(_shell(block.text, short))
             elif block.language == "python":

@@ -11,6 +11,7 @@ options, models and hyperparameters that there are, Python against the names and
 from __future__ import annotations
 
 import ast
+import codeop
 import dataclasses
 import importlib
 import inspect
@@ -131,6 +132,12 @@ def _guessed(text: str) -> str:
     return "python" if does else "text"
 
 
+def is_file(block: Block) -> str | None:
+    """Return the name of the file that a block is, by its first line, such as `# site.yaml`."""
+    first = re.match(r"# ([\w.]+\.\w+)\n", block.text)
+    return first[1] if first else None
+
+
 # -- shell --------------------------------------------------------------------------------------------------
 
 
@@ -164,6 +171,19 @@ def elsewhere(text: str) -> str | None:
     'benchmarks take minutes to hours'
     """
     return next((why for what, why in ELSEWHERE.items() if re.search(what, text, re.MULTILINE)), None)
+
+
+def check_pasted(code: str) -> None:
+    """Raise `SyntaxError` for code that Python's prompt does not take line by line, as a statement right below an indented block.
+
+    >>> check_pasted("for x in 1, 2:\\n    print(x)\\nprint(3)")
+    Traceback (most recent call last):
+    SyntaxError: invalid syntax
+    """
+    compiler, waiting = codeop.CommandCompiler(), ""
+    for line in [*code.split("\n"), ""]:
+        waiting += line
+        waiting = waiting + "\n" if compiler(waiting, symbol="single") is None else ""
 
 
 def not_run(page: str) -> list[tuple[int, str, str]]:

@@ -32,7 +32,7 @@ def near_and_far(model, events, number):
     found = {}
     for name, array in arrays(model, events).items():
         several = np.resize(array, (number, *array.shape[1:])).copy()
-        largest = np.abs(array).max(axis=tuple(range(array.ndim - 1)))
+        largest = np.abs(array).max(axis=tuple(range(max(1, array.ndim - 1))))  # of each column; of masses, of all
         for k, factor in enumerate(EXTREME):
             several[k :: 10 * len(EXTREME)] = factor * largest * (-1) ** k
         found[name] = several
