@@ -28,10 +28,19 @@ OTHERS = {  # programs that pages name besides
     "make", "python", "python3", "pip", "for", "do", "done", "rm", "mkdir", "tensorboard", "eval", "cc", "gcc", ".", "cat", "export",
     "git", "ls", "cd", "echo", "head", "python3.12", "source",
 }  # fmt: skip
+SHORT = {  # benchmarks that are run, and the options that make them short
+    "direction": (),
+    "flows": ("--seeds", "1", "--steps", "3", "--batch", "64"),
+    "mass_cut": ("--searches", "4", "--pseudo-experiments", "19"),
+    "rnd_events": ("--seeds", "1"),
+    "search": ("--s-over-b", "0.01"),
+    "serving": ("--seconds", "0.01", "--batch", "100"),
+    "weak_supervision": ("--seeds", "1", "--set", "epochs=1"),
+    "when_to_stop": (),
+}
 ELSEWHERE = {  # what lines of shell need that the tests have not, whatever page they are on; a block with a loop is one line
-    r"^ *python3? benchmarks/": "benchmarks take minutes to hours",
+    rf"^ *python3? benchmarks/(?!({'|'.join(SHORT)})\.py)|^ *for [\s\S]* benchmarks/": "benchmarks take minutes to hours",
     r"--cluster |--scheduler ": "needs a batch system, or a cluster that is there",
-    r"^ *tensorboard ": "a server, which does not end",
     r"^ *pip install torch": "PyTorch is no requirement, and what compares with it takes minutes",
     r"^ *make |^ *pip install|-m venv|^ *eval ": "the tests run in what this makes",
 }
@@ -168,6 +177,7 @@ def elsewhere(text: str) -> str | None:
     """Return why a line of shell is not run by the tests, if it is not.
 
     >>> elsewhere("python benchmarks/flows.py")
+    >>> elsewhere("python benchmarks/tuning.py")
     'benchmarks take minutes to hours'
     """
     return next((why for what, why in ELSEWHERE.items() if re.search(what, text, re.MULTILINE)), None)
