@@ -309,6 +309,7 @@ ONNX = {"ae", "conv_vae", "deep_svdd", "gan_ae", "gcn_vae", "isolation_forest", 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:idealised is told the true background")
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("name", EVENTS)
 def test_every_model_over_ten_thousand_events(name, members, tmp_path):
@@ -327,4 +328,5 @@ def test_every_model_over_ten_thousand_events(name, members, tmp_path):
         return
     model.export(tmp_path / "model.onnx", format="onnx")
     session = onnx_session(tmp_path / "model.onnx")
-    np.testing.assert_allclose(session.run(["score"], given)[0], expected, rtol=2e-5)
+    share = 1e-7 if model.score_kinds[0] == "aligned" else 0  # of 1, beside which float32 rounds it
+    np.testing.assert_allclose(session.run(["score"], given)[0], expected, rtol=2e-5, atol=share)
