@@ -74,6 +74,7 @@ def _done(page_: Page, asked: Mapping[str, Any], results: Results) -> None:
     others = {
         name: value for name, value in first.items() if name not in told
     }  # a list that the file of the space fixes
+    shared: list[list[Cell]] = [["the same in all trials", _settings(others)]] if others else []
     rows: list[list[Cell]] = [
         [
             "model",
@@ -83,7 +84,7 @@ def _done(page_: Page, asked: Mapping[str, Any], results: Results) -> None:
         ["judged by", _events(validation) if validation else "a fifth of the data, drawn with the seed"],
         ["mass range", f"{within[0]:g} to {within[1]:g} GeV" if within else "all"],
         ["fixed by --set", _settings(fixed)],
-        *([["the same in all trials", _settings(others)]] if others else []),
+        *shared,
         ["algorithm", f"{asked.get('algorithm', 'hyperband')}, {asked.get('trials')} trials"],
         ["plan", "; ".join(asked.get("plan") or ["not known"])],
         ["seed", str(asked.get("seed"))],
