@@ -34,7 +34,7 @@ SHORT = {  # benchmarks that are run, and the options that make them short
     "mass_cut": ("--searches", "4", "--pseudo-experiments", "19"),
     "rnd_events": ("--seeds", "1"),
     "search": ("--s-over-b", "0.01"),
-    "serving": ("--seconds", "0.01", "--batch", "100"),
+    "serving": ("--models", "ae", "--seconds", "0.01", "--batch", "100"),
     "weak_supervision": ("--seeds", "1", "--set", "epochs=1"),
     "when_to_stop": (),
 }
