@@ -102,10 +102,6 @@ def _labelled(path: Path) -> None:
     pipelines.open("lhco_sim_test").write(path)
 
 
-def _signal(path: Path) -> None:
-    pipelines.open("lhco_sim_test").select(label=1).write(path)
-
-
 def _raw(path: Path) -> None:
     simulate("lhco_2prong", path, events=60)
 
@@ -161,8 +157,6 @@ FILES: dict[str, Callable[[Path], None]] = {
     "separated_test.npy": _cathode,
     "lhco_cathode": _arrays,
     "rnd.h5": _labelled,
-    "z3000.h5": _signal,
-    "z4500.h5": _signal,
     "raw.h5": _raw,
     "lhco_bb1": _box,
     "sim_rnd_features.h5": _features,

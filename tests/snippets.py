@@ -30,13 +30,9 @@ OTHERS = {  # programs that pages name besides
 }  # fmt: skip
 SHORT = {  # benchmarks that are run, and the options that make them short
     "direction": (),
-    "flows": ("--seeds", "1", "--steps", "3", "--batch", "64"),
-    "mass_cut": ("--searches", "4", "--pseudo-experiments", "19"),
     "rnd_events": ("--seeds", "1"),
-    "search": ("--s-over-b", "0.01"),
     "serving": ("--models", "ae", "--seconds", "0.01", "--batch", "100"),
     "weak_supervision": ("--seeds", "1", "--set", "epochs=1"),
-    "when_to_stop": (),
 }
 ELSEWHERE = {  # what lines of shell need that the tests have not, whatever page they are on; a block with a loop is one line
     rf"^ *python3? benchmarks/(?!({'|'.join(SHORT)})\.py)|^ *for [\s\S]* benchmarks/": "benchmarks take minutes to hours",
@@ -176,7 +172,7 @@ def needs_shell(text: str) -> bool:
 def elsewhere(text: str) -> str | None:
     """Return why a line of shell is not run by the tests, if it is not.
 
-    >>> elsewhere("python benchmarks/flows.py")
+    >>> elsewhere("python benchmarks/serving.py")
     >>> elsewhere("python benchmarks/tuning.py")
     'benchmarks take minutes to hours'
     """
