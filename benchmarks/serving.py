@@ -48,10 +48,9 @@ def trained(name: str, members: int):
     if name in ("conv_vae", "gcn_vae") or "window" in zoo.describe(name)["hyperparameters"]:
         given = {"members": members}
     defaults = zoo.describe(name)["hyperparameters"]
-    with contextlib.chdir(tempfile.gettempdir()):
-        model = cost.made(name, **{key: value for key, value in given.items() if key in defaults})
-        events, _ = cost.events_of(name)
-        model.fit(*([] if events is None else [events.sample(2000)]), epochs=1, verbose=0, jit_compile=False)
+    model = cost.made(name, **{key: value for key, value in given.items() if key in defaults})
+    events, _ = cost.events_of(name)
+    model.fit(*([] if events is None else [events.sample(2000)]), epochs=1, verbose=0, jit_compile=False)
     return model
 
 
@@ -192,7 +191,7 @@ def compare_precision(names: list[str], members: int) -> None:
     events = pipelines.open("lhco_sim_test")
     print("| model | features times | onnxruntime to TensorFlow | TensorFlow to float64 | onnxruntime to float64 |")
     print("|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):  # `idealised` has its background there
         for name in names:
             model, folder = trained(name, members), Path(scratch) / name
             folder.mkdir()
@@ -222,7 +221,7 @@ def main(models, members, batch, seconds, threads, precision):
         f"{os.cpu_count()} cores, {threads} threads, {members} members, batches of {batch}; ratios are to model.score"
     )
     print(f"{'model':17} {'format':17} {'one event [us]':>15} {'ratio':>7} {'events/s':>12} {'ratio':>7}")
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):  # `idealised` has its background there
         for name in models.split(","):
             model, folder = trained(name, members), Path(scratch) / name
             folder.mkdir()

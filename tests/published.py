@@ -92,6 +92,16 @@ def _cathode(path: Path) -> None:
     saved(path.parent, values, path.name)
 
 
+def _arrays(path: Path) -> None:
+    path.mkdir()
+    for name in ("innerdata_train.npy", "innerdata_test.npy", "separated_test.npy"):
+        _cathode(path / name)
+
+
+def _labelled(path: Path) -> None:
+    pipelines.open("lhco_sim_test").write(path)
+
+
 def _raw(path: Path) -> None:
     simulate("lhco_2prong", path, events=60)
 
@@ -142,7 +152,11 @@ FILES: dict[str, Callable[[Path], None]] = {
     "sm.h5": _atlas_events,
     "events_anomalydetection_v2.features.h5": _lhco_features,
     "innerdata_train.npy": _cathode,
+    "innerdata_test.npy": _cathode,
     "outerdata_train.npy": _cathode,
+    "separated_test.npy": _cathode,
+    "lhco_cathode": _arrays,
+    "rnd.h5": _labelled,
     "raw.h5": _raw,
     "lhco_bb1": _box,
     "sim_rnd_features.h5": _features,

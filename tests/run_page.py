@@ -15,21 +15,27 @@ import glob
 import importlib
 import io
 import itertools
+import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from published import PUBLISHED
-from snippets import OTHERS, PROGRAMS, ROOT, blocks, commands, elsewhere, needs_shell, not_run, pages
+from snippets import OTHERS, PROGRAMS, ROOT, SHORT, blocks, commands, elsewhere, is_file, needs_shell, not_run, pages
 
 EPOCHS = {"zoo train", "zoo hunt"}  # what has the option --epochs
+SERVERS = {"tensorboard": "/data/runs"}  # where they list what they were given, as JSON
 BATCHES = {"ae", "gan_ae", "conv_vae", "gcn_vae"}  # whose batches are larger than the files that stand in
 FLAGS = {"zoo hunt": ("--train", "--folds", "--scan")}  # only with these
 
@@ -39,8 +45,12 @@ def shortened(words: list[str]) -> list[str]:
 
     >>> shortened(["tune", "--model", "vae", "--trials", "200"])
     ['tune', '--model', 'vae', '--trials', '2', '--max-epochs', '1']
+    >>> shortened(["python", "benchmarks/rnd_events.py", "--seeds", "10"])[2:]
+    ['--seeds', '10', '--seeds', '1']
     """
     words = list(words)
+    if words[1:] and (script := re.match(r"benchmarks/(\w+)\.py$", words[1])):
+        words += SHORT.get(script[1], ())
     for option, most in {
         "--trials": "2",
         "--toys": "200",
@@ -91,8 +101,8 @@ def run(page: str, short: bool) -> None:
             continue
         print(f"--- {block}", file=sys.stderr, flush=True)
         try:
-            if file := re.match(r"# ([\w.]+\.\w+)\n", block.text):  # a file whose name is its first line
-                Path(file[1]).write_text(block.text)
+            if file := is_file(block):
+                Path(file).write_text(block.text)
             elif block.language == "shell":
                 printed = "".join(_shell(block.text, short))
             elif block.language == "python":
@@ -186,7 +196,7 @@ def _command(words: list[str]) -> str:
         return _completed(words, os.environ)
     if words[0] not in PROGRAMS:
         assert words[0] in OTHERS, words
-        return _completed(words, os.environ)
+        return (_served if words[0] in SERVERS else _completed)(words, os.environ)
     module, name = PROGRAMS[words[0]]
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
@@ -201,6 +211,28 @@ def _completed(words: list[str], environment) -> str:
     done = subprocess.run(words, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, f"`{' '.join(words)[:200]}` ended with {done.returncode}: {done.stdout[-3000:]}"
     return done.stdout
+
+
+def _served(words: list[str], environment) -> str:
+    """Start a server that does not end, and end it as soon as it tells of what it was given."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).parent / words[0]), *words[1:], "--port", str(port)]
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, env=environment, stdout=said, stderr=said) as server,
+    ):
+        try:
+            for _ in range(600):
+                assert server.poll() is None, f"`{' '.join(words)}` ended with {server.returncode}"
+                with contextlib.suppress(OSError), urlopen(f"http://localhost:{port}{SERVERS[words[0]]}") as answer:
+                    if found := json.load(answer):
+                        return "\n".join(found)
+                time.sleep(0.2)
+        finally:
+            server.terminate()
+    raise AssertionError(f"`{' '.join(words)}` told of nothing in two minutes")
 
 
 def _skeleton(line: str) -> str:

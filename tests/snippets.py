@@ -11,6 +11,7 @@ options, models and hyperparameters that there are, Python against the names and
 from __future__ import annotations
 
 import ast
+import codeop
 import dataclasses
 import importlib
 import inspect
@@ -27,10 +28,15 @@ OTHERS = {  # programs that pages name besides
     "make", "python", "python3", "pip", "for", "do", "done", "rm", "mkdir", "tensorboard", "eval", "cc", "gcc", ".", "cat", "export",
     "git", "ls", "cd", "echo", "head", "python3.12", "source",
 }  # fmt: skip
+SHORT = {  # benchmarks that are run, and the options that make them short
+    "direction": (),
+    "rnd_events": ("--seeds", "1"),
+    "serving": ("--models", "ae", "--seconds", "0.01", "--batch", "100"),
+    "weak_supervision": ("--seeds", "1", "--set", "epochs=1"),
+}
 ELSEWHERE = {  # what lines of shell need that the tests have not, whatever page they are on; a block with a loop is one line
-    r"^ *python3? benchmarks/": "benchmarks take minutes to hours",
+    rf"^ *python3? benchmarks/(?!({'|'.join(SHORT)})\.py)|^ *for [\s\S]* benchmarks/": "benchmarks take minutes to hours",
     r"--cluster |--scheduler ": "needs a batch system, or a cluster that is there",
-    r"^ *tensorboard ": "a server, which does not end",
     r"^ *pip install torch": "PyTorch is no requirement, and what compares with it takes minutes",
     r"^ *make |^ *pip install|-m venv|^ *eval ": "the tests run in what this makes",
 }
@@ -131,6 +137,12 @@ def _guessed(text: str) -> str:
     return "python" if does else "text"
 
 
+def is_file(block: Block) -> str | None:
+    """Return the name of the file that a block is, by its first line, such as `# site.yaml`."""
+    first = re.match(r"# ([\w.]+\.\w+)\n", block.text)
+    return first[1] if first else None
+
+
 # -- shell --------------------------------------------------------------------------------------------------
 
 
@@ -160,10 +172,24 @@ def needs_shell(text: str) -> bool:
 def elsewhere(text: str) -> str | None:
     """Return why a line of shell is not run by the tests, if it is not.
 
-    >>> elsewhere("python benchmarks/flows.py")
+    >>> elsewhere("python benchmarks/serving.py")
+    >>> elsewhere("python benchmarks/tuning.py")
     'benchmarks take minutes to hours'
     """
     return next((why for what, why in ELSEWHERE.items() if re.search(what, text, re.MULTILINE)), None)
+
+
+def check_pasted(code: str) -> None:
+    """Raise `SyntaxError` for code that Python's prompt does not take line by line, as a statement right below an indented block.
+
+    >>> check_pasted("for x in 1, 2:\\n    print(x)\\nprint(3)")
+    Traceback (most recent call last):
+    SyntaxError: invalid syntax
+    """
+    compiler, waiting = codeop.CommandCompiler(), ""
+    for line in [*code.split("\n"), ""]:
+        waiting += line
+        waiting = waiting + "\n" if compiler(waiting, symbol="single") is None else ""
 
 
 def not_run(page: str) -> list[tuple[int, str, str]]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -51,6 +52,18 @@ def written(folder, name="b.yaml", **changed):
 def done(folder):
     hunt = {"percentiles": [80], "bins": 20, "widths": [1, 4], "pseudo_experiments": 30}
     return zoo.benchmark(written(folder, hunt=hunt), folder / "out")
+
+
+def test_a_model_for_each_cell_is_no_retracing(folder, caplog):
+    """TensorFlow counts what is traced over all models of a class, and warns after five."""
+    data = {"toy": {"background": "qcd.h5", "signal": "signal.h5", "mass_range": [2700, 5000]}}
+    models = {"linear": {"set": {"columns": list(COLUMNS), "batch_size": 1000}, "epochs": 1}}
+    logging.getLogger("tensorflow").addHandler(caplog.handler)
+    try:
+        zoo.benchmark(written(folder, "many.yaml", data=data, models=models, s_over_b=[0], seeds=5), folder / "many")
+    finally:
+        logging.getLogger("tensorflow").removeHandler(caplog.handler)
+    assert "retracing" not in caplog.text
 
 
 def test_sic_is_the_count_of_events_above_each_cut():

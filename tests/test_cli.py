@@ -100,9 +100,16 @@ def test_a_group_alone_prints_its_help(line, command):
     assert (code, err) == (0, "") and out.startswith("Usage: zoo") and "Commands:" in out
 
 
-def test_python_runs_the_package_as_the_command(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "zoo", "--version"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.startswith("zoo, version")
+@pytest.mark.parametrize("package, name", [("zoo", "zoo"), ("tuning", "tune")])
+def test_python_runs_the_package_as_the_command(package, name, tmp_path):
+    done = subprocess.run([sys.executable, "-m", package, "--version"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith(f"{name}, version")
+
+
+@pytest.mark.parametrize("line", ["zoo", "zoo data", "zoo validate", "tune --help"])
+def test_no_line_of_the_list_of_commands_is_cut_short(line, output):
+    commands = output(line).partition("Commands:")[2]
+    assert commands and "..." not in commands
 
 
 @pytest.mark.parametrize("line", ["zoo --help", "zoo train -h", "zoo data --help", "tune --help"])

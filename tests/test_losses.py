@@ -222,6 +222,12 @@ def test_chamfer_of_members_is_that_of_each():
         np.testing.assert_allclose(each, chamfer(x, scale * y, x_mask, y_mask), rtol=1e-6)
 
 
+def test_chamfer_of_members_is_made_of_operations_that_onnx_has():
+    x, y, x_mask, y_mask = sets_of_particles(8)
+    graph = tf.function(chamfer).get_concrete_function(x, tf.stack([y, 2 * y]), x_mask, y_mask).graph
+    assert "BroadcastArgs" not in {one.type for one in graph.get_operations()}
+
+
 def test_chamfer_does_not_look_at_empty_slots_nor_at_the_order():
     x, y, x_mask, y_mask = sets_of_particles(8)
     expected = chamfer(x, y, x_mask, y_mask)

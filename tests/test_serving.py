@@ -32,7 +32,7 @@ def near_and_far(model, events, number):
     found = {}
     for name, array in arrays(model, events).items():
         several = np.resize(array, (number, *array.shape[1:])).copy()
-        largest = np.abs(array).max(axis=tuple(range(array.ndim - 1)))
+        largest = np.abs(array).max(axis=tuple(range(max(1, array.ndim - 1))))  # of each column; of masses, of all
         for k, factor in enumerate(EXTREME):
             several[k :: 10 * len(EXTREME)] = factor * largest * (-1) ** k
         found[name] = several
@@ -309,6 +309,7 @@ ONNX = {"ae", "conv_vae", "deep_svdd", "gan_ae", "gcn_vae", "isolation_forest", 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:idealised is told the true background")
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("name", EVENTS)
 def test_every_model_over_ten_thousand_events(name, members, tmp_path):
@@ -327,4 +328,5 @@ def test_every_model_over_ten_thousand_events(name, members, tmp_path):
         return
     model.export(tmp_path / "model.onnx", format="onnx")
     session = onnx_session(tmp_path / "model.onnx")
-    np.testing.assert_allclose(session.run(["score"], given)[0], expected, rtol=2e-5)
+    share = 1e-7 if model.score_kinds[0] == "aligned" else 0  # of 1, beside which float32 rounds it
+    np.testing.assert_allclose(session.run(["score"], given)[0], expected, rtol=2e-5, atol=share)

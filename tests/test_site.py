@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 import snippets
-from snippets import ROOT, blocks, check_command, check_meaning, check_python, commands, inline, pages
+from snippets import (
+    ROOT,
+    blocks,
+    check_command,
+    check_meaning,
+    check_pasted,
+    check_python,
+    commands,
+    inline,
+    is_file,
+    pages,
+)
 
 import pipelines
 import tuning
@@ -75,6 +86,12 @@ def test_wrong_code_is_found(code):
         check_python(code)
 
 
+def test_code_that_a_prompt_does_not_take_is_found():
+    check_pasted("with open('x') as file:\n    text = file.read()\n\nprint(text)")
+    with pytest.raises(SyntaxError):
+        check_pasted("with open('x') as file:\n    text = file.read()\nprint(text)")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_and_code_of_a_page_are_right(page):
     wrong = []
@@ -85,6 +102,8 @@ def test_commands_and_code_of_a_page_are_right(page):
                     check_meaning(check_command(words))
             elif block.language == "python":
                 check_python(block.text)
+                if not block.reason and not is_file(block):
+                    check_pasted(block.text)
         except Exception as error:
             wrong.append(f"{block}: {type(error).__name__}: {error}")
     for line, text in inline(page):

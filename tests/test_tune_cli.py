@@ -301,6 +301,8 @@ def test_plot_writes_every_figure_with_its_numbers_and_one_page(drawn):
 def test_the_numbers_of_the_front_are_those_of_the_trials(drawn, front):
     results, numbers = load_results(front), read_numbers(drawn[0] / "plots" / "pareto.json")
     assert numbers["knee"] == results.best["trial"] and set(numbers["front"]) == {t["trial"] for t in results.front}
+    learning = read_numbers(drawn[0] / "plots" / "learning.json")
+    assert learning["best"] == results.best["trial"] == next(iter(learning["trials"]))
     history = read_numbers(drawn[0] / "plots" / "history.json")
     assert history["best_so_far"] == sorted(history["best_so_far"])
     assert history["best_so_far"][-1] == pytest.approx(numbers["hypervolume"])

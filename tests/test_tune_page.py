@@ -39,7 +39,7 @@ def test_the_page_has_the_objective_and_says_what_was_done(tmp_path):
     assert heads[:4] == ["trial", "epochs", "objective", "reconstruction"]
     assert f"{found.best['objective']:.4g}" in html and html.index("Best trials") < html.index("What was done")
     for said in ("600 events of good.h5 (SHA-256 abababababab)", "2700 to 5000 GeV", "12 to epoch 3, best 4 to epoch 9",
-                 "units=64-64", "1 to 100, log", "scaling is maxabs", "tune --model vae --seed 3", "numpy 2.4"):  # fmt: skip
+                 "units=64-64", "batch_size=500", "1 to 100, log", "scaling is maxabs", "tune --model vae --seed 3", "numpy 2.4"):  # fmt: skip
         assert said in html, said
 
 

@@ -329,7 +329,9 @@ def test_a_promoted_trial_is_what_training_straight_to_its_epoch_gives(model, fi
     training, validation = events.split(1.0 - session.VALIDATION_SHARE, 0)
     straight = zoo.get(model, **promoted["hyperparameters"])
     history = straight.fit(training, validation, epochs=2, verbose=0, jit_compile=False)
-    assert session.Objective.parse(results.objective)(straight, validation, history.history) == promoted["metrics"]
+    found = session.Objective.parse(results.objective)(straight, validation, history.history)
+    # of gan_ae float32 rounds otherwise in the program of a search: 1e-8 of the reconstruction was seen
+    assert found == (promoted["metrics"] if model == "linear" else pytest.approx(promoted["metrics"], rel=1e-6))
 
 
 def test_labels_are_never_read(search, events, monkeypatch):

@@ -272,7 +272,7 @@ def results_(search, top, as_csv, as_json):
 @SEED
 @JSON
 def plot(search, out, tensorboard, seed, as_json):
-    """Draw a search in DIR: history, Pareto front, parallel coordinates, importances, learning curves.
+    """Draw a search in DIR. Figures are history, Pareto front, parallel coordinates, importances and learning curves.
 
     Every figure comes with its numbers; index.html is one page with them all that needs no other file.
     """
@@ -299,7 +299,7 @@ def plot(search, out, tensorboard, seed, as_json):
 )
 @JSON
 def compare(searches, out, as_json):
-    """Set several searches side by side in one page: how far each came, at what cost, and its best."""
+    """Set several searches side by side in one page. Told are how far each came, at what cost, and its best."""
     quiet_zoo()
     from pipelines.outputs import check_new
     from tuning.compare import compare as compare_searches
@@ -335,7 +335,7 @@ def compare(searches, out, as_json):
 def best(
     search, trial, export_to, retrain, data, out, mass_range, as_json, xla, conversion, converting, **options
 ):  # fmt: skip
-    """Show the best trial of a search in DIR, export it, or train it anew on all events."""
+    """Show, export or retrain the best trial of a search in DIR. Retrained, it learns from all events."""
     quiet_zoo()
     from pipelines.outputs import check_new
     from tuning.results import load_results, retrained

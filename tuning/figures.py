@@ -224,7 +224,7 @@ def _axis(values: Sequence[object]) -> dict[str, Any]:
         scaled = np.log10(x) if log else x
         low, high = scaled.min(), scaled.max()
         place = (scaled - low) / (high - low) if high > low else np.full(len(x), 0.5)
-        return {"values": list(values), "log": log, "place": place, "labels": [f"{x.min():.3g}", f"{x.max():.3g}"]}
+        return {"values": list(values), "log": log, "place": place, "labels": [f"{x.min():.4g}", f"{x.max():.4g}"]}
     texts = [value_text(value) for value in values]
     labels = sorted(set(texts))
     place = np.array([labels.index(text) for text in texts]) / max(1, len(labels) - 1)
@@ -245,7 +245,7 @@ def _draw_lines(axis, axes: Mapping[str, Mapping], rank: np.ndarray) -> None:
         if len(labels) > 8:
             labels = [labels[0], labels[-1]]
         for label, height in zip(labels, np.linspace(0, 1, len(labels)) if len(labels) > 1 else [0.5]):
-            axis.text(at + 0.04, height, shown(label), va="center", fontsize=11, bbox={"fc": "white", "ec": "none", "alpha": 0.7, "pad": 1})  # fmt: skip
+            axis.text(at + 0.04, height, shown(label), va="center", fontsize=11, zorder=4, bbox={"fc": "white", "ec": "none", "pad": 1})  # fmt: skip
     ticks = [shown(f"{name}{' (log)' if one['log'] else ''}") for name, one in axes.items()]
     axis.set_xticks(x, ticks, rotation=30, ha="right")
     axis.xaxis.minorticks_off()
@@ -256,12 +256,13 @@ def _draw_lines(axis, axes: Mapping[str, Mapping], rank: np.ndarray) -> None:
 def draw_learning(results: Results, path: str | os.PathLike) -> dict[str, Any]:
     """Draw the validation loss, or else the training loss, by epoch of the best trials.
 
-    Returns `term`, and `trials`: by id `epoch` and `values`. Raises `InputError` where no trial has kept its epochs.
+    Returns `term`, `best`, its id, and `trials`: by id `epoch` and `values`. Raises `InputError` where no trial has kept its epochs.
     """
     best = results.best
     if best is None:
         raise InputError(f"{results.out}: no trial has completed, so none has a loss to draw")
-    chosen = [best, *(trial for trial in results.completed if trial["trial"] != best["trial"])][:CURVES]
+    first = best["trial"]
+    chosen = [best, *(trial for trial in results.completed if trial["trial"] != first)][:CURVES]
     rows = {trial["trial"]: results.history(trial) for trial in chosen}
     term = next((t for t in ("val_loss", "loss") if any(t in row for one in rows.values() for row in one)), None)
     if term is None:
@@ -271,11 +272,11 @@ def draw_learning(results: Results, path: str | os.PathLike) -> dict[str, Any]:
         main = [row for row in one if row.get(term) is not None]
         if main:
             curves[name] = {"epoch": [int(row["epoch"]) + 1 for row in main], "values": [row[term] for row in main]}
-    numbers = plain({"term": term, "trials": curves, "best": best})
+    numbers = plain({"term": term, "trials": curves, "best": first})
     with page(Path(path), numbers, (9.5, 6.5)) as figure:
         axis = figure.subplots()
         for name, curve in reversed(curves.items()):
-            style = {"color": "C2", "lw": 2.5, "label": f"best: trial {name}", "zorder": 3} if name == best else {"color": "grey", "lw": 1, "alpha": 0.6}  # fmt: skip
+            style = {"color": "C2", "lw": 2.5, "label": f"best: trial {name}", "zorder": 3} if name == first else {"color": "grey", "lw": 1, "alpha": 0.6}  # fmt: skip
             axis.plot(curve["epoch"], curve["values"], marker="o", ms=4, **style)
         _logarithmic(axis, [v for curve in curves.values() for v in curve["values"]])
         axis.xaxis.get_major_locator().set_params(integer=True)

@@ -59,15 +59,22 @@ def to_html(results: Results, folder: Path, missing: Mapping[str, str]) -> str:
         page_.section("Failed trials")
         rows = [[t["trial"], t["epochs"], t.get("message")] for t in results.trials if t["status"] != "COMPLETED"]
         page_.table(["trial", "epochs", "reason"], rows, "What ended them.")
-    _done(page_, asked)
+    _done(page_, asked, results)
     return page_.to_html()
 
 
-def _done(page_: Page, asked: Mapping[str, Any]) -> None:
+def _done(page_: Page, asked: Mapping[str, Any], results: Results) -> None:
     """Say what was done: data, plan, space, seed and command."""
     page_.section("What was done")
     extra, validation = asked.get("extra") or {}, asked.get("validation")
-    within = extra.get("mass_range")
+    within, fixed = extra.get("mass_range"), asked.get("fixed") or {}
+    space = searched_text(asked.get("space") or [])
+    told = {*results.varied(), *fixed, *(name for name, _, _ in space), "seed"}
+    first = results.trials[0]["hyperparameters"] if results.trials else {}
+    others = {
+        name: value for name, value in first.items() if name not in told
+    }  # a list that the file of the space fixes
+    shared: list[list[Cell]] = [["the same in all trials", _settings(others)]] if others else []
     rows: list[list[Cell]] = [
         [
             "model",
@@ -76,21 +83,22 @@ def _done(page_: Page, asked: Mapping[str, Any]) -> None:
         ["data", _events(asked.get("data"))],
         ["judged by", _events(validation) if validation else "a fifth of the data, drawn with the seed"],
         ["mass range", f"{within[0]:g} to {within[1]:g} GeV" if within else "all"],
-        [
-            "fixed by --set",
-            ", ".join(f"{k}={value_text(v)}" for k, v in (asked.get("fixed") or {}).items()) or "nothing",
-        ],
+        ["fixed by --set", _settings(fixed)],
+        *shared,
         ["algorithm", f"{asked.get('algorithm', 'hyperband')}, {asked.get('trials')} trials"],
         ["plan", "; ".join(asked.get("plan") or ["not known"])],
         ["seed", str(asked.get("seed"))],
     ]
     page_.table(["", "what"], rows, "What was asked for.")
-    space = searched_text(asked.get("space") or [])
     if space:
         page_.table(["name", "searched", "when"], [list(row) for row in space], "The space.")
     page_.details("The command that repeats it", str(asked.get("command", "not known")))
     versions = "\n".join(f"{name} {version}" for name, version in (asked.get("versions") or {}).items())
     page_.details("Versions", versions or "not known")
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value_text(value)}" for name, value in values.items()) or "nothing"
 
 
 def _events(data: Mapping[str, Any] | None) -> str:

@@ -410,7 +410,8 @@ class AnomalyModel(Detector):
     @property
     def _compiled_infer(self):
         def compiled():
-            return tf.function(self.infer, input_signature=self.inputs.specs, autograph=False)
+            # traced here, once: TensorFlow counts what calls trace over all models of a class, and warns after five
+            return tf.function(self.infer, input_signature=self.inputs.specs, autograph=False).get_concrete_function()
 
         return self.trainer.remembered("infer", compiled)
 

@@ -378,7 +378,9 @@ class Detector(legacy.DeprecatedNames, keras.Model):
                     self._train_counter.assign_add(1)
             return logs
 
-        return tf.function(run)  # of every batch size its own: shapes are static
+        # Of every batch size its own: shapes are static. TensorFlow counts what is traced again by a function's code, over all
+        # models, and warns after five; a partial is counted by itself.
+        return tf.function(functools.partial(run))
 
     def _validate_and_get_metrics_result(self, logs):
         return logs  # what the last step returned: Keras would work out every metric again, at every epoch

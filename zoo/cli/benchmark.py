@@ -17,7 +17,8 @@ from zoo.cli.terminal import JSON, SCHEDULER, Command, quiet_zoo, say, stdout_to
 @SCHEDULER
 @JSON
 def benchmark(file, out, as_json, **options):
-    """Train every model of FILE.yaml on every mixture, judge it on other events, and make one table with spreads.
+    """Compare models on mixtures of background and signal. Trains every model of FILE.yaml on every mixture, judges it on other
+    events, and makes one table with spreads.
 
     The file names data, models, S/B and seeds; see docs/benchmark.md. Every finished training is kept: killed, the same command
     with --resume goes on.

@@ -45,7 +45,7 @@ from zoo.cli.terminal import JSON, SEED, Command, Finite, progress, say, stdout_
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for report.html, bumphunt.json and figures.")
 @JSON
 def bumphunt(spectrum, background, toys, out, xlabel, as_json, **options):
-    """Hunt a bump in the histogram SPECTRUM: CSV, HEPData CSV or YAML, ROOT, HDF5 or hist.
+    """Search for a bump in a histogram alone. SPECTRUM is CSV, HEPData CSV or YAML, ROOT, HDF5 or hist.
 
     No model and no events are needed. The background is fitted, or given; a fit is repeated in every pseudo-experiment.
     """

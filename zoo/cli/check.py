@@ -25,7 +25,7 @@ from zoo.cli.terminal import JSON, quiet_zoo, say, setting, stdout_to_stderr
 @click.option("--claim", "pattern", default="*", metavar="PATTERN", help="Check the claims that match this alone.")
 @JSON
 def check(model, settings, pattern, as_json):
-    """Check that MODEL keeps the contract of all models: seeds, columns, labels, runs, export and what else it says.
+    """Check that a model keeps the contract of all models. That is of seeds, columns, labels, runs, export and what else it says.
 
     MODEL is a name of the zoo, or a class of yours as my_package.my_module.MyModel. It is trained a few times on a small
     sample, which takes minutes. The exit code is 1 if a claim does not hold.

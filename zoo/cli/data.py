@@ -29,13 +29,13 @@ OUT = click.Path(path_type=Path)
 
 @click.group(cls=Commands)
 def data():
-    """Events: fetch, convert, cluster, simulate, mix, and look at them."""
+    """Fetch, convert, cluster, simulate and mix events."""
 
 
 @data.command("list")
 @JSON
 def list_(as_json):
-    """List the embedded samples, the published files, and which of these are downloaded."""
+    """List embedded samples and published files, and which are here."""
     from pipelines.datasets.catalog import PUBLISHED, SAMPLES
     from pipelines.datasets.download import state
 
@@ -52,7 +52,7 @@ def list_(as_json):
 @click.option("--url", help="Fetch it from another address, such as a mirror.")
 @click.option("--renew", is_flag=True, help="Download it again, and forget the checksum of the first download.")
 def get(name, folder, source, url, renew):
-    """Download the published file NAME (see `zoo data list`), or go on with its download."""
+    """Download a published file. NAME is as in `zoo data list`; a download that was interrupted goes on."""
     from pipelines.datasets import download
     from pipelines.datasets.catalog import published
 
@@ -69,7 +69,7 @@ def get(name, folder, source, url, renew):
 @click.argument("source")
 @JSON
 def info(source, as_json):
-    """Say what a file of events holds: the project's own, an embedded sample, or a published one."""
+    """Say what a file of events holds. It is the project's own, an embedded sample, or a published one."""
     import pipelines
     from pipelines import datasets
     from pipelines.datasets.find import find
@@ -108,7 +108,7 @@ def info(source, as_json):
 @WORKERS
 @SCHEDULER
 def convert(sources, out, format_, workers, scheduler, **options):
-    """Convert published files or tables SOURCES to one events file OUT.
+    """Convert published files or tables to one events file.
 
     Killed and started again, it goes on where it was.
     """
@@ -160,7 +160,7 @@ def converted(sources, out, format_, workers, scheduler, options):
 def cluster(
     sources, out, key, mass, images, pixels, width, centring, rotation, flip, normalise, workers, scheduler, **jets
 ):
-    """Cluster raw LHC Olympics hadrons into jets: 47 variables per event, and images if asked for.
+    """Cluster raw LHC Olympics hadrons into jets. Gives 47 variables per event, and images if asked for.
 
     Killed and started again, it goes on where it was.
     """
@@ -203,7 +203,7 @@ def cluster(
 @WORKERS
 @SCHEDULER
 def simulate(kind, out, events, settings, seed, workers, scheduler):
-    """Generate events of a KIND with Pythia 8 (needs the extra `sim`), in the layout of the published ones.
+    """Generate events with Pythia 8, in the layout of published ones. Needs the extra `sim`; `zoo data kinds` lists each KIND.
 
     Killed and started again, it goes on where it was. Kinds and their options: `zoo data kinds`.
     """
@@ -223,7 +223,7 @@ def simulate(kind, out, events, settings, seed, workers, scheduler):
 @data.command()
 @JSON
 def kinds(as_json):
-    """List the kinds of events that can be simulated, and their options."""
+    """List the kinds of events that can be simulated. Below each are its options."""
     from pipelines.simulation import KINDS
 
     found = [
@@ -254,7 +254,7 @@ def kinds(as_json):
 @click.option("--label", type=int, help="Draw FIRST from one truth label only, such as 0, the background.")
 @SEED
 def split(source, first, rest, events, label, seed, conversion):
-    """Draw a training sample without labels, FIRST, and write all other events to REST."""
+    """Draw a training sample without labels. It is FIRST; all other events are REST."""
     import pipelines
     from pipelines.outputs import check_new, clean, new_disks
 
@@ -278,7 +278,7 @@ def split(source, first, rest, events, label, seed, conversion):
 @MASS_RANGE
 @SEED
 def mix(out, background, signal, s_over_b, mass_range, seed, conversion):
-    """Mix background and signal at a given ratio S/B of their numbers of events, with labels."""
+    """Mix background and signal at a given S/B, with labels. S/B is the ratio of numbers of events."""
     from pipelines.datasets.find import find
     from pipelines.datasets.opening import open_each
     from pipelines.events import mixing

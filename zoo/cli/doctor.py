@@ -15,7 +15,8 @@ from zoo.cli.terminal import JSON, quiet_zoo, say
 )
 @JSON
 def doctor(folder, as_json):
-    """Look at versions, devices, XLA, memory, disks and file locks, and say what to do; exit code 1 if one is wrong."""
+    """Look whether this machine is ready, and say what to do. Looks at versions, devices, XLA, memory, disks and file locks; exit
+    code 1 if one is wrong."""
     found = quiet_zoo().doctor(folder)
     say(found, as_json, lambda: str(found))
     if not found["ok"]:

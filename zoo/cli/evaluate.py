@@ -31,7 +31,7 @@ from zoo.cli.terminal import JSON, MASS_RANGE, SEED, check_run, quiet_zoo, say
 def evaluate(
     run, data, kind, table, channel, name, errors, ignore_weights, mass_range, seed, as_json, conversion, converting
 ):
-    """Judge a trained RUN with truth: AUC, signal efficiencies, mass sculpting.
+    """Judge a trained RUN with truth. Prints AUC, signal efficiencies and mass sculpting.
 
     Events outside the mass range of the run's training are left out, unless --mass-range says otherwise.
     """
@@ -91,7 +91,7 @@ def warn(message: str | None) -> None:
 @SEED
 @JSON
 def plot(run, data, samples, out, kind, mass_range, seed, as_json, conversion):
-    """Draw the figures of a trained RUN: its losses, and its results for the events of --data and --sample.
+    """Draw the figures of a trained RUN. These are its losses, and its results for the events of --data and --sample.
 
     Ratios are to the background, if there is one.
     """

@@ -44,7 +44,7 @@ from zoo.cli.terminal import JSON, MASS_RANGE, SEED, Command, Finite, progress, 
 @SEED
 @JSON
 def explain(run, data, rows, out, figure, as_json, conversion, converting, **options):
-    """Say what each input contributes to the scores of the most anomalous events of a RUN."""
+    """Say what each input contributes to scores. Explained are the most anomalous events of a RUN."""
     from pipelines.outputs import check_new
 
     for path in filter(None, (out, figure)):

@@ -76,7 +76,7 @@ def _declared() -> declarations.Declared:
 @click.argument("pattern", default="*")
 @JSON
 def list_(pattern, as_json):
-    """List the models whose name matches PATTERN, and the trained weights that come with the package."""
+    """List the models, and the trained weights of the package. With PATTERN only names that match it."""
     models = list(_declared().values())
     found = [
         {**{k: one[k] for k in ("name", "summary")}, "weights": weights.names(f"{one['name']}/*")}
@@ -105,7 +105,8 @@ def _names(context: click.Context, parameter: click.Parameter, incomplete: str) 
 @click.argument("name", shell_complete=_names)
 @JSON
 def show(name, as_json):
-    """Show a model: what it is, its hyperparameters and presets; or an exported one, a folder or a file *.onnx.
+    """Show a model or an exported one. Of a model NAME: what it is, its hyperparameters and presets. An exported one is a folder or a
+    file *.onnx.
 
     Or trained weights, as vae/lhco_sim: what they are trained on, by which command, and what they reach.
     """
@@ -172,7 +173,7 @@ def show(name, as_json):
 @click.option("--xla/--no-xla", "jit_compile", default=True, help="Compile the training step with XLA.")
 @JSON
 def train(name, data, out, settings, as_json, conversion, converting, **options):
-    """Train the model NAME on events, without labels, or on what it generates (ddp), and write a run directory.
+    """Train a model on events, without labels. `ddp` learns from what it generates. Writes a run directory.
 
     Published files and tables are converted first, into OUT.events.h5, as `zoo data convert` does.
     """
@@ -199,7 +200,7 @@ def train(name, data, out, settings, as_json, conversion, converting, **options)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="New HDF5 file with the dataset `score`.")
 @click.option("--score-kind", "--kind", "kind", help="Score kind; the model's default otherwise.")
 def score(run, data, out, kind, conversion, converting):
-    """Score every event of a file with a trained RUN: higher is more anomalous.
+    """Score events with a trained RUN. A higher score is more anomalous.
 
     A table is read as that of the training: the run's columns, and its mass.
     """

@@ -81,7 +81,7 @@ class Calibration(click.ParamType):
 @SEED
 @JSON
 def scan(file, run, out, plot, as_csv, as_json, **options):
-    """Look for bumps in all histograms of FILE: HDF5 with counts and edges, or ROOT with TH1s.
+    """Search for bumps in thousands of histograms. FILE is HDF5 with counts and edges, or ROOT with TH1s.
 
     For each spectrum the largest significance over bins and widths, where it is, and the global p-value: about how often
     background alone has one as large; and the same of the most significant of all.

@@ -60,7 +60,7 @@ def validate():
 @click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH", help="GeV; by default that of the training.")
 @with_options([PLOT, *ENDING])
 def sculpting(run, data, tails, out, figure, seed, as_json, **options):
-    """Show how much cuts on the score of a RUN shape the background's mass spectrum."""
+    """Show how much cuts on the score shape the mass spectrum. The score is that of a RUN, the spectrum that of background."""
     check(out, figure)
     found = quiet_zoo().validate.sculpting(run, data, tails=tails, seed=seed, **options)
     from pipelines.plots.hunt import plot_sculpting
@@ -90,7 +90,7 @@ def sculpting(run, data, tails, out, figure, seed, as_json, **options):
 )
 @with_options(ENDING)
 def template(run, data, out, as_json, **options):
-    """Tell whether the template of a RUN predicts how many background events of its window pass a cut."""
+    """Tell whether the template of a RUN predicts the background. That is how many events of its window pass a cut."""
     check(out)
     found = quiet_zoo().validate.template(run, data, **options)
     heads = ["percentile", "observed", "predicted", "error", "ratio", "pull"]
@@ -109,7 +109,7 @@ def template(run, data, out, as_json, **options):
 @TAILS
 @with_options([percentile_option(80.0), CUT, *WINDOWS, TOYS, PLOT, *ENDING])
 def coverage(run, data, shuffle, out, figure, seed, as_json, **options):
-    """Search in many background-only data sets: are global p-values uniform?"""
+    """Tell whether global p-values are uniform. Searches in many data sets of background alone."""
     check(out, figure)
     found = quiet_zoo().validate.coverage(run, data, shuffle=shuffle, seed=seed, **cuts(options))
     from pipelines.plots.validation import plot_coverage
@@ -137,7 +137,7 @@ def coverage(run, data, shuffle, out, figure, seed, as_json, **options):
 @SCORE_KIND
 @with_options([*CUTS, TOYS, PLOT, *ENDING])
 def spectrum(run, data, target, out, figure, reach_figure, seed, as_json, **options):
-    """Add signal to the selected spectrum: what significance has how many events, and how many reach 3 and 5 sigma?"""
+    """Tell how many signal events reach 3 and 5 sigma. Signal is added to the selected spectrum, in rising numbers."""
     from pipelines.bumphunt.discovery_reach import reach_said
 
     check(out, figure, reach_figure)
@@ -173,7 +173,7 @@ def spectrum(run, data, target, out, figure, reach_figure, seed, as_json, **opti
               help="Mixtures of every S/B, each with its own signal events and training.")  # fmt: skip
 @with_options([PLOT, *ENDING])
 def injection(run, background, signal, ratios, trained, settings, xla, out, figure, seed, as_json, **options):
-    """Mix signal into background, search end to end, and judge with truth; with --train or --folds train on each mixture.
+    """Mix in signal, search end to end, and judge with truth. With --train or --folds train on each mixture.
 
     RUN is a run directory; with --train or --folds also the name of a model. Below the table of what was asked for is that of
     what may be believed.
@@ -249,7 +249,7 @@ def paper_table(rows) -> tuple[list[str], list[list[str]]]:
 @SCORE_KIND
 @with_options(ENDING)
 def contamination(run, background, signal, test, ratios, settings, xla, out, as_json, **options):
-    """Train MODEL at every S/B and judge it on other events: does it learn the signal away?"""
+    """Tell whether a model learns the signal away. MODEL is trained at every S/B and judged on other events."""
     check(out)
     training = {"hyperparameters": dict(map(setting, settings)), "jit_compile": xla, "said": _say}
     zoo = quiet_zoo()
@@ -279,7 +279,7 @@ def _auc(row, tail, label) -> str:
 @TOYS
 @with_options(ENDING)
 def stability(runs, data, out, seed, as_json, **options):
-    """Compare what the members of RUNS, or runs of several seeds, say of the same events."""
+    """Compare what members or seeds say of the same events. Members are those of RUNS, seeds those of several runs."""
     check(out)
     found = quiet_zoo().validate.stability(runs, data, seed=seed, **cuts(options))
     correlation = found["rank_correlation"]
@@ -299,7 +299,7 @@ def stability(runs, data, out, seed, as_json, **options):
 @click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH", help="GeV.")
 @with_options(ENDING)
 def supervised(data, columns, folds, mass_range, out, seed, as_json, conversion):
-    """USES LABELS: boosted trees, cross-validated, as a yardstick of what could be had at most."""
+    """Train boosted trees WITH LABELS, for comparison. Cross-validated, they say what could be had at most."""
     check(out)
     found = quiet_zoo().validate.supervised(
         data, columns, folds=folds, mass_range=mass_range, seed=seed, conversion=conversion

@@ -29,7 +29,7 @@ def chamfer(x: tf.Tensor, y: tf.Tensor, x_mask: tf.Tensor, y_mask: tf.Tensor) ->
     >>> chamfer(x, y, everything, everything).numpy().tolist()
     [12.0]
     """
-    lead = tf.broadcast_dynamic_shape(tf.shape(x)[:-2], tf.shape(y)[:-2])
+    lead = tf.shape(x[..., 0, 0] + y[..., 0, 0])  # by an operation that ONNX has: it has none for shapes alone
     x, y = (tf.broadcast_to(particles, tf.concat([lead, tf.shape(particles)[-2:]], 0)) for particles in (x, y))
     return _chamfer(x, y, x_mask, y_mask)
 

@@ -125,8 +125,9 @@ class IsolationForest(ClosedForm):
         forests = [[getattr(self, name)[member] for name in names] for member in range(self.members)]
         forests = forests if self.member_shape else [[getattr(self, name) for name in names]]
         lengths = tf.stack([self._mean_length(x, *forest) for forest in forests])
-        lengths = lengths if self.member_shape else lengths[0]
-        return tf.pow(2.0, -lengths / float(mean_path(self.hp.subsample)))
+        lengths = tf.cast(lengths if self.member_shape else lengths[0], tf.float64)
+        # in float64: the last bit of a float32 power depends on the place of an event among those scored with it
+        return tf.cast(tf.pow(tf.constant(2.0, tf.float64), -lengths / mean_path(self.hp.subsample)), tf.float32)
 
     def _mean_length(self, x, feature, left, right, threshold, path):
         """Return the mean over trees of the cuts to the leaf of scaled events (B, F), (B,)."""
