@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from pipelines import memory as memory_limit
 from pipelines.errors import InputError
 from zoo.ensemble import BestEpoch, MemberHistory
 from zoo.iterators import let_go_of_iterators
@@ -251,6 +252,7 @@ class Trainer:
         cache: str | os.PathLike | None = None,
     ) -> keras.callbacks.History | None:
         """Run the recipe as `AnomalyModel.fit` says; `start="after"` does what comes after the main phase alone."""
+        memory_limit.check(memory_limit.TRAINING)
         model = self.model
         _check_callbacks(callbacks)
         data = self.data = model.survey(data)
