@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -244,7 +244,7 @@ class Trainer:
         start: str = "before",
         epochs: int | None = None,
         initial_epoch: int = 0,
-        callbacks: Sequence[keras.callbacks.Callback] = (),
+        callbacks: object = (),
         finish: bool = True,
         verbose: int | str = "auto",
         jit_compile: bool = True,
@@ -254,7 +254,7 @@ class Trainer:
         """Run the recipe as `AnomalyModel.fit` says; `start="after"` does what comes after the main phase alone."""
         memory_limit.check(memory_limit.TRAINING)
         model = self.model
-        _check_callbacks(callbacks)
+        callbacks = _checked_callbacks(callbacks)
         data = self.data = model.survey(data)
         if not model.has_met_data:
             model.adapt(data)
@@ -308,7 +308,7 @@ class Trainer:
         """Have Keras compile the model, unless it is compiled with these options already."""
         if self._compiled_with != {"jit_compile": jit_compile}:
             rates = {"optimizer": self.model.optimizers[0]} if self.model.optimizers else {}
-            self.model.compile(**rates, jit_compile=jit_compile, steps_per_execution=steps_per_execution)
+            keras.Model.compile(self.model, **rates, jit_compile=jit_compile, steps_per_execution=steps_per_execution)
             self._programs.clear()
             self._compiled_with = {"jit_compile": jit_compile}
 
@@ -417,8 +417,12 @@ def _tell_phase(phase: Phase, all_phases: Sequence[Phase]) -> None:
         sys.stdout.flush()
 
 
-def _check_callbacks(callbacks: Sequence[object]) -> None:
-    """Raise `InputError` for what is no callback of Keras 2, which would fail far from its cause."""
+def _checked_callbacks(given: object) -> list[Any]:
+    """Return the callbacks that are given: one, several, or None.
+
+    Raises `InputError` for what is no callback of Keras 2, which would fail far from its cause.
+    """
+    callbacks = [] if given is None else list(given) if isinstance(given, Iterable) else [given]
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.Callback):
             continue
@@ -432,6 +436,7 @@ def _check_callbacks(callbacks: Sequence[object]) -> None:
         raise InputError(
             f"{found} is no callback; expected an object of a subclass of `zoo.keras.keras.callbacks.Callback`"
         )
+    return callbacks
 
 
 def _counter(name: str, value: int = 0) -> tf.Variable:
