@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines import histograms
 from pipelines.arguments import argument
 from pipelines.errors import InputError
 from pipelines.events.layout import some_of
+from pipelines.histograms import MOST
 
 Array = NDArray[np.float64]
 
@@ -92,6 +94,7 @@ class MassSpectrum:
         for wrong, what in (
             (~np.isfinite(self.counts), "is NaN, infinite or missing; expected a number of events"),
             (self.counts < 0, "is negative; expected a number of events"),
+            (self.counts >= MOST, f"is {MOST:.0e} or more; expected a number of events"),
             (
                 np.abs(self.counts - np.rint(self.counts)) > 1e-9 * np.maximum(1, np.abs(self.counts)),
                 "is not a whole number: weighted events and cross-sections do not fluctuate as Poisson numbers; give "
@@ -161,8 +164,6 @@ def _text(path: Path) -> str:
 
 
 def _from_histograms(path: Path, column: str | None, mass_range: tuple[float, float] | None) -> MassSpectrum:
-    from pipelines import histograms
-
     there = histograms.names_in(path)
     chosen = there if column is None else histograms.selected(there, (column,), path)
     if len(chosen) > 1:

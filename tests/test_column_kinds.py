@@ -53,4 +53,4 @@ def test_a_run_that_was_trained_on_what_is_truth_now_says_so_of_a_table(tmp_path
                 InputError, match=r"trained, by an earlier version, on event_type: .*train again without"
             ):
                 zoo.score(run, table)
-        assert np.array_equal(zoo.score(tmp_path / "run", events).values, model.score(events))
+        assert np.array_equal(zoo.score(tmp_path / "run", events).mean, model.score(events))

@@ -304,6 +304,9 @@ def test_every_window_is_looked_at():
         (np.ones(40), "dijet3", {"exclude": (10, 20)}, "no bin there"),
         (np.ones(40), "dijet3", {"sqrt_s": float("nan")}, "sqrt"),
         (np.ones(40), "dijet3", {"pseudo_experiments": 0}, "pseudo-experiments"),
+        (np.ones(40), "dijet3", {"pseudo_experiments": 10**9}, "more would not fit into memory"),
+        (np.ones(40), "dijet3", {"inject": (3000, 100), "repeats": 10**9}, "more would not fit into memory"),
+        (np.full(40, 1e300), "dijet3", {}, "is 1e\\+15 or more"),
     ],
 )
 def test_spectra_and_options_that_cannot_be_are_refused(counts, background, options, says):
