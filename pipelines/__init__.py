@@ -6,8 +6,9 @@
 'pt_1'
 """
 
+import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # TensorFlow 2.21 with oneDNN gets batched products that sum over tens of thousands of rows wrong (1e28 for 100, on several
 # threads): gradients of several members without XLA. Unless the user says otherwise, and before TensorFlow is imported.
@@ -15,8 +16,10 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import pipelines.quiet  # noqa: F401  it sets how much TensorFlow says, before that is imported
 from pipelines.errors import InputError
-from pipelines.events import Events, EventsWriter
 from pipelines.moved import alias
+
+if TYPE_CHECKING:
+    from pipelines.events import Events, EventsWriter
 
 alias(
     {
@@ -47,7 +50,7 @@ alias(
 __all__ = ["Events", "EventsWriter", "InputError", "open", "search"]
 
 
-def open(data: Any, mass_range: tuple[float, float] | None = None, **options: Any) -> Events:
+def open(data: Any, mass_range: tuple[float, float] | None = None, **options: Any) -> "Events":
     """Open events of any kind: an events file, an embedded sample by its name, a published file, a table, or a frame.
 
     What is no events file, such as CSV, Parquet or ROOT, is converted first; `options` are those of `zoo data convert`, as
@@ -61,11 +64,18 @@ def open(data: Any, mass_range: tuple[float, float] | None = None, **options: An
     return open_events(data, mass_range, **options)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "search":  # when asked for: it takes SciPy, and to import this package is cheap
-        from pipelines.bumphunt.search import search
+_WHERE = {  # names whose modules take NumPy or SciPy: imported when they are asked for
+    "Events": "pipelines.events",
+    "EventsWriter": "pipelines.events",
+    "search": "pipelines.bumphunt.search",
+}
 
-        return search
+
+def __getattr__(name: str) -> Any:
+    if name == "events":  # a package
+        return importlib.import_module("pipelines.events")
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

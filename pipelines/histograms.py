@@ -12,19 +12,22 @@ and in a ROOT file every TH1 counts, also those in folders. Under- and overflow 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import fnmatch
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipelines.arguments import argument
 from pipelines.checksums import create, store
 from pipelines.errors import InputError
+from pipelines.events.column_kinds import matching
 from pipelines.events.hdf5_files import reading_hdf5
+from pipelines.events.layout import some_of
 from pipelines.outputs import new_disk
 
 MOST = 1e15  # events in a bin: all whole numbers below are exact in float64
@@ -216,7 +219,7 @@ def _reasons(counts: np.ndarray, edges: np.ndarray, bins: np.ndarray) -> dict[in
             f"has a count of {MOST:.0e} or more": (own & (counts >= MOST)).any(1),
             "is empty: no event in any bin": ~(own & (counts != 0)).any(1),
             "begins with empty bins, which look like a discovery at the first that are not; let the histogram begin "
-            "where events do (--range LOW HIGH)": (own & (counts != 0)).argmax(1) >= 2,
+            f"where events do ({argument('mass_range')})": (own & (counts != 0)).argmax(1) >= 2,
         }
     found: dict[int, str] = {}
     for what, which in wrong.items():
@@ -228,11 +231,15 @@ def _reasons(counts: np.ndarray, edges: np.ndarray, bins: np.ndarray) -> dict[in
 # -- from Python objects ---------------------------------------------------------------------------------
 
 
-def from_hist(histograms: object | Iterable[object], names: Sequence[str] | None = None) -> Histograms:
+def from_hist(
+    histograms: object | Iterable[object],
+    names: Sequence[str] | None = None,
+    mass_range: tuple[float, float] | None = None,
+) -> Histograms:
     """Return histograms of `hist` or `boost_histogram` objects, of one or several.
 
     Anything that follows the Unified Histogram Interface will do: `axes[0].edges`, `values()` and `variances()`.
-    Those of uproot do too.
+    Those of uproot do too. `mass_range` takes only bins within, in the unit of the edges.
 
     Raises `InputError` for objects that are none, that have several axes, that average instead of count, whose
     variances are known and not their counts (weighted events), whose bins have names, that look like cutflows, and for all that
@@ -250,7 +257,7 @@ def from_hist(histograms: object | Iterable[object], names: Sequence[str] | None
     names = list(map(str, range(len(several)))) if names is None else list(names)
     if len(names) != len(several):
         raise InputError(f"{len(names)} names for {len(several)} histograms")
-    return _of_objects(zip(names, several), "", "histograms")
+    return _of_objects(zip(names, several), "", "histograms", mass_range=mass_range)
 
 
 def _of_objects(
@@ -353,27 +360,52 @@ def read(
     (('SR/m_jj',), [12])
     """
     path = Path(path)
+    return (_read_root if _is_root(path) else _read_hdf5)(path, tuple(select), mass_range=mass_range, skip=skip)
+
+
+def names_in(path: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the histograms of a file, good or bad; raises `InputError` as `read` does."""
+    path = Path(path)
+    if not _is_root(path):
+        return _names(_datasets(path))
+    with _root_file(path) as (_, keys):
+        return list(keys)
+
+
+def _is_root(path: Path) -> bool:
     if not os.path.isfile(path):  # Path.is_file would raise for a name that is too long
         raise InputError(f"{path}: no such file, expected histograms in HDF5 or ROOT")
     try:
         with open(path, "rb") as file:
-            is_root = file.read(4) == ROOT_MAGIC
+            return file.read(4) == ROOT_MAGIC
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return (_read_root if is_root else _read_hdf5)(path, tuple(select), mass_range=mass_range, skip=skip)
 
 
-def _selected(names: Sequence[str], select: Sequence[str], path: Path) -> list[int]:
-    """Places of the names that a pattern fits, all without patterns; raises `InputError` for one that fits none."""
+def selected(names: Sequence[str], select: Sequence[str], path: Path) -> list[str]:
+    """Return the names that one of these is, or fits as a pattern; all without patterns.
+
+    Raises `InputError` for one that fits none.
+    """
+    found: set[str] = set()
     for pattern in select:
-        if not fnmatch.filter(names, pattern):
-            shown = ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
-            raise InputError(f"{path}: no histogram's name matches {pattern!r}; there are {shown}")
-    fits = [not select or any(fnmatch.fnmatchcase(name, pattern) for pattern in select) for name in names]
-    return [i for i, one in enumerate(fits) if one]
+        fits = matching(pattern, names)
+        if not fits:
+            raise InputError(f"{path}: no histogram's name matches {pattern!r}; there are {some_of(names, 5)}")
+        found.update(fits)
+    return [name for name in names if not select or name in found]
 
 
 def _read_hdf5(path: Path, select: Sequence[str], **options: Any) -> Histograms:
+    found = _datasets(path)
+    if select:
+        found = _rows(found, select, path)
+    counts, edges = found.pop("counts"), found.pop("edges")
+    return Histograms.from_arrays(counts, edges, source=str(path), **found, **options)
+
+
+def _datasets(path: Path) -> dict[str, Any]:
+    """Return what a file has of counts, edges, bins and names."""
     with reading_hdf5(path) as file:
         there = [name for name in ("counts", "edges", "bins", "names") if name in file]
         missing = [name for name in ("counts", "edges") if name not in there]
@@ -385,17 +417,19 @@ def _read_hdf5(path: Path, select: Sequence[str], **options: Any) -> Histograms:
         found = {name: _dataset(path, file, name) for name in there}
     if "names" in found:
         found["names"] = _text(path, found["names"])
-    if select:
-        found = _rows(found, select, path)
-    counts, edges = found.pop("counts"), found.pop("edges")
-    return Histograms.from_arrays(counts, edges, source=str(path), **found, **options)
+    return found
+
+
+def _names(found: dict[str, Any]) -> list[str]:
+    return [str(name) for name in found.get("names", range(len(np.atleast_2d(found["counts"]))))]
 
 
 def _rows(found: dict[str, Any], select: Sequence[str], path: Path) -> dict[str, Any]:
     """The datasets of selected histograms; where shapes do not fit, all, of which `from_arrays` says what is wrong."""
     counts = np.atleast_2d(found["counts"])
-    names = [str(name) for name in found.get("names", range(len(counts)))]
-    rows = _selected(names, select, path)
+    names = _names(found)
+    chosen = set(selected(names, select, path))
+    rows = [row for row, name in enumerate(names) if name in chosen]
     each: dict[str, Any] = {"counts": counts, "names": np.array(names)}
     each |= {name: found[name] for name in ("edges", "bins") if name in found}
     per_row = [name for name in each if np.ndim(each[name]) and (name != "edges" or np.ndim(each[name]) > 1)]
@@ -429,9 +463,16 @@ def _reason(error: Exception) -> str:
 
 
 def _read_root(path: Path, select: Sequence[str], **options: Any) -> Histograms:
+    with _root_file(path) as (file, keys):
+        parts = [(name, file[keys[name]]) for name in selected(list(keys), select, path)]
+    return _of_objects(parts, f"{path}: ", str(path), **options)
+
+
+@contextlib.contextmanager
+def _root_file(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Open a file; yields it, and the newest keys of its histograms by their names. Raises `InputError` if it has none."""
     import uproot
 
-    parts = []
     try:
         with uproot.open(path) as file:
             classes = file.classnames(recursive=True, cycle=True)
@@ -440,16 +481,14 @@ def _read_root(path: Path, select: Sequence[str], **options: Any) -> Histograms:
                 if kind.startswith("TH1"):
                     name, _, cycle = key.rpartition(";")
                     newest[name] = max(newest.get(name, 0), int(cycle))
-            kept = [list(newest)[i] for i in _selected(list(newest), select if newest else (), path)]
-            parts = [(name, file[f"{name};{newest[name]}"]) for name in kept]
+            if not newest:
+                kinds = ", ".join(sorted(set(classes.values()))) or "nothing"
+                raise InputError(f"{path}: no histograms: expected TH1 objects, found {kinds}")
+            yield file, {name: f"{name};{cycle}" for name, cycle in newest.items()}
     except InputError:
         raise
     except Exception as error:  # of damaged files uproot and what it decompresses with raise many kinds
         raise InputError(f"{path}: cannot be read as ROOT ({_reason(error)}); is it whole?") from None
-    if not parts:
-        kinds = ", ".join(sorted(set(classes.values()))) or "nothing"
-        raise InputError(f"{path}: no histograms: expected TH1 objects, found {kinds}")
-    return _of_objects(parts, f"{path}: ", str(path), **options)
 
 
 def write(histograms: Histograms, path: str | os.PathLike[str]) -> None:

@@ -23,8 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines import histograms
 from pipelines.arguments import argument
 from pipelines.errors import InputError
+from pipelines.events.layout import some_of
+from pipelines.histograms import MOST
 
 Array = NDArray[np.float64]
 
@@ -91,6 +94,7 @@ class MassSpectrum:
         for wrong, what in (
             (~np.isfinite(self.counts), "is NaN, infinite or missing; expected a number of events"),
             (self.counts < 0, "is negative; expected a number of events"),
+            (self.counts >= MOST, f"is {MOST:.0e} or more; expected a number of events"),
             (
                 np.abs(self.counts - np.rint(self.counts)) > 1e-9 * np.maximum(1, np.abs(self.counts)),
                 "is not a whole number: weighted events and cross-sections do not fluctuate as Poisson numbers; give "
@@ -105,12 +109,15 @@ class MassSpectrum:
             raise InputError(f"{where}: no event in any bin; expected a spectrum with events")
 
 
-def read(path: str | os.PathLike[str], column: str | None = None) -> MassSpectrum:
+def read(
+    path: str | os.PathLike[str], column: str | None = None, mass_range: tuple[float, float] | None = None
+) -> MassSpectrum:
     """Return the spectrum of a file; see the top of this module.
 
     Args:
         column: of the observed events: a name in the header, or of a histogram. By default the first after the edges, or
             the only histogram.
+        mass_range: only bins within, in the unit of the edges.
 
     Raises:
         InputError: for a file that cannot be read as one of the formats, a column that is not there, bins that overlap
@@ -129,10 +136,12 @@ def read(path: str | os.PathLike[str], column: str | None = None) -> MassSpectru
         raise InputError(f"{path}: no such file, expected a spectrum in CSV, HEPData YAML, ROOT, HDF5 or hist")
     suffix = path.suffix.lower()
     if suffix in (".csv", ".txt", ".dat"):
-        return _from_csv(_text(path), str(path), column)
-    if suffix in (".yaml", ".yml"):
-        return _from_yaml(_text(path), str(path), column)
-    return _from_histograms(path, column)
+        found = _from_csv(_text(path), str(path), column)
+    elif suffix in (".yaml", ".yml"):
+        found = _from_yaml(_text(path), str(path), column)
+    else:
+        return _from_histograms(path, column, mass_range)  # of which what lies outside is not looked at
+    return found if mass_range is None else found.within(mass_range)
 
 
 def _text(path: Path) -> str:
@@ -154,15 +163,15 @@ def _text(path: Path) -> str:
 # -- histograms ------------------------------------------------------------------------------------------
 
 
-def _from_histograms(path: Path, column: str | None) -> MassSpectrum:
-    from pipelines import histograms
-
-    found = histograms.read(path, select=() if column is None else (column,))
-    if len(found) > 1:
-        names = ", ".join(found.names[:8]) + (", ..." if len(found) > 8 else "")
+def _from_histograms(path: Path, column: str | None, mass_range: tuple[float, float] | None) -> MassSpectrum:
+    there = histograms.names_in(path)
+    chosen = there if column is None else histograms.selected(there, (column,), path)
+    if len(chosen) > 1:
         raise InputError(
-            f"{path}: {len(found)} histograms, expected one; name it by {argument('column')} (there are {names})"
+            f"{path}: {len(chosen)} histograms, expected one; name it by {argument('column')} (there are "
+            f"{some_of(chosen, 8)})"
         )
+    found = histograms.read(path, select=chosen, mass_range=mass_range)
     bins = int(found.bins[0])
     return MassSpectrum(str(path), found.names[0], found.edges[0, : bins + 1], found.counts[0, :bins], {})
 

@@ -1,7 +1,11 @@
 """What columns are by their names, as public tables write them."""
 
+import numpy as np
 import pytest
+from linear_model import registered
 
+import zoo
+from pipelines import Events, InputError
 from pipelines.events.column_kinds import kind_of_column, matching, taken_by_pattern
 
 TRUTH = (
@@ -32,3 +36,21 @@ def test_patterns_take_variables_alone_and_names_take_anything():
     names = ["pt_1", "isSignal", "weight", "eventNumber"]
     assert taken_by_pattern("*", names) == ["pt_1"]
     assert taken_by_pattern("eventNumber", names) == ["eventNumber"]
+
+
+def test_a_run_that_was_trained_on_what_is_truth_now_says_so_of_a_table(tmp_path):
+    """Events that have the column as a feature already are scored as before."""
+    rng = np.random.default_rng(0)
+    features, mass = rng.normal(size=(300, 2)), rng.uniform(2000, 3000, 300)
+    events, table = Events.from_arrays(features, mass, ["x", "event_type"]), tmp_path / "a.csv"
+    table.write_text("mjj,x,event_type\n" + "".join(f"{m},{x},{y}\n" for m, (x, y) in zip(mass, features)))
+    with registered():
+        model = zoo.get("linear", columns=["x", "event_type"])
+        model.fit(events, epochs=1, verbose=0, jit_compile=False)
+        model.save_run(tmp_path / "run")
+        for run in (tmp_path / "run", model):
+            with pytest.raises(
+                InputError, match=r"trained, by an earlier version, on event_type: .*train again without"
+            ):
+                zoo.score(run, table)
+        assert np.array_equal(zoo.score(tmp_path / "run", events).mean, model.score(events))

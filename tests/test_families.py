@@ -85,7 +85,7 @@ def test_families_do_not_mix_and_options_of_others_are_refused(published, tmp_pa
     for paths, options, words in (
         ([published["lhco"], published["table"]], {}, "different kinds"),
         ([published["lhco"]], {"channel": "1"}, "option channel: lhco files have"),
-        ([published["table"]], {}, "needs the option mass"),
+        ([published["table"]], {}, r"needs mass \(one of its columns"),
         ([], {}, "no files"),
         ([tmp_path / "none.csv"], {}, "no such file"),
         ([tmp_path], {}, "is a folder"),

@@ -16,6 +16,7 @@ import zoo
 from pipelines import Events, InputError, histograms
 from pipelines.events import hdf5_files
 from pipelines.events.hdf5_files import open_hdf5
+from zoo.keras import keras
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,11 @@ def model(events):
     (lambda model, events: model(np.zeros((2, 3))), r"model\.score\(events\)"),
     (lambda model, events: model.predict(events), r"model\.score\(events\)"),
     (lambda model, events: model.evaluate(events), r"zoo\.evaluate\(model, events\)"),
+    (lambda model, events: model.compile("adam", loss="mse"), r"zoo\.get\(name, learning_rate=\.\.\.\)"),
+    (lambda model, events: model.train_on_batch(np.zeros((2, 3))), r"model\.fit\(events"),
+    (lambda model, events: model.test_on_batch(np.zeros((2, 3))), r"zoo\.evaluate\(model, events\)"),
+    (lambda model, events: model.predict_on_batch(np.zeros((2, 3))), r"model\.score\(events\)"),
+    (lambda model, events: keras.models.save_model(model, "never.keras"), r"model\.save_run\(folder\)"),
 ])  # fmt: skip
 def test_what_keras_has_names_the_call_that_works(call, told, model, events):
     with pytest.raises(InputError, match=told) as error:
@@ -56,7 +62,7 @@ def test_fit_takes_events_and_says_how_to_make_them(given, model):
 def test_fit_takes_validation_data_and_whole_epochs(model, events):
     history = model.fit(events, validation_data=events, epochs=1, verbose=0, jit_compile=False).history
     assert history["val_loss"]
-    with pytest.raises(InputError, match="two names of the same"):
+    with pytest.raises(InputError, match="names of the same"):
         model.fit(events, events, validation_data=events)
     with pytest.raises(TypeError, match="epochs is '3'"):
         model.fit(events, epochs="3")
@@ -64,6 +70,54 @@ def test_fit_takes_validation_data_and_whole_epochs(model, events):
         model.fit(events, epochs=0)
     with pytest.raises(TypeError, match="name is int"):
         zoo.get(3)
+    with pytest.raises(TypeError, match="initial_epoch is '1'"):
+        model.fit(events, initial_epoch="1")
+    with pytest.raises(InputError, match="initial_epoch is -1"):
+        model.fit(events, initial_epoch=-1)
+
+
+def test_fit_splits_off_what_validates(events, monkeypatch):
+    """By the seed: as events that are split by hand."""
+    with registered():
+        split, by_hand = zoo.get("linear"), zoo.get("linear")
+        training, others = events.split(0.8, 0)
+        given = {"epochs": 1, "verbose": 0, "jit_compile": False}
+        found = split.fit(events, validation_split=0.2, **given).history
+        assert found == by_hand.fit(training, validation_data=others, **given).history and found["val_loss"]
+        with pytest.raises(InputError, match="validation_split: names of the same; give one"):
+            split.fit(events, others, validation_split=0.2)
+
+
+@pytest.mark.parametrize("name, told", [
+    ("batch_size", r"zoo\.get\(name, batch_size=\.\.\.\)"),
+    ("y", "no targets"),
+    ("sample_weight", r"Events\.from_arrays\(\.\.\., weight=\.\.\.\)"),
+    ("class_weight", "weights belong to the events"),
+    ("steps_per_epoch", r"events\.sample\(n\)"),
+    ("validation_freq", "after every epoch"),
+    ("shuffle", "shuffled anew in every pass"),
+    ("epoch", r"did you mean epochs\?"),
+    ("nonsense", "it has events, validation"),
+])  # fmt: skip
+def test_an_argument_of_keras_that_is_not_there_says_what_does_the_same(name, told, model, events):
+    with pytest.raises(TypeError, match=rf"fit\(\) has no argument '{name}'; .*{told}"):
+        model.fit(events, **{name: 1})
+    with pytest.raises(TypeError, match=rf"fit\(\) has no argument '{name}'; "):
+        zoo.get("ddp").fit(**{name: 1})
+
+
+def test_export_names_an_argument_that_is_not_there(model, tmp_path):
+    with pytest.raises(TypeError, match=r"export\(\) has no argument 'formats'; did you mean format\?"):
+        model.export(tmp_path / "e", formats="onnx")
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_callbacks_may_be_one_or_none_too(several, model, events):
+    seen = []
+    one = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    model.fit(events, epochs=2, callbacks=[one] if several else one, verbose=0, jit_compile=False)
+    model.fit(events, epochs=1, callbacks=None, verbose=0, jit_compile=False)
+    assert seen == [0, 1]
 
 
 @pytest.mark.parametrize("word", ["none", "None", "null", "~", None])

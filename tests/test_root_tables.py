@@ -82,3 +82,16 @@ def test_a_truncated_file_and_one_of_text_are_told(path, tmp_path):
     for name, reason in (("cut.root", "truncated"), ("text.root", "not a ROOT file")):
         with pytest.raises(InputError, match=reason):
             convert(tmp_path / name, tmp_path / "e.h5", mass="mjj", tree="Events")
+
+
+@pytest.mark.parametrize("name", ["Jet_pt", "Jet_pt*", "Jet_*"])
+def test_a_list_that_is_asked_for_as_a_column_is_told_with_one_of_its_elements(name, path, tmp_path):
+    with pytest.raises(InputError, match=r"no column 'Jet_.*' for the features; it is a list .*, as 'Jet_pt\[0\]'"):
+        convert(path, tmp_path / "e.h5", mass="mjj", tree="Events", features=[name])
+    with pytest.raises(InputError, match=r"for the mass; it is a list .*, as 'Jet_pt\[0\]'"):
+        convert(path, tmp_path / "e.h5", mass=name, tree="Events", features=["met"])
+
+
+def test_a_wrong_name_is_near_an_element_of_a_list(path, tmp_path):
+    with pytest.raises(InputError, match=r"did you mean .*'Jet_pt\[0\]'"):
+        convert(path, tmp_path / "e.h5", mass="mjj", tree="Events", features=["jet_pt"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uproot
 from scipy import stats
 from scipy.integrate import quad
 from scipy.stats import kstest, poisson
@@ -359,6 +360,9 @@ def test_every_window_is_looked_at():
         (np.ones(40), "dijet3", {"exclude": (10, 20)}, "no bin there"),
         (np.ones(40), "dijet3", {"sqrt_s": float("nan")}, "sqrt"),
         (np.ones(40), "dijet3", {"pseudo_experiments": 0}, "pseudo-experiments"),
+        (np.ones(40), "dijet3", {"pseudo_experiments": 10**9}, "more would not fit into memory"),
+        (np.ones(40), "dijet3", {"inject": (3000, 100), "repeats": 10**9}, "more would not fit into memory"),
+        (np.full(40, 1e300), "dijet3", {}, "is 1e\\+15 or more"),
     ],
 )
 def test_spectra_and_options_that_cannot_be_are_refused(counts, background, options, says):
@@ -373,3 +377,41 @@ def test_a_constant_spectrum_has_no_bump():
 
 def test_all_functions_are_named():
     assert [one.name for one in functions_of("auto-exp")] == ["exp1", "exp2", "exp3"]
+
+
+# -- one histogram of a file of several ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def several(tmp_path, background):
+    """A ROOT file with a spectrum that begins with empty bins, and what is none beside it."""
+    counts = np.rint(background)
+    with uproot.recreate(path := tmp_path / "several.root") as file:
+        file["mjj[0]"] = counts, EDGES
+        file["early"] = np.concatenate([np.zeros(5), counts]), np.concatenate([np.arange(500, 1000, 100), EDGES])
+        file["cutflow"] = np.array([900.0, 400.0, 30.0]), np.arange(4.0)
+    return path
+
+
+def test_a_file_of_several_histograms_names_them_and_the_option(several):
+    """Whatever else is wrong with one of them."""
+    with pytest.raises(
+        InputError, match=r"3 histograms, expected one; name it by column \(there are mjj\[0\], early, cutflow\)"
+    ):
+        read(several)
+    with pytest.raises(InputError, match=r"2 histograms, expected one; name it by column \(there are early, cutflow\)"):
+        read(several, "[!m]*")
+    with pytest.raises(InputError, match="no histogram's name matches 'mj'; there are mjj"):
+        read(several, "mj")
+    with pytest.raises(InputError, match="a cutflow is no spectrum"):
+        read(several, "cutflow")
+
+
+def test_a_histogram_is_chosen_by_its_name_and_what_is_outside_of_a_range_is_not_looked_at(several, background):
+    assert read(several, "mjj[0]").counts.tolist() == np.rint(background).tolist()
+    with pytest.raises(InputError, match=r"begins with empty bins.*\(mass_range\)"):
+        read(several, "early")
+    found = read(several, "early", (1000, 5000))
+    assert found.edges.tolist() == EDGES.tolist() and found.counts.tolist() == np.rint(background).tolist()
+    hunt = bumphunt(several, "dijet3", column="early", mass_range=(1000, 5000), pseudo_experiments=2)
+    assert hunt.edges.tolist() == EDGES.tolist()

@@ -22,7 +22,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipelines import provenance
+from pipelines import memory, provenance
 from pipelines.arguments import argument
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError, Unfinished, WorkerFault
@@ -152,6 +152,8 @@ def search(
         raise InputError(
             f"trial_timeout is {trial_timeout:g}, and 1 worker is this process, which cannot end itself; give 2 workers or more"
         )
+    if place is None:
+        memory.check(memory.TRAINING)
     share_gpus()
     check_out(Path(out), resume)
     if tensorboard is not None:

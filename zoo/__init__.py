@@ -14,7 +14,6 @@ from typing import Any
 
 from pipelines.moved import alias
 from pipelines.quiet import imported
-from zoo.registry import describe, get, names, register
 
 # TensorFlow reads this when it is imported: without, it imports Keras 3 beside Keras 2, which takes longer than a second.
 keras_chosen_here = "tensorflow" not in sys.modules and not os.environ.get("TF_USE_LEGACY_KERAS")
@@ -41,9 +40,10 @@ alias(
     }
 )
 
-_WHERE = {  # names whose modules take TensorFlow or SciPy: imported when they are asked for
+_WHERE = {  # names whose modules take NumPy, SciPy or TensorFlow: imported when they are asked for
     "AnomalyModel": "zoo.base",
     "benchmark": "zoo.comparison.benchmark",
+    **dict.fromkeys(("describe", "get", "names", "register"), "zoo.registry"),
     "as_estimator": "zoo.estimator",
     "check": "zoo.conformance",
     "bumphunt": "pipelines.bumphunt.spectrum_hunt",
@@ -85,7 +85,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("validate", "weights"):  # modules
+    if name in ("registry", "validate", "weights"):  # modules
         return imported(f"zoo.{name}")
     if name in _WHERE:
         return getattr(imported(_WHERE[name]), name)

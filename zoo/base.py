@@ -19,7 +19,7 @@ from pipelines.events.layout import check_magnitudes
 from pipelines.events.statistics import MassesOf, Statistic, gather
 from pipelines.events.weighting import MeanOne
 from zoo import legacy
-from zoo.detector import Detector, check_epochs
+from zoo.detector import Detector
 from zoo.hyperparameters import (
     BATCH,
     COUNT,
@@ -40,6 +40,7 @@ from zoo.hyperparameters import (
 )
 from zoo.inputs import TAKES, Inputs, resolve
 from zoo.keras import keras
+from zoo.keras_habits import check_epochs, no_events, refuse_unknown
 from zoo.layers import scalers
 from zoo.layers.scalers import Scaling
 from zoo.training import EarlyStopping, Phase, Task, Trainer
@@ -290,27 +291,28 @@ class AnomalyModel(Detector):
         validation: Events | None = None,
         *,
         validation_data: Events | None = None,
+        validation_split: float = 0.0,
         epochs: int | None = None,
         initial_epoch: int = 0,
-        callbacks: Sequence[keras.callbacks.Callback] = (),
+        callbacks: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] | None = (),
         verbose: int | str = "auto",
         jit_compile: bool = True,
         memory: int | None = None,
         cache: str | os.PathLike | None = None,
         finish: bool = True,
+        **others: object,
     ) -> keras.callbacks.History:
         """Run the paper's whole recipe on events, without labels.
 
         Args:
             events: what to train on; labels, if there are any, are not read.
             validation, validation_data: other events, whose losses are recorded as `val_...` after every epoch; the second
-                is Keras' name.
+                is Keras' name. validation_split: or a share of the events for it, drawn by the seed, that is not trained on.
             epochs: Keras epochs of the main phase, by default the model's own number.
             initial_epoch: epoch of the main phase to go on from with the present weights; earlier phases are done. From a
                 training with `finish=False`, or from a checkpoint of it, that gives what one training would give; later
                 phases that have run in between shift the random numbers.
-            callbacks: Keras callbacks, called in the main phase.
-            verbose: Keras' progress bar: 0, 1, 2 or "auto".
+            callbacks: Keras callbacks, called in the main phase. verbose: Keras' progress bar: 0, 1, 2 or "auto".
             jit_compile: compile the training step with XLA.
             memory, cache: bytes of memory, and the folder, that may hold the events while training (see
                 `pipelines.events.row_cache.keep`). The result does not depend on them.
@@ -322,15 +324,18 @@ class AnomalyModel(Detector):
             several members did is in `model.member_rows`.
 
         Raises `InputError` for missing or non-finite columns, for fewer events than one batch, and for a callback that
-        is not of Keras 2; TypeError for what are no events, and for epochs that are no whole number.
+        is not of Keras 2; TypeError for what are no events, for epochs that are no whole number, and for other arguments.
         """
-        if validation is not None and validation_data is not None:
-            raise InputError("validation, validation_data: two names of the same; give one")
+        refuse_unknown(self.fit, others)
+        if (validation is not None) + (validation_data is not None) + bool(validation_split) > 1:
+            raise InputError("validation, validation_data, validation_split: names of the same; give one")
         validation = validation if validation_data is None else validation_data
-        for name, given in (("events", events), ("validation", validation)):
-            if not (isinstance(given, Events) or (given is None and name == "validation")):
-                raise TypeError(_no_events(name, given))
-        check_epochs(epochs)
+        for name, given in {"events": events, **({} if validation is None else {"validation": validation})}.items():
+            if not isinstance(given, Events):
+                raise TypeError(no_events(name, given))
+        check_epochs(epochs, initial_epoch)
+        if validation_split:
+            events, validation = self.training_data(events, validation_split, self.hp.seed)
         return self.trainer.fit(events, validation, epochs=epochs, initial_epoch=initial_epoch, callbacks=callbacks,
                                 verbose=verbose, jit_compile=jit_compile, memory=memory, cache=cache, finish=finish)  # fmt: skip
 
@@ -488,11 +493,3 @@ def Watch(  # noqa: N802  (the name of the class that it was)
     """Return `EarlyStopping` by its former name and words; deprecated."""
     legacy.warn("zoo.base.Watch", "EarlyStopping(monitor, mode, min_delta, patience, restore_best_weights)")
     return EarlyStopping(quantity, best, tolerance, patience, keep)
-
-
-def _no_events(name: str, given: object) -> str:
-    """Return what to say of an argument that is no `Events`."""
-    return (
-        f"{name} is {type(given).__name__}, expected Events: of a file or a sample pipelines.open(file), of a DataFrame or an "
-        f"Arrow table pipelines.open(frame, mass='mjj'), of arrays pipelines.Events.from_arrays(features, mass, columns)"
-    )

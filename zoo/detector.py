@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import numbers
-import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -16,11 +14,12 @@ from zoo import legacy
 from zoo.ensemble import MemberMean, RuntimeValues, leading, memberwise, parts_of
 from zoo.hyperparameters import Hyperparameters, Limit
 from zoo.keras import keras
+from zoo.keras_habits import KerasHabits
 from zoo.layers.dense import glorot_uniform
 from zoo.training import LONGEST_EXECUTION, Phase, Task, Terms, Trainer
 
 
-class Detector(legacy.DeprecatedNames, keras.Model):
+class Detector(legacy.DeprecatedNames, KerasHabits, keras.Model):
     """A Keras model with declared hyperparameters, a training recipe, and scores.
 
     Models of events are subclasses of `zoo.AnomalyModel`, which says what they state; `zoo.models.ddp` has the one model
@@ -420,74 +419,9 @@ class Detector(legacy.DeprecatedNames, keras.Model):
         """Return for every phase with a best epoch its term, and each member's epoch (from 0; None: none) and value."""
         return self.trainer.best_epochs()
 
-    # -- what Keras has and these models do otherwise ------------------------------------------------
-
-    def save_run(self, folder: str | os.PathLike) -> None:
-        """Write a run directory, as `zoo train` does; `zoo.load(folder)` gives the trained model back.
-
-        Raises `InputError` if the model is not trained, or if `folder` exists or cannot be written.
-        """
-        from zoo.run import save_run
-
-        save_run(self, folder)
-
     def serving(self, cuts=None):
         """Return what is exported of this model (`zoo.serving.Serving`); raises `InputError` if it is not trained."""
         raise NotImplementedError
-
-    def export(self, path: str | os.PathLike, **options) -> None:
-        """Write a SavedModel that takes raw physical inputs and needs TensorFlow alone; options as of `zoo.export`."""
-        from zoo.saved_model import export
-
-        export(self, path, **options)
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise InputError(
-            f"{what} does not work for models of the zoo; call model.save_run(folder) and zoo.load(folder), or "
-            f"model.export(folder) for a SavedModel that scores"
-        )
-
-    def save(self, *args, **options) -> NoReturn:
-        """Raise `InputError` with what to call."""
-        self._refuse("model.save")
-
-    def save_weights(self, *args, **options) -> NoReturn:
-        """Raise `InputError` with what to call."""
-        self._refuse("model.save_weights")
-
-    def load_weights(self, *args, **options) -> NoReturn:
-        """Raise `InputError` with what to call."""
-        self._refuse("model.load_weights")
-
-    def __reduce__(self) -> NoReturn:
-        self._refuse("pickle")
-
-    def __deepcopy__(self, memo) -> NoReturn:
-        self._refuse("copy.deepcopy")
-
-    def __call__(self, *args, **options) -> NoReturn:
-        """Raise `InputError` with what to call."""
-        raise InputError("model(x) is not what these models are for; call model.score(events), or model.infer(x)")
-
-    def predict(self, *args, **options) -> NoReturn:
-        """Raise `InputError` with what to call."""
-        raise InputError("model.predict is not what these models are for; call model.score(events), or model.results")
-
-    def evaluate(self, x=None, *args, **options):
-        """Return Keras' losses of batches, as `fit` validates; raise `InputError` with what to call for other things."""
-        if not isinstance(x, (tf.data.Dataset, tf.data.Iterator)) and "_use_cached_eval_dataset" not in options:
-            raise InputError(
-                "model.evaluate is Keras' own, for batches; call zoo.evaluate(model, events), which judges with truth"
-            )
-        return super().evaluate(x, *args, **options)
-
-
-def check_epochs(epochs: object) -> None:
-    """Raise TypeError unless a number of epochs is whole or None, `InputError` unless it is at least 1."""
-    if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, numbers.Integral)):
-        raise TypeError(f"epochs is {epochs!r}, expected a whole number, or None for the model's own")
-    if epochs is not None and epochs < 1:
-        raise InputError(f"epochs is {epochs}, expected at least 1")
 
 
 def _with_table(text: str | None, declared: type[Hyperparameters]) -> str | None:

@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 import zoo
+from pipelines import memory
 from pipelines.quiet import imported
 
 __all__ = ["keras"]
@@ -53,6 +54,7 @@ def _import_tf_keras():
 
 def _open():
     _refuse_explicit_keras_3()
+    memory.check(memory.MODELS)
     tf = imported("tensorflow")
 
     tf_keras, api = _import_tf_keras()

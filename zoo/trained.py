@@ -9,8 +9,10 @@ from typing import Any
 from pipelines.datasets import opening
 from pipelines.datasets.opening import Defaults, open_events
 from pipelines.errors import InputError
+from pipelines.events.column_kinds import TRUTH, WEIGHT, kind_of_column
 from pipelines.events.derived import derivable, sources
 from pipelines.events.events import Events
+from pipelines.events.layout import some_of
 from zoo import run as runs
 
 
@@ -86,6 +88,12 @@ def conversion_defaults(run: Any, also: Sequence[str] = ()) -> Defaults:
         wanted = [*columns, *(name for name in also if name != "mass")]
         possible = derivable(there)
         stored = dict.fromkeys(one for name in wanted for one in (sources(name) if name in possible else [name]))
+        if barred := [name for name in stored if name in there and kind_of_column(name) in (TRUTH, WEIGHT)]:
+            raise InputError(
+                f"{run if isinstance(run, (str, os.PathLike)) else run.zoo_name}: trained, by an earlier version, on "
+                f"{some_of(barred)}: truth or a weight by its name, and no feature of a table; train again without, or if it "
+                f"is a variable of an event rename it in the table and train again"
+            )
         features = {"features": tuple(stored)} if columns else {}
         return {**({"mass": mass} if mass else {}), **own, **features}
 

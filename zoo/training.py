@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from pipelines import memory as memory_limit
 from pipelines.errors import InputError
 from zoo.ensemble import BestEpoch, MemberHistory
 from zoo.iterators import let_go_of_iterators
@@ -247,7 +248,7 @@ class Trainer:
         start: str = "before",
         epochs: int | None = None,
         initial_epoch: int = 0,
-        callbacks: Sequence[keras.callbacks.Callback] = (),
+        callbacks: object = (),
         finish: bool = True,
         verbose: int | str = "auto",
         jit_compile: bool = True,
@@ -258,8 +259,9 @@ class Trainer:
 
         `start="after"` does what comes after the epochs of the main phase alone, `start="later"` the phases after it alone.
         """
+        memory_limit.check(memory_limit.TRAINING)
         model = self.model
-        _check_callbacks(callbacks)
+        callbacks = _checked_callbacks(callbacks)
         data = self.data = model.survey(data)
         if not model.has_met_data:
             model.adapt(data)
@@ -313,7 +315,7 @@ class Trainer:
         """Have Keras compile the model, unless it is compiled with these options already."""
         if self._compiled_with != {"jit_compile": jit_compile}:
             rates = {"optimizer": self.model.optimizers[0]} if self.model.optimizers else {}
-            self.model.compile(**rates, jit_compile=jit_compile, steps_per_execution=steps_per_execution)
+            keras.Model.compile(self.model, **rates, jit_compile=jit_compile, steps_per_execution=steps_per_execution)
             self._programs.clear()
             self._compiled_with = {"jit_compile": jit_compile}
 
@@ -422,8 +424,12 @@ def _tell_phase(phase: Phase, all_phases: Sequence[Phase]) -> None:
         sys.stdout.flush()
 
 
-def _check_callbacks(callbacks: Sequence[object]) -> None:
-    """Raise `InputError` for what is no callback of Keras 2, which would fail far from its cause."""
+def _checked_callbacks(given: object) -> list[Any]:
+    """Return the callbacks that are given: one, several, or None.
+
+    Raises `InputError` for what is no callback of Keras 2, which would fail far from its cause.
+    """
+    callbacks = [] if given is None else list(given) if isinstance(given, Iterable) else [given]
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.Callback):
             continue
@@ -437,6 +443,7 @@ def _check_callbacks(callbacks: Sequence[object]) -> None:
         raise InputError(
             f"{found} is no callback; expected an object of a subclass of `zoo.keras.keras.callbacks.Callback`"
         )
+    return callbacks
 
 
 def _counter(name: str, value: int = 0) -> tf.Variable:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines import memory as memory_limit
 from pipelines.arguments import argument, check_path
 from pipelines.documents import read_json_document
 from pipelines.errors import InputError
@@ -112,6 +113,7 @@ def train(
     from pipelines.datasets.opening import open_events
     from pipelines.outputs import check_apart, check_new
 
+    memory_limit.check(memory_limit.TRAINING)
     imported("tensorflow")
     from zoo import run as runs
 

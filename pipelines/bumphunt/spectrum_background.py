@@ -19,16 +19,21 @@ from pipelines.spectrum_files import read as read_spectrum
 EVENTS_PER_PARAMETER = 10  # at least, of a fit
 
 
-def opened(spectrum: object, edges: ArrayLike | None, column: str | None) -> MassSpectrum:
-    """Return the spectrum of a file, a `hist` object, or an array with edges; raises `InputError` if it is none."""
-    if isinstance(spectrum, MassSpectrum):
-        return spectrum
+def opened(
+    spectrum: object, edges: ArrayLike | None, column: str | None, mass_range: tuple[float, float] | None
+) -> MassSpectrum:
+    """Return the bins within a range of a file, a `hist` object, or an array; raises `InputError` if it is no spectrum."""
     if isinstance(spectrum, (str, os.PathLike)):
-        return read_spectrum(spectrum, column)
+        return read_spectrum(spectrum, column, mass_range)
+    found = spectrum if isinstance(spectrum, MassSpectrum) else _of_object(spectrum, edges, mass_range)
+    return found if mass_range is None else found.within(mass_range)
+
+
+def _of_object(spectrum: object, edges: ArrayLike | None, mass_range: tuple[float, float] | None) -> MassSpectrum:
     if edges is None:
         from pipelines.histograms import from_hist
 
-        one = from_hist(spectrum)
+        one = from_hist(spectrum, mass_range=mass_range)
         if len(one) != 1:
             raise InputError(f"{len(one)} histograms, expected one")
         bins = int(one.bins[0])

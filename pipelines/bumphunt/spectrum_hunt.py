@@ -94,9 +94,7 @@ def bumphunt(
         template, inject, inject_events, repeats,
     )  # fmt: skip
     options.check()
-    found = opened(spectrum, edges, column)
-    if mass_range is not None:
-        found = found.within(mass_range)
+    found = opened(spectrum, edges, column, mass_range)
     found.check_poisson()
     options.check_injection((float(found.edges[0]), float(found.edges[-1])))
     chosen, asked = background_of(found, options)

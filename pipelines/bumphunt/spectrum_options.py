@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from pipelines.arguments import argument
 from pipelines.bumphunt.discovery_reach import REPEATS, check_signal
 from pipelines.bumphunt.fit_functions import SQRT_S
+from pipelines.bumphunt.options import MOST
 from pipelines.errors import InputError
 
 PSEUDO_EXPERIMENTS = 10_000
@@ -56,6 +57,11 @@ class SpectrumOptions:
         """Raise `InputError` for options that cannot be."""
         if not (isinstance(self.pseudo_experiments, int) and self.pseudo_experiments >= 1):
             raise InputError(f"{self.pseudo_experiments} pseudo-experiments, expected a whole number above 0")
+        for name, value in (("pseudo_experiments", self.pseudo_experiments), ("repeats", self.repeats)):
+            if value > MOST["pseudo_experiments"]:
+                raise InputError(
+                    f"{argument(name, value)}, expected at most {MOST['pseudo_experiments']:,}; more would not fit into memory"
+                )
         if self.widths is not None and not 1 <= self.widths[0] <= self.widths[1]:
             raise InputError(
                 f"widths {self.widths[0]} to {self.widths[1]} bins, expected the narrowest window first, at least 1 bin"

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from pipelines.arguments import argument
 from pipelines.errors import InputError
 from pipelines.events.hdf5_files import open_hdf5, reading_hdf5
 
@@ -108,7 +109,7 @@ def convert(
         raise InputError(f"option {', '.join(wrong)}: {name} files have {', '.join(own)} only")
     required = [option for option, default in own.items() if default is inspect.Parameter.empty]
     if missing := [option for option in required if option not in options]:
-        needed = f"needs the option {', '.join(missing)}{_columns_of(name, sources[0])}"
+        needed = f"needs {', '.join(map(argument, missing))}{_columns_of(name, sources[0])}"
         raise InputError(f"{sources[0]}: read as {FORMATS[name]}, which {needed}")
     return family(name).convert(sources, out, **options)
 

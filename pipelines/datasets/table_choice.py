@@ -111,7 +111,7 @@ def _resolve(table: Table, asked: Asked) -> _Roles:
     there = (*table.columns, *table.extra)
     for what, name in (("mass", asked["mass"]), ("label", asked["label"]), ("weight", asked["weight"])):
         if name is not None and name not in there:
-            raise InputError(f"{table.path}: no column {name!r} for the {what}{_near(name, there)}")
+            raise InputError(f"{table.path}: no column {name!r} for the {what}{_near(name, there, table)}")
     label = asked["label"] or _by_name("label", table, asked["mass"])
     weight = asked["weight"] or _by_name("weight", table, asked["mass"])
     truth = [name for name in (label, weight) if name is not None]
@@ -148,7 +148,7 @@ def _features(table: Table, patterns: Sequence[str], truth: Sequence[str], mass:
             reserved = name in truth or kind_of_column(name) in (TRUTH, WEIGHT)
             hint = "; it is truth or a weight by its name, never a feature; if it is one, rename it" if reserved else ""
             wrong = no_column([pattern]) + ("" if pattern[:1] == "!" else " for the features")
-            raise InputError(f"{table.path}: {wrong}{hint or _near(name, possible)}")
+            raise InputError(f"{table.path}: {wrong}{hint or _near(name, possible, table)}")
     kept = [p for p in patterns if p in possible or matching(p.removeprefix("!"), possible)]
     if not kept:
         raise InputError("features: no pattern given, expected names or patterns such as 'tau*'")
@@ -184,9 +184,13 @@ def _units(tables: Sequence[Table], names: Sequence[str], asked: Mapping[str, st
     return units | chosen
 
 
-def _near(name: str, there: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), [n.lower() for n in there[:1000]], n=3)
-    meant = [n for n in there if n.lower() in near]
+def _near(name: str, there: Sequence[str], table: Table | None = None) -> str:
+    if table is not None and (lists := table.lists_of(name)):
+        return f"; it is a list in each entry: name one of its elements, as {f'{lists[0]}[0]'!r}"
+    elements = [] if table is None else [f"{one}[0]" for one in table.lists_of("*")]
+    known = [*there[:1000], *elements[:1000]]
+    near = difflib.get_close_matches(name.lower(), [n.lower() for n in known], n=3)
+    meant = [n for n in known if n.lower() in near]
     return (f"; did you mean {_some(meant)}?" if meant else "") + f"; it has {_some(there, quoted=False)}"
 
 

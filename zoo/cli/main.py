@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from pipelines import memory
 from zoo import declarations, weights
 from zoo.cli.benchmark import benchmark
 from zoo.cli.bumphunt import bumphunt
@@ -180,6 +181,7 @@ def train(name, data, out, settings, as_json, conversion, converting, **options)
     from pipelines.outputs import check_new
 
     check_new(out, unless="config.json" if options["resume"] else None)
+    memory.check(memory.TRAINING)  # before what models declare is worked out, which may take TensorFlow
     hyperparameters, converting.kept = dict(map(setting, settings)), True
     declarations.check_names(name, options["preset"], hyperparameters)
     zoo = quiet_zoo()

@@ -69,7 +69,7 @@ class Calibration(click.ParamType):
     "--select", multiple=True, metavar="PATTERN", help="Only histograms of such names, as 'SR*/m_*'; may be repeated."
 )
 @click.option(
-    "--range", "mass_range", type=Finite(), nargs=2, metavar="LOW HIGH", help="Only bins within, in the file's unit."
+    "--mass-range", "--range", type=Finite(), nargs=2, metavar="LOW HIGH", help="Only bins within, in the file's unit."
 )
 @click.option("--skip-bad", is_flag=True, help="Say on stderr which histograms cannot be used, and scan the others.")
 @click.option(

@@ -15,6 +15,7 @@ import warnings
 
 import click
 
+from pipelines import memory
 from pipelines.arguments import command_line
 from pipelines.errors import InputError, last_read
 from pipelines.events.files import reason_of
@@ -178,7 +179,7 @@ def messages():
 class OneLine:
     """What answers an error with one line on stderr.
 
-    The exit code is 2 for bad input, 130 for Ctrl-C, and 70 for what nobody has foreseen, whose traceback is in a file.
+    The exit code is 2 for bad input and where memory ran out, 130 for Ctrl-C, and 70 for what nobody has foreseen, whose traceback is in a file.
     What modules log is shown on stderr, from the level of `ZOO_LOG` on. With `ZOO_TRACEBACK=1`, or `--traceback` after the program's name, tracebacks are on stderr.
     """
 
@@ -219,6 +220,10 @@ class OneLine:
             where = error.filename or ("" if _is_somewhere() else "the folder that the command runs in")
             _refuse(context, f"{where}: {error.strerror}" if where else error)
         except KeyboardInterrupt:
+            try:
+                memory.check_threads()
+            except InputError as error:
+                _refuse(context, error)
             command = getattr(self, "commands", {}).get(context.invoked_subcommand, self)
             names = {parameter.name for parameter in command.params}
             how = " with --resume" if "resume" in names else ""  # what workers do is kept in chunks, and found again
@@ -229,6 +234,8 @@ class OneLine:
             context.exit(130)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except MemoryError as error:
+            _refuse(context, f"memory ran out: {reason_of(error)}{memory.hint()}")
         except Exception as error:
             _report(context, error)
 
@@ -247,7 +254,7 @@ def _report(context: click.Context, error: Exception) -> None:
     what = f"{type(error).__name__}: {reason_of(error)}" if str(error).strip() else type(error).__name__
     click.echo(
         f"Error: {doing}: {what}{f', after {reading} was opened' if reading else ''}; this is a fault of the program; "
-        f"the traceback is in {_written(text)}; please report it",
+        f"the traceback is in {_written(text)}; please report it{memory.hint()}",
         err=True,
     )
     context.exit(SOFTWARE)

@@ -81,6 +81,10 @@ class Table:
         """Return patterns, with names for those that mean elements of lists, which only some formats have."""
         return list(patterns)
 
+    def lists_of(self, pattern: str) -> list[str]:
+        """Return the lists that a pattern matches, of which single elements can be columns."""
+        return []
+
     def _rows(self, start: int, stop: int, names: Sequence[str]) -> Columns:
         raise NotImplementedError
 

@@ -52,6 +52,9 @@ class RootTable(Table):
             names += [f"{branch}[{found[2]}]" for branch in branches] if found and branches else [pattern]
         return names
 
+    def lists_of(self, pattern: str) -> list[str]:
+        return matching(pattern, self.lists)
+
     def with_elements(self, names: Sequence[str]) -> RootTable:
         """Return the table with those of these names as further columns that are elements of its lists."""
         found = {name: ELEMENT.fullmatch(name) for name in names if name not in self.columns}

@@ -23,6 +23,7 @@ from pipelines.simulation.spectra import BINNINGS, FAMILIES, SIGNAL_SHAPES, Gene
 from zoo.detector import Detector
 from zoo.hyperparameters import COUNT, POSITIVE, UNITS, Hyperparameters, Limit, hyperparameter
 from zoo.keras import keras
+from zoo.keras_habits import check_epochs, refuse_unknown
 from zoo.layers.dense import glorot_uniform
 from zoo.models.ddp.batches import SpectrumBatches
 from zoo.models.ddp.network import SIGNATURE, Network
@@ -238,6 +239,7 @@ class DDP(Detector):
         verbose: int | str = "auto",
         jit_compile: bool = True,
         memory: int | None = None,
+        **others: object,
     ) -> keras.callbacks.History:
         """Train on generated spectra, which come from threads while the steps run.
 
@@ -250,8 +252,10 @@ class DDP(Detector):
             jit_compile: compile the training step with XLA.
             memory: nothing to be kept.
 
-        Raises `InputError` for events: these are for other models.
+        Raises `InputError` for events: these are for other models; TypeError for other arguments.
         """
+        refuse_unknown(self.fit, others)
+        check_epochs(epochs, initial_epoch)
         spectra = self._spectra(spectra)
         self.limits["epochs"].check("epochs", self.epochs if epochs is None else epochs)
         self.adapt(spectra)
