@@ -9,7 +9,7 @@ import ctypes
 import os
 
 M_TOP_PAD = -2  # glibc's number for it
-PAD = 16 * 2**20  # bytes that are kept for each thread that allocates
+PAD = 8 * 2**20  # bytes that are kept for each thread that allocates
 
 if "MALLOC_TOP_PAD_" not in os.environ:  # else the user has decided
     with contextlib.suppress(OSError, AttributeError):  # another C library
