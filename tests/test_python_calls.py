@@ -92,7 +92,10 @@ def test_train_gives_what_the_command_gives(run, tmp_path):
 
 
 def test_score_of_a_run_and_of_its_model_are_those_of_the_command(run, tmp_path):
-    output("score", run.path, "--data", "lhco_sim_test", "--out", tmp_path / "scores.h5")
+    for name in ("scores.h5", "scores.csv"):
+        output("score", run.path, "--data", "lhco_sim_test", "--out", tmp_path / name)
+    of_csv, of_h5 = (GivenScores.from_file(tmp_path / name) for name in ("scores.csv", "scores.h5"))
+    np.testing.assert_allclose(of_csv.scores, of_h5.scores, rtol=1e-12)
     for trained in (run.path, str(run.path), zoo.load(run.path)):
         found = zoo.score(trained, "lhco_sim_test")
         with h5py.File(tmp_path / "scores.h5") as file:

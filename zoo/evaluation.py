@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import logging
 import os
@@ -62,18 +63,24 @@ class Scores:
         return f"{self.data}: {bad_scores(np.where(self.not_finite, np.nan, 0.0))}"
 
     def write(self, path: str | os.PathLike) -> None:
-        """Write an HDF5 file with `score` and `mass` (N,), `score_std` of several members, and attributes.
+        """Write `score` and `mass` (N,), and `score_std` of several members: a CSV where the name ends so, else HDF5 with attributes.
 
         Raises `InputError` if it exists or cannot be written.
         """
         from pipelines.checksums import create, store
-        from pipelines.outputs import new_disk
+        from pipelines.outputs import new_disk, new_file
 
+        columns = {"score": self.mean, "mass": self.mass}
+        columns |= {"score_std": self.std} if len(self.per_member) > 1 else {}
+        if Path(path).suffix == ".csv":
+            with new_file(path) as part, open(part, "w", newline="") as text:
+                table = csv.writer(text)
+                table.writerow(columns)
+                table.writerows(zip(*(map(float, column) for column in columns.values())))
+            return
         with new_disk(path) as disk, create(disk) as file:
-            store(file, "score", self.mean)
-            store(file, "mass", self.mass)
-            if len(self.per_member) > 1:
-                store(file, "score_std", self.std)
+            for name, column in columns.items():
+                store(file, name, column)
             file.attrs.update(model=self.model, run=self.run, data=self.data, kind=self.kind)
 
     def __len__(self) -> int:

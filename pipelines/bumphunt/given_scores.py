@@ -45,7 +45,7 @@ class GivenScores:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> GivenScores:
-        """Read the dataset `score` that `zoo score` writes, or the numbers of a NumPy or text file, one an event."""
+        """Read the `score` that `zoo score` writes, HDF5 or CSV, or the numbers of a NumPy or text file, one an event."""
         path = Path(path)
         if not path.is_file():
             raise InputError(f"{path}: no such file, expected scores as `zoo score` writes them, or .npy, or .csv")
@@ -62,9 +62,12 @@ class GivenScores:
                 return cls(file["score"][()], str(path))
         try:
             lines = path.read_text().split("\n")
-            start = 0 if is_number(lines[0]) else 1  # a name of the column
-            return cls([float(line) for line in lines[start:] if line.strip()], str(path))
-        except (ValueError, UnicodeDecodeError) as error:
+            start = 0 if is_number(lines[0]) else 1  # names of the columns
+            lines, names = [line for line in lines[start:] if line.strip()], lines[0].split(",") if start else []
+            if "score" in names:
+                lines = [line.split(",")[names.index("score")] for line in lines]
+            return cls([float(line) for line in lines], str(path))
+        except (ValueError, IndexError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: {error}; expected one score in each line") from None
 
     def check(self, events: Events) -> GivenScores:
