@@ -6,7 +6,7 @@ Runs, one after the other, and prints their tables: jets against a plain loop (b
 processes, Dark Machines lines against pandas (darkmachines.py), ROOT against plain uproot (atlas.py), tables against the
 libraries that read them (tables.py), and training from disk (streaming.py). Compare within a table only.
 
-For the table of processes the embedded real events are repeated to `--events`. *chunks* is the time in which the chunks
+For the table of processes the embedded published events are repeated to `--events`. *chunks* is the time in which the chunks
 are done, from the first to the last: what the processes share. *all* has also their start, some seconds, and the joining of
 the chunks into one file.
 """
@@ -53,7 +53,9 @@ def main() -> None:
 def processes(events: int) -> None:
     """Cluster raw events with 1, 2, 4, ... processes and print how much faster it gets."""
     counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n < cores()] + [cores()]
-    table = Table("processes", "events/s, chunks", "speed-up", "events/s, all", title=f"Jets of {events:,} real events")
+    table = Table(
+        "processes", "events/s, chunks", "speed-up", "events/s, all", title=f"Jets of {events:,} published events"
+    )
     with tempfile.TemporaryDirectory() as folder:
         raw = repeated(Path(folder) / "raw.h5", events)
         base = None
@@ -77,7 +79,7 @@ def timed(raw: Path, out: Path, count: int) -> tuple[float, float]:
 
 
 def repeated(path: Path, events: int) -> Path:
-    """Write the embedded real events again and again, up to `events`."""
+    """Write the embedded published events again and again, up to `events`."""
     with h5py.File(find("lhco_rnd_real")) as source, h5py.File(path, "w") as file:
         rows = source[lhco.TABLE][:]
         table = file.create_dataset(lhco.TABLE, (events, rows.shape[1]), rows.dtype, chunks=(100, rows.shape[1]))

@@ -73,8 +73,8 @@ _WHERE = {  # names whose modules take NumPy or SciPy: imported when they are as
 
 
 def __getattr__(name: str) -> Any:
-    if name == "events":  # a package
-        return importlib.import_module("pipelines.events")
+    if name in ("arguments", "checksums", "events", "locks", "outputs"):  # modules
+        return importlib.import_module(f"pipelines.{name}")
     if name in _WHERE:
         return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

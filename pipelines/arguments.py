@@ -27,7 +27,7 @@ _OPTIONS = {
     "fixed": "--set",
     "windows": "--window",
     "conversion": "--convert",
-    "pseudo_experiments": "--toys",
+    "pseudo_experiments": "--pseudo-experiments",
     "percentiles": "--percentile",
     "events": "--data",
 }

@@ -62,6 +62,12 @@ def check_threads() -> None:
         ) from None
 
 
+def _asked_for() -> list[int]:
+    """Return how many threads OpenBLAS is asked to start; the first counts."""
+    asked = [os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")]
+    return [int(text) for text in asked if text.isdecimal() and int(text) > 0]
+
+
 def check(need: Need) -> None:
     """Raise `InputError` where a limit is below a need.
 
@@ -70,7 +76,7 @@ def check(need: Need) -> None:
     for option, most in limits().items():
         threads = len(os.sched_getaffinity(0))
         if need is COMMANDS:
-            threads = min(threads, int(os.environ.get("OPENBLAS_NUM_THREADS") or threads), 64)
+            threads = min([threads, 64, *_asked_for()[:1]])
         needed = need.each_core * threads + {"v": need.addresses, "d": need.data}[option]
         if most < needed * MIB:
             raise InputError(

@@ -79,7 +79,9 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 def command() -> str:
     """Return the command line of this process, quoted so that a shell takes it as it was."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0])
+    name = {"zoo": "zoo", "tuning": "tune"}.get(program.parent.name) if program.name == "__main__.py" else None
+    return shlex.join([name or program.name, *sys.argv[1:]])
 
 
 def _version(package: str) -> str:

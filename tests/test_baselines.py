@@ -80,7 +80,7 @@ def test_isolation_forest_is_scikit_learns(events):
     with pytest.raises(InputError, match="1500 events, expected at least subsample=2048"):
         zoo.get("isolation_forest", **GIVEN, subsample=2048).check_enough(events)
     with pytest.raises(InputError, match="subsample=256 is not possible; expected at most sample=100"):
-        zoo.get("isolation_forest", sample=100)
+        zoo.get("isolation_forest", **GIVEN, sample=100).check_enough(events)
 
 
 @pytest.mark.parametrize(

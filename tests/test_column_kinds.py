@@ -49,8 +49,6 @@ def test_a_run_that_was_trained_on_what_is_truth_now_says_so_of_a_table(tmp_path
         model.fit(events, epochs=1, verbose=0, jit_compile=False)
         model.save_run(tmp_path / "run")
         for run in (tmp_path / "run", model):
-            with pytest.raises(
-                InputError, match=r"trained, by an earlier version, on event_type: .*train again without"
-            ):
+            with pytest.raises(InputError, match=r"trained on event_type: .*train again without"):
                 zoo.score(run, table)
         assert np.array_equal(zoo.score(tmp_path / "run", events).mean, model.score(events))

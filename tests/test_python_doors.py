@@ -76,7 +76,7 @@ def test_fit_takes_validation_data_and_whole_epochs(model, events):
         model.fit(events, initial_epoch=-1)
 
 
-def test_fit_splits_off_what_validates(events, monkeypatch):
+def test_fit_splits_off_what_validates(events):
     """By the seed: as events that are split by hand."""
     with registered():
         split, by_hand = zoo.get("linear"), zoo.get("linear")

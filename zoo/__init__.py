@@ -85,7 +85,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("registry", "validate", "weights"):  # modules
+    if name in ("hyperparameters", "registry", "settings", "validate", "weights"):  # modules
         return imported(f"zoo.{name}")
     if name in _WHERE:
         return getattr(imported(_WHERE[name]), name)

@@ -40,7 +40,7 @@ from zoo.hyperparameters import (
 )
 from zoo.inputs import TAKES, Inputs, resolve
 from zoo.keras import keras
-from zoo.keras_habits import check_epochs, no_events, refuse_unknown
+from zoo.keras_habits import check_epochs, check_share, no_events, refuse_unknown
 from zoo.layers import scalers
 from zoo.layers.scalers import Scaling
 from zoo.training import EarlyStopping, Phase, Task, Trainer
@@ -287,7 +287,7 @@ class AnomalyModel(Detector):
 
     def fit(
         self,
-        events: Events,
+        events: Events | None = None,
         validation: Events | None = None,
         *,
         validation_data: Events | None = None,
@@ -334,6 +334,7 @@ class AnomalyModel(Detector):
             if not isinstance(given, Events):
                 raise TypeError(no_events(name, given))
         check_epochs(epochs, initial_epoch)
+        check_share("validation_split", validation_split)
         if validation_split:
             events, validation = self.training_data(events, validation_split, self.hp.seed)
         return self.trainer.fit(events, validation, epochs=epochs, initial_epoch=initial_epoch, callbacks=callbacks,

@@ -32,7 +32,12 @@ INSTEAD = {
 }
 
 
-def refuse_unknown(call: Callable[..., object], given: Mapping[str, object]) -> None:
+JUDGED = "call zoo.evaluate(model, events), which judges with truth, or give fit validation_data for their losses"
+
+
+def refuse_unknown(
+    call: Callable[..., object], given: Mapping[str, object], instead: Mapping[str, str] = INSTEAD
+) -> None:
     """Raise TypeError for arguments that a call does not have: what does the same as one of Keras, or what is near.
 
     >>> refuse_unknown(open, {"modes": "r"})
@@ -40,9 +45,10 @@ def refuse_unknown(call: Callable[..., object], given: Mapping[str, object]) -> 
     TypeError: open() has no argument 'modes'; did you mean mode?
     """
     for name in given:
-        known = list(inspect.signature(call).parameters)
+        found = inspect.signature(call).parameters
+        known = [one for one, what in found.items() if what.kind is not inspect.Parameter.VAR_KEYWORD]
         near = difflib.get_close_matches(name, known, 1)
-        hint = INSTEAD.get(name) or (f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}")
+        hint = instead.get(name) or (f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}")
         raise TypeError(f"{call.__name__}() has no argument {name!r}; {hint}")
 
 
@@ -56,6 +62,14 @@ def check_epochs(epochs: object, initial_epoch: object = 0) -> None:
         raise TypeError(f"initial_epoch is {initial_epoch!r}, expected a whole number")
     if initial_epoch < 0:
         raise InputError(f"initial_epoch is {initial_epoch}, expected at least 0")
+
+
+def check_share(name: str, value: object) -> None:
+    """Raise TypeError unless a share is a number, `InputError` unless it is at least 0 and below 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is {value!r}, expected a number")
+    if not 0 <= value < 1:
+        raise InputError(f"{name} is {value}, expected a share >= 0 and < 1")
 
 
 def no_events(name: str, given: object) -> str:
@@ -129,21 +143,22 @@ class KerasHabits:
         """Raise `InputError` with what to call."""
         raise InputError("model.predict is not what these models are for; call model.score(events), or model.results")
 
-    predict_on_batch = predict
+    def predict_on_batch(self, *args, **options) -> NoReturn:
+        """Raise `InputError` with what to call."""
+        raise InputError("model.predict_on_batch is not what these models are for; call model.score(events)")
 
     def train_on_batch(self, *args, **options) -> NoReturn:
         """Raise `InputError` with what to call."""
-        raise InputError("models of the zoo are trained by whole phases; call model.fit(events, callbacks=...)")
+        raise InputError(
+            "model.train_on_batch: models of the zoo are trained by whole phases; call model.fit(events, callbacks=...)"
+        )
 
     def evaluate(self, x=None, *args, **options):
         """Return Keras' losses of batches, as `fit` validates; raise `InputError` with what to call for other things."""
         if not isinstance(x, (tf.data.Dataset, tf.data.Iterator)) and "_use_cached_eval_dataset" not in options:
-            self.test_on_batch()
+            raise InputError(f"model.evaluate is Keras' own, for batches; {JUDGED}")
         return super().evaluate(x, *args, **options)
 
     def test_on_batch(self, *args, **options) -> NoReturn:
         """Raise `InputError` with what to call."""
-        raise InputError(
-            "model.evaluate is Keras' own, for batches; call zoo.evaluate(model, events), which judges with truth, or give "
-            "fit validation_data for their losses"
-        )
+        raise InputError(f"model.test_on_batch is Keras' own, for batches; {JUDGED}")

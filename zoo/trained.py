@@ -90,7 +90,7 @@ def conversion_defaults(run: Any, also: Sequence[str] = ()) -> Defaults:
         stored = dict.fromkeys(one for name in wanted for one in (sources(name) if name in possible else [name]))
         if barred := [name for name in stored if name in there and kind_of_column(name) in (TRUTH, WEIGHT)]:
             raise InputError(
-                f"{run if isinstance(run, (str, os.PathLike)) else run.zoo_name}: trained, by an earlier version, on "
+                f"{run if isinstance(run, (str, os.PathLike)) else run.zoo_name}: trained on "
                 f"{some_of(barred)}: truth or a weight by its name, and no feature of a table; train again without, or if it "
                 f"is a variable of an event rename it in the table and train again"
             )

@@ -199,7 +199,12 @@ def train(name, data, out, settings, as_json, conversion, converting, **options)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", required=True, multiple=True, help=DATA_HELP)
 @reads_data("data", without=["label"])
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="New HDF5 file with the dataset `score`, or CSV by its ending.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="New HDF5 file with the dataset `score`, or CSV by its ending.",
+)
 @click.option("--score-kind", "--kind", "kind", help="Score kind; the model's default otherwise.")
 def score(run, data, out, kind, conversion, converting):
     """Score events with a trained RUN. A higher score is more anomalous.

@@ -60,14 +60,6 @@ class IsolationForest(ClosedForm):
         trees: int = hyperparameter(100, "trees of the forest", COUNT)
         subsample: int = hyperparameter(256, "events that a tree is grown of", SUBSAMPLE)
 
-        def check(self):
-            super().check()
-            if self.subsample > self.sample:
-                raise InputError(
-                    f"subsample={self.subsample} is not possible; expected at most sample={self.sample}, the events that "
-                    f"trees are grown of"
-                )
-
     hp: Hyperparameters
 
     presets = {"liu2008": {"trees": 100, "subsample": 256}}
@@ -94,6 +86,11 @@ class IsolationForest(ClosedForm):
         super().check_enough(events)
         if len(events) < self.hp.subsample:
             raise InputError(f"{events.name}: {len(events)} events, expected at least subsample={self.hp.subsample}")
+        if self.hp.sample < self.hp.subsample:
+            raise InputError(
+                f"subsample={self.hp.subsample} is not possible; expected at most sample={self.hp.sample}, the events that "
+                f"trees are grown of"
+            )
 
     def learn(self, x, weight, seed):
         from sklearn.ensemble import IsolationForest as Forest

@@ -244,16 +244,17 @@ class BumpHuntingVAE(AnomalyModel):
             self.direction.assign(direction(found["kl"], found["reconstruction"]))
             self.on_state_loaded()
 
-    def fit_decoder(self, events, **options) -> None:
+    def fit_decoder(self, events, *, verbose=0, jit_compile: bool = True, memory=None, cache=None) -> None:
         """Train the new decoder alone, the second step of `fit`: the encoder and all scores stay as they are.
 
-        Options are those of `AnomalyModel.finish`, which does the same, and learns what scores need to know of the events.
+        After `fit(finish=False)` it is `finish`: what scores need to know of the events is learnt too.
         """
         if not self.hp.decoder_epochs:
             raise InputError("decoder_epochs=0 leaves no second step to train; give this model some")
         if not self.resolved_columns or (self.best["vae"].epoch.numpy() < 0).any():
             raise InputError("the encoder is not trained; fit this model first")
-        self.trainer.fit(events, start="later" if self.knows_latent_space else "after", **{"verbose": 0, **options})
+        start = "later" if self.knows_latent_space else "after"
+        self.trainer.fit(events, start=start, verbose=verbose, jit_compile=jit_compile, memory=memory, cache=cache)
 
     # -- use -----------------------------------------------------------------------------------------
 
