@@ -26,10 +26,10 @@ from pipelines.outputs import write_json
 from zoo.cli.terminal import quiet_zoo, setting
 
 
-def found_in(model, events, mass_range, options, **scan):
+def found_in(model, events, mass_range, options):
     """What a scan of a box finds, in short."""
     start = time.perf_counter()
-    found = zoo.hunt(model, events, scan=True, mass_range=mass_range, ignore_labels=True, **scan, **options)
+    found = zoo.hunt(model, events, scan=True, mass_range=mass_range, ignore_labels=True, **options)
     best = found.best
     return {
         "events": len(found.events), "windows": len(found.windows), "global": found.global_significance,
@@ -74,7 +74,9 @@ def main(
     qcd = qcd.select(mass_range=mass_range)
     options = {"percentiles": percentiles, "background": scan_background, "window_step": window_step, "seed": seed,
                "hyperparameters": dict(map(setting, settings))}  # fmt: skip
-    asked = json.loads(json.dumps({"model": model, "background": background, "mass_range": mass_range, **options}))
+    asked = json.loads(
+        json.dumps({"model": model, "background": background, "empty": empty, "mass_range": mass_range, **options})
+    )
     kept = json.loads(out.read_text()) if out.exists() else {"asked": asked, "boxes": {}}
     if kept["asked"] != asked:
         raise click.ClickException(f"{out} holds boxes of {kept['asked']}, asked for {asked}; give another --out")
@@ -100,7 +102,7 @@ def boxes(qcd, signals, ratios, empty, mass_range, seed):
     done = set()
     for path in signals:
         for ratio in ratios:
-            name = f"{Path(path).stem} {ratio:g}" if ratio else "no signal"
+            name = f"{path} {ratio:g}" if ratio else "no signal"
             if name not in done:
                 done.add(name)
                 yield (

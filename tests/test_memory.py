@@ -34,10 +34,20 @@ def test_too_low_a_limit_is_one_line_and_leaves_nothing(option, words, mebibytes
     assert what in told and "raise the limit" in told
 
 
-@pytest.mark.parametrize(("need", "threads"), [(memory.COMMANDS, 1), (memory.MODELS, 3), (memory.TRAINING, 3)])
-def test_the_need_grows_with_the_cores(need, threads, monkeypatch):
+@pytest.mark.parametrize(
+    ("need", "given", "threads"),
+    [
+        (memory.COMMANDS, ("1", "2"), 1),
+        (memory.COMMANDS, ("auto", "2"), 2),  # OpenBLAS obeys the second where the first is no number
+        (memory.COMMANDS, ("", "0"), 3),
+        (memory.MODELS, ("1", "1"), 3),
+        (memory.TRAINING, ("1", "1"), 3),
+    ],
+)
+def test_the_need_grows_with_the_cores(need, given, threads, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    for name, value in zip(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), given):
+        monkeypatch.setenv(name, value)
     least = (need.addresses + threads * need.each_core) * MIB
     monkeypatch.setattr(memory, "limits", lambda: {"v": least})
     memory.check(need)

@@ -86,6 +86,10 @@ def test_fit_splits_off_what_validates(events):
         assert found == by_hand.fit(training, validation_data=others, **given).history and found["val_loss"]
         with pytest.raises(InputError, match="validation_split: names of the same; give one"):
             split.fit(events, others, validation_split=0.2)
+        with pytest.raises(InputError, match=r"validation_split is 1.0, expected a share >= 0 and < 1"):
+            split.fit(events, validation_split=1.0)
+        with pytest.raises(TypeError, match="validation_split is '0.2', expected a number"):
+            split.fit(events, validation_split="0.2")
 
 
 @pytest.mark.parametrize("name, told", [
@@ -104,6 +108,15 @@ def test_an_argument_of_keras_that_is_not_there_says_what_does_the_same(name, to
         model.fit(events, **{name: 1})
     with pytest.raises(TypeError, match=rf"fit\(\) has no argument '{name}'; "):
         zoo.get("ddp").fit(**{name: 1})
+
+
+def test_hints_are_of_the_model_at_hand(model, events):
+    with pytest.raises(TypeError, match=r"fit\(\) has no argument 'x'; the events are the first argument"):
+        model.fit(x=events)
+    with pytest.raises(TypeError, match=r"fit\(\) has no argument 'x'; spectra are drawn by a Generator"):
+        zoo.get("ddp").fit(x=events)
+    with pytest.raises(TypeError, match="fit.. has no argument 'others'"):
+        model.fit(events, others=1)
 
 
 def test_export_names_an_argument_that_is_not_there(model, tmp_path):

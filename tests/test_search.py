@@ -677,8 +677,14 @@ def test_interrupted_search_that_trains_nothing_has_nothing_to_resume(folder, zo
 
 def test_command_that_is_kept_can_be_given_to_a_shell(monkeypatch):
     given = ["hunt", "my run", "--set", "units=[4, 2]", "--out", "a'b"]
-    monkeypatch.setattr("sys.argv", ["/opt/bin/zoo", *given])
-    assert shlex.split(provenance.command()) == ["zoo", *given]
+    for program, name in (
+        ("bin/zoo", "zoo"),
+        ("zoo/__main__.py", "zoo"),
+        ("tuning/__main__.py", "tune"),
+        ("my.py", "my.py"),
+    ):
+        monkeypatch.setattr("sys.argv", [f"/opt/{program}", *given])
+        assert shlex.split(provenance.command()) == [name, *given]
 
 
 def test_interrupted_folds_go_on_and_give_what_an_uninterrupted_search_gives(zoo_run, tmp_path, monkeypatch):

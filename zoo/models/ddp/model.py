@@ -34,6 +34,16 @@ from zoo.training import Task
 
 SHARE, BINS = Limit(0, 1), Limit(1, 100_000, whole=True)
 VALIDATION = 8  # batches that watch the training
+DRAWN = "spectra are drawn by a Generator, the first argument"
+INSTEAD = {  # arguments of Keras' `fit`
+    **dict.fromkeys(("x", "y", "events", "sample_weight", "class_weight", "shuffle"), DRAWN),
+    **dict.fromkeys(
+        ("batch_size", "steps_per_epoch"), "batch_size and steps are hyperparameters, as in zoo.get('ddp', steps=100)"
+    ),
+    **dict.fromkeys(
+        ("validation_data", "validation_split", "validation_steps"), "validation= is a Generator of other spectra"
+    ),
+}
 GENERATOR = tuple(field.name for field in dataclasses.fields(Generator))
 
 
@@ -254,7 +264,7 @@ class DDP(Detector):
 
         Raises `InputError` for events: these are for other models; TypeError for other arguments.
         """
-        refuse_unknown(self.fit, others)
+        refuse_unknown(self.fit, others, INSTEAD)
         check_epochs(epochs, initial_epoch)
         spectra = self._spectra(spectra)
         self.limits["epochs"].check("epochs", self.epochs if epochs is None else epochs)
