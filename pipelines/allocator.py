@@ -8,9 +8,15 @@ import contextlib
 import ctypes
 import os
 
-M_TOP_PAD = -2  # glibc's number for it
-PAD = 8 * 2**20  # bytes that are kept for each thread that allocates
+MIB = 2**20
+# glibc's numbers for them; one that is set ends its adapting the others, which are what it would come to
+KEPT = {
+    -2: 8 * MIB,  # M_TOP_PAD: bytes that are kept for each thread that allocates
+    -3: 32 * MIB,  # M_MMAP_THRESHOLD: larger blocks are the system's own
+    -1: 64 * MIB,  # M_TRIM_THRESHOLD: what is free at the end beyond this goes back
+}
 
-if "MALLOC_TOP_PAD_" not in os.environ:  # else the user has decided
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(M_TOP_PAD, PAD)
+if not any(name.startswith("MALLOC_") for name in os.environ) and "malloc" not in os.environ.get("GLIBC_TUNABLES", ""):
+    with contextlib.suppress(OSError, AttributeError):  # another C library; else the user has not decided
+        for parameter, size in KEPT.items():
+            ctypes.CDLL(None).mallopt(parameter, size)

@@ -86,9 +86,9 @@ def test_fit_splits_off_what_validates(events):
         assert found == by_hand.fit(training, validation_data=others, **given).history and found["val_loss"]
         with pytest.raises(InputError, match="validation_split: names of the same; give one"):
             split.fit(events, others, validation_split=0.2)
-        with pytest.raises(InputError, match=r"validation_split is 1.0, expected a share >= 0 and < 1"):
+        with pytest.raises(InputError, match=r"validation_split is 1\.0, expected a share >= 0 and < 1"):
             split.fit(events, validation_split=1.0)
-        with pytest.raises(TypeError, match="validation_split is '0.2', expected a number"):
+        with pytest.raises(TypeError, match=r"validation_split is '0\.2', expected a number"):
             split.fit(events, validation_split="0.2")
 
 
@@ -115,7 +115,7 @@ def test_hints_are_of_the_model_at_hand(model, events):
         model.fit(x=events)
     with pytest.raises(TypeError, match=r"fit\(\) has no argument 'x'; spectra are drawn by a Generator"):
         zoo.get("ddp").fit(x=events)
-    with pytest.raises(TypeError, match="fit.. has no argument 'others'"):
+    with pytest.raises(TypeError, match=r"fit\(\) has no argument 'others'"):
         model.fit(events, others=1)
 
 
