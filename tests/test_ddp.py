@@ -221,7 +221,7 @@ def test_a_bump_is_found_where_it_is_and_grows_with_its_events(model):
 
 def test_a_second_training_starts_with_the_learning_rate_again():
     made = eager(steps=2, batch_size=4, bins=(10, 20), half_widths=(7,), degrees=(2,), epochs=1)
-    made.compile(optimizer=made.optimizers[0], jit_compile=False, run_eagerly=True)
+    keras.Model.compile(made, optimizer=made.optimizers[0], jit_compile=False, run_eagerly=True)
     changes = []
     for _ in range(2):
         before = [w.numpy() for w in made.network.trainable_variables]
