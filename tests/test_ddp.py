@@ -22,6 +22,7 @@ from pipelines.histograms import Histograms
 from pipelines.plots import read_numbers, scanned
 from pipelines.simulation.spectra import FAMILIES, Generator, ideal_significance
 from zoo import run
+from zoo.keras import keras
 from zoo.models.ddp import scan as scanning
 
 TINY = {"channels": 8, "dilations": (1, 2), "half_widths": (7, 28), "degrees": (2,), "steps": 10, "batch_size": 32,
