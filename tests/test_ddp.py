@@ -233,7 +233,7 @@ def test_a_second_training_starts_with_the_learning_rate_again():
             0.001
         )  # half way down
     assert min(changes) > 1e-4
-    with pytest.raises(InputError, match="epochs=0 is not possible"):  # which is not the default number
+    with pytest.raises(InputError, match="epochs is 0, expected at least 1"):  # which is not the default number
         made.fit(epochs=0, **QUIET)
 
 

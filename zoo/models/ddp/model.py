@@ -267,7 +267,6 @@ class DDP(Detector):
         refuse_unknown(self.fit, others, INSTEAD)
         check_epochs(epochs, initial_epoch)
         spectra = self._spectra(spectra)
-        self.limits["epochs"].check("epochs", self.epochs if epochs is None else epochs)
         self.adapt(spectra)
         self.trainer.clock.assign(initial_epoch * self.hp.steps)  # the learning rate starts anew where training does
         return self.trainer.fit(spectra, validation, epochs=epochs, initial_epoch=initial_epoch, callbacks=callbacks,
