@@ -91,6 +91,24 @@ def _fitted(spectrum: MassSpectrum, kind: str, options: SpectrumOptions) -> Back
     return background
 
 
+def enough(background: Background, counts: Array, window: slice) -> bool:
+    """Whether without a window of bins more are left than parameters, a third of those fitted, and events.
+
+    Of a given background something has to be expected in those that are left.
+    """
+    left = background.used.copy()
+    left[window] = False
+    most, something = 1, True
+    if isinstance(background, GivenBackground):
+        something = bool(background.events[left].any())
+    elif isinstance(background, (FittedBackground, SlidingWindow)):
+        functions = background.functions
+        most = max(function.parameters for function in functions)
+        most = background.bins - 1 if isinstance(background, SlidingWindow) else most
+        something = bool(counts[left].sum() >= EVENTS_PER_PARAMETER * functions[0].parameters)
+    return something and bool(left.sum() > max(most, background.used.sum() / 3))
+
+
 def _called(asked: object) -> str:
     return repr(str(asked)) if isinstance(asked, (str, os.PathLike)) else "an array"
 
