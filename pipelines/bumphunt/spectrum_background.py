@@ -138,9 +138,8 @@ def given_events(spectrum: MassSpectrum, asked: object) -> tuple[Array, str]:
 
 
 def _of_file(spectrum: MassSpectrum, path: str) -> Array:
-    other = read_spectrum(path)
-    first = int(np.searchsorted(other.edges, spectrum.edges[0] - 1e-6 * (spectrum.edges[1] - spectrum.edges[0])))
-    same = other.edges[first : first + len(spectrum.edges)]
-    if len(same) != len(spectrum.edges) or not np.allclose(same, spectrum.edges, rtol=1e-6):
+    near = 1e-6 * float(spectrum.edges[1] - spectrum.edges[0])
+    other = read_spectrum(path, None, (float(spectrum.edges[0]) - near, float(spectrum.edges[-1]) + near))
+    if len(other.edges) != len(spectrum.edges) or not np.allclose(other.edges, spectrum.edges, rtol=1e-6):
         raise InputError(f"{path}: its bins are not those of {spectrum.source}; give the background in the same bins")
-    return other.counts[first : first + len(spectrum.counts)]
+    return other.counts
