@@ -70,7 +70,8 @@ class SpectrumHunt:
             estimates, `expected_events` and `expected` are then of this one.
         refit_local_significance: of the window with that background, without trials factor; else None.
         windows, widths: how many were scanned, and the bins of the narrowest and widest.
-        pseudo_experiments, seed: of the global p-value. normalised: whether a given background is, window by window.
+        pseudo_experiments, seed: of the global p-value. normalised: whether a given background is scaled: to all bins for pseudo-experiments
+            and chi2, to the bins outside for each window.
         template: (B,) events of the background that the spurious signal is measured on, and what it is; None if none was given.
         reach: what would have been found of an injected signal; None if none was asked for.
         edges (B + 1,), counts, expected (B,): the spectrum; `expected` is of the last fit. first_expected (B,): of the fit
@@ -121,10 +122,14 @@ class SpectrumHunt:
         return slice(int(first), int(last))
 
     @property
+    def judged(self) -> BackgroundResult:
+        """The background that is believed or not: of the fit without the bump, if there is one."""
+        return self.refit or self.background
+
+    @property
     def believed(self) -> bool:
         """Whether the background describes the spectrum, or does without the window that was left out."""
-        last = self.refit or self.background
-        return last.describes and last.converged
+        return self.judged.describes and self.judged.converged
 
     @functools.cached_property
     def spurious(self) -> SpuriousSignals | None:
@@ -229,6 +234,9 @@ def assumptions(found: SpectrumHunt) -> dict[str, str]:
         holds = "that the function describes the background"
     else:
         known, holds = f"the background {found.background.kind!r}", "that this background is exact"
+        if found.normalised:
+            known = f"{known}, scaled again to each"
+            holds = "that this background is exact but for a factor"
     return {
         "local_p_value": "Poisson probability of one window, chosen after the fact; the background taken as exact.",
         "global_p_value": f"{found.pseudo_experiments:,} Poisson pseudo-experiments around {known}; over "
