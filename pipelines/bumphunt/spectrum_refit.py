@@ -24,7 +24,7 @@ from pipelines.bumphunt.spectrum_result import BackgroundResult
 
 EXCLUDE_BELOW = 0.01  # global p-value below which the window is left out of a second fit
 GROWTH = 100  # times that the range which is left out of the second fit may grow, by a bin on each side
-FLANK = 2.0  # sigma: a bin of such an excess, beside what is left out, belongs to the bump
+BESIDE = 2.0  # sigma: a bin of such an excess, beside what is left out, belongs to the bump
 REFITS = 1000  # pseudo-experiments that judge the second fit
 DESCRIBES = 0.01  # a background whose goodness of fit has a smaller p-value does not describe the spectrum
 
@@ -73,8 +73,8 @@ def _grown(window: slice, significances: Array, sign: int) -> slice:
     slice(1, 3, None)
     """
     first, last = window.start, window.stop
-    first -= first > 0 and sign * significances[first - 1] >= FLANK
-    last += last < len(significances) and sign * significances[last] >= FLANK
+    first -= first > 0 and sign * significances[first - 1] >= BESIDE
+    last += last < len(significances) and sign * significances[last] >= BESIDE
     return slice(int(first), int(last))
 
 
