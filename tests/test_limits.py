@@ -94,7 +94,8 @@ def test_signal_in_the_window_adds_nothing_to_the_background_of_its_limit(percen
     )
     if cut == "global":
         assert limit.background == pytest.approx(true, abs=3 * np.hypot(np.sqrt(true), limit.background_error))
-    assert "if the cut selects all of the signal" in said(limit)
+    share = f"{limit.share:.2g}"
+    assert "if the cut selects all of the signal" in said(limit) and f"none for e of at most {share}." in said(limit)
 
 
 def test_a_search_writes_the_limit_of_the_bump_that_it_tells(tmp_path, monkeypatch):

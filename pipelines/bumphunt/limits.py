@@ -45,7 +45,7 @@ class Limit:
         window: its ends.
         share: f, of background that the cut selects, if the background is measured by events that it does not select (see
             `limit_of_cut`); else 0. The limits are for a signal of which the cut selects all. If it selects a share e, they are
-            larger by (1 - f) / (1 - f / e).
+            larger by (1 - f) / (1 - f / e), and there is none for e <= f.
     """
 
     observed: float
@@ -215,7 +215,7 @@ def said(limit: Limit) -> str:
     expected, (low, high), share = limit.expected, limit.window, limit.share
     loose = (
         f" This holds if the cut selects all of the signal; if it selects a share e, the limits are larger by "
-        f"{1 - share:.2g} / (1 - {share:.2g} / e)."
+        f"{1 - share:.2g} / (1 - {share:.2g} / e), and there is none for e of at most {share:.2g}."
     )
     return (
         f"At most {limit.observed:,.1f} signal events in {low:g} to {high:g} GeV at 95 % CL (CLs); expected "
