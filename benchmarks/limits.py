@@ -39,7 +39,7 @@ def limits(signal, width, bins, toys, bump):
         limit = hunt.limit()
         if limit is not None:
             found.append((limit.observed, added[hunt.window].sum()))
-    return np.array(found)
+    return np.reshape(found, (-1, 2))
 
 
 @click.command()
@@ -51,6 +51,9 @@ def limits(signal, width, bins, toys, bump):
 def main(toys, signals, width, bins, bump):
     for signal in signals:
         limit, true = limits(signal, width, bins, toys, bump).T
+        if not len(limit):
+            print(f"{bins} bins, {signal} events of width {width:g}: no spectrum of {toys} has a limit", flush=True)
+            continue
         print(f"{bins} bins, {signal} events of width {width:g}: {np.count_nonzero(limit >= true)} of {len(limit)} limits "
               f"are above the true number; median limit {np.median(limit):.0f}, true {np.median(true):.0f}", flush=True)  # fmt: skip
 

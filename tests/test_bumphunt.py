@@ -157,7 +157,7 @@ def test_fisher_scan_is_the_hypergeometric_tail_of_every_window(deficit, share):
 
 @pytest.mark.parametrize("histograms", [np.full((6, 2), 1.5), np.array([[1, 2]] * 6), np.full((6, 2), 50)])
 def test_histograms_that_fishers_test_is_not_for_are_told(histograms):
-    with pytest.raises(InputError, match="statistic 'fisher' needs unweighted events, the same number"):
+    with pytest.raises(InputError, match="statistic 'fisher' needs whole numbers of events, the same number"):
         bump_scan(histograms, np.full(6, 20), widths=(1, 2), statistic="fisher")
 
 
@@ -573,7 +573,7 @@ def test_fishers_test_takes_events_of_one_weight(weight):
         other.test_statistic,
     )
     assert one.global_p_value == other.global_p_value
-    with pytest.raises(InputError, match="needs unweighted events"):
+    with pytest.raises(InputError, match="needs events of one weight"):
         bump_hunt(score[inside], mass[inside], 1.0 + np.arange(inside.sum()) % 2, **options)
 
 
@@ -745,7 +745,7 @@ SCORE, MASS = background(EVENTS)
         ((SCORE, MASS, replaced(np.ones(EVENTS), 7, -1)), "weight: -1 to 1, expected numbers >= 0"),
         ((SCORE, MASS, np.zeros(EVENTS)), "weight: 0 to 0"),
         ((SCORE, MASS, np.ones(4)), r"weight has shape \(4,\)"),
-        ((SCORE, MASS, np.linspace(0, 1, EVENTS), "fisher"), "statistic 'fisher' needs unweighted events"),
+        ((SCORE, MASS, np.linspace(0, 1, EVENTS), "fisher"), "statistic 'fisher' needs events of one weight"),
         ((np.ones(EVENTS), MASS), r"no score is beyond 1, the cut of percentile 80 .* \(nearly\) constant"),
         ((SCORE, np.full(EVENTS, 3000.0)), "mass: range 3000 to 3000 GeV"),
     ],

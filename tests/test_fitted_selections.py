@@ -10,9 +10,10 @@ from scipy.stats import norm
 import pipelines
 from pipelines import Events, InputError
 from pipelines.bumphunt.options import SearchOptions
-from pipelines.bumphunt.result import QUOTED, SIGNIFICANCES
+from pipelines.bumphunt.result import QUOTED, SIGNIFICANCES, fit_table
 from pipelines.bumphunt.spectrum_hunt import bumphunt
-from pipelines.report import write_report
+from pipelines.report import tables, write_report
+from pipelines.report.text import names_of
 from zoo.cli.hunt import BACKGROUNDS, table
 
 RANGE = (2700.0, 5000.0)
@@ -57,6 +58,16 @@ def test_it_is_what_the_search_tells(found, tmp_path):
     assert numbers["tables"]["p_values"]["rows"][0]["what"] == "global (fit of dijet3)"
     assert numbers["result"]["limit"]["window"] == list(found.fits[0].interval)
     assert "With a fitted background:" in table(found)
+
+
+def test_the_p_value_of_the_background_is_everywhere_that_of_the_fit_which_is_believed(found):
+    (fit,) = found.fits
+    wrong = dataclasses.replace(fit.background, p_value=0.001, describes=False)
+    right = dataclasses.replace(fit.background, p_value=0.37, describes=True)
+    found = dataclasses.replace(found, fits=(dataclasses.replace(fit, background=wrong, refit=right),))
+    (row,), of_background = tables.fits(found, names_of(found)).rows, tables.p_values(found).rows[2]
+    assert found.summary()["reference_p_value"] == row["background_p_value"] == 0.37
+    assert of_background["p_value"] == "0.37" == fit_table(found)[1][0][3] and found.fits[0].believed
 
 
 def test_several_selections_cost_their_number_and_background_alone_is_none():

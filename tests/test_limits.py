@@ -1,6 +1,7 @@
 """Upper limits on signal events: pyhf's own, the formulas of counting, and what hunts write of them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pipelines
 from pipelines import Events, InputError
 from pipelines.bumphunt.batched_fit import SpectrumFitter
 from pipelines.bumphunt.fit_functions import FUNCTIONS
-from pipelines.bumphunt.limits import BANDS, limit_of, said, upper_limit
+from pipelines.bumphunt.limits import BANDS, limit_of, limit_of_cut, said, upper_limit
 from pipelines.bumphunt.spectrum_hunt import bumphunt
 from pipelines.bumphunt.spurious_signal import gaussian_shape
 from pipelines.bumphunt.write import write
@@ -93,7 +94,8 @@ def test_signal_in_the_window_adds_nothing_to_the_background_of_its_limit(percen
     )
     if cut == "global":
         assert limit.background == pytest.approx(true, abs=3 * np.hypot(np.sqrt(true), limit.background_error))
-    assert "if the cut selects all of the signal" in said(limit)
+    share = f"{limit.share:.2g}"
+    assert "if the cut selects all of the signal" in said(limit) and f"none for e of at most {share}." in said(limit)
 
 
 def test_a_search_writes_the_limit_of_the_bump_that_it_tells(tmp_path, monkeypatch):
@@ -177,3 +179,70 @@ def test_a_spectrum_has_a_limit_whose_background_error_is_that_of_the_fit():
     assert hole.limit() is None
     wrong = bumphunt(rng.poisson(1000 + 500 * np.sin(np.arange(30))), "exp1", edges=edges, pseudo_experiments=50)
     assert limit_json(wrong) is None  # the background does not describe it
+
+
+@pytest.mark.parametrize(
+    ("function", "seed", "known"),
+    [("dijet5", 0, False), ("dijet5", 10, False), ("dijet5", 2, True), ("exp3", 2, True), ("exp3", 4, True)],
+    ids=["few-events", "not-converged", "dijet5", "exp3", "few-runaways"],
+)
+def test_a_fit_that_knows_nothing_of_the_window_gives_no_limit_or_one_of_the_usual_fits(function, seed, known):
+    """Extrapolated fits of steep spectra: some run away, which neither stops the hunt nor sets the error."""
+    edges, rng = np.linspace(1000, 4000, 31), np.random.default_rng(seed)
+    counts = rng.poisson(60 * np.exp(-np.arange(30) / 4))
+    counts[:8] += rng.poisson(30, 8)
+    limit = bumphunt(counts, function, edges=edges, widths=(8, 8), pseudo_experiments=20).limit()
+    assert (limit is not None) is known
+    if known:
+        assert limit.background_error < limit.background and limit.observed < limit.events
+
+
+def test_without_events_beside_the_window_there_is_no_limit():
+    edges, counts = np.linspace(1000, 4000, 31), np.zeros(30)
+    counts[10:14] = 20
+    counts[[3, 20, 25]] = 1
+    found = bumphunt(counts, "exp1", edges=edges, widths=(4, 4), pseudo_experiments=20)
+    assert found.interval == (2000, 2400) and found.limit() is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "background", "interval"),
+    [
+        ([0] * 3 + [10, 30, 12] + [0] * 6, [0] * 3 + [2, 5, 2] + [0] * 6, (3, 6)),
+        ([50] + [0] * 9, [3] + [0] * 9, (0, 2)),
+    ],
+)
+def test_a_bump_where_all_of_a_given_background_is(counts, background, interval):
+    edges = np.arange(len(counts) + 1.0)
+    found = bumphunt(counts, background, edges=edges, pseudo_experiments=200)
+    assert found.interval == interval and found.refit is None and found.limit() is None
+
+
+@pytest.mark.parametrize(
+    ("events", "background", "error"), [(5, 1e6, 1e7), (1000, 10, 1e5), (20, 1e5, 3e5), (1e6, 10, 1)]
+)
+def test_numbers_that_allow_no_limit(events, background, error):
+    with pytest.raises(
+        InputError, match=re.escape(f"limit: {events:g} events, background {background:g} +- {error:g}")
+    ):
+        upper_limit(events, background, error)
+    assert limit_of(events, background, error, (1, 2)) is None
+    assert limit_of_cut(1000, 1100, 0.5, 1.0, (1, 2)) is None  # 100 +- 400
+
+
+@pytest.mark.parametrize(("width", "flank"), [(2, 1), (4, 1), (6, 2), (8, 2), (10, 3)])
+def test_a_flank_is_a_quarter_of_the_window_rounded_up(width, flank, monkeypatch):
+    unseen = []
+    monkeypatch.setattr(
+        "pipelines.bumphunt.spectrum_result.enough", lambda fit, counts, window: unseen.append(window) or False
+    )
+    counts = np.random.default_rng(1).poisson(1000 * np.exp(-np.arange(40) / 10))
+    counts[15 : 15 + width] += 30
+    edges = np.arange(100, 141)
+    found = bumphunt(counts, "exp1", edges=edges, widths=(width, width), pseudo_experiments=1)
+    found.limit()
+    assert unseen == [slice(found.window.start - flank, found.window.stop + flank)]
+    few = bumphunt(counts, "exp1", edges=edges, widths=(width, width), pseudo_experiments=1, exclude=(130, 140))
+    few.limit()
+    of_30 = min(flank, max(0, (15 - width) // 2))
+    assert unseen[1] == slice(few.window.start - of_30, few.window.stop + of_30)

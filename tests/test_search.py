@@ -308,14 +308,14 @@ def test_nothing_is_trained_for_options_that_cannot_be():
         ({"statistic": "fisher", "null": "poisson"}, "statistic 'fisher' has the number"),
         (
             {"statistic": "fisher", "spectra": ("mass", "m_jjj")},
-            "'fisher' needs unweighted events, all within the range",
+            "'fisher' needs events of one weight, all within the range",
         ),
         ({"percentiles": [50, 99.5]}, "percentile 99.5, upper tail: 21 selected .*; percentile 97 leaves enough"),
         ({"side_band": 9}, "too few for a window of 1 and side bands"),
         ({"relative_error": None, "bins": 500}, "429 selected events in mass, fewer than 500 bins"),
         ({"seed": -1}, "seed -1, expected a whole number of at least 0"),
         ({"folds": 2.5}, "folds 2.5"),
-        ({"events": weighted, "statistic": "fisher"}, "needs unweighted events, .* they have weights"),
+        ({"events": weighted, "statistic": "fisher"}, "needs events of one weight, .* their weights differ"),
         ({"events": made_events(weight=np.r_[-1.0, np.ones(6119)])}, "weight: -1 to 1, expected numbers >= 0"),
     ):
         options = {"events": EVENTS, "folds": 2, **OPTIONS} | wrong

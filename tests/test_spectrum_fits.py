@@ -126,8 +126,13 @@ def test_a_background_known_up_to_a_factor_describes_as_well_whatever_the_factor
     outside = np.delete(np.arange(40), other.window)
     scale = counts[outside].sum() / background[outside].sum()
     assert other.expected_events == pytest.approx(scale * background[other.window].sum(), rel=1e-9)
-    limit = other.limit()
-    assert limit.background == pytest.approx(other.expected_events, rel=1e-9)
+    limit, window = other.limit(), other.window
+    says = other.assumptions["global_p_value"]
+    assert "around the background 'given', scaled again to each;" in says and "exact but for a factor" in says
+    flank = -(-(window.stop - window.start) // 4)
+    outside = np.r_[: max(0, window.start - flank), window.stop + flank : 40]
+    scale = counts[outside].sum() / background[outside].sum()
+    assert limit.background == pytest.approx(scale * background[window].sum(), rel=1e-9)
     assert limit.background_error == pytest.approx(limit.background / np.sqrt(counts[outside].sum()), rel=0.15)
 
 
@@ -413,5 +418,15 @@ def test_a_histogram_is_chosen_by_its_name_and_what_is_outside_of_a_range_is_not
         read(several, "early")
     found = read(several, "early", (1000, 5000))
     assert found.edges.tolist() == EDGES.tolist() and found.counts.tolist() == np.rint(background).tolist()
+    with uproot.recreate(
+        other := several.with_name("other.root")
+    ) as file:  # the background has the range of the spectrum
+        wide = np.arange(500, 1000, 100), np.arange(5100, 5400, 100)
+        file["early"] = (
+            np.concatenate([np.zeros(5), found.counts, np.zeros(3)]),
+            np.concatenate([wide[0], EDGES, wide[1]]),
+        )
+    hunt = bumphunt(several, str(other), column="early", mass_range=(1000, 5000), normalise=True, pseudo_experiments=2)
+    assert hunt.expected == pytest.approx(found.counts)
     hunt = bumphunt(several, "dijet3", column="early", mass_range=(1000, 5000), pseudo_experiments=2)
     assert hunt.edges.tolist() == EDGES.tolist()

@@ -279,7 +279,7 @@ def test_windows_are_counted_once_whatever_the_percentiles():
     (text,) = warnings(found)
     assert "in 3 other selections (" in text and text.count(" GeV at percentile ") == 3
     alone = dataclasses.replace(found, windows=(found.best,))
-    assert "of 1 windows; the most" in lead(alone) and not warnings(alone)
+    assert "of 1 window; the most" in lead(alone) and not warnings(alone)
 
 
 def test_weights_are_refused_unless_they_are_ignored():

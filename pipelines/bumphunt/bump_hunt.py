@@ -263,7 +263,7 @@ def bump_hunt(
 
     Raises:
         InputError: for scores or masses that are not finite, options that cannot be, ranges without events, a constant
-            score, Fisher's test of weighted events, and selections with too few events for a window and a side band:
+            score, Fisher's test of events whose weights differ, and selections with too few events for a window and a side band:
             it names a percentile that leaves enough.
 
     Example:

@@ -169,7 +169,7 @@ def _check_drawn(counts: np.ndarray, expected: np.ndarray) -> None:
     whole = all((values == np.rint(values)).all() for values in (counts, expected))
     if not whole or np.ptp(counts[-1]) > 0 or counts[-1, 0] > expected[-1, 0]:
         raise InputError(
-            "statistic 'fisher' needs unweighted events, the same number selected in every pseudo-experiment: take "
+            "statistic 'fisher' needs whole numbers of events, the same number selected in every pseudo-experiment: take "
             "'poisson', or shuffled pseudo-experiments of one spectrum"
         )
 

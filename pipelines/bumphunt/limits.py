@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -24,8 +25,13 @@ CONFIDENCE = 0.95
 POINTS = 8  # numbers of signal events for which CLs is worked out, at least; ln CLs is interpolated between them
 SMALLEST_CLS, FAR = 1e-12, 8.0
 LEAST_BACKGROUND, LEAST_ERROR = 1e-3, 1e-3  # events, and relative error, that pyhf can work with
+LOOKS = 100  # numbers of signal events at most
 LOOSE = 0.05  # share selected of background from which on it is said what that does to a limit
 BANDS = ("-2 sigma", "-1 sigma", "median", "+1 sigma", "+2 sigma")
+
+
+class NoLimit(InputError):
+    """Numbers of events that allow no limit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Limit:
         window: its ends.
         share: f, of background that the cut selects, if the background is measured by events that it does not select (see
             `limit_of_cut`); else 0. The limits are for a signal of which the cut selects all. If it selects a share e, they are
-            larger by (1 - f) / (1 - f / e).
+            larger by (1 - f) / (1 - f / e), and there is none for e <= f.
     """
 
     observed: float
@@ -65,7 +71,8 @@ def upper_limit(events: float, background: float, error: float) -> tuple[float, 
         events: counted. background: expected, and its standard deviation `error`.
 
     Raises:
-        InputError: for numbers below 0.
+        InputError: for numbers below 0. NoLimit: for an error larger than the background and than one event, and where the
+            fits find no limit.
 
     Example:
         >>> observed, expected = upper_limit(10, 10.0, 1.0)
@@ -76,13 +83,25 @@ def upper_limit(events: float, background: float, error: float) -> tuple[float, 
         raise InputError(
             f"limit: {events:g} events, background {background:g} +- {error:g}, expected numbers of at least 0"
         )
+    told = f"limit: {events:g} events, background {background:g} +- {error:g}"
+    if error > max(background, 1.0):
+        raise NoLimit(f"{told}, expected an error of at most the background, or one event")
     background = max(background, LEAST_BACKGROUND)
     error = max(error, LEAST_ERROR * background)
     with warnings.catch_warnings():  # pyhf 0.7 uses what jsonschema deprecates
         warnings.simplefilter("ignore", DeprecationWarning)
         import pyhf
 
+        logging.getLogger("pyhf").setLevel(logging.CRITICAL)  # what fails is told below
         model = pyhf.simplemodels.uncorrelated_background([1.0], [background], [error])
+    try:
+        return _scanned(model, events, background, error)
+    except (pyhf.exceptions.FailedMinimization, ValueError):
+        raise NoLimit(f"{told}: the fits find no limit; take numbers that are nearer to each other") from None
+
+
+def _scanned(model: Any, events: float, background: float, error: float) -> tuple[float, tuple[float, ...]]:
+    """Return what `upper_limit` does, of allowed numbers; raises `ValueError` where CLs does not fall as it should."""
     sigma = float(np.sqrt(max(background, 1.0) + error**2))
     found = {
         signal: _log_cls(model, events, signal) for signal in np.geomspace(0.5 * sigma, 5 * sigma, POINTS).tolist()
@@ -90,6 +109,8 @@ def upper_limit(events: float, background: float, error: float) -> tuple[float, 
     wanted = np.log(1 - CONFIDENCE)
 
     def look(signal: float) -> np.ndarray:
+        if len(found) >= LOOKS:
+            raise ValueError("no limit")
         found[signal] = _log_cls(model, events, signal)
         return found[signal]
 
@@ -104,6 +125,8 @@ def upper_limit(events: float, background: float, error: float) -> tuple[float, 
     rising = np.array(sorted(found))
     each = np.array([found[signal] for signal in rising])
     limits = [_where(rising, logarithms, wanted) for logarithms in each.T]
+    if not 0 < min(limits) <= max(limits) < np.inf:
+        raise ValueError("no limit")
     return limits[0], tuple(limits[1:])
 
 
@@ -135,13 +158,18 @@ def limit_of(
     *,
     unit: float = 1.0,
     absorbed: float = 0.0,
-) -> Limit:
+) -> Limit | None:
     """Return the limit of a window; of weighted events, whose equivalent unweighted one has the weight `unit`.
+
+    None where `upper_limit` finds none.
 
     >>> limit_of(10, 10.0, 1.0, (3000, 3200), absorbed=0.5).observed / upper_limit(10, 10.0, 1.0)[0]
     2.0
     """
-    observed, expected = upper_limit(round(events / unit, 6), round(background / unit, 6), round(error / unit, 6))
+    try:
+        observed, expected = upper_limit(round(events / unit, 6), round(background / unit, 6), round(error / unit, 6))
+    except NoLimit:
+        return None
     scale = unit / (1 - min(absorbed, 0.99))
     return Limit(
         observed * scale, {name: value * scale for name, value in zip(BANDS, expected)}, events, background, error,
@@ -158,7 +186,7 @@ def limit_of_cut(
     *,
     unit: float = 1.0,
     absorbed: float = 0.0,
-) -> Limit:
+) -> Limit | None:
     """Return the limit of a window where a cut selects some of the events; arguments besides as of `limit_of`.
 
     The background is f / (1 - f) times the events that are not selected: f times all events would have f times the signal in it.
@@ -175,7 +203,7 @@ def limit_of_cut(
     ratio = share / (1 - share)
     spread = float(np.hypot(ratio * np.sqrt(others * unit), others * error / (1 - share) ** 2))
     found = limit_of(selected, ratio * others, spread, window, unit=unit, absorbed=absorbed)
-    return dataclasses.replace(found, share=share)
+    return None if found is None else dataclasses.replace(found, share=share)
 
 
 def said(limit: Limit) -> str:
@@ -187,7 +215,7 @@ def said(limit: Limit) -> str:
     expected, (low, high), share = limit.expected, limit.window, limit.share
     loose = (
         f" This holds if the cut selects all of the signal; if it selects a share e, the limits are larger by "
-        f"{1 - share:.2g} / (1 - {share:.2g} / e)."
+        f"{1 - share:.2g} / (1 - {share:.2g} / e), and there is none for e of at most {share:.2g}."
     )
     return (
         f"At most {limit.observed:,.1f} signal events in {low:g} to {high:g} GeV at 95 % CL (CLs); expected "

@@ -231,7 +231,7 @@ class Search:
             **{name: getattr(fit, name) for name in ("local_p_value", "local_significance", "interval", "mass_estimate",
                                                      "signal_estimate", "pseudo_experiments")},
             "fisher_p_value": None, "fisher_significance": None, "absorbed": 0.0,
-            "reference_p_value": fit.background.p_value, **dict(zip(QUOTED, (p, bound, significance(p)))),
+            "reference_p_value": fit.judged.p_value, **dict(zip(QUOTED, (p, bound, significance(p)))),
             "trials_factor": None if bound else p / fit.global_p_value,
         }  # fmt: skip
 
@@ -314,14 +314,13 @@ def fit_table(search: Search) -> tuple[list[str], list[list[str]]]:
         bound = fit.global_p_value_is_bound
         numbers = [f"{fit.local_significance:.1f}", z_text(fit.global_significance, bound),
                    p_text(fit.global_p_value, bound, fit.pseudo_experiments)]  # fmt: skip
-        last = fit.refit or fit.background  # which is believed or not
-        rows.append([f"{bump.percentile:g}", bump.tail, fit.background.kind, f"{last.p_value:.2g}", interval,
+        rows.append([f"{bump.percentile:g}", bump.tail, fit.background.kind, f"{fit.judged.p_value:.2g}", interval,
                      f"{fit.signal_estimate:.1f}", *(numbers if fit.believed else ["-"] * 3)])  # fmt: skip
     return heads, rows
 
 
 def z_text(z: float | None, bound: bool = False) -> str:
-    """Return a significance as text; a lower bound is rounded down, and Fisher's of weighted events is none.
+    """Return a significance as text; a lower bound is rounded down, and there is none of Fisher's test that was not made.
 
     >>> z_text(2.93), z_text(4.06, bound=True), z_text(None)
     ('2.9', '> 4.0', '-')

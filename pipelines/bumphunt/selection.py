@@ -168,9 +168,9 @@ def _check_unweighted(
 ) -> None:
     outside = [name for name, mass in masses.items() if (bin_of(mass, edges[name]) == len(edges[name]) - 1).any()]
     if outside or (weight is not None and np.ptp(weight) > 0):
-        found = f"some are outside the range of {outside[0]}" if outside else "they have weights"
+        found = f"some are outside the range of {outside[0]}" if outside else "their weights differ"
         raise InputError(
-            f"statistic 'fisher' needs unweighted events, all within the range of every spectrum, and {found}; take "
+            f"statistic 'fisher' needs events of one weight, all within the range of every spectrum, and {found}; take "
             f"'poisson', ignore the weights, or hunt in one spectrum"
         )
 

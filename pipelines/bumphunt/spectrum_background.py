@@ -91,6 +91,24 @@ def _fitted(spectrum: MassSpectrum, kind: str, options: SpectrumOptions) -> Back
     return background
 
 
+def enough(background: Background, counts: Array, window: slice) -> bool:
+    """Whether without a window of bins more are left than parameters, a third of those fitted, and events.
+
+    Of a given background something has to be expected in those that are left.
+    """
+    left = background.used.copy()
+    left[window] = False
+    most, something = 1, True
+    if isinstance(background, GivenBackground):
+        something = bool(background.events[left].any())
+    elif isinstance(background, (FittedBackground, SlidingWindow)):
+        functions = background.functions
+        most = max(function.parameters for function in functions)
+        most = background.bins - 1 if isinstance(background, SlidingWindow) else most
+        something = bool(counts[left].sum() >= EVENTS_PER_PARAMETER * functions[0].parameters)
+    return something and bool(left.sum() > max(most, background.used.sum() / 3))
+
+
 def _called(asked: object) -> str:
     return repr(str(asked)) if isinstance(asked, (str, os.PathLike)) else "an array"
 
@@ -120,9 +138,8 @@ def given_events(spectrum: MassSpectrum, asked: object) -> tuple[Array, str]:
 
 
 def _of_file(spectrum: MassSpectrum, path: str) -> Array:
-    other = read_spectrum(path)
-    first = int(np.searchsorted(other.edges, spectrum.edges[0] - 1e-6 * (spectrum.edges[1] - spectrum.edges[0])))
-    same = other.edges[first : first + len(spectrum.edges)]
-    if len(same) != len(spectrum.edges) or not np.allclose(same, spectrum.edges, rtol=1e-6):
+    near = 1e-6 * float(spectrum.edges[1] - spectrum.edges[0])
+    other = read_spectrum(path, None, (float(spectrum.edges[0]) - near, float(spectrum.edges[-1]) + near))
+    if len(other.edges) != len(spectrum.edges) or not np.allclose(other.edges, spectrum.edges, rtol=1e-6):
         raise InputError(f"{path}: its bins are not those of {spectrum.source}; give the background in the same bins")
-    return other.counts[first : first + len(spectrum.counts)]
+    return other.counts

@@ -18,13 +18,13 @@ from pipelines.bumphunt.background_fit import (
 from pipelines.bumphunt.batched_fit import Fits, bin_significance
 from pipelines.bumphunt.fit_functions import Array
 from pipelines.bumphunt.pseudo_experiments import estimated
-from pipelines.bumphunt.spectrum_background import EVENTS_PER_PARAMETER
+from pipelines.bumphunt.spectrum_background import enough
 from pipelines.bumphunt.spectrum_options import SpectrumOptions
 from pipelines.bumphunt.spectrum_result import BackgroundResult
 
 EXCLUDE_BELOW = 0.01  # global p-value below which the window is left out of a second fit
 GROWTH = 100  # times that the range which is left out of the second fit may grow, by a bin on each side
-FLANK = 2.0  # sigma: a bin of such an excess, beside what is left out, belongs to the bump
+BESIDE = 2.0  # sigma: a bin of such an excess, beside what is left out, belongs to the bump
 REFITS = 1000  # pseudo-experiments that judge the second fit
 DESCRIBES = 0.01  # a background whose goodness of fit has a smaller p-value does not describe the spectrum
 
@@ -50,7 +50,7 @@ def without_bump(
         return None, None, None
     other, left_out = None, window
     for _ in range(GROWTH):
-        if not _enough(background, counts, left_out):
+        if not enough(background, counts, left_out):
             break
         other, final = background.excluding(left_out), left_out
         fits = other.fit(counts)
@@ -73,19 +73,9 @@ def _grown(window: slice, significances: Array, sign: int) -> slice:
     slice(1, 3, None)
     """
     first, last = window.start, window.stop
-    first -= first > 0 and sign * significances[first - 1] >= FLANK
-    last += last < len(significances) and sign * significances[last] >= FLANK
+    first -= first > 0 and sign * significances[first - 1] >= BESIDE
+    last += last < len(significances) and sign * significances[last] >= BESIDE
     return slice(int(first), int(last))
-
-
-def _enough(background: Background, counts: Array, window: slice) -> bool:
-    """Whether a fit without a window of bins has more bins than parameters, a third of all bins, and events."""
-    left = background.used.copy()
-    left[window] = False
-    functions = background.functions if isinstance(background, FittedBackground) else ()
-    most = max((function.parameters for function in functions), default=1)
-    least = EVENTS_PER_PARAMETER * functions[0].parameters if functions else 0
-    return bool(left.sum() > max(most, len(counts) / 3) and counts[left].sum() >= least)
 
 
 def _deviances(background: Background, expected: Array, options: SpectrumOptions) -> tuple[Array, float]:

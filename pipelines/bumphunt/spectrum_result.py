@@ -7,15 +7,16 @@ import functools
 import json
 
 import numpy as np
+from scipy.stats import norm
 
 from pipelines.bumphunt.background_fit import Background, FittedBackground, poisson_spectra
 from pipelines.bumphunt.discovery_reach import DiscoveryReach
 from pipelines.bumphunt.fit_functions import FAMILIES, Array
 from pipelines.bumphunt.limits import Limit, limit_of
+from pipelines.bumphunt.spectrum_background import enough
 from pipelines.bumphunt.spurious_signal import CORE, SpuriousSignals, of_spectrum
-from pipelines.errors import InputError
 
-FLANK = 0.25  # of a window's width on each side of it, which the fit for a limit does not see either
+QUARTER = 4  # a window's width over this, rounded up: bins on each side that the fit for a limit does not see either
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,8 @@ class SpectrumHunt:
             estimates, `expected_events` and `expected` are then of this one.
         refit_local_significance: of the window with that background, without trials factor; else None.
         windows, widths: how many were scanned, and the bins of the narrowest and widest.
-        pseudo_experiments, seed: of the global p-value. normalised: whether a given background is, window by window.
+        pseudo_experiments, seed: of the global p-value. normalised: whether a given background is scaled: to all bins for pseudo-experiments
+            and chi2, to the bins outside for each window.
         template: (B,) events of the background that the spurious signal is measured on, and what it is; None if none was given.
         reach: what would have been found of an injected signal; None if none was asked for.
         edges (B + 1,), counts, expected (B,): the spectrum; `expected` is of the last fit. first_expected (B,): of the fit
@@ -120,10 +122,14 @@ class SpectrumHunt:
         return slice(int(first), int(last))
 
     @property
+    def judged(self) -> BackgroundResult:
+        """The background that is believed or not: of the fit without the bump, if there is one."""
+        return self.refit or self.background
+
+    @property
     def believed(self) -> bool:
         """Whether the background describes the spectrum, or does without the window that was left out."""
-        last = self.refit or self.background
-        return last.describes and last.converged
+        return self.judged.describes and self.judged.converged
 
     @functools.cached_property
     def spurious(self) -> SpuriousSignals | None:
@@ -147,8 +153,12 @@ class SpectrumHunt:
         """Return the upper limit on signal events in the window; None without one, and for a deficit.
 
         The background is that of a fit without the window and its flanks, and without what a `refit` leaves out: a fit to all
-        bins takes a part of the signal. A flank is a quarter of the window, or less, so that half of the bins are left. Its error is the standard deviation of such fits to so many Poisson spectra around it; 0 of a background
-        that is given. There is no limit either where too few bins or events are left to fit.
+        bins takes a part of the signal. A flank is a quarter of the window, rounded up to whole bins, or less, so that half
+        of the fitted bins are left. Its error is half of the central 68 % of such fits to so many Poisson spectra around it;
+        0 of a background that is given, unless it is scaled to the events outside.
+
+        There is no limit either where too few bins or events are left (`spectrum_background.enough`), the fit does not
+        converge, or its error is larger than the background and than one event.
 
         Example:
             >>> import numpy as np
@@ -162,17 +172,23 @@ class SpectrumHunt:
         if window is None or self.mode == "deficit":
             return None
         ends = float(self.edges[window.start]), float(self.edges[window.stop])
-        width, bins = window.stop - window.start, len(self.counts)
-        flank = min(round(FLANK * width), max(0, (bins // 2 - width) // 2))
+        width, bins = window.stop - window.start, int(self.fit.used.sum())
+        flank = min(-(-width // QUARTER), max(0, (bins // 2 - width) // 2))
         left_out = ends if self.refit is None or self.refit.excluded is None else self.refit.excluded
         first, last = np.searchsorted(self.edges, left_out).tolist()
-        try:
-            blind = self.fit.excluding(slice(max(0, min(first, window.start - flank)), max(last, window.stop + flank)))
-            expected = blind.fit(self.counts).expected[:, 0]
-        except InputError:
+        unseen = slice(max(0, min(first, window.start - flank)), max(last, window.stop + flank))
+        if not enough(self.fit, self.counts, unseen):
             return None
-        spectra = poisson_spectra(blind, expected, fits, np.random.default_rng(self.seed))
-        error = float(blind.fit(spectra).expected[window].sum(axis=0).std())
+        blind = self.fit.excluding(unseen)
+        fit = blind.fit(self.counts)
+        if not fit.converged[0]:
+            return None
+        expected = fit.expected[:, 0]
+        spectra = poisson_spectra(blind, np.where(blind.used, expected, 0), fits, np.random.default_rng(self.seed))
+        low, high = np.quantile(blind.fit(spectra).expected[window].sum(axis=0), norm.cdf([-1, 1]), method="nearest")
+        error = float(high - low) / 2
+        if not np.isfinite([expected[window].sum(), error]).all():
+            return None
         return limit_of(float(self.counts[window].sum()), float(expected[window].sum()), error, ends)
 
     @property
@@ -218,6 +234,9 @@ def assumptions(found: SpectrumHunt) -> dict[str, str]:
         holds = "that the function describes the background"
     else:
         known, holds = f"the background {found.background.kind!r}", "that this background is exact"
+        if found.normalised:
+            known = f"{known}, scaled again to each"
+            holds = "that this background is exact but for a factor"
     return {
         "local_p_value": "Poisson probability of one window, chosen after the fact; the background taken as exact.",
         "global_p_value": f"{found.pseudo_experiments:,} Poisson pseudo-experiments around {known}; over "

@@ -250,7 +250,7 @@ def _p_values_of_fit(search: Search, fit: SpectrumHunt) -> list[dict[str, object
             holds,
         ),
         ("local", local_p_text(fit.local_p_value), z_text(fit.local_significance), says["local_p_value"], holds),
-        ("background", f"{fit.background.p_value:.3g}", "-", says["background_p_value"], "-"),
+        ("background", f"{fit.judged.p_value:.3g}", "-", says["background_p_value"], "-"),
     ]
     if not fit.believed:
         rows[:2] = [(what, "-", "-", assumes, held) for what, _, _, assumes, held in rows[:2]]
@@ -281,7 +281,7 @@ def fits(search: Search, names: Names) -> Table:
             {
                 "selection": name,
                 "background": fit.background.kind,
-                "background_p_value": fit.background.p_value,
+                "background_p_value": fit.judged.p_value,
                 "interval": fit.interval,
                 "observed": fit.observed_events,
                 "expected": fit.expected_events,

@@ -54,7 +54,7 @@ def lead(found: WindowScan) -> str:
     p = p_text(found.global_p_value, bound, found.pseudo_experiments)
     z = z_text(found.global_significance, bound)
     return (
-        f"Global significance {z} sigma (p {p}) of {windows} windows{at}; the most significant is {best.window[0]:.0f} to "
+        f"Global significance {z} sigma (p {p}) of {windows} window{'s' * (windows > 1)}{at}; the most significant is {best.window[0]:.0f} to "
         f"{best.window[1]:.0f} GeV, {best.selected_events} events selected where {best.expected:.1f} +- "
         f"{best.expected_error:.1f} are expected, local {best.local_significance:.1f} sigma."
     )

@@ -29,7 +29,11 @@ from zoo.cli.terminal import JSON, SEED, Command, Finite, progress, say, stdout_
     "--sliding-window", type=click.IntRange(min=2), metavar="BINS", help="Fit in a window that slides (SWiFt)."
 )
 @click.option("--exclude", type=Finite(), nargs=2, metavar="LOW HIGH", help="Leave this range out of the fit.")
-@click.option("--normalise", is_flag=True, help="Scale a given background by the events outside each window.")
+@click.option(
+    "--normalise",
+    is_flag=True,
+    help="Scale a given background to the events: of all bins, and for a window of those outside.",
+)
 @click.option("--deficit", is_flag=True, help="Look for too few events.")
 @click.option("--template", metavar="COLUMN|FILE",
               help="Background on which the spurious signal of the fitted function is measured, as from simulation.")  # fmt: skip
