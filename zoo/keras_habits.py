@@ -68,7 +68,7 @@ def check_share(name: str, value: object) -> None:
     """Raise TypeError unless a share is a number, `InputError` unless it is at least 0 and below 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {value!r}, expected a number")
-    if not 0 <= value < 1:
+    if not 0 <= float(value) < 1:
         raise InputError(f"{name} is {value}, expected a share >= 0 and < 1")
 
 
