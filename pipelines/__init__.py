@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 # threads): gradients of several members without XLA. Unless the user says otherwise, and before TensorFlow is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-import pipelines.allocator  # it sets what the allocator keeps
 import pipelines.quiet  # noqa: F401  it sets how much TensorFlow says, before that is imported
 from pipelines.errors import InputError
 from pipelines.moved import alias
