@@ -7,10 +7,10 @@ The folder has `innerdata_train.npy`, `innerdata_test.npy`, `innerdata_extrasig.
 
 - `idealised`: the events of `innerdata_train` as they are, without labels, against the background of `innerdata_test`;
 - `supervised`: the signal of `innerdata_extrasig` that is not in `separated_test` against the background of both inner files;
-- `few`: the same with the signal of the inner files alone, as much as `idealised` has twice over.
+- `few`: the same with the 772 signal events of the inner files alone; `idealised` has 395 of them.
 
-`separated_test` judges: its 20,000 signal events are in `innerdata_extrasig` too, and are left out there. Largest SIC is over cuts that at least 25 or 100 of its background
-events pass. The last row of every kind judges the mean of the scores of all seeds: an ensemble. The JSON file is written anew after
+`separated_test` judges: its 20,000 signal events are in `innerdata_extrasig` too, and are left out there. Largest SIC is over cuts
+that at least 25 or 100 of its background events pass. The last row of every kind judges the mean of the scores of all seeds: an ensemble. The JSON file is written anew after
 every training.
 """
 

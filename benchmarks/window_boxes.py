@@ -4,8 +4,8 @@
         --set classifier=trees
 
 Every signal is mixed into all of the background at each S/B of the mass range. `--empty N` divides the background into N boxes that
-share no event, and scans each of them as it is. Labels judge alone. The JSON file is written anew after every box; the same command
-goes on.
+share no event, and scans each of them as it is. Labels choose what is mixed, and are ignored by the scan. The JSON file is written anew
+after every box; the same command goes on.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main(
             kept["boxes"][name] = found_in(model, events(), mass_range, options)
             write_json(out, kept)
         show(name, kept["boxes"][name])
-    of_empty = [one for name, one in kept["boxes"].items() if name.startswith("empty")]
+    of_empty = [one for name, one in kept["boxes"].items() if name.startswith("empty box ")]
     if of_empty:
         p = [one["global_p_value"] for one in of_empty]
         click.echo(
@@ -98,7 +98,7 @@ def boxes(qcd, signals, ratios, empty, mass_range, seed):
     """Names of boxes, and what makes their events."""
     parts = np.array_split(np.random.default_rng(seed).permutation(len(qcd)), empty) if empty else []
     for number, rows in enumerate(parts):
-        yield f"empty {number}", lambda rows=rows: qcd.take(np.sort(rows))
+        yield f"empty box {number}", lambda rows=rows: qcd.take(np.sort(rows))
     done = set()
     for path in signals:
         for ratio in ratios:

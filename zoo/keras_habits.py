@@ -30,8 +30,6 @@ INSTEAD = {
         "batches are read while the steps run; memory= says how much of the events is held",
     ),
 }
-
-
 JUDGED = "call zoo.evaluate(model, events), which judges with truth, or give fit validation_data for their losses"
 
 
@@ -81,7 +79,7 @@ def no_events(name: str, given: object) -> str:
 
 
 class KerasHabits:
-    """Methods of `keras.Model` that raise `InputError` with what to call."""
+    """Methods of `keras.Model` that do what Keras' would, or raise `InputError` with what to call."""
 
     def save_run(self, folder: str | os.PathLike) -> None:
         """Write a run directory, as `zoo train` does; `zoo.load(folder)` gives the trained model back.
