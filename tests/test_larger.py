@@ -14,6 +14,7 @@ from tuning.listener import SearchListener
 from tuning.programs import Programs, program_of, sizes
 from zoo import larger
 from zoo.gradients import forget_gradients, traced_gradients
+from zoo.keras import keras
 from zoo.larger import Larger
 from zoo.layers.dense import product, selu
 
@@ -105,8 +106,39 @@ def test_sizes_scalings_and_batch_sizes_of_the_default_space_share_programs():
 
 
 def test_disco_has_a_program_for_each_batch_size():
-    points = [{"batch_size": size, "scaling": scaling} for size in (1024, 2048) for scaling in ("minmax", "standard")]
+    points = [{"batch_size": size, "scaling": scaling} for size in (1024, 2048) for scaling in ("minmax", "quantile")]
     assert len({program_of("gan_ae", point, {}, False) for point in points}) == 2
+
+
+def test_a_formula_of_scaling_that_a_step_knows_has_a_program_of_its_own():
+    points = [{"scaling": scaling} for scaling in ("minmax", "standard", "quantile")]
+    assert len({program_of("cathode", point, {}, False) for point in points}) == 2
+
+
+@pytest.mark.parametrize("kept", ["larger", "plain"])
+def test_trials_of_other_scalings_share_a_program_and_do_what_they_would_alone(kept, train_events):
+    events = train_events.sample(600).in_memory()
+    points = [
+        {"scaling": scaling, "learning_rate": 1e-3}
+        for scaling in ("minmax", "quantile", "standard", "minmax", "quantile")
+    ]
+    small = {"columns": ("pt_*", "mass_*", "tau*"), "units": (7, 3)}
+    room = {"units": (8, 4)} if kept == "larger" else {}
+    shared = Programs("deep_svdd", room, False, lambda model: model.adapt(events), BatchCache(events))
+    found = set()
+    for point in points:
+        hyperparameters = {**small, "batch_size": 200, **point}
+        trainee = shared.model(hyperparameters, len(events), 1)
+        found.add(trainee.key)
+        trainee.trained.fit(events, epochs=1, **QUIET)
+        if trainee.larger is not None:
+            trainee.larger.give(trainee.own)
+        alone = built("deep_svdd", events, **small, **point)
+        alone.fit(events, epochs=1, **QUIET)
+        for name, variable in alone.state().items():
+            np.testing.assert_allclose(trainee.own.state()[name], variable, rtol=1e-4, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(trainee.trained.score(events), alone.score(events), rtol=1e-3)
+    assert len(found) == 1
 
 
 def traced():
@@ -171,3 +203,34 @@ def test_a_model_that_was_built_before_starts_anew(train_events):
     assert int(again.trainer.clock) == 0
     assert found.model({**point, "units": (8, 4)}).own is not first
     found.forget(0)
+
+
+def test_batches_that_are_shared_keep_their_scaling(train_events):
+    events = train_events.sample(600).in_memory()
+    cache = BatchCache(events)
+    first, other = (
+        built("deep_svdd", events, columns=("pt_*", "mass_*"), scaling=how) for how in ("minmax", "standard")
+    )
+    cache.serve(first)
+    batches = first.trainer.batches(events, None, memory=0, cache="")  # read and scaled anew at every pass
+    before = next(iter(batches.shuffled()))["features"].numpy()
+    first.scale_as(other)  # as for another trial
+    again = next(iter(first.trainer.batches(events, None, memory=0, cache="").shuffled()))["features"].numpy()
+    cached = next(iter(batches.shuffled(1)))["features"].numpy()
+    assert before.min() >= 0.0 and cached.min() >= 0.0 and again.min() < 0.0
+
+
+def test_a_training_that_fails_leaves_no_validation_events_behind(train_events):
+    events = train_events.sample(600).in_memory()
+    once, later = events.take(range(200)), events.take(range(200, 400))
+
+    class Failing(keras.callbacks.Callback):
+        def on_test_end(self, logs=None):
+            raise RuntimeError("as a full disk would")
+
+    failed, alone = (built("deep_svdd", events, columns=("pt_*", "mass_*")) for _ in range(2))
+    with pytest.raises(RuntimeError, match="full disk"):
+        failed.fit(events, once, epochs=1, callbacks=[Failing()], **QUIET)
+    failed.reset()
+    found = [model.fit(events, later, epochs=1, **QUIET).history["val_loss"] for model in (failed, alone)]
+    assert found[0] == found[1]

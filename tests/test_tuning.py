@@ -729,6 +729,7 @@ def test_only_so_many_programs_are_kept(events, tmp_path, monkeypatch, alone):
     runner.programs.kept = kept
     for units in (1, 2, 3, 4, 1, 5):
         latest = runner.programs.model({"units": units})
+    runner.programs.was_traced(latest)
     again = runner.programs.model({"units": 5})
     assert again.trained is latest.trained and latest.fresh and not again.fresh
     assert [json.loads(key)["units"] for key in kept] == [3, 4, 1, 5]  # the one longest unused went

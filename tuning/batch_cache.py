@@ -47,6 +47,8 @@ class BatchCache:
         make = functools.partial(model.batches, events, weighting, smaller, static=self._static, **room)
         if place is None:
             return make()
+        if getattr(model, "scaled_batches", False):  # the model's own is another's once it does another trial
+            make = functools.partial(make, transform=model.scaler.frozen())
         weights = None if weighting is None else _digest([np.asarray(weighting(self._masses[place]))])
         fixed = (model.hp.batch_size, model.hp.seed, smaller, tuple(sorted(room.items())))
         seen = (model.resolved_columns, getattr(getattr(model, "inputs", None), "object_columns", ()))

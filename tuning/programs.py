@@ -1,6 +1,6 @@
 """The programs of a worker: each is traced once, and does the trials of all networks that it can hold.
 
-Trials share a program if they differ in runtime hyperparameters, in a scaling of the same formula, or in the sizes of
+Trials share a program if they differ in runtime hyperparameters, in the scaling of their features, or in the sizes of
 their networks (see `zoo.larger`). Unless XLA compiles it, that holds for another batch size too.
 """
 
@@ -25,7 +25,7 @@ from zoo.layers.scalers import SCALERS
 KEPT_BYTES = 700 * 2**20  # of programs that are kept for trials to come
 LEAST_BYTES = 4 * 2**20  # that a program takes
 MOST_PROGRAMS = 64  # that are kept, where the system does not tell what memory they take
-TRACING = 4.0  # seconds that a program takes to trace, before one of its kind was measured
+COMPILING = 6.0  # seconds that a program takes to trace and compile; not measured, so that every machine decides alike
 PRODUCTS = 5e10  # multiplications and additions a second, of two threads
 MOST_OWN = 16  # smaller networks that are kept, each a few MB: a promoted trial has that of the trial before it
 POINTS = 200  # of a space, drawn at random, by which the sizes of its networks are found
@@ -75,8 +75,8 @@ def program_of(model: str, hyperparameters: Mapping[str, object], larger: Mappin
     kind: Any = registry.model_class(model)
     free = {*kind.runtime_hyperparameters, *larger, *([] if told_batch_size(model, xla) else ["batch_size"])}
     fixed = {name: value for name, value in hyperparameters.items() if name not in free}
-    if fixed.get("scaling") in SCALERS:
-        fixed["scaling"] = SCALERS[str(fixed["scaling"])].formula
+    if fixed.get("scaling") in SCALERS:  # batches are scaled before a step; else the step knows the formula
+        fixed["scaling"] = None if kind.scaled_batches else SCALERS[str(fixed["scaling"])].formula
     return json.dumps(fixed, sort_keys=True)
 
 
@@ -141,7 +141,7 @@ class Programs:
         self._adapt, self._batch_cache = adapt, batch_cache
         self.kept: dict[str, Any] = {}  # by program, a model or what holds others; the latest used last
         self._own: dict[str, Any] = {}  # by what makes it, a model that a larger one may hold; the latest used last
-        self._seconds: dict[str, float] = {}
+        self._traced: set[str] = set()
         self._gradients: dict[str, set[str]] = {}  # by program, what TensorFlow keeps of its tracing
         self._known = traced_gradients()
         self._limit = resident() + KEPT_BYTES
@@ -159,8 +159,8 @@ class Programs:
             own = self._own_model(hyperparameters)
             key = program_of(self._model, hyperparameters, self._larger, self._xla)
             holder = self.kept.get(key) or self._new_holder(own, sizes)
-            if holder.fits(own) and self._is_worth(key, holder, own, events * epochs):
-                fresh = key not in self.kept
+            if holder.fits(own) and self._is_worth(holder, own, events * epochs):
+                fresh = key not in self._traced
                 self._keep(key, holder)
                 holder.hold(own)
                 return Trainee(holder.model, own, key, fresh, holder)
@@ -188,21 +188,19 @@ class Programs:
     def _plain(self, own: Any, hyperparameters: Mapping[str, object]) -> Trainee:
         key = program_of(self._model, hyperparameters, {}, self._xla)
         found = self.kept.get(key)
-        fresh = found is None
         if found is None:
             if not own.has_met_data:
                 self._adapt(own)
             self._batch_cache.serve(own)
             found = own
         else:
-            if own.hp.scaling != found.hp.scaling:  # of the same formula
+            if own.hp.scaling != found.hp.scaling:
                 self._adapt(own)
-                for variable, other in zip(found.scaler.variables, own.scaler.variables, strict=True):
-                    variable.assign(other)
+                found.scale_as(own)
             found.hp = own.hp
             found.reset()
         self._keep(key, found)
-        return Trainee(found, found, key, fresh)
+        return Trainee(found, found, key, key not in self._traced)
 
     def _new_holder(self, own: Any, sizes: Mapping[str, object]) -> Larger:
         switched: dict[str, Any] = {name: value for name, value in sizes.items() if isinstance(value, list)}
@@ -212,13 +210,14 @@ class Programs:
         self._batch_cache.serve(model)
         return Larger(model, switched, cuts=not self._xla)
 
-    def took(self, key: str, seconds: float) -> None:
-        """Learn how long a program took to trace, or to trace and compile."""
-        self._seconds[key] = seconds
+    def was_traced(self, trainee: Trainee) -> None:
+        """Learn that a trial's program has done a step."""
+        self._traced.add(trainee.key)
 
-    def _is_worth(self, key: str, holder: Larger, own: Any, seen: int) -> bool:
-        """Whether the products with zeros take less time than to trace a program for this network alone."""
-        return holder.cuts or 6 * (size(holder.model) - size(own)) * seen / PRODUCTS < self._seconds.get(key, TRACING)
+    def _is_worth(self, holder: Larger, own: Any, seen: int) -> bool:
+        """Whether the products with zeros take less time than to compile a program for this network alone."""
+        passes = own.recipe()[own.main_phase].passes_per_epoch
+        return holder.cuts or 6 * (size(holder.model) - size(own)) * seen * passes / PRODUCTS < COMPILING
 
     def _keep(self, key: str, found: Any) -> None:
         """Keep a program, the latest used last, and as many of the others as there is memory for."""
@@ -238,6 +237,7 @@ class Programs:
         names = list(self.kept)[: max(0, len(self.kept) - left)]
         for name in names:
             found = self.kept.pop(name)
+            self._traced.discard(name)
             (found.model if isinstance(found, Larger) else found).release()
             forget_gradients(self._gradients.pop(name, ()))
         found = None  # or the last one would outlive the collection

@@ -197,8 +197,8 @@ class TrialRunner:
             trainee.save(self.file(spec.trial, "h5"))
             write_json(self.file(spec.trial, "history.json"), {"rows": rows, "members": trainee.trained.member_rows})
         times = checkpoint.times() if checkpoint is not None else {}
-        if checkpoint is not None and trainee.fresh:
-            self.programs.took(trainee.key, times["compiling_seconds"])
+        if checkpoint is not None and checkpoint.steps:
+            self.programs.was_traced(trainee)
         record = {  # as JSON has it, whether it is read back or not
             "trial": spec.trial,
             "status": status,

@@ -256,6 +256,15 @@ class AnomalyModel(Detector):
             self.scaler.build((None, len(inputs.columns)))
         return [Scaling(self.scaler, self.hp.seed, columns=inputs.columns)]
 
+    def scale_as(self, other: AnomalyModel) -> None:
+        """Take the fitted scaling of another model of this kind, whichever its formula; no training step is traced anew."""
+        if other.scaler.formula != self.scaler.formula:
+            known = self.trainer.remembered("scalers", dict)  # by formula: programs of scores know them
+            known[self.scaler.formula] = self.scaler
+            self.scaler = known.get(other.scaler.formula) or other.scaler.frozen()
+            self.trainer.forget("state")
+        self.scaler.assign([variable.numpy() for variable in other.scaler.variables])
+
     def build_for(self, columns: Sequence[str], object_columns: Sequence[str] = (), slots: int = 0) -> None:
         """Create all variables for these columns and objects, without looking at any event."""
         if self.has_met_data:
@@ -419,7 +428,7 @@ class AnomalyModel(Detector):
             # traced here, once: TensorFlow counts what calls trace over all models of a class, and warns after five
             return tf.function(self.infer, input_signature=self.inputs.specs, autograph=False).get_concrete_function()
 
-        return self.trainer.remembered("infer", compiled)
+        return self.trainer.remembered(f"infer, {self.scaler.formula}", compiled)
 
     # -- leaving ---------------------------------------------------------------------------------
 

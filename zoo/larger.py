@@ -162,6 +162,7 @@ class Larger:
         return self._latest[1]
 
     def _found_pairs(self, smaller: Any) -> list[Pair]:
+        self.model.scale_as(smaller)
         pairs = list(_variables(smaller, self.model, set()))
         place = {id(one): other for one, other in pairs}
         mine, theirs = self.model.trainer, smaller.trainer

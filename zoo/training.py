@@ -352,6 +352,10 @@ class Trainer:
                 raise
             cause, batches.error = batches.error, None  # whose traceback has the batches: not a circle
             raise cause from None  # what TensorFlow makes a long text of
+        finally:
+            self.model._eval_data_handler = (
+                None  # Keras keeps it of a training that failed, for the next one's validation
+            )
         if best is not None:
             best.settle()
         for metric in self.model.metrics:  # what a phase never measures would stand there as zero
@@ -387,6 +391,10 @@ class Trainer:
         if what not in self._remembered:
             self._remembered[what] = make()
         return self._remembered[what]
+
+    def forget(self, what: str) -> None:
+        """Have something `remembered` made anew."""
+        self._remembered.pop(what, None)
 
     def best_epochs(self) -> dict[str, dict[str, object]]:
         """Return for every phase with a best epoch its term, and each member's epoch (from 0; None: none) and value."""

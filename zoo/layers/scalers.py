@@ -50,6 +50,13 @@ class Scaler(keras.layers.Layer):
         """Return to physical units."""
         raise NotImplementedError
 
+    def frozen(self) -> Scaler:
+        """Return a scaler of its own that scales as this one does now."""
+        other = type(self)(name=self.name)
+        other.build((None, self.variables[0].shape[-1]))
+        other.assign([variable.numpy() for variable in self.variables])
+        return other
+
 
 class _Affine(Scaler):
     """scaled = (x - shift) / scale, feature by feature; a constant feature has scale 1."""
