@@ -35,7 +35,12 @@ alias(
             "terminal": "cli.terminal",
             "sets": "models.set_vae",
             "origin": "run",
-            "export": "saved_model",
+            "export": "serving.saved_model",
+            "saved_model": "serving.saved_model",
+            "onnx_model": "serving.onnx_model",
+            "served_folds": "serving.served_folds",
+            "cut_values": "serving.cut_values",
+            "artefact": "serving.artefact",
         }.items()
     }
 )
@@ -50,7 +55,7 @@ _WHERE = {  # names whose modules take NumPy, SciPy or TensorFlow: imported when
     "doctor": "zoo.machine",
     "evaluate": "zoo.evaluation",
     "explain": "zoo.explanation",
-    "export": "zoo.saved_model",
+    "export": "zoo.serving.saved_model",
     "hunt": "zoo.hunting",
     "load": "zoo.run",
     "plot": "zoo.figures",
