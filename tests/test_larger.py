@@ -13,7 +13,7 @@ from tuning.engine import Apart
 from tuning.listener import SearchListener
 from tuning.programs import Programs, program_of, sizes
 from zoo import larger
-from zoo.gradients import forget_gradients, traced_gradients
+from zoo.keras.released_gradients import forget_gradients, traced_gradients
 from zoo.larger import Larger
 from zoo.layers.dense import product, selu
 

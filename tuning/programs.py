@@ -18,7 +18,7 @@ from typing import Any
 
 from tuning.batch_cache import BatchCache
 from zoo import registry, run
-from zoo.gradients import forget_gradients, traced_gradients
+from zoo.keras.released_gradients import forget_gradients, traced_gradients
 from zoo.larger import Larger, room, size
 from zoo.layers.scalers import SCALERS
 

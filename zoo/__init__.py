@@ -41,6 +41,10 @@ alias(
             "served_folds": "serving.served_folds",
             "cut_values": "serving.cut_values",
             "artefact": "serving.artefact",
+            "keras_habits": "keras.refusals",
+            "fused": "keras.optimizer_updates",
+            "gradients": "keras.released_gradients",
+            "iterators": "keras.released_iterators",
         }.items()
     }
 )

@@ -40,7 +40,7 @@ from zoo.hyperparameters import (
 )
 from zoo.inputs import TAKES, Inputs, resolve
 from zoo.keras import keras
-from zoo.keras_habits import check_epochs, check_share, no_events, refuse_unknown
+from zoo.keras.refusals import check_epochs, check_share, no_events, refuse_unknown
 from zoo.layers import scalers
 from zoo.layers.scalers import Scaling
 from zoo.training import EarlyStopping, Phase, Task, Trainer

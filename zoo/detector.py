@@ -14,7 +14,7 @@ from zoo import legacy
 from zoo.ensemble import MemberMean, RuntimeValues, leading, memberwise, parts_of
 from zoo.hyperparameters import Hyperparameters, Limit
 from zoo.keras import keras
-from zoo.keras_habits import KerasHabits
+from zoo.keras.refusals import KerasHabits
 from zoo.layers.dense import glorot_uniform
 from zoo.training import LONGEST_EXECUTION, Phase, Task, Terms, Trainer
 

@@ -23,7 +23,7 @@ from pipelines.simulation.spectra import BINNINGS, FAMILIES, SIGNAL_SHAPES, Gene
 from zoo.detector import Detector
 from zoo.hyperparameters import COUNT, POSITIVE, UNITS, Hyperparameters, Limit, hyperparameter
 from zoo.keras import keras
-from zoo.keras_habits import check_epochs, refuse_unknown
+from zoo.keras.refusals import check_epochs, refuse_unknown
 from zoo.layers.dense import glorot_uniform
 from zoo.models.ddp.batches import SpectrumBatches
 from zoo.models.ddp.network import SIGNATURE, Network
