@@ -45,6 +45,10 @@ alias(
             "fused": "keras.optimizer_updates",
             "gradients": "keras.released_gradients",
             "iterators": "keras.released_iterators",
+            "larger": "padded_networks",
+            "machine": "machine_check",
+            "scalars": "tensorboard",
+            "trained": "opened_run",
         }.items()
     }
 )
@@ -56,7 +60,7 @@ _WHERE = {  # names whose modules take NumPy, SciPy or TensorFlow: imported when
     "as_estimator": "zoo.estimator",
     "check": "zoo.conformance",
     "bumphunt": "pipelines.bumphunt.spectrum_hunt",
-    "doctor": "zoo.machine",
+    "doctor": "zoo.machine_check",
     "evaluate": "zoo.evaluation",
     "explain": "zoo.explanation",
     "export": "zoo.serving.saved_model",

@@ -15,8 +15,8 @@ from pipelines.bumphunt.result import Contributions
 from pipelines.errors import InputError
 from pipelines.events.events import Events
 from zoo import attribution
+from zoo.opened_run import mass_range_of, open_for, trained_model
 from zoo.printed import as_html, plain_table
-from zoo.trained import mass_range_of, open_for, trained_model
 
 METHODS = ("auto", "residuals", "gradients", "permutation")
 MOST = 1000  # events that are explained at most

@@ -22,8 +22,8 @@ from pipelines.events.events import Events
 from pipelines.outputs import hold, work_folder
 from zoo import registry, weights
 from zoo.folds import Recipe, Trainer
+from zoo.opened_run import about_run, open_for, trained_model
 from zoo.run import origin, read_config
-from zoo.trained import about_run, open_for, trained_model
 
 Range = tuple[float, float]
 

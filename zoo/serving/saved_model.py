@@ -13,11 +13,11 @@ from pipelines.arguments import argument
 from pipelines.errors import InputError, Unfinished
 from pipelines.outputs import check_new, new_directory, write_json
 from zoo.keras import keras
+from zoo.opened_run import mass_range_of, open_for
 from zoo.run import load
 from zoo.serving.artefact import PLACE, read_about
 from zoo.serving.contents import Serving, about_function
 from zoo.serving.cut_values import cut_values
-from zoo.trained import mass_range_of, open_for
 
 FORMATS = ("savedmodel", "keras", "onnx")
 
