@@ -49,6 +49,12 @@ alias(
             "machine": "machine_check",
             "scalars": "tensorboard",
             "trained": "opened_run",
+            "folds": "hunting.folds",
+            "window_scan": "hunting.window_scan",
+            "spectra_scan": "hunting.spectra_scan",
+            "explanation": "evaluation.explanation",
+            "attribution": "evaluation.attribution",
+            "figures": "evaluation.figures",
         }.items()
     }
 )
@@ -61,14 +67,14 @@ _WHERE = {  # names whose modules take NumPy, SciPy or TensorFlow: imported when
     "check": "zoo.conformance",
     "bumphunt": "pipelines.bumphunt.spectrum_hunt",
     "doctor": "zoo.machine_check",
-    "evaluate": "zoo.evaluation",
-    "explain": "zoo.explanation",
+    "evaluate": "zoo.evaluation.scores",
+    "explain": "zoo.evaluation.explanation",
     "export": "zoo.serving.saved_model",
-    "hunt": "zoo.hunting",
+    "hunt": "zoo.hunting.bump_hunt",
     "load": "zoo.run",
-    "plot": "zoo.figures",
-    "scan": "zoo.spectra_scan",
-    "score": "zoo.evaluation",
+    "plot": "zoo.evaluation.figures",
+    "scan": "zoo.hunting.spectra_scan",
+    "score": "zoo.evaluation.scores",
     "train": "zoo.training_run",
 }
 

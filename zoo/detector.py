@@ -35,7 +35,7 @@ class Detector(legacy.DeprecatedNames, KerasHabits, keras.Model):
     zoo_name: ClassVar[str] = ""
     data_kind: ClassVar[str] = ""  # "events" or "spectra": what a model learns from and scores
     takes: ClassVar[str] = ""
-    figures: ClassVar[tuple[str, ...]] = ()  # see `zoo.figures.draw`
+    figures: ClassVar[tuple[str, ...]] = ()  # see `zoo.evaluation.figures.draw`
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     score_kinds: tuple[str, ...] = ()  # the first is the default; a model may have fewer, before it is trained
     # score kinds whose direction the method does not give: look at both tails
