@@ -179,6 +179,18 @@ def same_numbers_in_every_run():
     np.random.seed(1)
 
 
+@pytest.fixture(scope="module")
+def linear_without_figures():
+    """The zoo with the model "linear"; a training's figure is an empty file: to draw it is a third of a search this small."""
+    import linear_model
+
+    from pipelines import plots
+
+    with linear_model.registered() as patched:
+        patched.setattr(plots, "plot_history", lambda rows, path: path.touch())
+        yield
+
+
 @pytest.fixture(scope="session")
 def train_events():
     """1,500 simulated background events within GAN-AE's mass range, in memory, with made-up labels that mean nothing."""
