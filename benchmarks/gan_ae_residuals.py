@@ -10,15 +10,10 @@ from __future__ import annotations
 
 import click
 import numpy as np
+from when_to_stop import areas_of
 
 import pipelines
 import zoo
-from pipelines.metrics import auc
-
-
-def areas(score, label):
-    """AUC of a score for labels 1 and 2."""
-    return [auc(score[label == 0], score[label == k]) for k in (1, 2)]
 
 
 @click.command()
@@ -36,11 +31,11 @@ def main(run, test_file, events):
     share = mean / mean.sum()
     click.echo("feature      share  AUC 1  AUC 2")
     for i in np.argsort(-share):
-        one, two = areas(squared[:, i], label)
+        one, two = areas_of(squared[:, i], label)
         click.echo(f"{model.resolved_columns[i]:10} {share[i]:7.3f} {one:6.3f} {two:6.3f}")
     click.echo(f"ten largest shares together: {np.sort(share)[-10:].sum():.2f}")
     for name, score in (("dist", squared.mean(axis=1)), ("residuals by their mean", (squared / mean).mean(axis=1))):
-        click.echo(f"{name}: AUC {areas(score, label)[0]:.3f} and {areas(score, label)[1]:.3f}")
+        click.echo(f"{name}: AUC {areas_of(score, label)[0]:.3f} and {areas_of(score, label)[1]:.3f}")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def seconds(model, training, validation) -> float:
 def held(units, fixed, training, cuts):
     """Return the largest model, which holds one of some widths."""
     import zoo
-    from zoo.larger import Larger
+    from zoo.padded_networks import Larger
 
     large, small = (zoo.get("vae", units=widths, **fixed) for widths in (LARGEST, units))
     for model in (large, small):

@@ -55,7 +55,7 @@ def main(model, background, signals, out, s_over_b, preset, settings, epochs, me
     """Search for every signal at every S/B with a model trained on the mixture, and print the table."""
     quiet_zoo()
     import zoo
-    from zoo.hunting import InMemory, recipe_of
+    from zoo.hunting.bump_hunt import InMemory, recipe_of
 
     options = cuts({**options, "mass_range": options["mass_range"] or RANGE})
     options |= {"cut": "global"} if both_cuts else {}

@@ -30,8 +30,8 @@ import tensorflow as tf
 import pipelines
 import zoo
 from pipelines import InputError
-from zoo.artefact import read_about
 from zoo.models.gan_ae import COLUMNS
+from zoo.serving.artefact import read_about
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "examples" / "serve.c"

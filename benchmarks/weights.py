@@ -32,7 +32,7 @@ from pipelines.outputs import as_json, new_directory, write_json
 from zoo import weights
 from zoo.cli.terminal import quiet_zoo
 from zoo.run import read_config
-from zoo.serving import without_places
+from zoo.serving.contents import without_places
 from zoo.state import save_state
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,8 +107,36 @@ def test_only_models_know_what_kind_of_data_they_take():
                 assert not list(compared_with_takes(path.read_text())), path
 
 
+def test_the_page_names_every_module_and_none_that_is_gone():
+    """By its path, or by its folder with a slash behind."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"`((?:pipelines|zoo|tuning)/(?:\w+/)*(?:\w+\.py)?)`", page))
+    paths = [path.relative_to(ROOT) for package in FORBIDDEN for path in (ROOT / package).rglob("*.py")]
+    modules = [path for path in paths if not path.name.startswith("__")]
+    assert [str(path) for path in modules if not named & {path.as_posix(), f"{path.parent.as_posix()}/"}] == []
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_old_paths_of_modules_lead_to_modules():
+    for package in FORBIDDEN:
+        importlib.import_module(package)
+    moved = {old: new for one in sys.meta_path for old, new in getattr(one, "moved", {}).items()}
+    known = dict(modules())
+    assert moved["zoo.saved_model"] == "zoo.serving.saved_model"
+    assert {old: new for old, new in moved.items() if old in known or new not in known} == {}
+
+
+def test_names_of_a_package_are_there_when_they_are_asked_for(fresh_python):
+    code = (
+        "import sys, zoo.evaluation, zoo.hunting, zoo.serving; print('numpy' in sys.modules); "
+        "found = [hasattr(one, name) for one in (zoo.evaluation, zoo.hunting, zoo.serving) for name in one.__all__]; "
+        "print(all(found), hasattr(zoo.hunting, 'nothing'))"
+    )
+    assert fresh_python(code).split() == ["False", "True", "False"]
+
+
 def test_only_the_doors_choose_a_keras():
-    doors = {ROOT / "zoo/keras.py", ROOT / "tuning/kerastuner.py"}
+    doors = {ROOT / "zoo/keras/__init__.py", ROOT / "tuning/kerastuner.py"}
     for package in FORBIDDEN:
         for path in set((ROOT / package).rglob("*.py")) - doors:
             assert not {"keras", "tf_keras", "keras_tuner"} & set(imported(path)), path

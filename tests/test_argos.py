@@ -2,7 +2,6 @@
 
 import json
 
-import linear_model
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -11,13 +10,15 @@ from scipy.stats import norm
 
 import tuning
 import zoo
-from pipelines import Events, InputError, metrics, plots
+from pipelines import Events, InputError, metrics
 from tuning.argos import SignalRegion, sensitivity
 from tuning.cli import main
 from tuning.objectives import Objective
 from tuning.results import load_results
 from zoo.run import read_config
 from zoo.windows import Regions
+
+pytestmark = pytest.mark.usefixtures("linear_without_figures")
 
 WINDOW = (3300, 3700)
 SHARE, AWAY = 0.05, 2.0  # of the signal in the window; and its mean score, in standard deviations of the background
@@ -162,13 +163,6 @@ def test_argos_is_a_term_of_sums_and_fronts():
 
 
 # -- in a search -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)
-def linear():
-    with linear_model.registered() as patched:
-        patched.setattr(plots, "plot_history", lambda rows, path: path.touch())
-        yield
 
 
 @pytest.fixture(scope="module")

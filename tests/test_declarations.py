@@ -8,7 +8,7 @@ from click.testing import CliRunner
 import zoo
 import zoo.cli.main
 from pipelines import InputError
-from zoo import declarations, machine, registry
+from zoo import declarations, machine_check, registry
 
 
 @pytest.fixture
@@ -102,14 +102,14 @@ def test_the_doctor_finds_this_machine_well(tmp_path):
 
 
 def test_the_doctor_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(machine, "free_memory", lambda: 1e9)
-    monkeypatch.setattr(machine, "_xla", lambda: 1 / 0)
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10.0}))
+    monkeypatch.setattr(machine_check, "free_memory", lambda: 1e9)
+    monkeypatch.setattr(machine_check, "_xla", lambda: 1 / 0)
+    monkeypatch.setattr(machine_check.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10.0}))
 
     def no_locks(*given):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(machine.fcntl, "flock", no_locks)
+    monkeypatch.setattr(machine_check.fcntl, "flock", no_locks)
     found = zoo.doctor(tmp_path)
     states = {one["name"]: (one["state"], one["advice"]) for one in found["findings"]}
     assert states["memory"][0] == "warning" and "--workers" in states["memory"][1]

@@ -99,7 +99,7 @@ def test_residuals_are_not_taken_of_a_scaling_without_inverse():
 
 
 def test_variables_of_particles_are_explained_and_empty_slots_stay_empty():
-    from zoo.attribution import _drawn
+    from zoo.evaluation.attribution import _drawn
 
     values = np.zeros((4, 2, 3), np.float32)
     values[:, 0] = np.arange(12).reshape(4, 3) + 1

@@ -138,7 +138,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(model, tmp_path):
 
 def test_an_export_of_the_same_run_is_known(train_events, tmp_path):
     from zoo import run
-    from zoo.saved_model import export_again
+    from zoo.serving.saved_model import export_again
 
     model = zoo.get("gan_ae", **SMALL)
     model.adapt(train_events)

@@ -11,7 +11,8 @@ import pipelines
 import zoo
 from pipelines import metrics, plots
 from pipelines.plots.page import NOTES
-from zoo import figures, run
+from zoo import run
+from zoo.evaluation import figures
 
 FILES = {"errors", "history", "observables", "roc"}
 

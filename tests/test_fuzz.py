@@ -36,9 +36,9 @@ from tuning.schemas import Partial, Planned
 from tuning.space import Space
 from tuning.table import table
 from zoo import run
-from zoo.artefact import about_text, read_about
 from zoo.cli.hunt import _say_finished
 from zoo.declarations import Kept
+from zoo.serving.artefact import about_text, read_about
 from zoo.state import read_state
 
 FEW, MANY = 20, int(os.environ.get("ZOO_FUZZ", "2000"))  # mutations of each

@@ -24,7 +24,7 @@ from tuning.objectives import Objective
 from tuning.tensorboard import TensorBoard
 from zoo.cli import terminal
 from zoo.cli.terminal import progress
-from zoo.scalars import Scalars
+from zoo.tensorboard import Scalars
 
 ROOT = Path(__file__).resolve().parent.parent
 

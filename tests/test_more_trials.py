@@ -5,12 +5,11 @@ import math
 import shutil
 from pathlib import Path
 
-import linear_model
 import pytest
 from click.testing import CliRunner
 
 import tuning
-from pipelines import InputError, plots
+from pipelines import InputError
 from pipelines.outputs import as_json, write_json
 from tuning import algorithms, engine, session
 from tuning.algorithms import end_trial, start_trials
@@ -20,12 +19,7 @@ from tuning.objectives import Objective
 from tuning.results import load_results
 from zoo.run import read_config
 
-
-@pytest.fixture(scope="module", autouse=True)
-def linear():
-    with linear_model.registered() as patched:
-        patched.setattr(plots, "plot_history", lambda rows, path: path.touch())
-        yield
+pytestmark = pytest.mark.usefixtures("linear_without_figures")
 
 
 def told(job, spec, until=None):

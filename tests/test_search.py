@@ -668,7 +668,7 @@ def test_interrupted_search_that_trains_nothing_has_nothing_to_resume(folder, zo
     def interrupted(*given, **options):
         raise KeyboardInterrupt
 
-    for what in ("zoo.run.load", "zoo.hunting.search"):
+    for what in ("zoo.run.load", "zoo.hunting.bump_hunt.search"):
         with monkeypatch.context() as patch:
             patch.setattr(what, interrupted)
             code, _, errors = zoo_run(f"hunt {folder[0]}/runs/fold-0 --data lhco_sim_test --out {tmp_path}/out {LINE}")

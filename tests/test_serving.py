@@ -17,11 +17,11 @@ import zoo
 import zoo.cli.main
 from pipelines import InputError
 from zoo import conformance, registry
-from zoo.artefact import PLACE, about_text, is_export, read_about
 from zoo.conformance.subject import arrays
-from zoo.cut_values import cut_values
 from zoo.keras import keras
 from zoo.models.gan_ae import COLUMNS
+from zoo.serving.artefact import PLACE, about_text, is_export, read_about
+from zoo.serving.cut_values import cut_values
 
 EXTREME = (0.0, 1e-3, 1.0, 10.0, 1e3, 1e6)  # times the largest value of every column
 RANGE = (2700, 5000)

@@ -2,14 +2,13 @@
 
 import json
 
-import linear_model
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 from linear_model import Linear
 
 import tuning
-from pipelines import InputError, plots
+from pipelines import InputError
 from tuning import session
 from tuning.cli import main
 from tuning.engine import Engine, owned
@@ -17,14 +16,9 @@ from tuning.results import Results
 from zoo.base import Phase
 from zoo.run import read_config
 
+pytestmark = pytest.mark.usefixtures("linear_without_figures")
+
 ASKED = {"trials": 2, "max_epochs": 1, "factor": 2, "fixed": {"units": 2}, "jit_compile": False}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def linear():
-    with linear_model.registered() as patched:
-        patched.setattr(plots, "plot_history", lambda rows, path: path.touch())
-        yield
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 import time
 from types import SimpleNamespace
 
-import linear_model
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -12,19 +11,14 @@ from linear_model import Linear
 
 import tuning
 import zoo
-from pipelines import Events, InputError, plots
+from pipelines import Events, InputError
 from tuning import objectives, session
 from tuning import trial as worker
 from tuning.cli import main
 from tuning.objectives import Objective
 from tuning.results import load_results
 
-
-@pytest.fixture(scope="module", autouse=True)
-def linear():
-    with linear_model.registered() as patched:
-        patched.setattr(plots, "plot_history", lambda rows, path: path.touch())
-        yield Linear
+pytestmark = pytest.mark.usefixtures("linear_without_figures")
 
 
 @pytest.fixture(scope="module")

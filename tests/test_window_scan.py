@@ -17,7 +17,7 @@ from scipy.stats import kstest, poisson
 
 import zoo
 import zoo.cli.main
-import zoo.window_scan
+import zoo.hunting.window_scan
 from pipelines import Events, InputError
 from pipelines.window_scan.backgrounds import Cells, Ranked, local_p_value, log_p_value, select
 from pipelines.window_scan.options import Window, WindowScanOptions, windows_of
@@ -393,7 +393,7 @@ def test_killed_scan_goes_on_by_the_same_command_and_loses_no_window(tmp_path):
 def test_finished_windows_are_never_trained_again(tmp_path, monkeypatch):
     events, options = toy(5000), {**QUICK, "windows": [(3300, 3700), (3500, 4000)]}
     options = {name: value for name, value in options.items() if name not in ("window_width", "window_step")}
-    train, trained = zoo.window_scan.train_window, []
+    train, trained = zoo.hunting.window_scan.train_window, []
 
     def dies(recipe, *arguments):
         if len(trained) == 1:
@@ -401,7 +401,7 @@ def test_finished_windows_are_never_trained_again(tmp_path, monkeypatch):
         trained.append(recipe.hyperparameters["window"])
         train(recipe, *arguments)
 
-    monkeypatch.setattr(zoo.window_scan, "train_window", dies)
+    monkeypatch.setattr(zoo.hunting.window_scan, "train_window", dies)
     with pytest.raises(KeyboardInterrupt):
         zoo.hunt("cwola", events, tmp_path / "out", **options)
     kept = (tmp_path / ".out.search/window-0.h5").read_bytes()
@@ -411,7 +411,7 @@ def test_finished_windows_are_never_trained_again(tmp_path, monkeypatch):
         zoo.hunt("cwola", events, tmp_path / "out", **{**options, "seed": 3}, resume=True)
     assert (tmp_path / ".out.search/window-0.h5").read_bytes() == kept
     monkeypatch.setattr(
-        zoo.window_scan, "train_window", lambda recipe, *rest: trained.append(recipe) or train(recipe, *rest)
+        zoo.hunting.window_scan, "train_window", lambda recipe, *rest: trained.append(recipe) or train(recipe, *rest)
     )
     said = []
     found = zoo.hunt("cwola", events, tmp_path / "out", **options, resume=True, said=said.append)
@@ -432,16 +432,16 @@ def test_windows_on_two_workers_are_those_of_one(tmp_path):
 
 
 def test_a_window_that_was_trained_otherwise_is_refused_before_its_scores_are_written(tmp_path):
-    from zoo.folds import Recipe
+    from zoo.hunting.folds import Recipe
 
     hyperparameters = {**TREES, "window": (3300, 3700)}
     one, other = (Recipe("cwola", None, {**hyperparameters, "trees": trees}) for trees in (5, 6))
-    zoo.window_scan.train_window(one, toy(), tmp_path / "window-0", "a", None, 0, {"jit_compile": False})
+    zoo.hunting.window_scan.train_window(one, toy(), tmp_path / "window-0", "a", None, 0, {"jit_compile": False})
     (tmp_path / "window-0.h5").unlink()
     with pytest.raises(InputError, match="of another training"):
-        zoo.window_scan.train_window(other, toy(), tmp_path / "window-0", "b", None, 0, {"jit_compile": False})
-    zoo.window_scan.train_window(one, toy(), tmp_path / "window-0", "a", None, 0, {"jit_compile": False})
-    assert zoo.window_scan.read_scores(tmp_path / "window-0.h5", "a").score.shape == (6000,)
+        zoo.hunting.window_scan.train_window(other, toy(), tmp_path / "window-0", "b", None, 0, {"jit_compile": False})
+    zoo.hunting.window_scan.train_window(one, toy(), tmp_path / "window-0", "a", None, 0, {"jit_compile": False})
+    assert zoo.hunting.window_scan.read_scores(tmp_path / "window-0.h5", "a").score.shape == (6000,)
 
 
 def test_template_is_offered_by_models_that_have_one_and_for_a_window_that_is_given():

@@ -14,7 +14,7 @@ from pipelines import Events, InputError
 from pipelines.bumphunt.result import truth_in_tuning
 from pipelines.metrics import auc
 from zoo import registry
-from zoo.hunting import search
+from zoo.hunting.bump_hunt import search
 from zoo.keras import keras
 from zoo.layers.random import fold_of
 from zoo.models.window_classifier import COLUMNS

@@ -187,7 +187,7 @@ def _search(
     from tuning.objectives import Objective
     from tuning.results import load_results
     from tuning.space import Space
-    from zoo.saved_model import export_again
+    from zoo.serving.saved_model import export_again
 
     tf.get_logger().setLevel("ERROR")  # architectures differ, so each is traced: TensorFlow warns of every one
     session.share_gpus()
@@ -339,7 +339,7 @@ def best(
     quiet_zoo()
     from pipelines.outputs import check_new
     from tuning.results import load_results, retrained
-    from zoo.saved_model import export_again
+    from zoo.serving.saved_model import export_again
 
     found = load_results(search)
     chosen = found.trial(trial) if trial else found.best

@@ -15,7 +15,6 @@ from pipelines.events.events import Events
 from tuning.schemas import WIDTH, Asked, Table
 
 NAMES = {"width": WIDTH, "in_order": 0}  # how trials are named (see `growth`)
-FILES = ("search.json", "search.json.damaged")
 
 
 def described(events: Events, truth: bool) -> dict[str, object]:

@@ -30,7 +30,7 @@ from tuning.objectives import Objective
 from tuning.oracle import Oracle
 from tuning.schemas import Partial, Planned, numbered, read_record
 from tuning.trial import PARTIAL, Job, Spec, is_wanted, run_trial
-from zoo.gradients import others_trace
+from zoo.keras.released_gradients import others_trace
 
 WINDOW = 256  # trials, in the order of the plan, among which one is chosen for a worker
 NEEDED = ("initial_epoch", "message")  # of a record that an oracle takes up, beside what each has

@@ -1,7 +1,7 @@
 """The programs of a worker: each is traced once, and does the trials of all networks that it can hold.
 
 Trials share a program if they differ in runtime hyperparameters, in the scaling of their features, or in the sizes of
-their networks (see `zoo.larger`). Unless XLA compiles it, that holds for another batch size too.
+their networks (see `zoo.padded_networks`). Unless XLA compiles it, that holds for another batch size too.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 from tuning.batch_cache import BatchCache
 from zoo import registry, run
-from zoo.gradients import forget_gradients, traced_gradients
-from zoo.larger import Larger, room, size
+from zoo.keras.released_gradients import forget_gradients, traced_gradients
 from zoo.layers.scalers import SCALERS
+from zoo.padded_networks import Larger, room, size
 
 KEPT_BYTES = 700 * 2**20  # of programs that are kept for trials to come
 LEAST_BYTES = 4 * 2**20  # that a program takes

@@ -40,14 +40,14 @@ from zoo.hyperparameters import (
 )
 from zoo.inputs import TAKES, Inputs, resolve
 from zoo.keras import keras
-from zoo.keras_habits import check_epochs, check_share, no_events, refuse_unknown
+from zoo.keras.refusals import check_epochs, check_share, no_events, refuse_unknown
 from zoo.layers import scalers
 from zoo.layers.scalers import Scaling
 from zoo.training import EarlyStopping, Phase, Task, Trainer
 
 if TYPE_CHECKING:
-    from zoo.cut_values import CutValues
-    from zoo.serving import Serving
+    from zoo.serving.contents import Serving
+    from zoo.serving.cut_values import CutValues
 
 __all__ = [
     "BATCH",
@@ -434,7 +434,7 @@ class AnomalyModel(Detector):
 
     def serving(self, cuts: CutValues | None = None) -> Serving:
         """Return what is exported of this model, with cut values if there are some; raises `InputError` if untrained."""
-        from zoo.serving import serving_of
+        from zoo.serving.contents import serving_of
 
         return serving_of(self, cuts)
 

@@ -14,7 +14,7 @@ from zoo import legacy
 from zoo.ensemble import MemberMean, RuntimeValues, leading, memberwise, parts_of
 from zoo.hyperparameters import Hyperparameters, Limit
 from zoo.keras import keras
-from zoo.keras_habits import KerasHabits
+from zoo.keras.refusals import KerasHabits
 from zoo.layers.dense import glorot_uniform
 from zoo.training import LONGEST_EXECUTION, Phase, Task, Terms, Trainer
 
@@ -35,7 +35,7 @@ class Detector(legacy.DeprecatedNames, KerasHabits, keras.Model):
     zoo_name: ClassVar[str] = ""
     data_kind: ClassVar[str] = ""  # "events" or "spectra": what a model learns from and scores
     takes: ClassVar[str] = ""
-    figures: ClassVar[tuple[str, ...]] = ()  # see `zoo.figures.draw`
+    figures: ClassVar[tuple[str, ...]] = ()  # see `zoo.evaluation.figures.draw`
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     score_kinds: tuple[str, ...] = ()  # the first is the default; a model may have fewer, before it is trained
     # score kinds whose direction the method does not give: look at both tails

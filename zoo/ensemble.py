@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from zoo.fused import update_of
 from zoo.keras import keras
+from zoo.keras.optimizer_updates import update_of
 
 
 def leading(members: int) -> tuple[int, ...]:

@@ -100,7 +100,7 @@ class Declaration:
         runtime: whether it changes no shape, so that another value compiles nothing anew. Each of several members
             may then have its own.
         shared: whether all members have the same value of it all the same.
-        resizable: whether it is a size, such that a network with a larger one can hold this one (see `zoo.larger`).
+        resizable: whether it is a size, such that a network with a larger one can hold this one (`zoo.padded_networks`).
         switchable: whether it says nothing but which optimizer the tasks have, so that one program can have all.
     """
 

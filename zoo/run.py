@@ -195,7 +195,7 @@ def train(
     Interrupted by Ctrl-C or kill, the same call with `resume=True` goes on after the last finished epoch and gives
     what an uninterrupted training gives. Where nothing is there yet it begins, and if the run is there already, its
     weights are loaded into the model: a batch job can be started again by the same line whenever it dies. `extra` goes
-    into config.json. `tensorboard` is a folder for TensorBoard's scalars (`zoo.scalars.Scalars`).
+    into config.json. `tensorboard` is a folder for TensorBoard's scalars (`zoo.tensorboard.Scalars`).
 
     Raises `InputError` if `out` exists (with `resume`, unless it is the run of this training) or cannot be written, if
     what there is to resume belongs to another training, and for all that `fit` raises.
@@ -251,7 +251,7 @@ def _scalars(folder: str | os.PathLike | None, model, resume: bool) -> list[Any]
     """Return what writes the losses for TensorBoard, if there is a folder for it."""
     if folder is None:
         return []
-    from zoo.scalars import Scalars
+    from zoo.tensorboard import Scalars
 
     return [Scalars(folder, model, resume)]
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 from pipelines import memory as memory_limit
 from pipelines.errors import InputError
 from zoo.ensemble import BestEpoch, MemberHistory
-from zoo.iterators import let_go_of_iterators
 from zoo.keras import keras
+from zoo.keras.released_iterators import let_go_of_iterators
 
 if TYPE_CHECKING:
     from zoo.detector import Detector

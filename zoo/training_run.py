@@ -156,7 +156,7 @@ def _result(out: Path, model, training, to_score) -> TrainedRun:
     if to_score is not None:
         clean(out / "scores.h5")
     if to_score is not None and not (out / "scores.h5").exists():
-        from zoo.evaluation import score as score_events
+        from zoo.evaluation.scores import score as score_events
 
         score_events(out, to_score).write(out / "scores.h5")
     amount, noun = model.amount_trained(training)

@@ -25,8 +25,8 @@ from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.metrics import warn_unweighted
 from pipelines.window_scan.closure import template_closure
-from zoo.hunting import InMemory, recipe_of
-from zoo.trained import about_run, mass_range_of, open_each, open_for, trained_model
+from zoo.hunting.bump_hunt import InMemory, recipe_of
+from zoo.opened_run import about_run, mass_range_of, open_each, open_for, trained_model
 
 Range = tuple[float, float]
 Found = dict[str, Any]

@@ -17,6 +17,7 @@ from pipelines.outputs import new_directory, write_json
 from pipelines.plots.hunt import p_value_text, plot_test_statistic, plot_tomography
 from pipelines.plots.spectrum_fit import plot_spectrum_fit
 from pipelines.plots.validation import plot_reach
+from pipelines.printed import with_interval
 from pipelines.report.page import Cell, Page
 
 EVIDENCE, OBSERVATION, WORTH_A_LOOK = 3.0, 5.0, 2.0  # sigma
@@ -291,7 +292,7 @@ def add_reach(page: Page, reach: discovery_reach.DiscoveryReach, figure: Path) -
         "the share that reaches 3 and 5 sigma, with its statistical error.",
     )
     rows: list[list[Cell]] = [
-        [row["events"], _percent(row["s_over_b"]), _band(row["local"]), _band(row["global"]),
+        [row["events"], _percent(row["s_over_b"]), with_interval(row["local"]), with_interval(row["global"]),
          *(f"{100 * share:.0f} %" for _, share, _ in row["efficiency"].values()), f"{100 * row['in_window']:.0f} %",
          f"{100 * row['extrapolated']:.0f} %"]
         for row in reach.rows
@@ -303,11 +304,6 @@ def add_reach(page: Page, reach: discovery_reach.DiscoveryReach, figure: Path) -
         rows,
         "Medians, and the central 68 % of the spectra in brackets. Global significances beyond the pseudo-experiments are extrapolated.",
     )
-
-
-def _band(quantiles: list[float]) -> str:
-    low, middle, high = quantiles
-    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
 
 
 def _percent(share: float | None) -> str | None:

@@ -45,7 +45,7 @@ def evaluate(
         check_new(table)
     check_run(run)
     zoo = quiet_zoo()
-    from zoo.evaluation import duplicates
+    from zoo.evaluation.scores import duplicates
 
     found = zoo.evaluate(
         run, list(data), kind, mass_range=mass_range, ignore_weights=ignore_weights, seed=seed, **conversion, **converting.told

@@ -50,7 +50,7 @@ def explain(run, data, rows, out, figure, as_json, conversion, converting, **opt
     for path in filter(None, (out, figure)):
         check_new(path)
     zoo = quiet_zoo()
-    from zoo.explanation import check_suffix
+    from zoo.evaluation.explanation import check_suffix
 
     if out:
         check_suffix(out)

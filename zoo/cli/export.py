@@ -25,7 +25,7 @@ from zoo.cli.terminal import JSON, Finite, quiet_zoo, say, stdout_to_stderr
 def export(run, out, format_, percentiles, data, cut, mass_range, as_json):
     """Export a trained RUN, with what is needed to serve it. `zoo show OUT` tells what is in it."""
     from pipelines.outputs import check_new
-    from zoo.artefact import KINDS
+    from zoo.serving.artefact import KINDS
 
     check_new(out)  # before TensorFlow is imported
     zoo = quiet_zoo()

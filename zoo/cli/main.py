@@ -111,7 +111,7 @@ def show(name, as_json):
 
     Or trained weights, as vae/lhco_sim: what they are trained on, by which command, and what they reach.
     """
-    from zoo.artefact import about_text, is_export, read_about
+    from zoo.serving.artefact import about_text, is_export, read_about
 
     if is_export(name):
         exported = read_about(name)

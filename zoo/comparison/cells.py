@@ -14,9 +14,9 @@ from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.significance_improvement import sic
 from zoo.comparison.specification import PSEUDO_EXPERIMENTS, TEST_SHARE, Cell
-from zoo.folds import Recipe
-from zoo.hunting import recipe_of
-from zoo.hunting import search as search_with
+from zoo.hunting.bump_hunt import recipe_of
+from zoo.hunting.bump_hunt import search as search_with
+from zoo.hunting.folds import Recipe
 
 SPLIT_SEED = 0  # the events that judge are the same for all cells of a data set
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.outputs import new_file, write_json
+from pipelines.printed import plain_table, with_interval
 from pipelines.significance_improvement import FLOORS
 from zoo.comparison.specification import Cell
-from zoo.printed import plain_table
 
 Result = Mapping[str, Any]
 QUANTILES = (0.16, 0.5, 0.84)
@@ -88,14 +88,9 @@ HEADS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "SIC at 1e-2": lambda row: _shown(row["sic_0.01"], 2),
     "SIC at 1e-3": lambda row: _shown(row["sic_0.001"], 2),
     **{f"largest SIC, >= {least}": partial(_largest, least) for least in FLOORS},
-    "global Z (68 %)": lambda row: "" if "global" not in row else _band(row["global"]),
+    "global Z (68 %)": lambda row: "" if "global" not in row else with_interval(row["global"]),
     "s": lambda row: f"{row['seconds']:.1f}",
 }
-
-
-def _band(quantiles: Sequence[float]) -> str:
-    low, middle, high = quantiles
-    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
 
 
 def _cells_of(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

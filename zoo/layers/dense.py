@@ -178,7 +178,7 @@ class Dense(keras.layers.Layer):
         return self.activation(h if bias is None else plus(h, bias[..., : self.units_in_use]))
 
     def hold(self, smaller: Dense) -> None:
-        """Act as a layer of fewer units: its weights fill a corner of this layer's, the rest is zero (see `zoo.larger`)."""
+        """Act as a layer of fewer units: its weights fill a corner of this layer's, the rest is zero (`zoo.padded_networks`)."""
         if self.units_in_use is None:
             self.units_in_use = tf.Variable(self.units, trainable=False, dtype=tf.int64)
         self.units_in_use.assign(smaller.units)

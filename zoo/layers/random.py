@@ -30,7 +30,7 @@ class Dropout:
     def __call__(self, x: tf.Tensor, width: tf.Tensor | None = None, used: tf.Tensor | None = None) -> tf.Tensor:
         """Return x (..., B, F) with elements set to zero by the next mask.
 
-        Of a layer that holds a smaller one (see `zoo.larger`), `width` is how many columns that has, and `used` whether it
+        Of a layer that holds a smaller one (`zoo.padded_networks`), `width` is how many columns that has, and `used` whether it
         has such a layer at all, a boolean scalar: if not, its mask is left for the next.
         """
         use = self.use

@@ -151,7 +151,7 @@ class FlowLayer(keras.layers.Layer):
         return {}
 
     def hold(self, smaller: FlowLayer) -> None:
-        """Do what a stack of fewer flows does: its flows are the first of these (see `zoo.larger`)."""
+        """Do what a stack of fewer flows does: its flows are the first of these (`zoo.padded_networks`)."""
         if self.flows_in_use is None:
             self.flows_in_use = tf.Variable(self.num_flows, trainable=False, dtype=tf.int64)
         self.flows_in_use.assign(smaller.num_flows)

@@ -23,7 +23,7 @@ from pipelines.simulation.spectra import BINNINGS, FAMILIES, SIGNAL_SHAPES, Gene
 from zoo.detector import Detector
 from zoo.hyperparameters import COUNT, POSITIVE, UNITS, Hyperparameters, Limit, hyperparameter
 from zoo.keras import keras
-from zoo.keras_habits import check_epochs, refuse_unknown
+from zoo.keras.refusals import check_epochs, refuse_unknown
 from zoo.layers.dense import glorot_uniform
 from zoo.models.ddp.batches import SpectrumBatches
 from zoo.models.ddp.network import SIGNATURE, Network
@@ -399,7 +399,7 @@ class DDP(Detector):
         """
         if self.network is None:
             raise InputError("the model has not been trained; fit it, or load a trained run with zoo.load")
-        from zoo.serving import Serving, described
+        from zoo.serving.contents import Serving, described
 
         edges = np.tile(np.linspace(1000.0, 3000.0, 41), (4, 1))
         counts = 1e4 * np.exp(-np.arange(40) / 8) * (1 + np.arange(4)[:, None])

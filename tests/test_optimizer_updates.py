@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from zoo.ensemble import memberwise
-from zoo.fused import UPDATES, update_of
 from zoo.keras import keras
+from zoo.keras.optimizer_updates import UPDATES, update_of
 
 
 def _weights():

@@ -17,7 +17,7 @@ from pipelines.events.events import Events
 from pipelines.outputs import check_new, new_directory
 from zoo import run as runs
 from zoo import weights
-from zoo.trained import mass_range_of, open_each
+from zoo.opened_run import mass_range_of, open_each
 
 log = logging.getLogger(__name__)
 

@@ -92,7 +92,7 @@ class KerasHabits:
 
     def export(self, path: str | os.PathLike, **options) -> None:
         """Write a SavedModel that takes raw physical inputs and needs TensorFlow alone; options as of `zoo.export`."""
-        from zoo.saved_model import export
+        from zoo.serving.saved_model import export
 
         known = inspect.signature(export).parameters
         refuse_unknown(export, {name: value for name, value in options.items() if name not in known})

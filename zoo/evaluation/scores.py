@@ -19,8 +19,8 @@ from pipelines.errors import InputError
 from pipelines.events.events import Events
 from zoo import registry
 from zoo import run as runs
+from zoo.opened_run import about_run, mass_range_of, open_for, trained_model
 from zoo.printed import Printed, as_html
-from zoo.trained import about_run, mass_range_of, open_for, trained_model
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ import tensorflow as tf
 from pipelines.arguments import argument
 from pipelines.errors import InputError, Unfinished
 from pipelines.outputs import check_new, new_directory, write_json
-from zoo.artefact import PLACE, read_about
-from zoo.cut_values import cut_values
 from zoo.keras import keras
+from zoo.opened_run import mass_range_of, open_for
 from zoo.run import load
-from zoo.serving import Serving, about_function
-from zoo.trained import mass_range_of, open_for
+from zoo.serving.artefact import PLACE, read_about
+from zoo.serving.contents import Serving, about_function
+from zoo.serving.cut_values import cut_values
 
 FORMATS = ("savedmodel", "keras", "onnx")
 
@@ -36,7 +36,7 @@ def export(
 
     Args:
         model: a run directory, a trained model, or the folder of a search by folds (`zoo hunt --folds`), whose models are
-            exported as one (`zoo.served_folds`).
+            exported as one (`zoo.serving.served_folds`).
         path: new folder, or of "onnx" a new file `*.onnx`.
         format: "savedmodel" needs TensorFlow alone; "keras" is that too, and `tf_keras.models.load_model` reads it; "onnx"
             needs onnxruntime alone, and to be written the packages of `hep-anomaly-zoo[onnx]`.
@@ -45,7 +45,7 @@ def export(
         cut: "mass", a threshold that follows the mass, as `zoo hunt` has it, or "global", one for all masses.
         mass_range: GeV, of these events; by default that of the run's training.
 
-    Returns what the export says of itself (`zoo.artefact.read_about`). It takes raw physical inputs. Signatures of a SavedModel:
+    Returns what the export says of itself (`zoo.serving.artefact.read_about`). It takes raw physical inputs. Signatures of a SavedModel:
 
     - `serving_default(features=(N, F) float32)`, or of a model that takes objects `serving_default(objects=(N, P, C),
       features=(N, F))`, the latter if it takes features beside them: `score` (N,), the model's default kind; and
@@ -83,7 +83,7 @@ def export(
 
 
 def _loaded(folder: str | os.PathLike) -> Any:
-    from zoo.served_folds import SEARCH, load_folds
+    from zoo.serving.served_folds import SEARCH, load_folds
 
     return load_folds(folder) if (Path(folder) / SEARCH).is_file() else load(folder)
 
@@ -91,7 +91,7 @@ def _loaded(folder: str | os.PathLike) -> Any:
 def write(serving: Serving, path: str | os.PathLike, format: str = "savedmodel") -> Mapping[str, Any]:
     """Write what is served, whole or not at all; raises `InputError` if `path` exists or cannot be written."""
     if format == "onnx":
-        from zoo.onnx_model import write_onnx
+        from zoo.serving.onnx_model import write_onnx
 
         return write_onnx(serving, path)
     functions = serving.functions()

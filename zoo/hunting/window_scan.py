@@ -23,7 +23,7 @@ from pipelines.window_scan.options import Window, WindowScanOptions, windows_of
 from pipelines.window_scan.result import Scored, WindowScan
 from pipelines.window_scan.scan import window_scan
 from zoo import registry
-from zoo.folds import Recipe, Trainer, train_fold
+from zoo.hunting.folds import Recipe, Trainer, train_fold
 
 TEMPLATE = 200_000  # events of a model's template
 SHARED = (

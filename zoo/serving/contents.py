@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from pipelines import provenance
 from pipelines.errors import InputError
-from zoo.cut_values import CutValues
+from zoo.serving.cut_values import CutValues
 
 EVENTS = 16  # of the example
 FORMAT = 1  # of what an export says of itself

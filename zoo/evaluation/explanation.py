@@ -14,9 +14,9 @@ import numpy as np
 from pipelines.bumphunt.result import Contributions
 from pipelines.errors import InputError
 from pipelines.events.events import Events
-from zoo import attribution
+from zoo.evaluation import attribution
+from zoo.opened_run import mass_range_of, open_for, trained_model
 from zoo.printed import as_html, plain_table
-from zoo.trained import mass_range_of, open_for, trained_model
 
 METHODS = ("auto", "residuals", "gradients", "permutation")
 MOST = 1000  # events that are explained at most
@@ -165,7 +165,7 @@ def explain(
         kind: one of the model's `score_kinds`; its default otherwise.
         method: "residuals", the share of each feature in a reconstruction error; "gradients", integrated gradients from the
             median of the other events; "permutation", how much lower the score is with the input of another event (see
-            `zoo.attribution`). "auto" takes residuals where the score is one of them, else permutation.
+            `zoo.evaluation.attribution`). "auto" takes residuals where the score is one of them, else permutation.
         percentile, tail: of the score, which events are selected: beyond it, in the "upper" or "lower" tail.
         rows: explain these events instead, by their rows within the mass range.
         most: events at most, by `seed` at random among those selected. repeats: draws of permutation.

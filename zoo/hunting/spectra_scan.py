@@ -14,8 +14,8 @@ from typing import Any
 from pipelines.arguments import argument
 from pipelines.errors import InputError
 from zoo import weights
+from zoo.opened_run import trained_model
 from zoo.printed import as_html
-from zoo.trained import trained_model
 
 SHOWN = 10  # of the most significant spectra in the text
 TABLE = 10_000  # background-only spectra: enough for 3.7 sigma

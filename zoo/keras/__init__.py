@@ -1,5 +1,9 @@
 """The only module that imports Keras: all others write ``from zoo.keras import keras``, and get Keras 2 (``tf_keras``).
 
+Beside it is what mends Keras 2 and TensorFlow for the models: calls of Keras that name what works instead (`refusals`),
+updates of optimizers as single operations (`optimizer_updates`), and memory that is let go of (`released_gradients`,
+`released_iterators`).
+
 Spektral 1.3 and TensorFlow Probability 0.25 subclass Keras 2 layers, and one Keras 3 object among them fails
 far from its cause. TensorFlow decides once in a process, when its Keras is first touched: so this module
 decides first, and says so when it came too late.

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from pipelines.errors import InputError
 from pipelines.outputs import check_new, new_file
-from zoo.artefact import PROPERTY
-from zoo.serving import Serving
+from zoo.serving.artefact import PROPERTY
+from zoo.serving.contents import Serving
 
 OPSET = 18  # the latest that tf2onnx writes
 TOLERANCE = 1e-4  # by how much a score of the example may differ, relatively
@@ -31,7 +31,7 @@ def write_onnx(serving: Serving, path: str | os.PathLike) -> dict[str, Any]:
     """Write an ONNX file, whole or not at all.
 
     Its inputs and outputs have the names of those of a SavedModel's `serving_default`; what it says of itself is the property
-    `hep_anomaly_zoo` (`zoo.artefact.read_about`).
+    `hep_anomaly_zoo` (`zoo.serving.artefact.read_about`).
 
     Raises `InputError` if the packages are missing, if the model does what ONNX has no operation for, or if `path` is no new
     file `*.onnx`.

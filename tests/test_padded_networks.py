@@ -12,11 +12,11 @@ from tuning.batch_cache import BatchCache
 from tuning.engine import Apart
 from tuning.listener import SearchListener
 from tuning.programs import Programs, program_of, sizes
-from zoo import larger
-from zoo.gradients import forget_gradients, traced_gradients
+from zoo import padded_networks
 from zoo.keras import keras
-from zoo.larger import Larger
+from zoo.keras.released_gradients import forget_gradients, traced_gradients
 from zoo.layers.dense import product, selu
+from zoo.padded_networks import Larger
 
 OTHER = {"vae": {"optimizer": "adam"}}  # what was trained before
 QUIET = {"verbose": 0, "jit_compile": False, "finish": False}
@@ -83,7 +83,7 @@ def test_what_does_not_fit_is_told(train_events):
 
 def test_the_room_holds_every_point_of_the_space():
     points = [{"units": (64, 32, 16)}, {"units": (48,)}, {"units": (16, 128)}, {"units": None}]
-    room = larger.room(["units", "other"], points)
+    room = padded_networks.room(["units", "other"], points)
     assert room == {"units": (64, 128, 128)}
     from zoo.layers.dense import MLP
 

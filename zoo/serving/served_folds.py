@@ -26,9 +26,9 @@ from pipelines.datasets.opening import open_events
 from pipelines.documents import DataDescription, check_document, read_json_document
 from pipelines.errors import InputError
 from pipelines.events.events import Events
-from zoo.cut_values import CutValues
 from zoo.run import load
-from zoo.serving import Serving, described, without_places
+from zoo.serving.contents import Serving, described, without_places
+from zoo.serving.cut_values import CutValues
 
 SEARCH = "search.json"
 KNOTS, TAIL = 4096, 512  # of a distribution of scores, and of these at either end, where every event counts

@@ -21,9 +21,9 @@ from pipelines.errors import InputError
 from pipelines.events.events import Events
 from pipelines.outputs import hold, work_folder
 from zoo import registry, weights
-from zoo.folds import Recipe, Trainer
+from zoo.hunting.folds import Recipe, Trainer
+from zoo.opened_run import about_run, open_for, trained_model
 from zoo.run import origin, read_config
-from zoo.trained import about_run, open_for, trained_model
 
 Range = tuple[float, float]
 
@@ -161,7 +161,7 @@ def _hunt(
 
 def explained(model: Any, found: Search, kind: str | None, seed: int) -> Contributions:
     """Return what each input contributes, on average, to the scores of the events that the best bump of a search selects."""
-    from zoo.explanation import explain_events
+    from zoo.evaluation.explanation import explain_events
 
     best = (found.believed or found.hunt).best
     said = f"percentile {best.percentile:g}, {best.tail} tail"
@@ -191,7 +191,7 @@ def _scan(
     run, recipe: Recipe, events, out, sliding, *, folds, jit_compile, resume, workers, scheduler, verbose, said, conversion,
     mass_range, seed, **options,
 ):  # fmt: skip
-    from zoo import window_scan
+    from zoo.hunting import window_scan
 
     wanted = window_scan.options_of(options, sliding, mass_range, seed)
     window_scan.check_scannable(recipe, wanted)
