@@ -15,6 +15,10 @@ from samples, 0.5 for perfect ones.
 
 from __future__ import annotations
 
+import pipelines  # it says how TensorFlow works, before that is imported
+
+# isort: split
+
 import time
 import warnings
 from pathlib import Path
@@ -26,7 +30,6 @@ import torch
 from sklearn.model_selection import KFold
 from weak_supervision import COLUMNS, apart, chosen_of, judged, told_apart
 
-import pipelines
 import zoo
 from pipelines.outputs import write_json
 from zoo.cli.terminal import setting

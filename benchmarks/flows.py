@@ -16,6 +16,10 @@ The seeds and the four targets of a flow are trained together, as members of one
 
 from __future__ import annotations
 
+import pipelines  # noqa: F401  it says how TensorFlow works, before that is imported
+
+# isort: split
+
 import argparse
 import functools
 import json

@@ -8,6 +8,10 @@ turns, cycle by cycle, so that whatever else the machine does hits all alike: co
 
 from __future__ import annotations
 
+import pipelines  # it says how TensorFlow works, before that is imported
+
+# isort: split
+
 import argparse
 import contextlib
 import datetime
@@ -28,7 +32,6 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-import pipelines
 import zoo
 from pipelines import Events
 from zoo.keras import keras

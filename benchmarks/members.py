@@ -11,6 +11,10 @@ ratio within a round, since other work on the machine comes and goes.
 
 from __future__ import annotations
 
+import pipelines  # noqa: F401  it says how TensorFlow works, before that is imported
+
+# isort: split
+
 import os
 import time
 

@@ -13,6 +13,10 @@ from each other, and from the same graph worked out in float64, for events whose
 
 from __future__ import annotations
 
+import pipelines  # it says how TensorFlow works, before that is imported
+
+# isort: split
+
 import contextlib
 import os
 import shutil
@@ -27,7 +31,6 @@ import click
 import numpy as np
 import tensorflow as tf
 
-import pipelines
 import zoo
 from pipelines import InputError
 from zoo.models.gan_ae import COLUMNS

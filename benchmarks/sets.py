@@ -17,6 +17,10 @@ Particles are made up (see `tests/plain_sets.py`): on average ten of 39 slots ar
 
 from __future__ import annotations
 
+import pipelines  # noqa: F401  it says how TensorFlow works, before that is imported
+
+# isort: split
+
 import argparse
 import json
 import statistics
