@@ -338,3 +338,24 @@ def test_a_rate_that_falls_does_so_over_the_longest_trials_of_a_search(tmp_path)
         "cwola", toy(signal=0.1), out=tmp_path / "t", fixed=given, space=space, **{**options, "trials": 1}
     )
     assert found.best["hyperparameters"]["epochs"] in (3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    "given, edges",
+    [
+        ((), (-np.inf, np.inf)),
+        (400, (2900, 4100)),
+        ((0.1,), (2950, 4050)),
+        ((3000, 4000), (3000, 4000)),
+        (0.99, (0, 7165)),
+    ],
+)
+def test_side_bands_have_outer_edges_or_a_width_in_gev_or_relative(given, edges):
+    regions = zoo.get("cathode", window=WINDOW, sidebands=given).regions
+    assert (regions.outer_low, regions.outer_high) == edges
+
+
+@pytest.mark.parametrize("wrong", [0, -1, (3000, 3100), (3500, 3400), (1, 2, 3)])
+def test_side_bands_that_cannot_be_are_refused(wrong):
+    with pytest.raises(InputError, match="sidebands="):
+        zoo.get("cathode", window=WINDOW, sidebands=wrong)

@@ -40,14 +40,18 @@ class SidebandHyperparameters(WindowHyperparameters):
     """What a model has that needs a signal region and side bands."""
 
     sidebands: Sequence[float] = hyperparameter(
-        (), "outer edges (low, high) in GeV of the side bands; () takes all events outside the window", NOT_NEGATIVE
+        (),
+        "outer edges (low, high) in GeV of the side bands; or the width of each: GeV, below 1 a share of the window's centre; "
+        "() takes all events outside the window",
+        NOT_NEGATIVE,
     )
 
     def check(self) -> None:
         super().check()
-        _check_edges("sidebands", self.sidebands)
+        if len(self.sidebands) != 1 or not self.sidebands[0]:
+            _check_edges("sidebands", self.sidebands, ", or a width above 0, as 400 or 0.1")
         if self.window and self.sidebands:
-            (low, high), (outer_low, outer_high) = self.window, self.sidebands
+            (low, high), (outer_low, outer_high) = self.window, outer_edges(self.window, self.sidebands)
             if not outer_low < low < high < outer_high:
                 raise InputError(
                     f"sidebands={tuple(self.sidebands)} is not possible; expected outer edges on both sides of the window "
@@ -55,10 +59,23 @@ class SidebandHyperparameters(WindowHyperparameters):
                 )
 
 
-def _check_edges(name: str, edges: Sequence[float]) -> None:
-    """Raise `InputError` unless edges are none, or a lower and an upper one."""
+def outer_edges(window: Sequence[float], sidebands: Sequence[float]) -> tuple[float, ...]:
+    """Return the outer edges of side bands in GeV, (low, high); () for all events outside the window.
+
+    >>> outer_edges((3300, 3700), (0.1,)), outer_edges((3300, 3700), (400,)), outer_edges((3300, 3700), (2900, 4500))
+    ((2950.0, 4050.0), (2900.0, 4100.0), (2900.0, 4500.0))
+    """
+    if len(sidebands) != 1:
+        return tuple(map(float, sidebands))
+    (low, high), width = map(float, window), float(sidebands[0])
+    width *= (low + high) / 2 if width < 1 else 1
+    return max(low - width, 0.0), high + width
+
+
+def _check_edges(name: str, edges: Sequence[float], other: str = "") -> None:
+    """Raise `InputError` unless edges are none, or a lower and an upper one; `other` says what else could be."""
     if len(edges) and (len(edges) != 2 or not edges[0] < edges[1]):
-        raise InputError(f"{name}={tuple(edges)} is not possible; expected (low, high) in GeV, as (3300, 3700)")
+        raise InputError(f"{name}={tuple(edges)} is not possible; expected (low, high) in GeV, as (3300, 3700){other}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +98,13 @@ class Regions:
         """Return the regions of a model's hyperparameters; raises `InputError` naming the model if it has no window."""
         if not hp.window:
             raise InputError(f"{model} needs a signal region; give one in GeV, as {argument('window', (3300, 3700))}")
-        return cls(*map(float, hp.window), *map(float, getattr(hp, "sidebands", ())))
+        return cls(*map(float, hp.window), *outer_edges(hp.window, getattr(hp, "sidebands", ())))
 
     @classmethod
     def between(cls, window: Sequence[float], sidebands: Sequence[float] = ()) -> Regions:
         """Return the regions of given edges, GeV; raises `InputError` for edges that are not possible."""
         hp = SidebandHyperparameters(window=tuple(window), sidebands=tuple(sidebands))
-        return cls(*map(float, hp.window), *map(float, hp.sidebands))
+        return cls(*map(float, hp.window), *outer_edges(hp.window, hp.sidebands))
 
     def inside(self, mass: Any) -> Any:
         """Tell which masses, an array or a tensor, are in the window."""
