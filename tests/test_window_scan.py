@@ -148,6 +148,38 @@ def test_expected_background_is_that_of_the_window_also_where_the_score_depends_
     np.testing.assert_allclose(one.expect(counts)[0], one.expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("background", ["spectrum", "sidebands", "template"])
+def test_events_beyond_the_side_bands_do_not_count(background):
+    """The share selected is of the events of a cell: those of other masses are in none."""
+    rng = np.random.default_rng(11)
+    mass = np.sort(2700 + rng.exponential(500, 100_000))
+    windows = [Window(3400, 3700, 3100, 4000), Window(3500, 3800, 3200, 4100)]
+    assert mass[0] < 3100 and mass[-1] > 4100
+    cells = Cells.between(windows, mass, 40)
+    assert cells.events.sum() == np.count_nonzero((mass >= 3100) & (mass < 4100))
+    assert np.array_equal(cells.of >= 0, (mass >= 3100) & (mass < 4100))
+    score = rng.normal(size=len(mass))
+    ranked = Ranked.of(score, rng.normal(size=50_000) if background == "template" else None, 0)
+    options = WindowScanOptions(background=background, side_band_width=300)
+    for window in windows:
+        one = select(window, 95, ranked, mass, cells, options)
+        assert one.expected == pytest.approx(0.05 * window.inside(mass).sum(), abs=4 * one.error)
+        assert one.describes is None or one.describes > 1e-3
+
+
+@pytest.mark.parametrize("background", ["spectrum", "sidebands"])
+@pytest.mark.parametrize("percentile", [50, 80])
+def test_check_of_the_side_bands_is_calibrated_however_loose_the_cut(percentile, background):
+    window, options = Window(3300, 3700, *RANGE), WindowScanOptions(background=background)
+    p_values = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        mass = masses(10_000, rng)
+        ranked = Ranked.of(rng.normal(size=len(mass)), None, seed)
+        p_values.append(select(window, percentile, ranked, mass, Cells.between([window], mass, 40), options).describes)
+    assert kstest(p_values, "uniform").pvalue > 0.01 and 0.4 < np.mean(p_values) < 0.6
+
+
 def test_error_of_the_estimate_is_that_of_the_difference_from_what_is_selected():
     window, pulls = Window(3300, 3700, *RANGE), []
     options = WindowScanOptions(percentiles=90)
