@@ -218,9 +218,16 @@ def test_scores_of_folds_are_ranks_within_the_fold():
     x = found.events.read("features", ["x"])[:, 0]
     for k in range(3):
         mine = found.fold == k
-        np.testing.assert_allclose(found.scores[mine], (rankdata(x[mine]) - 0.5) / mine.sum())
+        np.testing.assert_allclose(found.scores[mine], (rankdata(x[mine]) - (k + 0.5) / 3) / mine.sum())
         assert found.selected(found.hunt.best)[mine].mean() == pytest.approx(0.1, abs=1e-3)
     assert found.hunt.best.local_significance > 4
+
+
+def test_many_folds_make_no_ties_of_scores_that_have_none():
+    scores = search(Trained, EVENTS, **OPTIONS, folds=12, cut="mass").scores  # which refuses ties at the cut
+    assert len(np.unique(scores)) == len(scores) and 0 < scores.min() < scores.max() < 1
+    counted = np.bincount(np.floor(scores * 10).astype(int), minlength=10)
+    assert np.ptp(counted) <= 12 and len(scores) > 4000  # as uniform as ranks
 
 
 def test_folds_that_differ_in_their_usual_score_are_not_mixed():
