@@ -202,8 +202,13 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(folder, tmp_path, 
 def result_of(auc=0.5, hunt=None):
     by_signal = {"far": {"auc": auc, "at": {"0.01": None, "0.001": None}, "largest": {"25": None, "100": None},
                          "curve": [None] * len(GRID), "background": 10, "signal": 5}}  # fmt: skip
-    figures = {figure: auc for figure in leaderboard.FIGURES}
-    return {"judged": {"distance": by_signal}, "challenge": {"distance": {"far": figures}}, "seconds": 1.0, "hunt": hunt}
+    figures = dict.fromkeys(leaderboard.FIGURES, auc)
+    return {
+        "judged": {"distance": by_signal},
+        "challenge": {"distance": {"far": figures}},
+        "seconds": 1.0,
+        "hunt": hunt,
+    }
 
 
 def test_an_extrapolated_significance_is_told_with_what_is_known(folder, tmp_path):

@@ -237,7 +237,14 @@ def test_spectra_of_a_second_hunt_and_of_fits_are_written(sculpted, tmp_path, mo
 
 
 def test_curve_counts_what_is_not_believed_as_nothing(tmp_path):
-    one = {"global_extrapolated": 4.0, "global_is_bound": True, "local": 5.0, "efficiency": 0.2, "gain": 3.0, "mass_bias": 10.0}
+    one = {
+        "global_extrapolated": 4.0,
+        "global_is_bound": True,
+        "local": 5.0,
+        "efficiency": 0.2,
+        "gain": 3.0,
+        "mass_bias": 10.0,
+    }
     rows = [{"ratio": 0.0, "believed": None}, {"ratio": 0.01, "believed": None}]
     rows += [{"ratio": 0.01, "believed": one}] * 3
     found = injection_curve(rows)

@@ -717,13 +717,14 @@ def test_interrupted_folds_go_on_and_give_what_an_uninterrupted_search_gives(zoo
     )
     code, _, errors = zoo_run(line + "cut --resume --set units=3")
     assert code == 2 and "is of another training: units was 2, is 3" in errors
-    code, _, errors = zoo_run(line + "cut --resume")
+    code, told, errors = zoo_run(line + "cut --resume --json")
     assert code == 0, errors
     assert trained == ["fold-0", "fold-1"] and "fold-0: trained before" in errors
     (tmp_path / ".cut.search").mkdir()  # of a process that was killed when its search was written
     code, text, errors = zoo_run(line + "cut --resume")
     assert code == 0 and "finished before" in text and not (tmp_path / ".cut.search").exists(), errors
-    assert json.loads(zoo_run(line + "cut --resume --json")[1])["global_p_value"] is not None
+    again = json.loads(zoo_run(line + "cut --resume --json")[1])
+    assert again == json.loads(told) and again["warnings"] and again["global_p_value"] is not None
     with monkeypatch.context() as other:
         other.setattr("sys.argv", ["zoo", "hunt", "another"])
         code, _, errors = zoo_run(line + "cut --resume")

@@ -350,6 +350,8 @@ def test_scan_trains_a_model_for_every_window_and_finds_the_signal_by_command_an
     done = CliRunner().invoke(zoo.cli.main.main, [str(word) for word in line])
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
+    again = CliRunner().invoke(zoo.cli.main.main, [*map(str, line), "--resume"])
+    assert again.exit_code == 0 and json.loads(again.stdout) == said
     found = zoo.hunt("cwola", events, **QUICK)
     summary = json.loads(json.dumps(found.summary()))
     assert {name: said[name] for name in summary} == summary
@@ -367,6 +369,26 @@ def test_scan_trains_a_model_for_every_window_and_finds_the_signal_by_command_an
         within = events.take((events.mass >= RANGE[0]) & (events.mass < RANGE[1]))
         np.testing.assert_allclose(file["window-1/score"][:], model.score(within), rtol=1e-6)
         assert tuple(file["window-1"].attrs["window"]) == tuple(model.hp.window)
+
+
+def test_scan_keeps_what_it_converts_beside_its_output(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    table = np.column_stack([rng.normal(size=(500, 2)), 2500 + 2400 * rng.random(500)])
+    np.savetxt(tmp_path / "data.csv", table, delimiter=",", header="a,b,mjj", comments="")
+    given, said = [], []
+
+    def killed(recipe, data, *words, **options):
+        given.append(data)
+        raise InputError("killed")
+
+    monkeypatch.setattr(zoo.window_scan, "scan", killed)
+    for _ in range(2):
+        with pytest.raises(InputError, match="killed"):
+            zoo.hunt(
+                "cwola", tmp_path / "data.csv", tmp_path / "out", conversion={"mass": "mjj"}, said=said.append, **QUICK
+            )
+    assert (tmp_path / "out.events.h5").is_file() and len(given[1]) == 500
+    assert [str(tmp_path / "out.events.h5") in text for text in said].count(True) >= 1, said
 
 
 @pytest.mark.slow

@@ -270,7 +270,9 @@ def _by_share(found: dict[str, Any], cells: Cells, degree: int) -> Selected:
     counts = found["counts"]
     shape = np.where(inside | beside, events * (basis @ (inverse @ (there.T @ counts[beside]))), 0.0)
     expected, error = float(weights @ counts), float(np.sqrt(weights**2 @ counts))
-    return Selected(**found, weights=weights, expected=expected, error=error, shape=shape, free=degree + 1, before=events)
+    return Selected(
+        **found, weights=weights, expected=expected, error=error, shape=shape, free=degree + 1, before=events
+    )
 
 
 def _by_template(found: dict[str, Any], cells: Cells, passing: float, size: int) -> Selected:

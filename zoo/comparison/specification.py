@@ -182,6 +182,4 @@ def _models_placed(models: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             for name, value in values.items()
         }
 
-    return {
-        name: {**one, "set": place(one["set"])} if one and one.get("set") else one for name, one in models.items()
-    }
+    return {name: {**one, "set": place(one["set"])} if one and one.get("set") else one for name, one in models.items()}
