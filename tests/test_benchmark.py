@@ -82,6 +82,9 @@ def test_sic_is_the_count_of_events_above_each_cut():
         assert found["largest"][str(least)] == pytest.approx(max(gain for gain, n in every if n >= least))
     assert len(found["curve"]) == len(GRID) and found["curve"][0] is None and found["curve"][-1] == pytest.approx(1)
     assert sic(np.zeros(50), np.ones(5))["at"]["0.01"] is None and sic(np.zeros(50), np.ones(5))["largest"]["25"] == 1
+    ties = sic([0] * 970 + [1] * 30, np.full(20, 2.0))  # 10 of background may pass, and 30 are equal
+    assert ties["at"] == {"0.01": None, "0.001": None} and ties["largest"]["25"] == pytest.approx(1 / np.sqrt(0.03))
+    assert [value is None for value in ties["curve"]] == [share < 0.03 - 1e-9 for share in GRID]
     with pytest.raises(InputError, match="all finite"):
         sic([np.nan], [1.0])
 

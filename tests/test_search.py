@@ -279,6 +279,35 @@ def test_folds_trained_by_two_processes_are_those_trained_by_one(tmp_path):
     np.testing.assert_allclose(one, two, atol=2e-3)  # ranks; threads round otherwise
 
 
+def test_sculpting_of_a_weighted_search_is_that_of_the_weighted_spectra():
+    """Events of small weight alone depend on the mass: the spectrum that is hunted in is not shaped by them."""
+    from pipelines.metrics import sculpting
+    from pipelines.report.tables import done
+    from pipelines.report.text import names_of
+
+    rng = np.random.default_rng(3)
+    light = rng.random(20_000) < 0.5
+    mass = 2700 + rng.exponential(500, 20_000)
+    mass, light = mass[mass < 5000], light[mass < 5000]
+    score = rng.normal(size=len(mass)) + light * (mass - 3500) / 200
+    weight = np.where(light, 1e-4, 1.0)
+    events = Events.from_arrays(score[:, None], mass, ("x",), weight=weight)
+    options = {"percentiles": 80, "pseudo_experiments": 20, "bins": 20, "widths": (1, 4), "cut": "global"}
+    x = events.read("features")[:, 0].astype(float)
+    found, plain = (search(x, events, **options, ignore_weights=ignored) for ignored in (False, True))
+    assert plain.sculpted and not found.sculpted
+    rows = [{row["what"]: row["value"] for row in done(one, names_of(one)).rows} for one in (found, plain)]
+    assert [row["weights"] for row in rows] == ["used", "ignored"]
+    assert found.sculpting["mass"]["upper"]["80"] == sculpting(x, events.mass, [80], 20, weight=events.weight)["80"]
+    one = found.sculpting_following["mass"]["upper"]["80"]
+    assert one["distance"] < one["floor"] + 3 * one["floor_std"]
+
+
+def test_events_of_one_weight_are_sculpted_as_events_without():
+    same, none = (search(Column(), made_events(weight=weight), **OPTIONS) for weight in (np.full(6120, 0.5), None))
+    assert same.sculpting == none.sculpting and same.sculpting_following == none.sculpting_following
+
+
 def test_folds_are_drawn_by_the_seed_and_equal_in_size():
     assert np.bincount(fold_of(1001, 4)).tolist() == [251, 250, 250, 250]
     assert (fold_of(1001, 4, seed=1) != fold_of(1001, 4, seed=2)).mean() > 0.6

@@ -515,6 +515,11 @@ def test_template_is_offered_by_models_that_have_one_and_for_a_window_that_is_gi
     [
         ("vae", {}, "scan is for models of a window, such as cwola and cathode: vae has none"),
         ("cwola", {"train": True}, "scan trains a model for every window"),
+        (
+            "cwola",
+            {"relative_error": None},
+            r"relative_error None \(--no-merge\): is not an option of a scan of windows",
+        ),
         ("cwola", {"spectra": ("m_jjj",)}, "spectra: is not an option of a scan of windows"),
         ("cwola", {"workers": 2}, "give out, a new folder"),
         ("cwola", {"scan": False, "window_width": 300}, "window_width is of a scan of windows; add scan=True"),

@@ -93,7 +93,7 @@ SEARCHING = [
     click.option("--range", "ranges", type=(str, Finite(), Finite()), multiple=True, metavar="SPECTRUM LOW HIGH",
                  help="Of one spectrum, GeV; may be repeated."),
     click.option("--ignore-labels", is_flag=True, help="As if the file had no truth."),
-    click.option("--ignore-weights", is_flag=True, help="Count all events alike in the spectra."),
+    click.option("--ignore-weights", is_flag=True, help="Count all events alike in the spectra; trainings keep the weights."),
 ]  # fmt: skip
 
 
