@@ -309,7 +309,7 @@ def sculpting_where_possible(
     >>> list(sculpting_where_possible(np.array([0.0, 1.0, 1.0, 1.0]), np.arange(4.0), [10, 90], 2, 0))
     ['10']
     """
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for percentile in percentiles:
         try:
             found |= sculpting(score, mass, [percentile], bins, seed, weight)
