@@ -84,7 +84,7 @@ def scores_by_fold(
 ) -> np.ndarray:
     """Return the rank of every event within its fold, scored by a model trained on the other folds; see `ranks_within`.
 
-    Training sees no labels. If `train` has a `beforehand`, it is first given
+    Training sees no labels. Raises `InputError` where all scores of a fold are equal. If `train` has a `beforehand`, it is first given
     what all folds train on, by their numbers: it may train several at once.
     """
     ranks, numbers = np.empty(len(events)), range(int(fold.max()) + 1)
@@ -99,6 +99,8 @@ def scores_by_fold(
             said = ", ".join(f"{name!r} of fold {fold}" for name, fold in usual.items())
             raise InputError(f"folds differ in their usual score: {said}; name one by {argument('score_kind')}")
         scores, _ = scores_of(model, events.take(mine), kind)
+        if len(scores) > 1 and not np.ptp(scores):  # ranks would tell the folds apart, and nothing else
+            raise InputError(f"score: all {len(scores):,} events of fold {k} have the same score, {scores[0]:g}")
         ranks[mine] = ranks_within(scores, k, len(numbers))
     return ranks
 
