@@ -248,10 +248,15 @@ def _weighted_floor(
 
     Selections in which the weights of every bin cancel have no distance, and are left out; None if all are such.
     """
-    rng = np.random.default_rng(seed)
-    chosen = (rng.permutation(len(mass))[:selected] for _ in range(draws))
-    distances = [_weighted_distance(mass, weight, one, edges) for one in chosen]
-    left = [distance for distance in distances if distance is not None]
+    rng, bins = np.random.default_rng(seed), len(edges) - 1
+    place = np.where(mass == edges[-1], bins, np.searchsorted(edges, mass, side="right"))  # 0 and bins + 1 are outside
+
+    def spectrum(some: np.ndarray | slice) -> np.ndarray:
+        return np.bincount(place[some], weight[some], bins + 2)[1:-1].clip(0)
+
+    p = spectrum(slice(None))
+    drawn = (spectrum(rng.permutation(len(mass))[:selected]) for _ in range(draws))
+    left = [float(_distance(p, q, edges)) for q in drawn if p.any() and q.any()]
     return (float(np.mean(left)), float(np.std(left))) if left else None
 
 
@@ -288,6 +293,28 @@ def sculpting(
         found[f"{percentile:g}"] = sculpting_of(
             chosen, mass, edges, seed, weight, f"above the {percentile:g}th percentile of the score"
         )
+    return found
+
+
+def sculpting_where_possible(
+    score: np.ndarray,
+    mass: np.ndarray,
+    percentiles: Sequence[float],
+    bins: int,
+    seed: int,
+    weight: np.ndarray | None = None,
+) -> dict[str, dict[str, float]]:
+    """Return what `sculpting` does, without the percentiles above which there is no event, or none with a weight.
+
+    >>> list(sculpting_where_possible(np.array([0.0, 1.0, 1.0, 1.0]), np.arange(4.0), [10, 90], 2, 0))
+    ['10']
+    """
+    found: dict[str, dict[str, float]] = {}
+    for percentile in percentiles:
+        try:
+            found |= sculpting(score, mass, [percentile], bins, seed, weight)
+        except InputError:
+            continue
     return found
 
 

@@ -17,7 +17,7 @@ def sic(background: ArrayLike, signal: ArrayLike) -> dict[str, Any]:
     """Return the significance improvement, SIC = eps_S / sqrt(eps_B), of cuts on a score.
 
     At a share eps_B the cut is the score of which floor(eps_B N) background events are above; with ties fewer pass. A share that
-    lets fewer than one event pass has no number: None.
+    lets no event pass, since it is less than one event or ties are above the cut, has no number: None.
 
     Args:
         background, signal: scores (Nb,) and (Ns,), higher is more anomalous.
@@ -50,7 +50,7 @@ def sic(background: ArrayLike, signal: ArrayLike) -> dict[str, Any]:
         cut = b[len(b) - allowed - 1] if allowed < len(b) else -np.inf
         share_passed = np.count_nonzero(b > cut) / len(b)
         eps_s = np.count_nonzero(s > cut) / len(s)
-        return float(eps_s / np.sqrt(share_passed)) if share_passed > 0 else 0.0
+        return float(eps_s / np.sqrt(share_passed)) if share_passed > 0 else None
 
     return {
         "curve": [at(share) for share in GRID], "at": {f"{share:g}": at(share) for share in (1e-2, 1e-3)},

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pipelines import Events, InputError, leaderboard
 from pipelines.plots import read_numbers
 from pipelines.significance_improvement import FLOORS, GRID, sic
 from zoo.comparison import benchmark as module
+from zoo.comparison import summary
 from zoo.comparison.cells import parts_of
 from zoo.comparison.specification import read
 
@@ -80,6 +82,9 @@ def test_sic_is_the_count_of_events_above_each_cut():
         assert found["largest"][str(least)] == pytest.approx(max(gain for gain, n in every if n >= least))
     assert len(found["curve"]) == len(GRID) and found["curve"][0] is None and found["curve"][-1] == pytest.approx(1)
     assert sic(np.zeros(50), np.ones(5))["at"]["0.01"] is None and sic(np.zeros(50), np.ones(5))["largest"]["25"] == 1
+    ties = sic([0] * 970 + [1] * 30, np.full(20, 2.0))  # 10 of background may pass, and 30 are equal
+    assert ties["at"] == {"0.01": None, "0.001": None} and ties["largest"]["25"] == pytest.approx(1 / np.sqrt(0.03))
+    assert [value is None for value in ties["curve"]] == [share < 0.03 - 1e-9 for share in GRID]
     with pytest.raises(InputError, match="all finite"):
         sic([np.nan], [1.0])
 
@@ -195,6 +200,73 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(folder, tmp_path, 
     )
     assert done.exit_code == 2 and done.stderr.count("\n") == 1 and says in done.stderr, done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def result_of(auc=0.5, hunt=None):
+    by_signal = {"far": {"auc": auc, "at": {"0.01": None, "0.001": None}, "largest": {"25": None, "100": None},
+                         "curve": [None] * len(GRID), "background": 10, "signal": 5}}  # fmt: skip
+    figures = dict.fromkeys(leaderboard.FIGURES, auc)
+    return {
+        "judged": {"distance": by_signal},
+        "challenge": {"distance": {"far": figures}},
+        "seconds": 1.0,
+        "hunt": hunt,
+    }
+
+
+def test_an_extrapolated_significance_is_told_with_what_is_known(folder, tmp_path):
+    cells = read(asked(data={"toy": asked()["data"]["toy"]}, s_over_b=[0.02], seeds=2) | {"hunt": {}}).cells
+    of_model = {"linear": (True, 7.0), "wide": (False, 2.5)}
+    pairs = []
+    for cell in cells:
+        bound, z = of_model[cell.model]
+        known = 3.29 if bound else z
+        hunt = {"global": known, "global_is_bound": bound, "global_extrapolated": z, "efficiency": 0.1}
+        pairs.append((cell, result_of(hunt=None if (cell.model, cell.seed) == ("linear", 1) else hunt)))
+    one, other = table = summary.rows(pairs)
+    assert one["extrapolated"] == 0.5 and one["bound"] == 3.29 and other["extrapolated"] == 0 and other["bound"] is None
+    assert "3.5 (1.1 to 5.9); > 3.3 in 50 %" in summary.text(table) and "2.5 (2.5 to 2.5) " in summary.text(table)
+    summary.write(table, pairs, tmp_path, {})
+    assert read_numbers(tmp_path / "significance_toy.json")["linear"]["bound"] == [3.29]
+    with open(tmp_path / "table.csv", newline="") as file:
+        assert [row["bound"] for row in csv.DictReader(file)] == ["3.29", ""]
+
+
+def test_data_sets_of_one_channel_are_not_averaged_in_the_table_of_the_challenge(tmp_path):
+    toy = asked()["data"]["toy"]
+    data = {"one": toy, "two": toy, "alone": toy | {"channel": "2a"}}
+    cells = read(asked(data=data, s_over_b=[0.02], seeds=1)).cells
+    auc = {"one": 0.6, "two": 0.8, "alone": 0.7}
+    summary.write([], [(cell, result_of(auc[cell.data])) for cell in cells], tmp_path, {})
+    table = leaderboard.read(tmp_path / "challenge.csv")
+    found = dict(zip(table.model.tolist(), table.values[:, 0].tolist()))
+    assert found == {"linear one": 0.6, "wide one": 0.6, "linear two": 0.8, "wide two": 0.8, "linear": 0.7, "wide": 0.7}
+
+
+def test_a_true_background_is_beside_the_yaml_file_and_part_of_the_cell(folder, tmp_path):
+    for name in ("qcd.h5", "signal.h5", "true.h5"):
+        shutil.copy(folder / name.replace("true", "qcd"), tmp_path / name)
+    given = {"window": [3300, 3700], "classifier": "trees", "background": "true.h5"}
+    path = written(tmp_path, models={"idealised": {"set": given}}, seeds=1, s_over_b=[0.02])
+    (cell,) = read(path).cells
+    assert cell.training["set"]["background"] == str(tmp_path / "true.h5")
+    module._check(read(path))
+    before = module._place(cell, tmp_path)
+    assert before == module._place(cell, tmp_path)
+    shutil.copy(folder / "signal.h5", tmp_path / "true.h5")
+    assert module._place(cell, tmp_path) != before
+    with pytest.raises(InputError, match="have a label that is not 0"):
+        module._check(read(path))
+    (tmp_path / "true.h5").unlink()
+    with pytest.raises(InputError, match=r"true\.h5"):
+        module._check(read(path))
+
+
+def test_a_file_is_given_once(folder):
+    toy = asked()["data"]["toy"]
+    for part, twice in (("background", ["qcd.h5", "./qcd.h5"]), ("signal", ["signal.h5", "signal.h5"])):
+        with pytest.raises(InputError, match=f"{part} of toy has a file twice"):
+            read(written(folder, "twice.yaml", data={"toy": toy | {part: twice}}))
 
 
 def test_files_are_beside_the_yaml_file(folder):

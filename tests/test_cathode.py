@@ -176,6 +176,47 @@ def test_averaged_weights_are_what_remains_of_the_density(trained):
         np.testing.assert_array_equal(average, weight)
 
 
+def weighted(weight, events):
+    return Events.from_arrays(events.read("features"), events.mass, ["a", "b"], weight=weight, mass_column="m")
+
+
+def prepared(events):
+    """What is known of side bands and window before the density is learnt."""
+    model = zoo.get("cathode", **SMALL, seed=1)
+    model.adapt(events)
+    model.trainer.data = events
+    model.on_phase_begin(model.recipe()[0])
+    return {name: getattr(model, name).numpy() for name in ("shift", "scale", "masses")}
+
+
+def test_what_is_known_of_side_bands_and_window_is_by_weight():
+    """A weight of 3 is as an event that is there three times."""
+    events = toy(1500)
+    weight = np.where(events.mass > 3500, 3, 1)
+    x, mass = (np.repeat(values, weight, axis=0) for values in (events.read("features"), events.mass))
+    one, plain = prepared(weighted(weight, events)), prepared(events)
+    other = prepared(Events.from_arrays(x, mass, ["a", "b"], mass_column="m"))
+    for name in ("shift", "scale"):
+        np.testing.assert_allclose(one[name], other[name], atol=1e-4)
+        assert np.abs(one[name] - plain[name]).max() > 0.01
+    np.testing.assert_allclose(one["masses"], other["masses"], atol=5.0)
+    assert np.abs(one["masses"] - plain["masses"]).max() > 50
+    assert prepared(weighted(np.full(1500, 2.0), events))["masses"].tolist() == plain["masses"].tolist()
+
+
+def test_weights_below_zero_are_refused_of_a_density():
+    events = toy(1500)
+    negative = weighted(np.where(np.arange(len(events)) % 50, 1.0, -1.0), events)
+    for name in ("cathode", "lacathode", "anode"):
+        given = {
+            key: value
+            for key, value in SMALL.items()
+            if key in zoo.registry.model_class(name).Hyperparameters.defaults()
+        }
+        with pytest.raises(InputError, match="weight -1; a density cannot be learnt"):
+            zoo.get(name, **given).fit(negative, verbose=0, jit_compile=False)
+
+
 def test_averages_of_a_second_training_begin_anew():
     model = zoo.get("cathode", **{**SMALL, "density_epochs": 2, "epochs": 1, "density_learning_rate": 1e-12}, seed=1)
     model.fit(toy(1500), verbose=0, jit_compile=False)

@@ -204,6 +204,11 @@ def test_evaluate_of_a_score_without_direction_names_both_and_the_members(group,
     assert found["minus"]["sculpting"] != found["sculpting"] and found["minus"]["kind"] == "minus aligned"
     found = json.loads(output(f"zoo evaluate {group[0]} --data lhco_sim_test --kind rarity --json"))
     assert "minus" not in found and found["members"] == 3
+    test = pipelines.open("lhco_sim_test")
+    each = zoo.load(group[0]).score(test, "rarity", per_member=True)
+    areas = [metrics.auc(one[test.label == 0], one[test.label == 1]) for one in each]
+    said = {"mean": np.mean(areas), "std": np.std(areas, ddof=1)}  # as over the seeds of a benchmark
+    assert found["auc_members"]["1"] == pytest.approx(said, rel=1e-4)
 
 
 def test_evaluate_writes_rows_that_the_leaderboard_reads(trained, group, output, command, tmp_path):

@@ -237,7 +237,14 @@ def test_spectra_of_a_second_hunt_and_of_fits_are_written(sculpted, tmp_path, mo
 
 
 def test_curve_counts_what_is_not_believed_as_nothing(tmp_path):
-    one = {"global_extrapolated": 4.0, "local": 5.0, "efficiency": 0.2, "gain": 3.0, "mass_bias": 10.0}
+    one = {
+        "global_extrapolated": 4.0,
+        "global_is_bound": True,
+        "local": 5.0,
+        "efficiency": 0.2,
+        "gain": 3.0,
+        "mass_bias": 10.0,
+    }
     rows = [{"ratio": 0.0, "believed": None}, {"ratio": 0.01, "believed": None}]
     rows += [{"ratio": 0.01, "believed": one}] * 3
     found = injection_curve(rows)
@@ -245,6 +252,7 @@ def test_curve_counts_what_is_not_believed_as_nothing(tmp_path):
     assert none["global"] == [0, 0, 0] and none["believed"] == 0 and none["efficiency"] is None
     assert some["global"][1] == 4 and some["believed"] == 0.75 and some["reaches"]["3"][1] == 0.75
     assert found["reach"] == {"3": pytest.approx(0.0075), "5": None}
+    assert none["extrapolated"] == 0 and some["extrapolated"] == 0.75
     assert plot_injection_curve(found, tmp_path / "c.png") == read_numbers(tmp_path / "c.json")
 
 

@@ -62,6 +62,39 @@ def test_integrated_gradients_are_complete_for_a_score_that_bends(plane, events)
     assert (found.contributions[:, 2] == 0).all() and np.abs(found.contributions[:, 0]).max() > 0
 
 
+@pytest.mark.parametrize("method", ["gradients", "permutation"])
+def test_rows_are_explained_in_the_order_in_which_they_are_asked_for(plane, events, method):
+    x, mass = events.read("features").astype(float), events.mass
+    found, ordered = (zoo.explain(plane, events, rows=rows, method=method) for rows in ([8, 3, 5], [3, 5, 8]))
+    assert found.rows.tolist() == [8, 3, 5] and found.mass.tolist() == mass[[8, 3, 5]].tolist()
+    assert found.scores == pytest.approx(x[[8, 3, 5]] @ WEIGHTS, abs=1e-4)
+    if method == "gradients":
+        assert found.contributions == pytest.approx(ordered.contributions[[2, 0, 1]], abs=1e-5)
+    few = zoo.explain(plane, events, rows=[8, 3, 5, 2], most=3, method=method)
+    assert few.scores == pytest.approx(x[few.rows] @ WEIGHTS, abs=1e-4)
+
+
+class Steep(Plane):
+    """A score that is infinite in far-off events."""
+
+    def infer(self, features):
+        return {"plane": tf.exp(features[:, 0]) + features[:, 1], "bowl": features[:, 2]}
+
+
+@pytest.mark.parametrize("method", ["gradients", "permutation"])
+def test_events_without_a_finite_score_are_nothing_to_compare_with(events, tmp_path, method):
+    model, x = Steep(columns=("x", "y", "z")), events.read("features")
+    model.adapt(events)
+    x[:300:2] = 1e20
+    far_off = Events.from_arrays(x, events.mass, ("x", "y", "z"))
+    found = zoo.explain(model, far_off, method=method, percentile=90)
+    assert np.isfinite(found.contributions).all() and np.isfinite(found.others).all()
+    found.write(tmp_path / "why.json")
+    assert zoo.explain(model, far_off, method=method, rows=[1]).rows.tolist() == [1]
+    with pytest.raises(InputError, match="row 4: its score is NaN or infinite"):
+        zoo.explain(model, far_off, method=method, rows=[1, 4])
+
+
 def test_permutation_of_a_feature_that_is_not_used_is_nothing(plane, events):
     found = zoo.explain(plane, events, percentile=90, repeats=200)
     assert found.method == "permutation" and (found.contributions[:, 2] == 0).all()

@@ -218,9 +218,16 @@ def test_scores_of_folds_are_ranks_within_the_fold():
     x = found.events.read("features", ["x"])[:, 0]
     for k in range(3):
         mine = found.fold == k
-        np.testing.assert_allclose(found.scores[mine], (rankdata(x[mine]) - 0.5) / mine.sum())
+        np.testing.assert_allclose(found.scores[mine], (rankdata(x[mine]) - (k + 0.5) / 3) / mine.sum())
         assert found.selected(found.hunt.best)[mine].mean() == pytest.approx(0.1, abs=1e-3)
     assert found.hunt.best.local_significance > 4
+
+
+def test_many_folds_make_no_ties_of_scores_that_have_none():
+    scores = search(Trained, EVENTS, **OPTIONS, folds=12, cut="mass").scores  # which refuses ties at the cut
+    assert len(np.unique(scores)) == len(scores) and 0 < scores.min() < scores.max() < 1
+    counted = np.bincount(np.floor(scores * 10).astype(int), minlength=10)
+    assert np.ptp(counted) <= 12 and len(scores) > 4000  # as uniform as ranks
 
 
 def test_folds_that_differ_in_their_usual_score_are_not_mixed():
@@ -270,6 +277,35 @@ def test_folds_trained_by_two_processes_are_those_trained_by_one(tmp_path):
         assert done.exit_code == 0, done.output
     one, two = (h5py.File(tmp_path / name / "scores.h5")["score"][()] for name in ("one", "two"))
     np.testing.assert_allclose(one, two, atol=2e-3)  # ranks; threads round otherwise
+
+
+def test_sculpting_of_a_weighted_search_is_that_of_the_weighted_spectra():
+    """Events of small weight alone depend on the mass: the spectrum that is hunted in is not shaped by them."""
+    from pipelines.metrics import sculpting
+    from pipelines.report.tables import done
+    from pipelines.report.text import names_of
+
+    rng = np.random.default_rng(3)
+    light = rng.random(20_000) < 0.5
+    mass = 2700 + rng.exponential(500, 20_000)
+    mass, light = mass[mass < 5000], light[mass < 5000]
+    score = rng.normal(size=len(mass)) + light * (mass - 3500) / 200
+    weight = np.where(light, 1e-4, 1.0)
+    events = Events.from_arrays(score[:, None], mass, ("x",), weight=weight)
+    options = {"percentiles": 80, "pseudo_experiments": 20, "bins": 20, "widths": (1, 4), "cut": "global"}
+    x = events.read("features")[:, 0].astype(float)
+    found, plain = (search(x, events, **options, ignore_weights=ignored) for ignored in (False, True))
+    assert plain.sculpted and not found.sculpted
+    rows = [{row["what"]: row["value"] for row in done(one, names_of(one)).rows} for one in (found, plain)]
+    assert [row["weights"] for row in rows] == ["used", "ignored"]
+    assert found.sculpting["mass"]["upper"]["80"] == sculpting(x, events.mass, [80], 20, weight=events.weight)["80"]
+    one = found.sculpting_following["mass"]["upper"]["80"]
+    assert one["distance"] < one["floor"] + 3 * one["floor_std"]
+
+
+def test_events_of_one_weight_are_sculpted_as_events_without():
+    same, none = (search(Column(), made_events(weight=weight), **OPTIONS) for weight in (np.full(6120, 0.5), None))
+    assert same.sculpting == none.sculpting and same.sculpting_following == none.sculpting_following
 
 
 def test_folds_are_drawn_by_the_seed_and_equal_in_size():
@@ -404,9 +440,12 @@ def test_nobodys_random_state_is_touched():
 
 def test_folder_holds_every_number(tmp_path):
     found = search(Members(), EVENTS, **OPTIONS | {"percentiles": [80, 90], "spectra": ("mass", "m_jjj")})
+    from pipelines.report.text import warnings_of
+
     out = write(found, tmp_path / "out")
     read = json.loads((out / "search.json").read_text())
     assert read.pop("limit")["window"] == list(found.hunt.best.interval)
+    assert read.pop("warnings") == warnings_of(found)
     assert read == json.loads(found.to_json())
     assert (
         read["configuration"]["data"]["events"] == len(found.events)
@@ -515,7 +554,7 @@ def test_scores_that_cannot_be_hunted_in_are_told(change, message, folds):
     with pytest.raises(InputError) as told:
         search((lambda fold, events: model) if folds else model, EVENTS, **OPTIONS, folds=folds)
     if folds and change is np.ones_like:
-        message = message.replace("score, 1,", "score, 0.5,")  # their rank
+        message = r"score: all [\d,]+ events of fold 0 have the same score, 1$"
     assert told.match(message) and "\n" not in str(told.value)
 
 
@@ -710,13 +749,14 @@ def test_interrupted_folds_go_on_and_give_what_an_uninterrupted_search_gives(zoo
     )
     code, _, errors = zoo_run(line + "cut --resume --set units=3")
     assert code == 2 and "is of another training: units was 2, is 3" in errors
-    code, _, errors = zoo_run(line + "cut --resume")
+    code, told, errors = zoo_run(line + "cut --resume --json")
     assert code == 0, errors
     assert trained == ["fold-0", "fold-1"] and "fold-0: trained before" in errors
     (tmp_path / ".cut.search").mkdir()  # of a process that was killed when its search was written
     code, text, errors = zoo_run(line + "cut --resume")
     assert code == 0 and "finished before" in text and not (tmp_path / ".cut.search").exists(), errors
-    assert json.loads(zoo_run(line + "cut --resume --json")[1])["global_p_value"] is not None
+    again = json.loads(zoo_run(line + "cut --resume --json")[1])
+    assert again == json.loads(told) and again["warnings"] and again["global_p_value"] is not None
     with monkeypatch.context() as other:
         other.setattr("sys.argv", ["zoo", "hunt", "another"])
         code, _, errors = zoo_run(line + "cut --resume")

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 import pipelines
 import zoo
 import zoo.cli.main
-from pipelines import InputError
+from pipelines import Events, InputError
 from zoo import conformance, registry
 from zoo.conformance.subject import arrays
 from zoo.keras import keras
@@ -146,6 +146,14 @@ def test_cut_values_of_what_cannot_be_cut_are_refused(run, tmp_path):
         zoo.export(run, tmp_path / "served", percentiles=101, events="lhco_sim_test")
     with pytest.raises(InputError, match="no event within 1 to 2 GeV"):
         cut_values(zoo.load(run), pipelines.open("lhco_sim_test"), 99, mass_range=(1, 2))
+    events = pipelines.open("lhco_sim_test")
+    weight = np.where(np.arange(len(events)) % 100, 1.0, -1.0)
+    weighted = Events.from_arrays(events.read("features"), events.mass, events.columns, weight=weight)
+    for cut in ("mass", "global"):
+        with pytest.raises(InputError, match=r"weight: -1 to 1, expected numbers >= 0.*ignore_weights=True"):
+            zoo.export(run, tmp_path / "served", percentiles=90, events=weighted, cut=cut)
+    alike = (cut_values(zoo.load(run), given, 90, ignore_weights=True) for given in (weighted, events))
+    assert len({(one.cuts, one.curves) for one in alike}) == 1
     assert not list(tmp_path.iterdir())
 
 

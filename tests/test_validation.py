@@ -363,7 +363,7 @@ def test_contamination_of_several_seeds_has_their_mean_and_spread():
     each = [one["auc"]["upper"]["1"] for one in row["runs"]]
     assert len(set(each)) == 3
     assert row["auc"]["upper"]["1"] == pytest.approx(np.mean(each))
-    assert row["auc_std"]["upper"]["1"] == pytest.approx(np.std(each))
+    assert row["auc_std"]["upper"]["1"] == pytest.approx(np.std(each, ddof=1))
 
 
 def test_contamination_judges_a_score_without_direction_in_both():
@@ -394,7 +394,7 @@ def test_stability_of_equal_models_is_perfect_and_of_unrelated_ones_none():
     assert found["rank_correlation"]["mean"] == pytest.approx(
         np.mean([stats.spearmanr(other[i], other[j]).statistic for i, j in ((0, 1), (0, 2), (1, 2))])
     )
-    assert len(found["local"]) == 3 and found["local_std"] == pytest.approx(np.std(found["local"]))
+    assert len(found["local"]) == 3 and found["local_std"] == pytest.approx(np.std(found["local"], ddof=1))
 
 
 @pytest.mark.parametrize("models", [2, 3, 5])

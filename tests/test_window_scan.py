@@ -148,6 +148,38 @@ def test_expected_background_is_that_of_the_window_also_where_the_score_depends_
     np.testing.assert_allclose(one.expect(counts)[0], one.expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("background", ["spectrum", "sidebands", "template"])
+def test_events_beyond_the_side_bands_do_not_count(background):
+    """The share selected is of the events of a cell: those of other masses are in none."""
+    rng = np.random.default_rng(11)
+    mass = np.sort(2700 + rng.exponential(500, 100_000))
+    windows = [Window(3400, 3700, 3100, 4000), Window(3500, 3800, 3200, 4100)]
+    assert mass[0] < 3100 and mass[-1] > 4100
+    cells = Cells.between(windows, mass, 40)
+    assert cells.events.sum() == np.count_nonzero((mass >= 3100) & (mass < 4100))
+    assert np.array_equal(cells.of >= 0, (mass >= 3100) & (mass < 4100))
+    score = rng.normal(size=len(mass))
+    ranked = Ranked.of(score, rng.normal(size=50_000) if background == "template" else None, 0)
+    options = WindowScanOptions(background=background, side_band_width=300)
+    for window in windows:
+        one = select(window, 95, ranked, mass, cells, options)
+        assert one.expected == pytest.approx(0.05 * window.inside(mass).sum(), abs=4 * one.error)
+        assert one.describes is None or one.describes > 1e-3
+
+
+@pytest.mark.parametrize("background", ["spectrum", "sidebands"])
+@pytest.mark.parametrize("percentile", [50, 80])
+def test_check_of_the_side_bands_is_calibrated_however_loose_the_cut(percentile, background):
+    window, options = Window(3300, 3700, *RANGE), WindowScanOptions(background=background)
+    p_values = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        mass = masses(10_000, rng)
+        ranked = Ranked.of(rng.normal(size=len(mass)), None, seed)
+        p_values.append(select(window, percentile, ranked, mass, Cells.between([window], mass, 40), options).describes)
+    assert kstest(p_values, "uniform").pvalue > 0.01 and 0.4 < np.mean(p_values) < 0.6
+
+
 def test_error_of_the_estimate_is_that_of_the_difference_from_what_is_selected():
     window, pulls = Window(3300, 3700, *RANGE), []
     options = WindowScanOptions(percentiles=90)
@@ -318,6 +350,8 @@ def test_scan_trains_a_model_for_every_window_and_finds_the_signal_by_command_an
     done = CliRunner().invoke(zoo.cli.main.main, [str(word) for word in line])
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
+    again = CliRunner().invoke(zoo.cli.main.main, [*map(str, line), "--resume"])
+    assert again.exit_code == 0 and json.loads(again.stdout) == said
     found = zoo.hunt("cwola", events, **QUICK)
     summary = json.loads(json.dumps(found.summary()))
     assert {name: said[name] for name in summary} == summary
@@ -335,6 +369,26 @@ def test_scan_trains_a_model_for_every_window_and_finds_the_signal_by_command_an
         within = events.take((events.mass >= RANGE[0]) & (events.mass < RANGE[1]))
         np.testing.assert_allclose(file["window-1/score"][:], model.score(within), rtol=1e-6)
         assert tuple(file["window-1"].attrs["window"]) == tuple(model.hp.window)
+
+
+def test_scan_keeps_what_it_converts_beside_its_output(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    table = np.column_stack([rng.normal(size=(500, 2)), 2500 + 2400 * rng.random(500)])
+    np.savetxt(tmp_path / "data.csv", table, delimiter=",", header="a,b,mjj", comments="")
+    given, said = [], []
+
+    def killed(recipe, data, *words, **options):
+        given.append(data)
+        raise InputError("killed")
+
+    monkeypatch.setattr(zoo.window_scan, "scan", killed)
+    for _ in range(2):
+        with pytest.raises(InputError, match="killed"):
+            zoo.hunt(
+                "cwola", tmp_path / "data.csv", tmp_path / "out", conversion={"mass": "mjj"}, said=said.append, **QUICK
+            )
+    assert (tmp_path / "out.events.h5").is_file() and len(given[1]) == 500
+    assert [str(tmp_path / "out.events.h5") in text for text in said].count(True) >= 1, said
 
 
 @pytest.mark.slow
@@ -461,6 +515,11 @@ def test_template_is_offered_by_models_that_have_one_and_for_a_window_that_is_gi
     [
         ("vae", {}, "scan is for models of a window, such as cwola and cathode: vae has none"),
         ("cwola", {"train": True}, "scan trains a model for every window"),
+        (
+            "cwola",
+            {"relative_error": None},
+            r"relative_error None \(--no-merge\): is not an option of a scan of windows",
+        ),
         ("cwola", {"spectra": ("m_jjj",)}, "spectra: is not an option of a scan of windows"),
         ("cwola", {"workers": 2}, "give out, a new folder"),
         ("cwola", {"scan": False, "window_width": 300}, "window_width is of a scan of windows; add scan=True"),

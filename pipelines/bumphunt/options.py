@@ -139,9 +139,9 @@ class SearchOptions(BumpHuntOptions):
         score_kind: of a model that has several; its default otherwise.
         folds: K > 1: events are divided at random into K parts, and each part is scored by a model that was trained on
             the others. Scores of different models are not comparable: each is replaced by its rank within its part,
-            (r - 1/2) / n, so a percentile selects the same share of every part. 1: one model, trained on the very
+            (r - (k + 1/2) / K) / n in part k, so a percentile selects the same share of every part. 1: one model, trained on the very
             events that it scores, for which the global p-value is not guaranteed (see `pipelines.bumphunt.bump_hunt`).
-        ignore_labels, ignore_weights: as if the file had none.
+        ignore_labels: as if the file had none. ignore_weights: count all events alike in the spectra; a training keeps the weights.
         seed: of the folds too.
 
     Example:

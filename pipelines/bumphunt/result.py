@@ -62,7 +62,7 @@ class Search:
         weight: (N,), or None if all events count alike.
         sculpting: by spectrum, tail and percentile: Jensen-Shannon `distance` between the spectra of all and of
             selected events, its statistical `floor` and `floor_std`, and the number of `events` selected, of one
-            threshold for all masses. Weights do not count here.
+            threshold for all masses. Weighted events count by weight.
         sculpting_following: the same of thresholds that follow the mass, of the percentiles for which there are such.
         truth: per bump, what labels say of it (see `pipelines.bumphunt.truth`); None if there are none, or they were to be ignored.
         configuration: model, options, seed, versions, data with checksum, command.

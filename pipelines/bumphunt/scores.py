@@ -82,9 +82,9 @@ def fold_of(events: int, folds: int, seed: int = 0) -> np.ndarray:
 def scores_by_fold(
     train: Callable[[int, Events], Model], events: Events, fold: np.ndarray, kind: str | None = None
 ) -> np.ndarray:
-    """Return the rank (r - 1/2) / n of every event within its fold, scored by a model trained on the other folds.
+    """Return the rank of every event within its fold, scored by a model trained on the other folds; see `ranks_within`.
 
-    Equal scores share the mean of their ranks. Training sees no labels. If `train` has a `beforehand`, it is first given
+    Training sees no labels. Raises `InputError` where all scores of a fold are equal. If `train` has a `beforehand`, it is first given
     what all folds train on, by their numbers: it may train several at once.
     """
     ranks, numbers = np.empty(len(events)), range(int(fold.max()) + 1)
@@ -99,7 +99,22 @@ def scores_by_fold(
             said = ", ".join(f"{name!r} of fold {fold}" for name, fold in usual.items())
             raise InputError(f"folds differ in their usual score: {said}; name one by {argument('score_kind')}")
         scores, _ = scores_of(model, events.take(mine), kind)
-        ranks[mine] = (rankdata(scores) - 0.5) / len(scores)
+        if len(scores) > 1 and not np.ptp(scores):  # ranks would tell the folds apart, and nothing else
+            raise InputError(f"score: all {len(scores):,} events of fold {k} have the same score, {scores[0]:g}")
+        ranks[mine] = ranks_within(scores, k, len(numbers))
+    return ranks
+
+
+def ranks_within(scores: np.ndarray, fold: int, folds: int) -> np.ndarray:
+    """Return the ranks (r - (k + 1/2) / K) / n in (0, 1) of the scores (n,) of fold k of K; equal scores share their mean rank.
+
+    The shift by the fold, less than one rank, keeps events of different folds from sharing a rank: they would be ties that the
+    scores do not have.
+
+    >>> ranks_within(np.array([0.3, 0.1]), 0, 2).tolist(), ranks_within(np.array([7.0, 5.0]), 1, 2).tolist()
+    ([0.875, 0.375], [0.625, 0.125])
+    """
+    ranks: np.ndarray = (rankdata(scores) - (fold + 0.5) / folds) / len(scores)
     return ranks
 
 

@@ -43,7 +43,7 @@ from pipelines.bumphunt.spectrum import bin_of
 from pipelines.bumphunt.truth import judged
 from pipelines.errors import InputError
 from pipelines.events.events import Events
-from pipelines.metrics import PERCENTILES, sculpting
+from pipelines.metrics import PERCENTILES, sculpting_where_possible
 from pipelines.moved import moved_names
 
 __getattr__ = moved_names(
@@ -100,6 +100,7 @@ def search(
     check_fitted(weight, options)
     model = given.of(rows) if isinstance(given, GivenScores) else model
     scores, spread, fold = _scored(model, events, options)
+    shaping = (scores, None if weight is None or not np.ptp(weight) else weight)
     result = Search(
         hunt=bump_hunt(scores, masses, weight, options.for_hunt(mass_range=ranges)),
         events=events,
@@ -110,9 +111,9 @@ def search(
         masses=masses,
         ranges=ranges,
         weight=weight,
-        sculpting={name: _sculpting(scores, mass, ranges[name], options) for name, mass in masses.items()},
+        sculpting={name: _sculpting(*shaping, mass, ranges[name], options) for name, mass in masses.items()},
         sculpting_following={
-            name: _sculpting_following(scores, mass, ranges[name], options) for name, mass in masses.items()
+            name: _sculpting_following(*shaping, mass, ranges[name], options) for name, mass in masses.items()
         },
         truth=None,
         configuration=_configuration(model, events, ranges, options) | dict(about or {}),
@@ -219,17 +220,17 @@ def _events_to_search(
 
 
 def _sculpting(
-    scores: np.ndarray, mass: np.ndarray, ends: Range, options: SearchOptions
+    scores: np.ndarray, weight: np.ndarray | None, mass: np.ndarray, ends: Range, options: SearchOptions
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Sculpting of one spectrum within its range, by tail and percentile: those asked for, and the usual ones."""
     within = (mass >= ends[0]) & (mass <= ends[1])
-    scores, mass = scores[within], mass[within]
-    by_tail = {}
-    for tail in TAILS[options.tails or "upper"]:
-        signed = scores if tail == "upper" else -scores
-        possible = [p for p in _percentiles(options) if (signed > np.percentile(signed, p)).any()]
-        by_tail[tail] = sculpting(signed, mass, possible, options.bins, options.seed)
-    return by_tail
+    scores, mass, weight = scores[within], mass[within], None if weight is None else weight[within]
+    return {
+        tail: sculpting_where_possible(
+            scores if tail == "upper" else -scores, mass, _percentiles(options), options.bins, options.seed, weight
+        )
+        for tail in TAILS[options.tails or "upper"]
+    }
 
 
 def _percentiles(options: SearchOptions) -> list[float]:
@@ -237,13 +238,13 @@ def _percentiles(options: SearchOptions) -> list[float]:
 
 
 def _sculpting_following(
-    scores: np.ndarray, mass: np.ndarray, ends: Range, options: SearchOptions
+    scores: np.ndarray, weight: np.ndarray | None, mass: np.ndarray, ends: Range, options: SearchOptions
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """What `_sculpting` returns, of thresholds that follow the mass, without weights."""
+    """What `_sculpting` returns, of thresholds that follow the mass."""
     return {
         tail: following_sculpting(
             scores, mass, _percentiles(options), tail=tail, ends=ends, bins=options.bins, seed=options.seed,
-            options=options.for_hunt(statistic="poisson", null="shuffled"),
+            weight=weight, options=options.for_hunt(statistic="poisson", null="shuffled"),
         )
         for tail in TAILS[options.tails or "upper"]
     }  # fmt: skip

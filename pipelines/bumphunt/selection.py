@@ -105,6 +105,18 @@ def equal_edges(name: str, mass: np.ndarray, mass_range: tuple[float, float], bi
     return np.linspace(low, high, bins + 1)
 
 
+def check_weights(weight: np.ndarray | None) -> None:
+    """Raise `InputError` for weights (N,) of which no percentile can be taken: below 0, or all 0.
+
+    >>> check_weights(None)
+    """
+    if weight is not None and (weight.min() < 0 or not weight.any()):
+        raise InputError(
+            f"weight: {weight.min():g} to {weight.max():g}, expected numbers >= 0, and some above; to count all "
+            f"events alike give {argument('ignore_weights', True)}"
+        )
+
+
 def check_events(
     masses: Mapping[str, np.ndarray],
     edges: Mapping[str, np.ndarray],
@@ -116,11 +128,7 @@ def check_events(
     That is a weight below 0; with Fisher's test weights that differ, or events outside a spectrum; and a percentile that leaves no
     window with side bands of the spectrum before the cut. The message names a percentile that does.
     """
-    if weight is not None and (weight.min() < 0 or not weight.any()):
-        raise InputError(
-            f"weight: {weight.min():g} to {weight.max():g}, expected numbers >= 0, and some above; to count all "
-            f"events alike hunt with {argument('ignore_weights', True)}"
-        )
+    check_weights(weight)
     if options.statistic == "fisher":
         _check_unweighted(masses, edges, weight)
     for name, mass in masses.items():

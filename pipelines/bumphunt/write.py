@@ -14,6 +14,7 @@ from pipelines.checksums import create, store
 from pipelines.outputs import new_directory, new_disk, write_json
 from pipelines.report import write_report
 from pipelines.report.tables import limit_json
+from pipelines.report.text import warnings_of
 
 
 def write(search: Search, out: str | os.PathLike[str], runs: Path | None = None) -> Path:
@@ -29,7 +30,9 @@ def write(search: Search, out: str | os.PathLike[str], runs: Path | None = None)
     Raises `InputError` if `out` exists or cannot be written.
     """
     with new_directory(out) as part:
-        write_json(part / "search.json", {**search.to_dict(), "limit": limit_json(search)})
+        write_json(
+            part / "search.json", {**search.to_dict(), "limit": limit_json(search), "warnings": warnings_of(search)}
+        )
         _write_scores(search, part / "scores.h5")
         _write_spectra(search, part / "spectra.h5")
         if runs is not None:

@@ -59,7 +59,8 @@ def plot_significances(found: Mapping[str, Mapping[str, Any]], path: str | os.Pa
     """Draw the global significance of hunts against the S/B of their mixtures, the median over seeds and the central 68 %.
 
     Args:
-        found: by model `s_over_b`, and `global`, [16 %, median, 84 %] at each.
+        found: by model `s_over_b`; and at each `global`, [16 %, median, 84 %], the share `extrapolated` of its hunts, and the
+            `bound` above which these are known to be, or None.
 
     Returns:
         `found`.
@@ -75,6 +76,8 @@ def plot_significances(found: Mapping[str, Mapping[str, Any]], path: str | os.Pa
             axes.plot(x, middle, color=f"C{i}", marker="o", label=name)
         for sigma in (3, 5):
             axes.axhline(sigma, color="0.6", ls="--", lw=1)
-        axes.set(xlabel="S/B [%]", ylabel="global significance", ylim=(0, None))
+        bound = min((z for one in found.values() for z in one["bound"] if z is not None), default=None)
+        beyond = "" if bound is None else f", extrapolated beyond {bound:.1f}"
+        axes.set(xlabel="S/B [%]", ylabel=f"global significance{beyond}", ylim=(0, None))
         axes.legend()
     return numbers

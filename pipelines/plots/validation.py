@@ -127,9 +127,14 @@ def plot_injection_curve(found: Mapping[str, object], path: str | os.PathLike[st
     curve: Any = found["curve"]
     numbers = plain({"curve": curve, "reach": found["reach"]})
     ratios = 100 * np.array([one["ratio"] for one in curve], float)
+    some = (
+        "global significance, in part extrapolated"
+        if any(one["extrapolated"] for one in curve)
+        else "global significance"
+    )
     with page(target(path), numbers, (15, 7)) as figure:
         for axes, name, scale, label in zip(
-            figure.subplots(1, 2), ("global", "efficiency"), (1, 100), ("global significance", "signal efficiency [%]")
+            figure.subplots(1, 2), ("global", "efficiency"), (1, 100), (some, "signal efficiency [%]")
         ):
             known = [i for i, one in enumerate(curve) if one[name] is not None]
             if known:

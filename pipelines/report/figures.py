@@ -13,7 +13,7 @@ from pipelines.bumphunt.bump_hunt import Bump
 from pipelines.bumphunt.result import SHORT, Search
 from pipelines.bumphunt.spectrum import histogram
 from pipelines.bumphunt.spectrum_result import SpectrumHunt
-from pipelines.metrics import sculpting
+from pipelines.metrics import sculpting_where_possible
 from pipelines.plots import hunt as plots
 from pipelines.plots import selected as of_selected
 from pipelines.plots.contributions import plot_contributions
@@ -268,6 +268,7 @@ class Painter:
         caption = (
             "Rejection of background, one over the share that is selected, against the share of the signal that is "
             "selected, for every possible cut; the cuts made here are marked. Worrying: a curve at or below that of chance."
+            + ("" if self.search.weight is None else " Every event counts once here, whatever its weight.")
         )
         return self._keep("truth_roc", caption, numbers, TRUTH)
 
@@ -303,11 +304,11 @@ class Painter:
         mine = background & (mass >= low) & (mass <= high)
         score = search.scores[mine] if bump.tail == "upper" else -search.scores[mine]
         percentiles = [float(p) for p in search.sculpting[bump.spectrum][bump.tail]] if mine.any() else []
-        percentiles = [p for p in percentiles if (score > np.percentile(score, p)).any()]
-        if not percentiles:
-            return None
+        weight = None if search.weight is None or not np.ptp(search.weight) else search.weight[mine]
         bins, seed = search.configuration["options"]["bins"], search.configuration["seed"]
-        found = sculpting(score, mass[mine], percentiles, bins, seed)
+        found = sculpting_where_possible(score, mass[mine], percentiles, bins, seed, weight)
+        if not found:
+            return None
         path = self.folder / "truth_sculpting.png"
         numbers = plots.plot_sculpting({f"background, {bump.tail} tail": sculpting_series(found)}, path, mark=TRUTH)
         caption = (

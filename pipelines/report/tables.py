@@ -479,7 +479,7 @@ def done(search: Search, names: Names) -> Table:
         "pseudo-experiments": hunt.pseudo_experiments,
         "kind of pseudo-experiments": hunt.null,
         "folds": options.get("folds") or "none: one model scored all events",
-        "weights": "used" if search.weight is not None else "none",
+        "weights": "used" if search.weight is not None else "ignored" if search.events.has("weight") else "none",
         "labels": labels(search),
         "seed": about.get("seed"),
     }

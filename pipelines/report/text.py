@@ -249,6 +249,11 @@ def beliefs(search: Search) -> list[tuple[str, bool]]:
     return [*said, caveat(search)]
 
 
+def warnings_of(search: Search) -> list[str]:
+    """Return the warnings at the top of the report: which numbers are not valid, and why."""
+    return [text.removeprefix("Caveat. ") for text, alarming in beliefs(search) if alarming]
+
+
 def _of_fit(search: Search, fit: SpectrumHunt) -> str:
     """What a hunt with a fitted background assumes, and whether that holds."""
     several = (

@@ -75,6 +75,7 @@ class Selected:
         weights: (C,), w with b = w . counts, of a background that is a sum over cells; else None.
         expected: b. error: its standard deviation.
         shape: (C,) expected in every cell beside the window, and in it; None where nothing says.
+        before: (C,) events before the cut, of a background that is a share of these; else None.
         free: parameters that were fitted to the cells. fit: what fits again, else None.
     """
 
@@ -91,6 +92,7 @@ class Selected:
     shape: np.ndarray | None
     free: int
     fit: FittedBackground | None = None
+    before: np.ndarray | None = None
 
     @property
     def events(self) -> float:
@@ -108,24 +110,31 @@ class Selected:
 
     @property
     def describes(self) -> float | None:
-        """The chi2 probability of the selected spectrum beside the window, given what describes it; None if nothing does."""
+        """The chi2 probability of the selected spectrum beside the window, given what describes it; None if nothing does.
+
+        The number selected of N events in a cell has the variance N f (1 - f), f the share expected. Where a function is
+        fitted to the selected spectrum it is a Poisson number.
+        """
         if self.shape is None:
             return None
-        observed, expected = _grouped(self.counts[self.beside], self.shape[self.beside])
+        before = np.full(len(self.shape), np.inf) if self.before is None else self.before
+        expected, observed, of = _grouped(*(each[self.beside] for each in (self.shape, self.counts, before)))
         freedom = len(expected) - self.free
-        return None if freedom < 1 else float(chi2.sf(np.sum((observed - expected) ** 2 / expected), freedom))
+        if freedom < 1:
+            return None
+        variance = expected * np.maximum(1 - expected / of, LEAST)
+        return float(chi2.sf(np.sum((observed - expected) ** 2 / variance), freedom))
 
 
-def _grouped(observed: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _grouped(expected: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     """Return numbers of neighbouring cells together, so that at least 5 are expected in each group."""
     groups, total = np.zeros(len(expected), int), 0.0
     for cell, value in enumerate(expected[:-1]):
         total += value
         groups[cell + 1] = groups[cell] + (total >= LEAST_EXPECTED)
         total = 0.0 if total >= LEAST_EXPECTED else total
-    sums = [np.bincount(groups, values) for values in (observed, expected)]
-    kept = sums[1] >= LEAST_EXPECTED
-    return sums[0][kept], sums[1][kept]
+    sums = [np.bincount(groups, values) for values in (expected, *others)]
+    return [each[sums[0] >= LEAST_EXPECTED] for each in sums]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +142,8 @@ class Cells:
     """Bins in mass between whose edges are those of all windows, and the events in each.
 
     Attributes:
-        edges: (C + 1,) GeV. of: (N,) the cell of every event. events: (C,) numbers of events.
+        edges: (C + 1,) GeV. of: (N,) the cell of every event, -1 beyond the side bands of all windows. events: (C,) numbers of
+            events.
     """
 
     edges: np.ndarray
@@ -148,8 +158,8 @@ class Cells:
         equal = np.linspace(low, high, bins + 1)
         near = np.abs(equal[:, None] - own).min(axis=1) < 0.2 * (high - low) / bins
         edges = np.unique(np.concatenate([own, equal[~near]]))
-        of = np.clip(np.searchsorted(edges, mass, side="right") - 1, 0, len(edges) - 2)
-        return cls(edges, of, np.bincount(of, minlength=len(edges) - 1))
+        of = np.where((mass >= low) & (mass < high), np.searchsorted(edges, mass, side="right") - 1, -1)
+        return cls(edges, of, np.bincount(of[of >= 0], minlength=len(edges) - 1))
 
     @property
     def centres(self) -> np.ndarray:
@@ -260,7 +270,9 @@ def _by_share(found: dict[str, Any], cells: Cells, degree: int) -> Selected:
     counts = found["counts"]
     shape = np.where(inside | beside, events * (basis @ (inverse @ (there.T @ counts[beside]))), 0.0)
     expected, error = float(weights @ counts), float(np.sqrt(weights**2 @ counts))
-    return Selected(**found, weights=weights, expected=expected, error=error, shape=shape, free=degree + 1)
+    return Selected(
+        **found, weights=weights, expected=expected, error=error, shape=shape, free=degree + 1, before=events
+    )
 
 
 def _by_template(found: dict[str, Any], cells: Cells, passing: float, size: int) -> Selected:

@@ -42,7 +42,8 @@ class WindowScanOptions:
         mass_range: GeV, only events of this mass are used; by default all.
         bins: equal bins over the range, for what is fitted.
         pseudo_experiments: how many. seed: of these.
-        score_kind: of a model that has several. ignore_labels, ignore_weights: as if the file had none.
+        score_kind: of a model that has several. ignore_labels: as if the file had none.
+        ignore_weights: count all events alike in the spectra; the trainings keep the weights.
 
     Raises:
         InputError: for an option that cannot be, whatever the events are.

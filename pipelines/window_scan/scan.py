@@ -138,14 +138,14 @@ def _smallest(selections: Sequence[Selected], cells: Cells, n: int, options: Win
     picked = [np.flatnonzero(one.chosen) for one in selections]
     union = np.unique(np.concatenate(picked)) if dealt else np.empty(0, int)
     places = [np.searchsorted(union, one) for one in picked] if dealt else []
-    many = len(cells.events)
+    many, home = len(cells.events), cells.of[cells.of >= 0]
     block = max(1, BLOCK // max(len(union), many, 1))
     smallest = np.zeros(n)
     for start in range(0, n, block):
         size = min(block, n - start)
         if dealt:
-            new = [rng.choice(len(cells.of), len(union), replace=False) for _ in range(size)]
-            where = cells.of[np.stack(new)]
+            new = [rng.choice(len(home), len(union), replace=False) for _ in range(size)]
+            where = home[np.stack(new)]
         for index, one in enumerate(selections):
             counts = _counted(where[:, places[index]], many) if dealt else _thrown(one, size, many, rng)
             observed = counts[one.inside].sum(axis=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.checksums import create, store
 from pipelines.outputs import new_directory, new_disk, new_file, write_json
-from pipelines.window_scan.report import tell
+from pipelines.window_scan.report import tell, warnings
 from pipelines.window_scan.result import WindowScan
 
 
@@ -23,7 +23,7 @@ def write(found: WindowScan, out: str | os.PathLike[str], runs: Path | None = No
     Raises `InputError` if `out` exists or cannot be written.
     """
     with new_directory(out) as part:
-        write_json(part / "search.json", found.to_dict())
+        write_json(part / "search.json", {**found.to_dict(), "warnings": warnings(found)})
         _write_scores(found, part / "scores.h5")
         if runs is not None:
             shutil.copytree(runs, part / "runs", ignore=shutil.ignore_patterns(".*"))

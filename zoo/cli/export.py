@@ -21,8 +21,9 @@ from zoo.cli.terminal import JSON, Finite, quiet_zoo, say, stdout_to_stderr
 @CUT
 @click.option("--mass-range", type=Finite(), nargs=2, metavar="LOW HIGH",
               help="Of these events, GeV; by default that of the run's training.")  # fmt: skip
+@click.option("--ignore-weights", is_flag=True, help="Count all of these events alike.")
 @JSON
-def export(run, out, format_, percentiles, data, cut, mass_range, as_json):
+def export(run, out, format_, percentiles, data, cut, mass_range, ignore_weights, as_json):
     """Export a trained RUN, with what is needed to serve it. `zoo show OUT` tells what is in it."""
     from pipelines.outputs import check_new
     from zoo.serving.artefact import KINDS
@@ -32,6 +33,6 @@ def export(run, out, format_, percentiles, data, cut, mass_range, as_json):
     with stdout_to_stderr():
         about = zoo.export(
             run, out, format=format_, percentiles=percentiles or None, events=list(data) or None, cut=cut,
-            mass_range=mass_range,
+            mass_range=mass_range, ignore_weights=ignore_weights,
         )  # fmt: skip
     say({"out": str(out), **about}, as_json, lambda: f"{out}: {KINDS[about['kind']]}; serving_default {about['takes']}")

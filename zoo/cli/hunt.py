@@ -93,7 +93,7 @@ SEARCHING = [
     click.option("--range", "ranges", type=(str, Finite(), Finite()), multiple=True, metavar="SPECTRUM LOW HIGH",
                  help="Of one spectrum, GeV; may be repeated."),
     click.option("--ignore-labels", is_flag=True, help="As if the file had no truth."),
-    click.option("--ignore-weights", is_flag=True, help="Count all events alike in the spectra."),
+    click.option("--ignore-weights", is_flag=True, help="Count all events alike in the spectra; trainings keep the weights."),
 ]  # fmt: skip
 
 
@@ -157,10 +157,11 @@ def hunt(
     if options["scan"]:
         _say_scan(found, out, as_json)
         return
-    warnings = _warnings(found)
-    below = "".join(f"\n\nWarning: {text}" for text in warnings)
     from pipelines.report.tables import limit_json
+    from pipelines.report.text import warnings_of
 
+    warnings = warnings_of(found)
+    below = "".join(f"\n\nWarning: {text}" for text in warnings)
     said = {"out": str(out), **found.summary(), "limit": limit_json(found), "warnings": warnings}
     say(said, as_json, lambda: f"{table(found)}{below}\n\n{out}: report.html, search.json")
 
@@ -189,6 +190,10 @@ class Configuration(TypedDict):
     command: NotRequired[str | None]
 
 
+NOT_SAID = ("hunt", "ranges", "sculpting", "sculpting_following", "truth", "configuration", "left_out", "fits", "following",
+            "following_refused", "explained")  # fmt: skip
+
+
 class Finished(TypedDict):
     """What is read of the search.json of a hunt that has ended; the rest is shown as it is."""
 
@@ -196,7 +201,7 @@ class Finished(TypedDict):
 
 
 def _say_finished(out: Path, as_json: bool) -> None:
-    """Tell of a search that an earlier process has finished; raises `InputError` if it was another command's."""
+    """Tell of a search that an earlier process has finished what that told; raises `InputError` if it was another command's."""
     from pipelines import provenance
     from pipelines.documents import read_json_document
     from pipelines.locks import remove
@@ -208,8 +213,8 @@ def _say_finished(out: Path, as_json: bool) -> None:
         raise InputError(f"{out}: exists already, made by `{command}`; choose another output")
     with hold(out, new=False):
         remove(work_folder(out))
-    more = ("hunt", "ranges", "sculpting", "truth", "configuration", "left_out")
-    said = {"out": str(out), **{name: value for name, value in found.items() if name not in more}}
+    said = {"out": str(out), **{name: value for name, value in found.items() if name not in NOT_SAID}}
+    said.setdefault("warnings", None)  # not known of a search of an earlier version
     say(said, as_json, lambda: f"{out}: finished before; report.html, search.json")
 
 
@@ -219,13 +224,6 @@ def _but_resume(command: str) -> list[str]:
     except ValueError:  # no command of a shell
         words = [command]
     return [word for word in words if word != "--resume"]
-
-
-def _warnings(found) -> list[str]:
-    """Return the warnings at the top of the report: which numbers are not valid, and why."""
-    from pipelines.report.text import beliefs
-
-    return [text.removeprefix("Caveat. ") for text, alarming in beliefs(found) if alarming]
 
 
 @contextlib.contextmanager

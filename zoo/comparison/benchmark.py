@@ -19,7 +19,7 @@ from pipelines.jobs.executors import open_workers
 from pipelines.outputs import check_new, hold, write_json
 from zoo.comparison import summary
 from zoo.comparison.cells import parts_of, recipe, work
-from zoo.comparison.specification import Cell, Specification, read
+from zoo.comparison.specification import FILES, Cell, Specification, read
 from zoo.printed import as_html
 
 SPECIFICATION = "benchmark.json"  # by which the folder of a benchmark is known
@@ -144,6 +144,8 @@ def _check(wanted: Specification) -> None:
                 raise InputError(
                     f"{wanted.source}: {cell.model} has no score_kind {kind!r}; it has {', '.join(model.score_kinds)}"
                 )
+            if hasattr(model.hp, "background"):
+                model.background()
     for data in wanted.document["data"].values():
         background, signal, *judging = parts_of(data)
         warn_unweighted(*judging)
@@ -171,9 +173,11 @@ def _check_hunt(wanted: Specification) -> None:
 def _place(cell: Cell, out: Path) -> Path:
     """The file of a cell: a digest of all that its result depends on, not of its names."""
     files = [file for name in ("background", "signal") for file in cell.events[name]]
+    given = cell.training.get("set") or {}
+    files += [given[name] for name in FILES if isinstance(given.get(name), str)]
     about = {
         **cell.to_dict(), "model": cell.training.get("model") or cell.model, "data": "",
-        "files": [identity(file) for file in files if Path(file).exists()],
+        "files": [identity(file) for file in files if file and Path(file).exists()],
     }  # fmt: skip
     return out / "cells" / f"{digest(about)[:20]}.json"
 

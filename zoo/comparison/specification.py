@@ -41,6 +41,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Ratio = Annotated[Number, Field(ge=0, le=10)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 CLOSED = ConfigDict(extra="forbid")  # a name that is none is an error
+FILES = ("background",)  # hyperparameters that name a file of events: true background, of `idealised`
 TEST_SHARE, PSEUDO_EXPERIMENTS, MOST_SEEDS = 0.5, 1000, 1000
 
 
@@ -139,7 +140,8 @@ def read(given: str | os.PathLike[str] | Mapping[str, Any]) -> Specification:
     else:
         source, document, folder = str(given), read_yaml_document(given, Document), Path(given).parent
     assert isinstance(document, Mapping)
-    found = Specification({**document, "data": _placed(document["data"], folder)}, source)
+    data, models = _placed(document["data"], folder), _models_placed(document["models"], folder)
+    found = Specification({**document, "data": data, "models": models}, source)
     if not found.seeds or len(found.seeds) > MOST_SEEDS:
         raise InputError(
             f"{source}: seeds is {document['seeds']}, expected a number from 1 to {MOST_SEEDS}, or a list of seeds"
@@ -147,17 +149,37 @@ def read(given: str | os.PathLike[str] | Mapping[str, Any]) -> Specification:
     for name, values in (("s_over_b", document["s_over_b"]), ("seeds", found.seeds)):
         if len(set(values)) < len(values):
             raise InputError(f"{source}: {name} has a number twice, expected each once")
+    for name, one in data.items():
+        for part in ("background", "signal"):
+            places = [str(Path(file).resolve()) if Path(file).exists() else file for file in one[part]]
+            if len(set(places)) < len(places):
+                raise InputError(f"{source}: {part} of {name} has a file twice, expected each once")
     return found
+
+
+def _place(file: str, folder: Path) -> str:
+    return str(folder / file) if (folder / file).exists() else file
 
 
 def _placed(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The data sets with their files where they are: beside the YAML file, or as the name of a sample."""
 
     def place(files: str | list[str]) -> list[str]:
-        several = [files] if isinstance(files, str) else files
-        return [str(folder / file) if (folder / file).exists() else file for file in several]
+        return [_place(file, folder) for file in ([files] if isinstance(files, str) else files)]
 
     return {
         name: {**one, "background": place(one["background"]), "signal": place(one["signal"])}
         for name, one in data.items()
     }
+
+
+def _models_placed(models: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The models with the files that their hyperparameters name where they are, as those of the data."""
+
+    def place(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: _place(value, folder) if name in FILES and value and isinstance(value, str) else value
+            for name, value in values.items()
+        }
+
+    return {name: {**one, "set": place(one["set"])} if one and one.get("set") else one for name, one in models.items()}

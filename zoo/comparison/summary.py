@@ -27,7 +27,8 @@ def rows(cells: Sequence[tuple[Cell, Result]]) -> list[dict[str, Any]]:
 
     Each has `seeds`, how many; by `FIGURES` the `mean` and `std` over seeds, None where no seed has it; `seconds`, the mean of a
     training; and with hunts `global` significance and `efficiency`, what is believed, as [16 %, median, 84 %], a hunt of which
-    nothing is believed counting as 0 sigma.
+    nothing is believed counting as 0 sigma. Of the share `extrapolated` of the hunts no pseudo-experiment was as extreme: their
+    significance is extrapolated, and all that is known is that it is above `bound` (None where none is).
     """
     groups: dict[tuple[Any, ...], list[tuple[Cell, Result]]] = {}
     for cell, result in cells:
@@ -54,7 +55,9 @@ def _row(key: tuple[Any, ...], group: Sequence[tuple[Cell, Result]]) -> dict[str
         hunts = [result["hunt"] for _, result in group]
         z = [0.0 if one is None else one["global_extrapolated"] for one in hunts]
         shares = [one["efficiency"] for one in hunts if one is not None and one["efficiency"] is not None]
+        bounds = [one["global"] for one in hunts if one is not None and one["global_is_bound"]]
         found["global"] = np.quantile(z, QUANTILES).tolist()
+        found["extrapolated"], found["bound"] = len(bounds) / len(hunts), min(bounds, default=None)
         found["efficiency"] = np.quantile(shares, QUANTILES).tolist() if shares else None
     return found
 
@@ -88,9 +91,19 @@ HEADS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "SIC at 1e-2": lambda row: _shown(row["sic_0.01"], 2),
     "SIC at 1e-3": lambda row: _shown(row["sic_0.001"], 2),
     **{f"largest SIC, >= {least}": partial(_largest, least) for least in FLOORS},
-    "global Z (68 %)": lambda row: "" if "global" not in row else with_interval(row["global"]),
+    "global Z (68 %)": lambda row: "" if "global" not in row else _band(row),
     "s": lambda row: f"{row['seconds']:.1f}",
 }
+
+
+def _band(row: Mapping[str, Any]) -> str:
+    """Median and 68 %, and of extrapolated ones what is known.
+
+    >>> _band({"global": [6.9, 7.4, 8.0], "extrapolated": 0.8, "bound": 3.09})
+    '7.4 (6.9 to 8.0); > 3.1 in 80 %'
+    """
+    known = f"; > {row['bound']:.1f} in {100 * row['extrapolated']:.0f} %" if row["extrapolated"] else ""
+    return f"{with_interval(row['global'])}{known}"
 
 
 def _cells_of(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -178,31 +191,39 @@ def _curves(cells: Sequence[tuple[Cell, Result]]) -> dict[str, dict[str, dict[st
 def _significances(table: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[Any]]]:
     found: dict[str, dict[str, list[Any]]] = {}
     for row in table:
-        mine = found.setdefault(row["model"], {"s_over_b": [], "global": []})
+        mine = found.setdefault(row["model"], {"s_over_b": [], "global": [], "extrapolated": [], "bound": []})
         if row["s_over_b"] not in mine["s_over_b"]:  # the same for every signal and score
             mine["s_over_b"].append(row["s_over_b"])
-            mine["global"].append(row["global"])
+            for name in ("global", "extrapolated", "bound"):
+                mine[name].append(row[name])
     return found
 
 
 def _write_challenge(cells: Sequence[tuple[Cell, Result]], path: Path) -> None:
-    """Write the means over seeds of the challenge's figures of merit; a model of several S/B is named with each."""
+    """Write the means over seeds of the challenge's figures of merit.
+
+    A model of several S/B is named with each, and with its data where several data sets have the same channel.
+    """
     from pipelines.leaderboard.files import write as write_table
     from pipelines.leaderboard.table import FIGURES as CHALLENGE
     from pipelines.leaderboard.table import Table
 
-    groups: dict[tuple[str, str, str], list[list[float]]] = {}
+    groups: dict[tuple[str, str, str, str], list[list[float]]] = {}
     several = len({cell.ratio for cell, _ in cells}) > 1
+    of_channel: dict[str, set[str]] = {}
+    for cell, _ in cells:
+        of_channel.setdefault(cell.events.get("channel") or "", set()).add(cell.data)
     for cell, result in cells:
         for score, by_signal in (result.get("challenge") or {}).items():
             name = cell.model if len(result["judged"]) == 1 else f"{cell.model} {score}"
             name = f"{name} S/B {cell.ratio:g}" if several else name
+            name = f"{name} {cell.data}" if len(of_channel[cell.events["channel"]]) > 1 else name
             for signal, figures in by_signal.items():
                 values = [np.nan if figures[figure] is None else figures[figure] for figure in CHALLENGE]
-                groups.setdefault((signal, name, cell.events["channel"]), []).append(values)
+                groups.setdefault((signal, name, cell.events["channel"], cell.data), []).append(values)
     if not groups:
         return
-    signal, model, channel = (np.array(column) for column in zip(*groups))
+    signal, model, channel, _ = (np.array(column) for column in zip(*groups))
     means = np.array([np.mean(each, axis=0) for each in groups.values()])
     path.unlink(missing_ok=True)
     write_table(Table(signal, model, channel, means, np.full(means.shape, np.nan)), path)

@@ -167,12 +167,13 @@ def explain(
             median of the other events; "permutation", how much lower the score is with the input of another event (see
             `zoo.evaluation.attribution`). "auto" takes residuals where the score is one of them, else permutation.
         percentile, tail: of the score, which events are selected: beyond it, in the "upper" or "lower" tail.
-        rows: explain these events instead, by their rows within the mass range.
+        rows: explain these events instead, by their rows within the mass range, in the order given.
         most: events at most, by `seed` at random among those selected. repeats: draws of permutation.
         mass_range: GeV; by default that of the events of the run's training.
 
     Raises:
-        InputError: as `zoo.score`; for a method that the score does not allow, and rows that are not there.
+        InputError: as `zoo.score`; for a method that the score does not allow, and rows that are not there, or whose score
+            is NaN or infinite.
 
     Example:
         `zoo.explain("run", "data.h5", percentile=95).write("why.csv")`
@@ -207,11 +208,11 @@ def explain_events(
     seed: int = 0,
     said: str = "selected",
 ) -> Explanation:
-    """Explain the scores of chosen rows of events by a trained model; see `explain`."""
+    """Explain the scores of chosen rows of events by a trained model; see `explain`. Others that have no finite score are left out."""
     rng = np.random.default_rng([seed, 9])
     rest = np.setdiff1d(np.arange(len(events)), chosen)
     if len(chosen) > most:
-        chosen = np.sort(rng.choice(chosen, most, replace=False))
+        chosen = chosen[np.sort(rng.choice(len(chosen), most, replace=False))]
     pool = np.sort(rng.choice(rest, min(POOL, len(rest)), replace=False))
     if not len(pool):
         raise InputError(
@@ -219,6 +220,13 @@ def explain_events(
         )
     method = _method(model, kind, method)
     mine, others = _arrays(model, events, chosen), _arrays(model, events, pool)
+    scores = np.asarray(model.score(mine, kind), np.float64)
+    if bad := chosen[~np.isfinite(scores)].tolist():
+        raise InputError(f"row {bad[0]}: its score is NaN or infinite, which nothing explains; its values are far off")
+    finite = np.isfinite(model.score(others, kind))
+    if not finite.any():
+        raise InputError("no other event has a finite score to compare with; has the training diverged?")
+    pool, others = pool[finite], {name: values[finite] for name, values in others.items()}
     some = np.sort(rng.choice(len(pool), min(most, len(pool)), replace=False))
     few = {name: values[some] for name, values in others.items()}
     missing, baseline = None, "in which they are all of it"
@@ -236,7 +244,7 @@ def explain_events(
         )
         baseline = "against values of other events"
     return Explanation(
-        attribution.names_of(model), found, chosen, np.asarray(model.score(mine, kind), np.float64), events.mass[chosen],
+        attribution.names_of(model), found, chosen, scores, events.mass[chosen],
         of_others.mean(axis=0), missing, model.zoo_name or type(model).__name__, kind, method, baseline, said,
     )  # fmt: skip
 
@@ -277,6 +285,7 @@ def _beyond(score: np.ndarray, percentile: float, tail: str) -> np.ndarray:
 
 
 def _arrays(model: Any, events: Events, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what a model takes of these events."""
-    blocks = list(model.inputs.blocks(events.take(rows)))
-    return {name: np.concatenate([block[i] for block in blocks]) for i, name in enumerate(model.inputs.shapes)}
+    """Return what a model takes of these events, in the order of the rows."""
+    ascending, place = np.unique(rows, return_inverse=True)  # `take` keeps the order of the file
+    blocks = list(model.inputs.blocks(events.take(ascending)))
+    return {name: np.concatenate([block[i] for block in blocks])[place] for i, name in enumerate(model.inputs.shapes)}

@@ -183,7 +183,7 @@ def evaluate(
     Returns:
         The numbers of `pipelines.metrics.evaluate`, `sculpting_following`, the sculpting of cuts that follow the mass (see
         `pipelines.bumphunt.following_sculpting`), `kind`, `members`, and with several of these the mean and standard
-        deviation of their AUCs as `auc_members`. Of a score without direction `minus` has the same of its negative.
+        deviation (ddof 1) of their AUCs as `auc_members`. Of a score without direction `minus` has the same of its negative.
         Events without a finite score are left out; `left_out` counts them.
 
     Raises `InputError` as `score` and `pipelines.metrics.evaluate`.
@@ -222,12 +222,12 @@ def _judged(each: np.ndarray, events: Events, seed: int, ignore_weights: bool) -
 
 
 def _of_members(each: np.ndarray, events: Events, ignore_weights: bool) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation over members of each signal's AUC."""
+    """Mean and standard deviation (ddof 1, as over seeds of a benchmark) over members of each signal's AUC."""
     label, (weight, _), found = events.label, metrics.weights_of(events, ignore_weights), {}
     for k in np.unique(label[label > 0]).tolist():
         both = None if weight is None else (weight[label == 0], weight[label == k])
         areas = [metrics.auc(one[label == 0], one[label == k], both) for one in each]
-        found[str(k)] = {"mean": float(np.mean(areas)), "std": float(np.std(areas))}
+        found[str(k)] = {"mean": float(np.mean(areas)), "std": float(np.std(areas, ddof=1))}
     return found
 
 

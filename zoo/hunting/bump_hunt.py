@@ -145,8 +145,7 @@ def _hunt(
         model = _trained_already(run, [argument(name) for name, value in given.items() if value])
     spectra = options.get("spectra", ())
     also = [spectra] if isinstance(spectra, str) else spectra
-    kept = None if out is None else Path(out).with_name(f"{Path(out).name}.events.h5")
-    data = open_for(run, events, also=also, kept=kept, said=said, **(conversion or {}))
+    data = open_for(run, events, also=also, kept=_kept_conversion(out), said=said, **(conversion or {}))
     found = search(run, model, data, mass_range=mass_range, folds=folds or (1 if train else None), seed=seed, **options)
     if explain:
         found = dataclasses.replace(found, explained=explained(model, found, options.get("score_kind"), seed))
@@ -157,6 +156,11 @@ def _hunt(
     if isinstance(model, Trainer):
         model.done()
     return found
+
+
+def _kept_conversion(out: str | os.PathLike[str] | None) -> Path | None:
+    """Return where events that have to be converted are kept, beside the folder `out`."""
+    return None if out is None else Path(out).with_name(f"{Path(out).name}.events.h5")
 
 
 def explained(model: Any, found: Search, kind: str | None, seed: int) -> Contributions:
@@ -207,7 +211,7 @@ def _scan(
     if out is not None:
         folder = work_folder(Path(out))
         training |= {"resume": resume, "workers": workers, "scheduler": scheduler, "verbose": verbose}
-    data = open_for(run, events, **(conversion or {}))
+    data = open_for(run, events, kept=_kept_conversion(out), said=said, **(conversion or {}))
     found = window_scan.scan(
         recipe, data, wanted, folds=folds, folder=folder, about=about, said=said or _silent, **training
     )

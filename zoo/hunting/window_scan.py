@@ -70,9 +70,10 @@ def options_of(given: Mapping[str, Any], scan: Mapping[str, Any], mass_range: An
     """
     defaults = {field.name: field.default for field in dataclasses.fields(SearchOptions)} | {"tails": None}
     for name, value in given.items():
-        if name not in SHARED and _plain(value) not in (_plain(defaults.get(name)), None, ()):
+        if name not in SHARED and _plain(value) not in (_plain(defaults.get(name)), ()):
+            called = f"{name} None{' (--no-merge)' * (name == 'relative_error')}" if value is None else name
             raise InputError(
-                f"{name}: is not an option of a scan of windows; leave it out, or leave out {argument('scan')}"
+                f"{called}: is not an option of a scan of windows; leave it out, or leave out {argument('scan')}"
             )
     if isinstance(mass_range, Mapping):
         if set(mass_range) - {"mass"}:

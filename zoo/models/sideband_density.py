@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from pipelines.errors import InputError
 from pipelines.events.events import Events
+from pipelines.events.statistics import masses_of
 from zoo.base import COUNT, POSITIVE, UNITS, Limit, Phase, Task, hyperparameter
 from zoo.keras import keras
 from zoo.layers.flows import AutoregressiveFlows, SplineFlows
@@ -45,10 +47,23 @@ class SidebandDensity(SidebandModel):
     The phase `density` trains it. The weights of the last step jump about. What remains is their average over the
     latest steps, w_t' = w_{t-1}' + (RECENT + 1) / (t + RECENT) (w_t - w_{t-1}') (Shamir and Zhang 2013,
     arXiv:1212.1824, sec. 4); the authors of CATHODE average over the ten best epochs.
+
+    Raises `InputError` for events with weights below 0: those of a batch may add up to nothing, and a density that is negative
+    somewhere has no logarithm.
     """
 
     has_template = True
     scores_unseen = False  # the density has seen the side bands
+
+    def check_enough(self, events):
+        super().check_enough(events)
+        known = masses_of(events)
+        lowest = min((weight[self.selects(mass)].min(initial=0.0) for mass, weight in known.blocks()), default=0.0)
+        if lowest < 0:
+            raise InputError(
+                f"{events.name}: weight {lowest:g}; a density cannot be learnt of events with weights below 0, as some "
+                f"generators give them: convert without weights"
+            )
 
     def make_density(self, width: int) -> None:
         """Create the flow of `width` features, and what is known of the side bands and the window."""
@@ -96,23 +111,27 @@ class SidebandDensity(SidebandModel):
         return shown
 
     def on_phase_begin(self, phase):
-        """Take mean and spread of the scaled features beside the window, and the masses in it, before anything is learnt."""
+        """Take mean and spread of the scaled features beside the window, and the masses in it, by weight, before anything is learnt."""
         super().on_phase_begin(phase)
         if phase.name != "density":
             return
         for average in self.averages:  # what a reset model has of its last training would come back by rounding
             average.assign(tf.zeros_like(average))
         data: Any = self.trainer.data
-        events, count, total, squares, masses = self.selected(data), 0, 0.0, 0.0, []
-        for block in events.blocks("features", "mass", columns=self.resolved_columns):
-            masses.append(block["mass"][self.regions.inside(block["mass"])])
-            logit = self._logit(tf.constant(block["features"])).numpy()
-            v = logit[self.regions.beside(block["mass"])].astype(np.float64)
-            count, total, squares = count + len(v), total + v.sum(0), squares + (v**2).sum(0)
+        events, count, total, squares, masses, weights = self.selected(data), 0.0, 0.0, 0.0, [], []
+        fields = ("features", "mass", *(("weight",) if events.has("weight") else ()))
+        for block in events.blocks(*fields, columns=self.resolved_columns):
+            weight = np.asarray(block.get("weight", np.ones(len(block["mass"]))), np.float64)
+            inside, beside = self.regions.inside(block["mass"]), self.regions.beside(block["mass"])
+            masses.append(block["mass"][inside])
+            weights.append(weight[inside])
+            v = self._logit(tf.constant(block["features"])).numpy()[beside].astype(np.float64)
+            w = weight[beside, None]
+            count, total, squares = count + w.sum(), total + (w * v).sum(0), squares + (w * v**2).sum(0)
         spread = np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0.0))
         self.shift.assign(total / count)
         self.scale.assign(np.where(spread > 0, spread, 1.0))
-        self.masses.assign(np.quantile(np.concatenate(masses), np.linspace(0, 1, KNOTS)))
+        self.masses.assign(_quantiles(np.concatenate(masses), np.concatenate(weights), np.linspace(0, 1, KNOTS)))
 
     def on_phase_end(self, phase, data):
         """Keep the averaged weights of the density."""
@@ -206,3 +225,17 @@ class SidebandDensity(SidebandModel):
             "flow_width": hp.Int("flow_width", 32, 128, sampling="log"),
             "density_learning_rate": hp.Float("density_learning_rate", 1e-4, 3e-3, sampling="log"),
         }
+
+
+def _quantiles(values: np.ndarray, weight: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return quantiles of values (N,) with weights (N,) >= 0: linear between the middles of the weights, which are 0 and 1 at the ends.
+
+    >>> print(_quantiles(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 1.0]), np.array([0.0, 0.25, 1.0])))
+    [1.  1.5 3. ]
+    """
+    if not np.ptp(weight):
+        return np.asarray(np.quantile(values, shares))
+    order = np.argsort(values, kind="stable")
+    order = order[weight[order] > 0]
+    middle = weight[order].cumsum() - weight[order] / 2
+    return np.interp(shares, (middle - middle[0]) / (middle[-1] - middle[0]), values[order])

@@ -14,7 +14,7 @@ from pipelines import provenance
 from pipelines.arguments import argument
 from pipelines.bumphunt.options import BumpHuntOptions, Range
 from pipelines.bumphunt.scores import natural_tails
-from pipelines.bumphunt.selection import cuts_of, equal_edges, ranges_of
+from pipelines.bumphunt.selection import check_weights, cuts_of, equal_edges, ranges_of
 from pipelines.bumphunt.spectrum import bin_of
 from pipelines.errors import InputError
 from pipelines.events.events import Events
@@ -95,6 +95,7 @@ def cut_values(
     cut: str = "mass",
     mass_range: Range | None = None,
     options: BumpHuntOptions | None = None,
+    ignore_weights: bool = False,
 ) -> CutValues:
     """Return the thresholds on a model's default score at percentiles of events.
 
@@ -103,8 +104,9 @@ def cut_values(
         percentiles: of the score, in (0, 100): 99 selects one percent.
         cut: "mass", a threshold that follows the mass (`pipelines.bumphunt.mass_cut`), or "global", one for all masses.
         mass_range: GeV; only events within it count. options: bins and windows, for the degree of the polynomial.
+        ignore_weights: count all events alike.
 
-    Raises `InputError` for what cannot be cut so, as `pipelines.search`.
+    Raises `InputError` for what cannot be cut so, as `pipelines.search`: weights below 0 too, before anything is scored.
     """
     kind = model.score_kinds[0]
     options = dataclasses.replace(
@@ -119,7 +121,8 @@ def cut_values(
     ends = ranges_of({"mass": events.mass}, mass_range)["mass"]
     edges = equal_edges("mass", events.mass, ends, options.bins)
     events = events.take(np.flatnonzero(bin_of(events.mass, edges) < options.bins))
-    weight = events.weight if events.has("weight") else None
+    weight = None if ignore_weights or not events.has("weight") else events.weight
+    check_weights(weight)
     score, mass = (
         np.asarray(values, np.float64) for values in (model.score(events), events.mass)
     )  # as a hunt has them

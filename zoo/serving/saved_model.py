@@ -31,6 +31,7 @@ def export(
     events: Any = None,
     cut: str = "mass",
     mass_range: tuple[float, float] | None = None,
+    ignore_weights: bool = False,
 ) -> Mapping[str, Any]:
     """Write a trained model, or that of a run directory, so that it is served without this package.
 
@@ -44,6 +45,7 @@ def export(
         events: what `pipelines.open` takes, by which the cut values are; needed with `percentiles`.
         cut: "mass", a threshold that follows the mass, as `zoo hunt` has it, or "global", one for all masses.
         mass_range: GeV, of these events; by default that of the run's training.
+        ignore_weights: count all of them alike; otherwise cut values are by their weights, if they have some.
 
     Returns what the export says of itself (`zoo.serving.artefact.read_about`). It takes raw physical inputs. Signatures of a SavedModel:
 
@@ -78,7 +80,8 @@ def export(
         loaded.require("events", path)
         events = open_for(loaded, events)
         within = mass_range or mass_range_of(loaded)
-        cuts = cut_values(loaded, events, percentiles, cut=cut, mass_range=within and (within[0], within[1]))
+        within = within and (within[0], within[1])
+        cuts = cut_values(loaded, events, percentiles, cut=cut, mass_range=within, ignore_weights=ignore_weights)
     return write(loaded.serving(cuts), path, format)
 
 

@@ -17,10 +17,10 @@ import h5py
 import numpy as np
 import tensorflow as tf
 from pydantic import Field
-from scipy.stats import rankdata
 from typing_extensions import Required, TypedDict
 
 from pipelines import provenance
+from pipelines.bumphunt.scores import ranks_within
 from pipelines.checksums import digest
 from pipelines.datasets.opening import open_events
 from pipelines.documents import DataDescription, check_document, read_json_document
@@ -116,7 +116,8 @@ def load_folds(folder: str | os.PathLike[str]) -> Folds:
     models = [load(run) for run in runs]
     kind = configuration.get("score_kind") or models[0].score_kinds[0]
     events, fold = _events_of(folder, configuration, models[0])
-    tables = [_table(models[k].score(events.take(np.flatnonzero(fold == k)), kind)) for k in range(len(models))]
+    own = [model.score(events.take(np.flatnonzero(fold == k)), kind) for k, model in enumerate(models)]
+    tables = [_table(score, k, len(models)) for k, score in enumerate(own)]
     ranges = configuration.get("ranges") or {}
     about = {"mass_range": ranges.get("mass"), "data": configuration["data"], "folder": str(folder)}
     return Folds(models, tables, kind, about)
@@ -142,14 +143,14 @@ def _events_of(folder: Path, configuration: Mapping[str, Any], model: Any) -> tu
     return events, fold
 
 
-def _table(score: np.ndarray) -> np.ndarray:
-    """Return scores in rising order and the share below each, (r - 1/2) / n, (2, M): all of them, or `KNOTS` at most.
+def _table(score: np.ndarray, fold: int, folds: int) -> np.ndarray:
+    """Return scores in rising order and the share below each, as `ranks_within`, (2, M): all of them, or `KNOTS` at most.
 
-    >>> _table(np.array([3.0, 1.0, 1.0, 2.0])).tolist()
-    [[1.0, 2.0, 3.0], [0.25, 0.625, 0.875]]
+    >>> _table(np.array([3.0, 1.0, 1.0, 2.0]), 0, 2).tolist()
+    [[1.0, 2.0, 3.0], [0.3125, 0.6875, 0.9375]]
     """
     values, first = np.unique(score, return_index=True)
-    shares = (rankdata(score)[first] - 0.5) / len(score)
+    shares = ranks_within(score, fold, folds)[first]
     if len(values) > KNOTS:
         inner = np.linspace(TAIL, len(values) - 1 - TAIL, KNOTS - 2 * TAIL).round().astype(int)
         kept = np.unique(np.r_[:TAIL, inner, len(values) - TAIL : len(values)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def contamination(
 
     Returns:
         For every ratio: `s_over_b`; `auc`, by tail and by the test events' label, mean over the seeds, and its standard
-        deviation `auc_std`, None of one; and `runs`, of every seed `auc`, `improvement` (best S/sqrt(B)), and
+        deviation `auc_std` (ddof 1), None of one; and `runs`, of every seed `auc`, `improvement` (best S/sqrt(B)), and
         `sculpting` of the background, all by tail. The tail is the upper one, or both of a score that the model says has
         no direction: in the lower one small scores are the anomalous ones.
 
@@ -56,7 +57,7 @@ def contamination(
         for k in range(seeds):
             model = train(k, contaminated(background, signal, ratio, seed + k).without_labels())
             runs.append(_judged_on(test, scores_of(model, test, kind)[0], natural_tails(model, kind), seed))
-        spread = _over_runs(runs, np.std) if seeds > 1 else None
+        spread = _over_runs(runs, partial(np.std, ddof=1)) if seeds > 1 else None
         rows.append({"s_over_b": float(ratio), "auc": _over_runs(runs, np.mean), "auc_std": spread, "runs": runs})
     return rows
 

@@ -108,7 +108,8 @@ def injection_curve(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         `curve`: for each ratio `searches`, the share `believed` of them, and over them `global` (extrapolated where it is a
         bound), `local`, `efficiency`, `gain` and `mass_bias` as [16 %, median, 84 %], None where nothing is known. A search of
-        which nothing is believed has 0 sigma. `reaches`, by target, is the share of all with its interval of 68 %.
+        which nothing is believed has 0 sigma. `extrapolated` is the share of all whose `global` is; `reaches`, by target, the
+        share of all with its interval of 68 %.
         `reach`: by target, the S/B at which the median global significance reaches it, or None.
 
     Example:
@@ -127,6 +128,7 @@ def injection_curve(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         curve.append(
             {"ratio": ratio, "searches": len(mine), "believed": len(there) / len(mine),
              "global": np.quantile(z, QUANTILES).tolist(),
+             "extrapolated": sum(bool(one.get("global_is_bound")) for one in there) / len(mine),
              **{name: np.quantile(some, QUANTILES).tolist() if some else None for name, some in values.items()},
              "reaches": {f"{target:g}": share_of(z >= target) for target in TARGETS}}
         )  # fmt: skip

@@ -30,7 +30,7 @@ def stability(
         of an event's rank in [0, 1], the root of its mean variance (0.29 if they had nothing in common, however many); by tail and percentile
         `overlap`, the share of events that two models select both among those that one of them does, mean over pairs;
         `local` and
-        `global` significance of every model, their `local_mean`, `local_std`, `global_mean`, `global_std`, and
+        `global` significance of every model, their `local_mean`, `local_std` (ddof 1), `global_mean`, `global_std`, and
         `intervals`; `together`, the significances of the mean score.
 
     Raises:
@@ -66,8 +66,8 @@ def stability(
             tail: {f"{p:g}": _overlap(signed, p, pairs) for p in options.several_percentiles}
             for tail, signed in by_tail(scores, options.tails or "upper").items()
         },
-        "local": local, "local_mean": float(np.mean(local)), "local_std": float(np.std(local)),
-        "global": overall, "global_mean": float(np.mean(overall)), "global_std": float(np.std(overall)),
+        "local": local, "local_mean": float(np.mean(local)), "local_std": float(np.std(local, ddof=1)),
+        "global": overall, "global_mean": float(np.mean(overall)), "global_std": float(np.std(overall, ddof=1)),
         "intervals": [one.best.interval for one in results],
         "together": {"local": mean.best.local_significance, "global": mean.global_significance},
     }  # fmt: skip
