@@ -18,7 +18,7 @@ from zoo.registry import register
 
 SHARE = Limit(0, 1, open_low=True, open_high=True)
 MASS_BINS = 20  # of the signal's masses, in each of which background has the same share
-PACE = 10.0  # steps of w and of the shares of masses, in those of the flows' weights: they are few, and start far off
+PACE = 10.0  # times faster than weights of flows move w and the shares of masses: steps of Adam are of one size, and these start far off
 
 
 @register("r_anode")
@@ -34,9 +34,9 @@ class RANODE(ANODE):
 
         log_ratio(v, m) = ln p_sig(v | m) - ln p_bg(v | m)
 
-    p_bg(m) is that of all masses in the window. p_sig(v, m) = p_sig(v | m) p_sig(m): a conditional flow, and the shares of
-    the signal in bins of the mass in which background has equal shares. The paper has one flow of (v, m), and divides
-    by p_sig(m) of its samples.
+    p_bg(m) is that of all masses in the window, without weights. p_sig(v, m) = p_sig(v | m) p_sig(m): a conditional flow, and
+    the shares of the signal in bins of the mass, in which background has equal shares. The paper has one flow of (v, m), and
+    divides by p_sig(m) of its samples.
 
     There are `folds` flows of the signal, each with its own w: one that was trained on an event never scores it. `nll` in the
     history is that of the side bands. `loss` is the mean of -ln p(v, m) / p_bg(m) in the window, and `held_out` that of
