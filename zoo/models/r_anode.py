@@ -75,7 +75,7 @@ class RANODE(ANODE):
 
     presets = {
         "das2023": {
-            "num_flows": 15, "flow_width": 128, "density_learning_rate": 1e-4, "density_epochs": 100, "batch_size": 256,
+            "num_flows": 15, "flow_width": 128, "density_learning_rate": 1e-4, "density_epochs": 200, "batch_size": 256,
             "signal_flow": "spline", "bins": 8, "signal_num_flows": 6, "signal_flow_width": 64, "learning_rate": 3e-4, "epochs": 300,
             "signal_fraction": 0.005,
         }
