@@ -96,6 +96,7 @@ ALL = (
     _window("cathode", f"{DENSITY} --set units=32,32", "the same window against samples of a density"),
     _window("lacathode", f"{DENSITY} --set units=32,32", "the same in the latent space of the density"),
     _window("anode", f"{DENSITY} --set folds=2", "the ratio of two densities in the same window"),
+    _window("r_anode", f"{DENSITY} --set folds=2", "the density of the signal in the same window, to that of background"),
     Weights("conv_vae/tops_sim", "--data tops_train.h5 --epochs 15", "particles of channel 2b", TOPS, "tops_and_zprime.h5"),
     Weights("gcn_vae/tops_sim", "--data tops_train.h5 --epochs 15", "particles of channel 2b", TOPS, "tops_and_zprime.h5"),
     Weights(

@@ -98,6 +98,10 @@ OWN = {
         "config round trip",
         "search space gives hyperparameters that the model takes",
     ),
+    "r_anode": (
+        "config round trip",
+        "search space gives hyperparameters that the model takes",
+    ),
     "idealised": ("config round trip", "every preset and the defaults can be built"),
     "pca": (*_CLOSED, "a constant factor on all event weights changes nothing"),
     "knn": _CLOSED,

@@ -81,7 +81,7 @@ def shortened(words: list[str]) -> list[str]:
         words += ["--set", "batch_size=100"]
     if "classifier=trees" in words:
         words += ["--set", "trees=5"]
-    if {"cathode", "lacathode", "anode"} & set(words) and ("--out" in words):
+    if {"cathode", "lacathode", "anode", "r_anode"} & set(words) and ("--out" in words):
         words += ["--set", "density_epochs=1"]
     return words
 

@@ -55,8 +55,8 @@ SMALL = {
 QUIET = {"verbose": 0, "jit_compile": False}
 
 # models of objects and of spectra, those that need a window, and those without gradient steps have tests of their members of
-# their own (test_sets, test_ddp, test_windows, test_cathode, test_baselines)
-OTHERS = {"cwola", "cathode", "lacathode", "anode", "idealised", "pca", "knn", "isolation_forest"}
+# their own (test_sets, test_ddp, test_windows, test_cathode, test_r_anode, test_baselines)
+OTHERS = {"cwola", "cathode", "lacathode", "anode", "r_anode", "idealised", "pca", "knn", "isolation_forest"}
 NAMES = [name for name in zoo.names() if registry.model_class(name).takes == "features" and name not in OTHERS]
 every_model = pytest.mark.parametrize("name", NAMES)
 

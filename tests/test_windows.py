@@ -172,7 +172,7 @@ def test_signal_of_the_window_is_found_without_labels(trained):
     assert history["held_out"][-1] < np.log(2)  # what knows nothing gives, of two classes of equal weight
 
 
-@pytest.mark.parametrize("name", ["cwola", "cathode", "lacathode", "anode"])
+@pytest.mark.parametrize("name", ["cwola", "cathode", "lacathode", "anode", "r_anode"])
 def test_default_columns_are_those_of_the_benchmark_whatever_the_order_of_jets(name):
     events = pipelines.open("lhco_sim_train").select(mass_range=(2700, 5000))
     model = zoo.get(name, window=WINDOW)

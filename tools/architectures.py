@@ -210,6 +210,22 @@ def anode(hp: Values) -> Figure:
     )
 
 
+def r_anode(hp: Values) -> Figure:
+    background = f"{hp['num_flows']} MADEs of {hp['flow_width']}"
+    signal = f"{hp['signal_num_flows']} MADEs of {hp['signal_flow_width']}"
+    return Figure(
+        {
+            "w": Box("data", "events in|the window", 0, 0),
+            "b": Box("data", "events beside|the window", 0, 1),
+            "f": Box("network", f"{hp['folds']} flows p_sig, and w|{signal}", 1, 0),
+            "g": Box("network", f"flow p_bg, then fixed|{background}", 1, 1),
+            "l": Box("loss", "-ln(w p_sig +|(1 - w) p_bg)", 2, 0),
+            "s": Box("score", "log ratio|p_sig over p_bg", 2, 1),
+        },
+        ["w > f", "b > g", "f > l", "g > l", "f > s", "g > s"],
+    )
+
+
 def idealised(hp: Values) -> Figure:
     return Figure(
         {
@@ -277,7 +293,7 @@ def ddp(hp: Values) -> Figure:
 MODELS: Mapping[str, Callable[[Values], Figure]] = {
     one.__name__: one
     for one in (
-        gan_ae, vae, ae, conv_vae, gcn_vae, deep_svdd, cwola, cathode, lacathode, anode, idealised, pca, knn,
+        gan_ae, vae, ae, conv_vae, gcn_vae, deep_svdd, cwola, cathode, lacathode, anode, r_anode, idealised, pca, knn,
         isolation_forest, ddp,
     )
 }  # fmt: skip

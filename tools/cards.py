@@ -89,7 +89,7 @@ def cost(measured: Mapping[str, Any], name: str) -> str:
         if one["epochs"] > 1
         else f"{one['first']:.1f} s to train"
     )
-    density = " The density had one epoch of its 30." if name in ("cathode", "lacathode", "anode") else ""
+    density = " The density had one epoch of its 30." if name in ("cathode", "lacathode", "anode", "r_anode") else ""
     return (
         f"\n{trained}On {one['events']}: {times}; {one['score']:.0f} ms to score 1,000 {what}; {one['size']:.2g} MB for a run directory.{density}\n"
         f"Two cores with no other work ([all models](index.md#what-they-cost)).\n\n"

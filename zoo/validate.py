@@ -119,7 +119,7 @@ def template(
 def _template_of(model: Any, size: int, seed: int) -> Events:
     if not hasattr(model, "template"):
         raise InputError(
-            f"{model.zoo_name} has no template of the background; models that have one: cathode, lacathode, anode"
+            f"{model.zoo_name} has no template of the background; models that have one: cathode, lacathode, anode, r_anode"
         )
     drawn: Events = model.template(size, seed)
     return drawn

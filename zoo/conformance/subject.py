@@ -46,6 +46,8 @@ SMALL = {
     "density_epochs": 1,
     "flow_width": 8,
     "num_flows": 2,
+    "signal_flow_width": 8,
+    "signal_num_flows": 1,
     "units": (8, 4),
 }
 # and what makes a model of objects take all that it can

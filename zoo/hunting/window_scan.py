@@ -49,8 +49,8 @@ def check_scannable(recipe: Recipe, options: WindowScanOptions) -> None:
         )
     if options.background == "template" and not kind.has_template:
         raise InputError(
-            f"background template: {recipe.name} has none; take a model that learns a density, as cathode, lacathode or "
-            f"anode, or another background"
+            f"background template: {recipe.name} has none; take a model that learns a density, as cathode, lacathode, "
+            f"anode or r_anode, or another background"
         )
     if kind.density_beside and options.background != "template":
         raise InputError(

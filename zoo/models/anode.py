@@ -7,17 +7,19 @@ the paper here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import tensorflow as tf
 
 from zoo.base import COUNT, POSITIVE, Phase, Task, hyperparameter
 from zoo.keras import keras
+from zoo.layers.flows import AutoregressiveFlows
 from zoo.layers.random import fold_of
 from zoo.models.sideband_density import DensityHyperparameters, SidebandDensity
 from zoo.models.window_classifier import COLUMNS, FOLDS
 from zoo.registry import register
-from zoo.training import EarlyStopping
+from zoo.training import EarlyStopping, Terms
 
 
 @register("anode")
@@ -57,11 +59,16 @@ class ANODE(SidebandDensity):
     scores_by_mass = True
     density_beside = True
     score_kinds = ("log_ratio",)
+    recorded: ClassVar[tuple[str, ...]] = ("nll", "loss", "held_out")  # terms of the losses in the history
 
     def make(self, width):
         self.make_density(width)
-        self.inside = [self.new_flow(width) for _ in range(self.hp.folds)]
-        self.create_metrics("nll", "loss", "held_out")
+        self.inside = [self.flow_inside(width) for _ in range(self.hp.folds)]
+        self.create_metrics(*self.recorded)
+
+    def flow_inside(self, width: int) -> AutoregressiveFlows:
+        """Return a flow of `width` features for the window."""
+        return self.new_flow(width)
 
     def recipe(self):
         best = EarlyStopping("held_out", "min", restore_best_weights=True)
@@ -83,7 +90,15 @@ class ANODE(SidebandDensity):
         return fold_of(features, self.hp.folds) == tf.range(self.hp.folds)[:, None]
 
     def losses(self, batch, seed, training):
-        log_prob = self.log_prob_inside(batch["features"], batch["mass"])
+        return self.by_fold(batch, self.log_prob_inside(batch["features"], batch["mass"]))
+
+    def by_fold(self, batch: Mapping[str, tf.Tensor], log_prob: tf.Tensor) -> Terms:
+        """Return the mean of -ln p in the window, () or (K,): `loss` of events that a flow learns from, `held_out` of the others.
+
+        Args:
+            batch: of events, as `losses` takes it.
+            log_prob: of every flow, (folds, B) or (K, folds, B).
+        """
         weight = tf.where(self.regions.inside(batch["mass"]), batch["weight"], 0.0)
         own = tf.cast(self.own(batch["features"]), log_prob.dtype)
 

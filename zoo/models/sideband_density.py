@@ -77,14 +77,22 @@ class SidebandDensity(SidebandModel):
             for i, weight in enumerate(self.flow.trainable_weights)
         ]
 
-    def new_flow(self, width: int) -> AutoregressiveFlows:
-        """Return a flow of `width` features that is told the mass."""
+    def new_flow(
+        self, width: int, kind: str | None = None, num_flows: int | None = None, units: int | None = None
+    ) -> AutoregressiveFlows:
+        """Return a flow of `width` features that is told the mass.
+
+        Args:
+            width: features.
+            kind: "affine" or "spline". num_flows: in a row. units: of the hidden layers. By default those of the density.
+        """
         hp: Any = self.hp
-        options: dict[str, Any] = {"width": max(width, hp.flow_width), "members": self.members, "seed": hp.seed}
-        if hp.flow == "spline":
-            flow = SplineFlows(hp.num_flows, width, bins=hp.bins, **options)
+        kind, num_flows, units = kind or hp.flow, num_flows or hp.num_flows, units or hp.flow_width
+        options: dict[str, Any] = {"width": max(width, units), "members": self.members, "seed": hp.seed}
+        if kind == "spline":
+            flow = SplineFlows(num_flows, width, bins=hp.bins, **options)
         else:
-            flow = AutoregressiveFlows(hp.num_flows, width, **options)
+            flow = AutoregressiveFlows(num_flows, width, **options)
         flow.build((None, 1))
         return flow
 

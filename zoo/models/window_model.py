@@ -55,7 +55,7 @@ class WindowModel(AnomalyModel):
         Raises `InputError` for a model that has learnt no density (`has_template` is False).
         """
         raise InputError(
-            f"{self.zoo_name} has no template of the background; models that have one are cathode, lacathode and anode"
+            f"{self.zoo_name} has no template of the background; models that have one are cathode, lacathode, anode and r_anode"
         )
 
     def amount_trained(self, events):
