@@ -213,6 +213,14 @@ def test_what_onnx_cannot_hold_is_told(train_events, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_onnx_cannot_hold_a_model_of_spectra(tmp_path):
+    pytest.importorskip("tf2onnx", reason="tf2onnx is not installed; pip install -e '.[onnx]'")
+    with pytest.raises(InputError, match="ddp cannot be written as ONNX, which has no operation for Log1p"):
+        zoo.export("ddp/spectra", tmp_path / "model.onnx", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_gives_what_the_call_gives(run, served, tmp_path):
     words = [
         "export",
