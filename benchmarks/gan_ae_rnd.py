@@ -2,7 +2,7 @@
 
     python benchmarks/gan_ae_rnd.py --train train.h5 --test test.h5 --out gan_ae_rnd.json
 
-Labels are looked at here, to judge, and nowhere before. Every number of the tables in docs/results.md is in the JSON
+Labels are looked at here, to judge, and nowhere before. Every number of the tables in docs/results/gan_ae.md is in the JSON
 file, which is written anew after every training, so that an interrupted benchmark keeps what it has.
 """
 

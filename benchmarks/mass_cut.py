@@ -14,7 +14,7 @@ With --scores the score is that of a trained model: an HDF5 file of `zoo score`,
 models. Each search is in events drawn with replacement from these, their masses smeared by 1 % and the ranks of their scores by
 0.02 standard deviations of a Gaussian, so that no two are the same: independent data sets of one distribution, near that of
 the events given. What these have by chance, of a tenth of the variance of one search if they are ten times as many, stays in: with
---size take searches of fewer events. --dealt says what that sharing makes by itself: the scores are dealt anew among the events, so
+--size take searches of fewer events. --shuffled says what that sharing makes by itself: the scores are shuffled among the events, so
 that they do not depend on the mass, and the same searches are made in so many populations like this. The share of these with a
 smaller Kolmogorov-Smirnov p-value is the one to believe.
 """
@@ -83,8 +83,8 @@ class OfModel:
         )  # reflected at the ends
         return mass, self.z[rows] + 0.02 * rng.normal(size=events)
 
-    def dealt(self, seed: int) -> OfModel:
-        """Return the same with its scores dealt anew among the masses."""
+    def shuffled(self, seed: int) -> OfModel:
+        """Return the same with its scores shuffled among the masses."""
         other = copy.copy(self)
         other.z = np.random.default_rng([12, seed]).permutation(self.z)
         return other
@@ -104,7 +104,9 @@ def main() -> None:
         "--size", action="append", nargs=2, type=float, metavar=("EVENTS", "PERCENTILE"),
         help="of a search; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--dealt", type=int, default=0, help="populations of the first --scores with scores dealt anew")
+    parser.add_argument(
+        "--shuffled", type=int, default=0, help="populations of the first --scores with shuffled scores"
+    )
     parser.add_argument("--cut", choices=CUTS, help="only this one")
     parser.add_argument("--json", type=Path, help="file for every number")
     options = parser.parse_args()
@@ -124,30 +126,33 @@ def main() -> None:
             f"{row['mean']:.2f}", f"{row['below_0.05']:.3f}", f"{row['median_local']:.1f}", f"{row['reference_fails']:.3f}",
         )  # fmt: skip
     Console(width=120).print(table)
-    if options.dealt:
-        rows += dealt(OfModel(options.scores[0]), rows, options)
+    if options.shuffled:
+        rows += shuffled(OfModel(options.scores[0]), rows, options)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2))
 
 
-def dealt(population: OfModel, rows: list[dict], options: argparse.Namespace) -> list[dict[str, object]]:
+def shuffled(population: OfModel, rows: list[dict], options: argparse.Namespace) -> list[dict[str, object]]:
     """Make the searches of every size and cut in populations that do not depend on the mass; print where the rows lie among them."""
     found = []
     for events, percentile, cut in dict.fromkeys((row["events"], row["percentile"], row["cut"]) for row in rows):
         here = [
-            searched(population.dealt(k), events, percentile, cut, options, seed=1000 + k) for k in range(options.dealt)
+            searched(population.shuffled(k), events, percentile, cut, options, seed=1000 + k)
+            for k in range(options.shuffled)
         ]
         small = np.array([row["ks_p_value"] for row in here])
         means = np.array([row["mean"] for row in here])
         print(
-            f"{events:,} events, {percentile:g}, {cut}: {options.dealt} populations dealt anew: KS p below 0.05 in {np.mean(small < 0.05):.2f} of "
+            f"{events:,} events, {percentile:g}, {cut}: {options.shuffled} shuffled populations: KS p below 0.05 in {np.mean(small < 0.05):.2f} of "
             f"them, smallest {small.min():.1g}; mean p {means.mean():.3f} +- {means.std(ddof=1):.3f}"
         )
         for row in rows:
             if (row["events"], row["percentile"], row["cut"]) == (events, percentile, cut):
-                row["share_dealt_smaller"] = float((1 + np.sum(small <= row["ks_p_value"])) / (1 + len(small)))
-                print(f"  {row['score']}: KS p {row['ks_p_value']:.2g}: p {row['share_dealt_smaller']:.3f} among them")
-        found += [{"score": "dealt", "events": events, "percentile": percentile, "cut": cut, **row} for row in here]
+                row["share_shuffled_smaller"] = float((1 + np.sum(small <= row["ks_p_value"])) / (1 + len(small)))
+                print(
+                    f"  {row['score']}: KS p {row['ks_p_value']:.2g}: p {row['share_shuffled_smaller']:.3f} among them"
+                )
+        found += [{"score": "shuffled", "events": events, "percentile": percentile, "cut": cut, **row} for row in here]
     return found
 
 

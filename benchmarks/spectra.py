@@ -5,7 +5,7 @@
 FOLDER has, where they are there: spectra/atlas_139fb_dijet_ins1759712_table2.csv and spectra/cms_137fb_dijet_ins1764471.csv (HEPData),
 pybumphunter/data.root (pyBumpHunter's example), dimuon/Zmumu_Run2011A_masses.csv and dimuon/peakdata6.csv (CMS Open Data, column M).
 
-Each row: function of the background and the p-value of its chi2, window, mass estimate, local and global significance, the upper
+Each row: function of the background, the p-value of its chi2, that of the fit without the bump, window, mass estimate, local and global significance, the upper
 limit, the spurious signal at the bump over its error, the median reach of 3 sigma (global) of a signal there, and seconds. Last,
 1000 pseudo-experiments of the ATLAS spectrum, each refitted with five parameters and scanned.
 """
@@ -44,6 +44,7 @@ def main() -> None:
     table = Table(
         "spectrum",
         "background (p)",
+        "p without the bump",
         "window",
         "mass",
         "local",
@@ -123,7 +124,8 @@ def row(found: SpectrumHunt) -> list[str]:
     reach = reached(found)
     needed = None if reach is None else reach["reach"]["global"]["3"]["events"]
     return [
-        f"{found.background.kind} ({found.background.p_value:.2g})", window,
+        f"{found.background.kind} ({found.background.p_value:.2g})",
+        "" if found.refit is None else f"{found.refit.p_value:.2g}", window,
         "-" if found.mass_estimate is None else f"{found.mass_estimate:.5g}", f"{found.local_significance:.1f}",
         f"{bound}{found.global_p_value:.4g}", "-" if limit is None else f"{limit.observed:,.0f}",
         "-" if at_bump is None else f"{at_bump.ratio:+.2f}", "-" if needed is None else f"{needed:,.0f}",

@@ -95,7 +95,7 @@ def train(events, preset, settings, **options):
 
 
 def table(results):
-    """The lines that docs/results.md shows."""
+    """The lines that docs/results/vae.md shows."""
     lines = []
     for key, one in results.items():
         peak = one["peak_epoch"]

@@ -54,6 +54,7 @@ def shortened(words: list[str]) -> list[str]:
     for option, most in {
         "--trials": "2",
         "--toys": "200",
+        "--pseudo-experiments": "200",
         "--repeats": "2",
         "--table": "100",
         "--calibrate": "20",

@@ -40,7 +40,11 @@ ELSEWHERE = {  # what lines of shell need that the tests have not, whatever page
     r"^ *pip install torch": "PyTorch is no requirement, and what compares with it takes minutes",
     r"^ *make |^ *pip install|-m venv|^ *eval ": "the tests run in what this makes",
 }
-NOT_RUN = {"docs/results.md": "studies of minutes to hours on samples that are not in the package"}  # pages
+STUDIES = "studies of minutes to hours on samples that are not in the package"
+NOT_RUN = {  # pages
+    "docs/results.md": STUDIES,
+    **{f"docs/results/{path.name}": STUDIES for path in (ROOT / "docs/results").glob("*.md")},
+}
 _MARK = re.compile(r"^\s*<!-- not run: (.+?) -->\s*$")
 _PAGE = re.compile(r"<!-- page not run: (.+?) -->", re.DOTALL)
 

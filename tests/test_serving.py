@@ -201,7 +201,7 @@ def test_onnx_scores_by_distances_to_references(train_events, tmp_path):
 
 def test_onnx_without_its_packages_says_what_to_install(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
-    with pytest.raises(InputError, match=r"not installed.*pip install 'hep-anomaly-zoo\[onnx\]'"):
+    with pytest.raises(InputError, match=r"not installed.*pip install '\.\[onnx\]'"):
         zoo.export(run, tmp_path / "model.onnx", format="onnx")
     with pytest.raises(InputError, match=r"expected a name that ends in \.onnx"):
         zoo.export(run, tmp_path / "model", format="onnx")
@@ -218,6 +218,14 @@ def test_what_onnx_cannot_hold_is_told(train_events, tmp_path):
         InputError, match="cwola cannot be written as ONNX, which has no operation for Bitcast: which fold"
     ):
         model.export(tmp_path / "model.onnx", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_onnx_cannot_hold_a_model_of_spectra(tmp_path):
+    pytest.importorskip("tf2onnx", reason="tf2onnx is not installed; pip install -e '.[onnx]'")
+    with pytest.raises(InputError, match="ddp cannot be written as ONNX, which has no operation for Log1p"):
+        zoo.export("ddp/spectra", tmp_path / "model.onnx", format="onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,6 @@
 """The parts of the models' pages that follow from the models: `python tools/cards.py` writes them into docs/models.
 
-They stand between `<!-- hyperparameters -->`, `<!-- weights -->` or `<!-- cost -->` and `<!-- end -->`. `tests/test_site.py` asserts that they are not stale.
+They stand between `<!-- hyperparameters -->`, `<!-- space -->`, `<!-- weights -->` or `<!-- cost -->` and `<!-- end -->`. `tests/test_site.py` asserts that they are not stale.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PART = re.compile(r"(<!-- hyperparameters[^>]*-->\n)(.*?)(<!-- end -->)", re.DOTALL)
-COMMON = ("seed", "members")  # of every model, the same for all
+EDGES = ("window", "sidebands")  # two masses in GeV, or none
+DENSITY = ("cathode", "lacathode", "anode", "r_anode")  # whose density had one epoch when the cost was measured
+COST_NOTES = {
+    "ae": " With batches of 256 and all columns; its defaults are batches of 8192, and features of ATLAS Open Data."
+}
 
 
 def hyperparameters(name: str) -> str:
@@ -30,13 +34,52 @@ def hyperparameters(name: str) -> str:
     lines = ["| hyperparameter | what | default | range |", "|---|---|---|---|"]
     for key, one in declared.items():
         mark = "*" if one.runtime else ""
-        limit = "" if one.limit is None else "0 to 2147483647" if key == "seed" else _plain(str(one.limit))
+        limit = _range(name, key, one.limit)
         lines.append(f"| {mark}`{key}`{mark} | {_plain(one.text)} | {_value(defaults[key])} | {limit} |")
-    lines += ["", "In italics: runtime hyperparameters, which change no shape, so another value compiles nothing anew."]
+    if any(one.runtime for one in declared.values()):
+        lines += [
+            "",
+            "In italics: runtime hyperparameters, which change no shape, so another value compiles nothing anew.",
+        ]
     if model.presets:
         lines += ["", "| preset | what it sets |", "|---|---|"]
         for preset, values in model.presets.items():
             lines.append(f"| `{preset}` | {', '.join(f'`{k}` {_value(v)}' for k, v in values.items()) or 'nothing'} |")
+    return "\n".join(["", *lines, "", ""])
+
+
+def _range(name: str, key: str, limit: object) -> str:
+    """Return what values a hyperparameter of a model may take, for a cell of a table."""
+    if key == "seed":
+        return "0 to 2147483647"
+    if key in EDGES:
+        return "(), or (low, high) with 0 <= low < high"
+    if name == "ddp" and (limit is None or key == "bins"):
+        from pipelines.simulation import spectra
+
+        known = {"families": spectra.FAMILIES, "binnings": spectra.BINNINGS, "signal_shapes": spectra.SIGNAL_SHAPES}
+        if key in known:
+            return f"some of {', '.join(f'`{one}`' for one in known[key])}"
+        least, most = spectra.RANGES[key]
+        above = ">" if key in ("yields", "signal_widths") else ">="  # as `Generator` has it
+        upper = "" if most == float("inf") else f" and <= {most:g}"
+        kind = "whole numbers" if key == "bins" else "numbers"
+        return f"(low, high), low <= high, {kind} {above} {least:g}{upper}"
+    return "" if limit is None else _plain(str(limit))
+
+
+def space(name: str) -> str:
+    """Return the table of what `tune` searches of a model."""
+    from tuning.space import Space
+    from tuning.space_text import range_text
+
+    lines = ["| name | searched | makes | only if |", "|---|---|---|---|"]
+    for row in Space(name).rows():
+        when = "; ".join(
+            f"`{key}` is {' or '.join(f'`{one}`' for one in values)}" for key, values in row["when"].items()
+        )
+        makes = ", ".join(f"`{one}`" for one in row["makes"])
+        lines.append(f"| `{row['name']}` | {range_text(row)} | {makes} | {when} |")
     return "\n".join(["", *lines, "", ""])
 
 
@@ -69,7 +112,7 @@ def costs(measured: Mapping[str, Any]) -> str:
     for name, one in measured["models"].items():
         lines.append(
             f"| [`{name}`]({name}.md) | {one['events']} | {one['parameters']:,} | {one['first']:.1f} | {one['epoch']:.2f} | "
-            f"{one['total']:.0f} | {one['score']:.0f} | {one['size']:.2g} |"
+            f"{'-' if name in DENSITY else format(one['total'], '.0f')} | {one['score']:.0f} | {one['size']:.2g} |"
         )
     return "\n".join(["", *lines, "", ""])
 
@@ -83,15 +126,17 @@ def cost(measured: Mapping[str, Any], name: str) -> str:
         if one["parameters"]
         else "Nothing is trained in steps. "
     )
+    default = "" if name in DENSITY else f", {one['total']:.0f} s for {one['epochs']} epochs, its default"
     times = (
-        f"{one['first']:.1f} s for the first epoch, compiling included, {one['epoch']:.2f} s for another, {one['total']:.0f} s for the "
-        f"{one['epochs']} epochs of its defaults"
+        f"{one['first']:.1f} s for the first epoch, compiling included, {one['epoch']:.2f} s for another{default}"
         if one["epochs"] > 1
         else f"{one['first']:.1f} s to train"
     )
-    density = " The density had one epoch of its 30." if name in ("cathode", "lacathode", "anode", "r_anode") else ""
+    note = COST_NOTES.get(name, "")
+    if name in DENSITY:
+        note = " The density had one epoch, inside the first; the other 29 of its default were not run, so there is no time of a default training."
     return (
-        f"\n{trained}On {one['events']}: {times}; {one['score']:.0f} ms to score 1,000 {what}; {one['size']:.2g} MB for a run directory.{density}\n"
+        f"\n{trained}On {one['events']}: {times}; {one['score']:.0f} ms to score 1,000 {what}; {one['size']:.2g} MB for a run directory.{note}\n"
         f"Two cores with no other work ([all models](index.md#what-they-cost)).\n\n"
     )
 
@@ -124,6 +169,9 @@ def filled(text: str, name: str | None) -> str:
     measured = json.loads((ROOT / "docs" / "models" / "cost.json").read_text(encoding="utf-8"))
     if name is not None:
         text = PART.sub(lambda found: found[1] + hyperparameters(name) + found[3], text)
+        text = re.sub(
+            r"(<!-- space[^>]*-->\n)(.*?)(<!-- end -->)", lambda f: f[1] + space(name) + f[3], text, flags=re.DOTALL
+        )
         text = re.sub(
             r"(<!-- weights[^>]*-->\n)(.*?)(<!-- end -->)", lambda f: f[1] + trained(name) + f[3], text, flags=re.DOTALL
         )

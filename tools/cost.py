@@ -1,7 +1,7 @@
 """What each model costs: `python tools/cost.py docs/models/cost.json` trains each for three epochs and scores.
 
 Models of features have the 13,349 events of `lhco_sim_train` from 2700 to 5000 GeV, models of particles 2,000 made-up events of 39
-slots, `ddp` its own spectra. Those of a window have it from 3300 to 3700 GeV. All with their defaults; `ae` of all columns in batches of 256, and `cathode`, `lacathode`,
+slots, `ddp` its own spectra. Those of a window have it from 3300 to 3700 GeV. All with their defaults, but for `ae`, of all columns in batches of 256, and `cathode`, `lacathode`,
 `anode` and `r_anode` with one epoch of their densities in the first. The seconds are of this machine, with what else it does.
 """
 

@@ -62,7 +62,7 @@ def mass_sculpting(model, validation: Events, history: Mapping[str, list[float]]
 
     The mean of distance - floor over those of the 50th, 85th, 95th and 99th percentiles that at least `ENOUGH` events
     pass, and at least 0; see `pipelines.metrics.sculpting`. The larger of both tails of a score without direction. For a
-    score blind to the mass it scatters by 0.008 with 1,000 validation events and by 0.002 with 40,000.
+    score blind to the mass it scatters by some 0.007 with 1,000 validation events and 0.002 with 40,000 (docs/tuning.md).
     """
     score, mass = model.score(validation), validation.mass
     tails = (1, -1) if model.score_kinds[0] in model.undirected else (1,)

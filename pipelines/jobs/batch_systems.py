@@ -167,7 +167,7 @@ class Batch:
             import dask_jobqueue
         except ImportError:
             raise InputError(
-                f"cluster {self.system} needs dask-jobqueue; install it by pip install 'hep-anomaly-zoo[farm]'"
+                f"cluster {self.system} needs dask-jobqueue; install it by pip install '.[farm]'"
             ) from None
         kind = {"slurm": dask_jobqueue.SLURMCluster, "htcondor": dask_jobqueue.HTCondorCluster}[self.system]
         options = {"dashboard_address": "127.0.0.1:0", "dashboard": False}

@@ -217,9 +217,7 @@ def _import() -> Any:
     try:
         import pythia8mc
     except ImportError:
-        raise InputError(
-            "the simulation needs Pythia 8, which is not installed; try pip install 'hep-anomaly-zoo[sim]'"
-        ) from None
+        raise InputError("the simulation needs Pythia 8, which is not installed; try pip install '.[sim]'") from None
     return pythia8mc
 
 

@@ -23,7 +23,7 @@ BACKGROUND = {
     "template": "all events of the window times the share of the model's own template that passes",
 }
 DEALT = (
-    "In every pseudo-experiment the selections of all windows are dealt anew among the masses, together, and the background is "
+    "In every pseudo-experiment the selections of all windows are shuffled among the masses, together, and the background is "
     "estimated again. This assumes that the rank of a background event's score among those of its mass does not depend on the "
     "mass. Trainings are not repeated."
 )

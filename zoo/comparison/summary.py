@@ -117,7 +117,7 @@ def text(table: Sequence[Mapping[str, Any]]) -> str:
 
 
 def markdown(table: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table as Markdown, as docs/results.md has it."""
+    """Return the table as Markdown, as docs/results/detectors.md has it."""
     heads, lines = _cells_of(table)
     return "\n".join(f"| {' | '.join(line)} |" for line in [heads, ["---"] * len(heads), *lines]) + "\n"
 

@@ -1,6 +1,6 @@
 """Models as ONNX files, which onnxruntime runs without TensorFlow: `zoo.export(..., format="onnx")`.
 
-Needs tf2onnx, onnx and onnxruntime (`pip install 'hep-anomaly-zoo[onnx]'`). What is written is compared at once: onnxruntime
+Needs tf2onnx, onnx and onnxruntime (`pip install '.[onnx]'`). What is written is compared at once: onnxruntime
 has to give the scores that the model gives.
 """
 
@@ -60,9 +60,7 @@ def _packages() -> tuple[Any, Any, Any]:
         import onnxruntime
         import tf2onnx
     except ImportError as error:
-        raise InputError(
-            f"{error.name} is not installed, which ONNX files need: pip install 'hep-anomaly-zoo[onnx]'"
-        ) from None
+        raise InputError(f"{error.name} is not installed, which ONNX files need: pip install '.[onnx]'") from None
     return onnx, onnxruntime, tf2onnx
 
 

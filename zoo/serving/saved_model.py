@@ -40,7 +40,7 @@ def export(
             exported as one (`zoo.serving.served_folds`).
         path: new folder, or of "onnx" a new file `*.onnx`.
         format: "savedmodel" needs TensorFlow alone; "keras" is that too, and `tf_keras.models.load_model` reads it; "onnx"
-            needs onnxruntime alone, and to be written the packages of `hep-anomaly-zoo[onnx]`.
+            needs onnxruntime alone, and to be written the packages of `.[onnx]`.
         percentiles: of the score, whose cut values the export carries: 99 selects one percent.
         events: what `pipelines.open` takes, by which the cut values are; needed with `percentiles`.
         cut: "mass", a threshold that follows the mass, as `zoo hunt` has it, or "global", one for all masses.
