@@ -103,10 +103,12 @@ def test_sizes_scalings_and_batch_sizes_of_the_default_space_share_programs():
     assert len({program_of("vae", point, room, False) for point in points}) == 14  # 7 flows, 2 latent sizes
 
 
-@pytest.mark.parametrize("name, number", [("gan_ae", 8), ("conv_vae", 48)])
-def test_the_documentation_counts_the_programs_of_a_space(name, number):
+@pytest.mark.parametrize(
+    "name, number, draws", [("gan_ae", 8, 100), pytest.param("conv_vae", 48, 600, marks=pytest.mark.slow)]
+)
+def test_the_documentation_counts_the_programs_of_a_space(name, number, draws):
     space = Space(name)
-    points = [space.draw(sample(space.hyperparameters(), seed)) for seed in range(600)]
+    points = [space.draw(sample(space.hyperparameters(), seed)) for seed in range(draws)]
     room = sizes(name, points)
     assert len({program_of(name, point, room, True) for point in points}) == number
 
