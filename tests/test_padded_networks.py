@@ -12,6 +12,8 @@ from tuning.batch_cache import BatchCache
 from tuning.engine import Apart
 from tuning.listener import SearchListener
 from tuning.programs import Programs, program_of, sizes
+from tuning.space import Space
+from tuning.space_points import sample
 from zoo import padded_networks
 from zoo.keras import keras
 from zoo.keras.released_gradients import forget_gradients, traced_gradients
@@ -94,15 +96,22 @@ def test_the_room_holds_every_point_of_the_space():
 
 
 def test_sizes_scalings_and_batch_sizes_of_the_default_space_share_programs():
-    from tuning.space import Space
-    from tuning.space_points import sample
-
     space = Space("vae")
     points = [space.draw(sample(space.hyperparameters(), seed)) for seed in range(300)]
     room = sizes("vae", points)
     assert room == {"units": (128, 128, 128), "num_flows": 6, "optimizer": ["adadelta", "adam"]}
     assert len({program_of("vae", point, {}, True) for point in points}) > 200
     assert len({program_of("vae", point, room, False) for point in points}) == 14  # 7 flows, 2 latent sizes
+
+
+@pytest.mark.parametrize(
+    "name, number, draws", [("gan_ae", 4, 100), pytest.param("conv_vae", 48, 600, marks=pytest.mark.slow)]
+)
+def test_the_documentation_counts_the_programs_of_a_space(name, number, draws):
+    space = Space(name)
+    points = [space.draw(sample(space.hyperparameters(), seed)) for seed in range(draws)]
+    room = sizes(name, points)
+    assert len({program_of(name, point, room, True) for point in points}) == number
 
 
 def test_disco_has_a_program_for_each_batch_size():

@@ -486,3 +486,20 @@ def test_the_optimizer_knows_the_weights_in_the_order_of_saved_runs(name):
     assert [id(weight) for weight in model.trainer.tasks["vae"].weights] == expected
     moments = [tuple(v.shape) for v in model.optimizers[0].variables if tuple(v.shape)]
     assert moments[: 2 * len(expected) : 2] == [tuple(w.shape) for w in model.trainer.tasks["vae"].weights]
+
+
+def test_trials_of_other_scalings_share_a_program_and_have_their_own_scaling_of_particles(events):
+    from tuning.batch_cache import BatchCache
+    from tuning.programs import Programs
+
+    small = {"columns": (), "units": (8,), "batch_size": 100, "seed": 3}
+    quiet = {"epochs": 1, "verbose": 0, "jit_compile": False}
+    shared, found = Programs("gcn_vae", {}, False, lambda model: model.adapt(events), BatchCache(events)), set()
+    for scaling in ("standard", "minmax", "standard"):
+        trainee = shared.model({**small, "scaling": scaling}, len(events), 1)
+        found.add(trainee.key)
+        trainee.trained.fit(events, **quiet)
+        alone = zoo.get("gcn_vae", **small, scaling=scaling)
+        alone.fit(events, **quiet)
+        np.testing.assert_allclose(trainee.trained.score(events), alone.score(events), rtol=1e-3)
+    assert len(found) == 1

@@ -129,17 +129,17 @@ def test_every_hyperparameter_that_one_would_tune_is_searched(name):
     assert all(len({json.dumps(given.get(made)) for given in drawn}) > 1 for made in ASKED[name])
 
 
-PROGRAMS = {"vae": 1248, "gan_ae": 48, "conv_vae": 168, "gcn_vae": 1512}  # as the documentation says
+ARCHITECTURES = {"vae": 1248, "gan_ae": 48, "conv_vae": 168, "gcn_vae": 1512}  # as the documentation says
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_the_documentation_counts_the_programs_of_a_space(name):
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_documentation_counts_the_architectures_of_a_space(name):
     space = Space(name)
     rows = {row["name"]: row for row in space.rows() if row["name"] in space.shapes()}
     free = [len(values(row)) for row in rows.values() if not row["when"] and row["name"] not in ("flow", "adjacency")]
     flows = 1 + (len(values(rows["flow"])) - 1) * len(values(rows["num_flows"])) if "flow" in rows else 1
     graphs = 1 + 1 * 2 if "adjacency" in rows else 1
-    assert math.prod(free) * flows * graphs == PROGRAMS[name]
+    assert math.prod(free) * flows * graphs == ARCHITECTURES[name]
     assert all(len(values(rows[each])) <= 3 for each in ("batch_size", "scaling"))  # each is compiled
 
 

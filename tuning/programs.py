@@ -1,7 +1,8 @@
 """The programs of a worker: each is traced once, and does the trials of all networks that it can hold.
 
-Trials share a program if they differ in runtime hyperparameters, in the scaling of their features, or in the sizes of
-their networks (see `zoo.padded_networks`). Unless XLA compiles it, that holds for another batch size too.
+Trials share a program if they differ in runtime hyperparameters, in a scaling of the same formula, or of another that
+training steps do not know, or in the sizes of their networks (see `zoo.padded_networks`). Unless XLA compiles it, that holds
+for another batch size too.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def program_of(model: str, hyperparameters: Mapping[str, object], larger: Mappin
     kind: Any = registry.model_class(model)
     free = {*kind.runtime_hyperparameters, *larger, *([] if told_batch_size(model, xla) else ["batch_size"])}
     fixed = {name: value for name, value in hyperparameters.items() if name not in free}
-    if fixed.get("scaling") in SCALERS:  # batches are scaled before a step; else the step knows the formula
-        fixed["scaling"] = None if kind.scaled_batches else SCALERS[str(fixed["scaling"])].formula
+    if fixed.get("scaling") in SCALERS:
+        fixed["scaling"] = SCALERS[str(fixed["scaling"])].formula if kind.step_knows_scaling else None
     return json.dumps(fixed, sort_keys=True)
 
 

@@ -129,6 +129,7 @@ class AnomalyModel(Detector):
     reconstructs: ClassVar[bool] = True  # whether `infer` gives "reconstructed"
     scores_by_mass: ClassVar[bool] = False  # whether `infer` takes the mass (B,) in GeV too, as its last argument
     scaled_batches: ClassVar[bool] = True  # whether `losses` gets scaled features; else in physical units
+    step_knows_scaling: ClassVar[bool] = True  # whether `losses` may scale anything: else trials of all formulas share programs
 
     def __init__(self, given: Mapping[str, object] | None = None, /, **hyperparameters: object):
         super().__init__(given, **hyperparameters)
@@ -257,13 +258,20 @@ class AnomalyModel(Detector):
         return [Scaling(self.scaler, self.hp.seed, columns=inputs.columns)]
 
     def scale_as(self, other: AnomalyModel) -> None:
-        """Take the fitted scaling of another model of this kind, whichever its formula; no training step is traced anew."""
-        if other.scaler.formula != self.scaler.formula:
-            known = self.trainer.remembered("scalers", dict)  # by formula: programs of scores know them
-            known[self.scaler.formula] = self.scaler
-            self.scaler = known.get(other.scaler.formula) or other.scaler.frozen()
-            self.trainer.forget("state")
-        self.scaler.assign([variable.numpy() for variable in other.scaler.variables])
+        """Take the fitted scalings of another model of this kind; programs of scores are traced anew for another formula.
+
+        Those of training steps are not: of another formula they are right only if `step_knows_scaling` is False.
+        """
+        for name in [name for name, value in vars(self).items() if isinstance(value, scalers.Scaler)]:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine.formula != theirs.formula:
+                known = self.trainer.remembered(f"{name}s", dict)  # by formula: programs of scores know them
+                known[mine.formula] = mine
+                mine = known.get(theirs.formula) or theirs.frozen()
+                setattr(self, name, mine)
+                self.trainer.forget("state")
+            if theirs.variables:
+                mine.assign([variable.numpy() for variable in theirs.variables])
 
     def build_for(self, columns: Sequence[str], object_columns: Sequence[str] = (), slots: int = 0) -> None:
         """Create all variables for these columns and objects, without looking at any event."""

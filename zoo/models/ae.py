@@ -178,6 +178,7 @@ class AE(AnomalyModel):
     }
     score_kinds = ("mse",)
     searched_by_xla = False
+    step_knows_scaling = False
 
     def taken_from(self, events):
         """As `AnomalyModel.taken_from`; raises `InputError` too unless all layers are narrower than the features."""

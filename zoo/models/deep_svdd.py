@@ -58,6 +58,7 @@ class DeepSVDD(AnomalyModel):
     reconstructs = False
     any_batch_size = True
     searched_by_xla = False
+    step_knows_scaling = False
 
     def make(self, width):
         widths = (*self.hp.units, self.hp.latent_dim)

@@ -129,6 +129,7 @@ class GANAE(AnomalyModel):
         "lhco2020": {"d_units": D_SHAPES["lhco2020"], "epsilon": 6.0, "alpha": 65.0},
     }
     score_kinds = ("distance",)
+    step_knows_scaling = False
 
     def make(self, width):
         hp, members = self.hp, self.member_shape

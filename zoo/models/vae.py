@@ -139,6 +139,7 @@ class BumpHuntingVAE(AnomalyModel):
     stochastic = True
     any_batch_size = True
     searched_by_xla = False
+    step_knows_scaling = False
 
     def make(self, width):
         hp, members = self.hp, self.member_shape
