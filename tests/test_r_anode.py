@@ -15,7 +15,7 @@ from zoo.windows import Regions
 
 WINDOW = (3300, 3700)
 SMALL = {
-    "window": WINDOW, "columns": ("*",), "batch_size": 256, "folds": 2, "num_flows": 2, "flow_width": 16, "signal_flow": "affine",
+    "window": WINDOW, "columns": ("*",), "batch_size": 256, "folds": 2, "flow": "affine", "num_flows": 2, "flow_width": 16, "signal_flow": "affine",
     "signal_num_flows": 1, "signal_flow_width": 8, "learning_rate": 0.01, "density_learning_rate": 0.01, "epochs": 8, "density_epochs": 8,
 }  # fmt: skip
 QUIET = {"verbose": 0, "jit_compile": False}

@@ -53,7 +53,7 @@ def _range(name: str, key: str, limit: object) -> str:
     if key == "seed":
         return "0 to 2147483647"
     if key in EDGES:
-        return "(), or (low, high) with 0 <= low < high"
+        return "(), or (low, high) with 0 <= low < high" + (", or one width above 0" if key == "sidebands" else "")
     if name == "ddp" and (limit is None or key == "bins"):
         from pipelines.simulation import spectra
 

@@ -129,7 +129,9 @@ class AnomalyModel(Detector):
     reconstructs: ClassVar[bool] = True  # whether `infer` gives "reconstructed"
     scores_by_mass: ClassVar[bool] = False  # whether `infer` takes the mass (B,) in GeV too, as its last argument
     scaled_batches: ClassVar[bool] = True  # whether `losses` gets scaled features; else in physical units
-    step_knows_scaling: ClassVar[bool] = True  # whether `losses` may scale anything: else trials of all formulas share programs
+    step_knows_scaling: ClassVar[bool] = (
+        True  # whether `losses` may scale anything: else trials of all formulas share programs
+    )
 
     def __init__(self, given: Mapping[str, object] | None = None, /, **hyperparameters: object):
         super().__init__(given, **hyperparameters)

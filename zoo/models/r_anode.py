@@ -56,6 +56,7 @@ class RANODE(ANODE):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Hyperparameters(ANODE.Hyperparameters):
+        flow: str = hyperparameter("spline")  # the signal's flow finds all that affine steps get wrong in background
         signal_flow: str = hyperparameter(
             "spline",
             "autoregressive steps of the signal's flow: affine, or splines",
@@ -75,7 +76,7 @@ class RANODE(ANODE):
 
     presets = {
         "das2023": {
-            "num_flows": 15, "flow_width": 128, "density_learning_rate": 1e-4, "density_epochs": 200, "batch_size": 256,
+            "flow": "affine", "num_flows": 15, "flow_width": 128, "density_learning_rate": 1e-4, "density_epochs": 200, "batch_size": 256,
             "signal_flow": "spline", "bins": 8, "signal_num_flows": 6, "signal_flow_width": 64, "learning_rate": 3e-4, "epochs": 300,
             "signal_fraction": 0.005,
         }
