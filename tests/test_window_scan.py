@@ -381,7 +381,7 @@ def test_scan_keeps_what_it_converts_beside_its_output(tmp_path, monkeypatch):
         given.append(data)
         raise InputError("killed")
 
-    monkeypatch.setattr(zoo.window_scan, "scan", killed)
+    monkeypatch.setattr(zoo.hunting.window_scan, "scan", killed)
     for _ in range(2):
         with pytest.raises(InputError, match="killed"):
             zoo.hunt(
