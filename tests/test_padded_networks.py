@@ -1,5 +1,6 @@
 """Networks inside larger ones train as they would alone."""
 
+import dataclasses
 import gc
 import weakref
 
@@ -14,6 +15,7 @@ from tuning.listener import SearchListener
 from tuning.programs import Programs, program_of, sizes
 from tuning.space import Space
 from tuning.space_points import sample
+from tuning.trial import Job
 from zoo import padded_networks
 from zoo.keras import keras
 from zoo.keras.released_gradients import forget_gradients, traced_gradients
@@ -243,3 +245,31 @@ def test_a_training_that_fails_leaves_no_validation_events_behind(train_events):
     failed.reset()
     found = [model.fit(events, later, epochs=1, **QUIET).history["val_loss"] for model in (failed, alone)]
     assert found[0] == found[1]
+
+
+def test_a_subclass_with_losses_of_its_own_shares_no_program_of_its_parents_word():
+    vae = zoo.registry.model_class("vae")
+    assert not vae.step_knows_scaling and not type("Same", (vae,), {}).step_knows_scaling
+    assert type("Other", (vae,), {"losses": vae.losses}).step_knows_scaling
+
+
+def test_batches_of_other_side_bands_are_others(train_events):
+    events = train_events.sample(3000).in_memory()
+    cache, found = BatchCache(events), []
+    for width in (400, 500):
+        model = zoo.get("anode", window=(3300, 3700), sidebands=width, batch_size=50, columns=("tau21_*",))
+        model.scaler.build((None, 2))
+        model.inputs = dataclasses.replace(model.inputs, columns=("tau21_1", "tau21_2"))
+        cache.serve(model)
+        found.append(model.trainer.batches(events, None).steps)
+    assert found[0] < found[1]
+
+
+@pytest.mark.parametrize(
+    "model, events, compiled",
+    [("vae", 20_000, False), ("gan_ae", 100, True), ("gcn_vae", 9999, False), ("gcn_vae", 10_000, True)],
+)
+def test_trials_are_compiled_where_it_pays(model, events, compiled, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    assert Job("", model, "reconstruction", None, "", range(events), ()).xla is compiled
+    assert Job("", model, "reconstruction", not compiled, "", range(events), ()).xla is not compiled

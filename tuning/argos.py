@@ -40,7 +40,7 @@ class SignalRegion:
 
         Args:
             model: of the zoo; its own `window` and `sidebands` are taken where none are given.
-            window, sidebands: (low, high) in GeV, or empty. template: events of background, of which the window's are taken.
+            window, sidebands: (low, high) in GeV, or empty; sidebands may be one width. template: events of background, of which the window's are taken.
 
         Raises `InputError` for a region that is not possible, for none, for side bands beside a template, or for a
         template of too few events in the window.
@@ -136,6 +136,11 @@ def chosen_region(
             raise InputError(
                 "objective argos compares trials in one signal region, and window is searched; give one, as "
                 f"{argument('window', (3300, 3700))}"
+            )
+        if template is None and not len(sidebands) and "sidebands" in searched:
+            raise InputError(
+                "objective argos compares trials in one signal region, and sidebands is searched; give some, as "
+                f"{argument('sidebands', (2900, 4100))}"
             )
         return SignalRegion.of(model, window, sidebands, template)
     given = {"window": window, "sidebands": sidebands}

@@ -29,7 +29,7 @@ def load_into_memory(events: Events) -> Events:
 class BatchCache:
     """The batches of training and validation events, made once for all models that see them alike.
 
-    That is those with the same columns, batch size, seed, fitted scaling and weights of events. `static` is whether
+    That is those with the same columns, batch size, seed, fitted scaling, weights and regions of events. `static` is whether
     TensorFlow is told the batch size.
     """
 
@@ -47,14 +47,15 @@ class BatchCache:
         make = functools.partial(model.batches, events, weighting, smaller, static=self._static, **room)
         if place is None:
             return make()
-        if getattr(model, "scaled_batches", False):  # the model's own is another's once it does another trial
-            make = functools.partial(make, transform=model.scaler.frozen())
         weights = None if weighting is None else _digest([np.asarray(weighting(self._masses[place]))])
         fixed = (model.hp.batch_size, model.hp.seed, smaller, tuple(sorted(room.items())))
         seen = (model.resolved_columns, getattr(getattr(model, "inputs", None), "object_columns", ()))
         scaling = _digest([variable.numpy() for variable in model.scaler.variables])
-        key = (place, type(model.scaler).__name__, scaling, weights, *fixed, *seen)
+        region = tuple(tuple(getattr(model.hp, name, ())) for name in ("window", "sidebands"))  # of a model of a window
+        key = (place, type(model.scaler).__name__, scaling, weights, region, *fixed, *seen)
         if key not in self._made:
+            if getattr(model, "scaled_batches", False):  # the model's own is another's once it does another trial
+                make = functools.partial(make, transform=model.scaler.frozen())
             while len(self._made) >= MAX_BATCH_SETS:
                 self._made.pop(next(iter(self._made)))
             batches = make()

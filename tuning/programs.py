@@ -77,7 +77,7 @@ def program_of(model: str, hyperparameters: Mapping[str, object], larger: Mappin
     free = {*kind.runtime_hyperparameters, *larger, *([] if told_batch_size(model, xla) else ["batch_size"])}
     fixed = {name: value for name, value in hyperparameters.items() if name not in free}
     if fixed.get("scaling") in SCALERS:
-        fixed["scaling"] = SCALERS[str(fixed["scaling"])].formula if kind.step_knows_scaling else None
+        fixed["scaling"] = SCALERS[str(fixed["scaling"])].formula if getattr(kind, "step_knows_scaling", True) else None
     return json.dumps(fixed, sort_keys=True)
 
 

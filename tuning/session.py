@@ -80,7 +80,7 @@ def search(
     seed: int = 0,
     resume: bool = False,
     window: Sequence[float] = (),
-    sidebands: Sequence[float] = (),
+    sidebands: Sequence[float] | float = (),
     template: Events | None = None,
     jit_compile: bool | None = None,
     extra: Mapping[str, Any] | None = None,
@@ -123,7 +123,7 @@ def search(
             and a YAML file of what the site asks for (see `pipelines.jobs.batch_systems`).
         window: signal region (low, high), GeV, of the objective "argos"; also of the model, if it has one itself and none is
             fixed. Of such a model it may be left out. sidebands: outer edges (low, high), GeV, of the side bands that are
-            background; by default all events outside of the window. template: events of background that are it instead;
+            background, or the width of each: GeV, below 1 a share of the window's centre; by default all events outside of the window. template: events of background that are it instead;
             those in the window are taken, and labels, if there are any, are not read.
         seed: fixes configurations, split, weights and the order of events.
         jit_compile: compile training steps with XLA; None is where there is a GPU, or where
@@ -161,6 +161,7 @@ def search(
 
         check_apart(tensorboard, out, argument("tensorboard"))
         listener = TensorBoard(tensorboard, listener, resume, Objective.parse(objective))
+    sidebands = (sidebands,) if isinstance(sidebands, (int, float)) else sidebands
     fixed = windowed(model, fixed or {}, window, sidebands)
     asked = _Asked(model, preset, fixed, algorithm, trials, max_epochs, factor, architectures, objective, seed)
     session = _Session(

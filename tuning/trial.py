@@ -66,7 +66,9 @@ class Job:
         """Whether XLA compiles training steps in this process."""
         if self.jit_compile is not None:
             return self.jit_compile
-        return registry.model_class(self.model).searched_by_xla or bool(tf.config.list_physical_devices("GPU"))
+        pays = registry.model_class(self.model).searched_by_xla
+        pays = len(self.training) >= pays if isinstance(pays, int) and not isinstance(pays, bool) else pays
+        return bool(pays or tf.config.list_physical_devices("GPU"))
 
     def program(self, hyperparameters: Mapping[str, Any]) -> str:
         """Return the name of the program that a trial of these hyperparameters takes."""
@@ -197,7 +199,7 @@ class TrialRunner:
             trainee.save(self.file(spec.trial, "h5"))
             write_json(self.file(spec.trial, "history.json"), {"rows": rows, "members": trainee.trained.member_rows})
         times = checkpoint.times() if checkpoint is not None else {}
-        if checkpoint is not None and checkpoint.steps:
+        if checkpoint is not None and checkpoint.steps and trainee.key in self.programs.kept:
             self.programs.was_traced(trainee)
         record = {  # as JSON has it, whether it is read back or not
             "trial": spec.trial,

@@ -129,9 +129,12 @@ class AnomalyModel(Detector):
     reconstructs: ClassVar[bool] = True  # whether `infer` gives "reconstructed"
     scores_by_mass: ClassVar[bool] = False  # whether `infer` takes the mass (B,) in GeV too, as its last argument
     scaled_batches: ClassVar[bool] = True  # whether `losses` gets scaled features; else in physical units
-    step_knows_scaling: ClassVar[bool] = (
-        True  # whether `losses` may scale anything: else trials of all formulas share programs
-    )
+    step_knows_scaling: ClassVar[bool] = True  # whether a step may scale anything; else all scalings share programs
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if "step_knows_scaling" not in vars(cls) and {"losses", "tasks", "train_step"} & set(vars(cls)):
+            cls.step_knows_scaling = True  # what a parent says of its own losses does not hold for others
 
     def __init__(self, given: Mapping[str, object] | None = None, /, **hyperparameters: object):
         super().__init__(given, **hyperparameters)

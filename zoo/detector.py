@@ -51,8 +51,9 @@ class Detector(legacy.DeprecatedNames, KerasHabits, keras.Model):
     validated_by_xla: ClassVar[bool] = False
     # whether losses take batches whose size TensorFlow is not told, so that one traced step does for all sizes
     any_batch_size: ClassVar[bool] = False
-    # whether a search on a CPU has XLA compile its trials: of short trials of many architectures that takes longer than it saves
-    searched_by_xla: ClassVar[bool] = True
+    # whether a search on a CPU has XLA compile its trials, or from how many training events on: of short trials of many
+    # architectures that takes longer than it saves
+    searched_by_xla: ClassVar[bool | int] = True
     # whether the learning rate falls over the hyperparameter `epochs`: a search makes that the epochs of its longest trials
     learning_rate_falls: ClassVar[bool] = False
     longest_execution: ClassVar[int] = LONGEST_EXECUTION  # steps between two calls of a callback, at most

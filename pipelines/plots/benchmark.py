@@ -76,7 +76,7 @@ def plot_significances(found: Mapping[str, Mapping[str, Any]], path: str | os.Pa
             axes.plot(x, middle, color=f"C{i}", marker="o", label=name)
         for sigma in (3, 5):
             axes.axhline(sigma, color="0.6", ls="--", lw=1)
-        bound = min((z for one in found.values() for z in one["bound"] if z is not None), default=None)
+        bound = min((z for one in found.values() for z in one.get("bound", ()) if z is not None), default=None)
         beyond = "" if bound is None else f", extrapolated beyond {bound:.1f}"
         axes.set(xlabel="S/B [%]", ylabel=f"global significance{beyond}", ylim=(0, None))
         axes.legend()

@@ -129,7 +129,7 @@ def plot_injection_curve(found: Mapping[str, object], path: str | os.PathLike[st
     ratios = 100 * np.array([one["ratio"] for one in curve], float)
     some = (
         "global significance, in part extrapolated"
-        if any(one["extrapolated"] for one in curve)
+        if any(one.get("extrapolated", False) for one in curve)
         else "global significance"
     )
     with page(target(path), numbers, (15, 7)) as figure:

@@ -134,6 +134,7 @@ def _check(wanted: Specification) -> None:
     """Raise `InputError` for what cannot be done, before hours of training."""
     from pipelines.bumphunt.validation import signal_events
     from pipelines.metrics import warn_unweighted
+    from zoo.models.idealised import Idealised
 
     _check_hunt(wanted)
     for cell in wanted.cells:
@@ -144,7 +145,7 @@ def _check(wanted: Specification) -> None:
                 raise InputError(
                     f"{wanted.source}: {cell.model} has no score_kind {kind!r}; it has {', '.join(model.score_kinds)}"
                 )
-            if hasattr(model.hp, "background"):
+            if isinstance(model, Idealised):
                 model.background()
     for data in wanted.document["data"].values():
         background, signal, *judging = parts_of(data)

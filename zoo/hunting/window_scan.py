@@ -47,6 +47,12 @@ def check_scannable(recipe: Recipe, options: WindowScanOptions) -> None:
             f"{argument('scan')} is for models of a window, such as cwola and cathode: {recipe.name} has none; hunt with it by "
             f"{argument('folds')}"
         )
+    given = recipe.hyperparameters
+    if given.get("sidebands", ()) not in ((), []) and not given.get("window"):  # else they are those of a run
+        raise InputError(
+            f"sidebands={given['sidebands']!r}: a scan has side bands for each of its windows; give their width, "
+            f"as {argument('side_band_width', 0.1)}, or none for all events beside a window"
+        )
     if options.background == "template" and not kind.has_template:
         raise InputError(
             f"background template: {recipe.name} has none; take a model that learns a density, as cathode, lacathode, "

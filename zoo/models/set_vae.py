@@ -72,6 +72,7 @@ class SetVAE(AnomalyModel):
     figures = ("errors", "roc", "scan")  # particles are no observables
     presets = PRESETS
     score_kinds = ("chamfer", "kl", "radius")
+    searched_by_xla = 10_000  # docs/results.md, Tuner
     undirected = ("kl", "radius")
     stochastic = True
 

@@ -17,7 +17,7 @@ from zoo.layers.flows import AutoregressiveFlows, SplineFlows
 from zoo.layers.flows.layers import BINS
 from zoo.layers.random import normal
 from zoo.models.window_model import SidebandModel
-from zoo.windows import SidebandHyperparameters
+from zoo.windows import FEWEST, SidebandHyperparameters
 
 EDGE = 1e-4  # where the ends of a scaled feature, 0 and 1, are moved before the logit, which is 9.2 there
 KNOTS = 101  # quantiles of the masses in the window
@@ -57,13 +57,22 @@ class SidebandDensity(SidebandModel):
 
     def check_enough(self, events):
         super().check_enough(events)
-        known = masses_of(events)
-        lowest = min((weight[self.selects(mass)].min(initial=0.0) for mass, weight in known.blocks()), default=0.0)
+        lowest, inside, beside = 0.0, 0, 0
+        for mass, weight in masses_of(events).blocks():
+            lowest = min(lowest, weight[self.selects(mass)].min(initial=0.0))
+            inside += np.count_nonzero(weight[self.regions.inside(mass)])
+            beside += np.count_nonzero(weight[self.regions.beside(mass)])
         if lowest < 0:
             raise InputError(
                 f"{events.name}: weight {lowest:g}; a density cannot be learnt of events with weights below 0, as some "
                 f"generators give them: convert without weights"
             )
+        for where, count in {"in the window": inside, "in its side bands": beside}.items():
+            if count < FEWEST:
+                raise InputError(
+                    f"{events.name}: {count} events {where} have a weight other than 0, expected at least {FEWEST}; "
+                    f"convert without weights, or move the window"
+                )
 
     def make_density(self, width: int) -> None:
         """Create the flow of `width` features, and what is known of the side bands and the window."""
