@@ -34,7 +34,7 @@ class RANODE(ANODE):
 
         log_ratio(v, m) = ln p_sig(v | m) - ln p_bg(v | m)
 
-    p_bg(m) is that of all masses in the window, without weights. p_sig(v, m) = p_sig(v | m) p_sig(m): a conditional flow, and
+    p_bg(m) is that of all masses in the window, by weight. p_sig(v, m) = p_sig(v | m) p_sig(m): a conditional flow, and
     the shares of the signal in bins of the mass, in which background has equal shares. The paper has one flow of (v, m), and
     divides by p_sig(m) of its samples.
 
