@@ -1,4 +1,4 @@
-"""Old paths of modules: importing one warns and gives the module that has taken its place."""
+"""Old paths of modules, which warn and give the module that has taken their place; names that are imported when asked for."""
 
 from __future__ import annotations
 
@@ -44,6 +44,22 @@ def alias(moved: Mapping[str, str]) -> None:
     'pipelines.metrics'
     """
     sys.meta_path.append(_Finder(moved))
+
+
+def names_on_demand(module: str, where: Mapping[str, str]) -> Callable[[str], object]:
+    """Return the `__getattr__` of a package that imports the modules (values) of its names (keys) when they are asked for.
+
+    >>> names_on_demand("package", {"auc": "pipelines.metrics"})("auc").__name__
+    'auc'
+    """
+
+    def find(name: str) -> object:
+        if name not in where:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        found: object = getattr(importlib.import_module(where[name]), name)
+        return found
+
+    return find
 
 
 def moved_names(module: str, moved: Mapping[str, str]) -> Callable[[str], object]:

@@ -3,16 +3,13 @@
 Nothing is imported before it is asked for: `zoo.serving.artefact` reads an export without TensorFlow.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pipelines.moved import names_on_demand
 
 if TYPE_CHECKING:
     from zoo.serving.contents import Serving, about_function, described, licence, of_members, serving_of, without_places
 
 __all__ = ["Serving", "about_function", "described", "licence", "of_members", "serving_of", "without_places"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(importlib.import_module("zoo.serving.contents"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_on_demand(__name__, dict.fromkeys(__all__, "zoo.serving.contents"))
