@@ -25,6 +25,7 @@ from zoo.padded_networks import Larger
 OTHER = {"vae": {"optimizer": "adam"}}  # what was trained before
 QUIET = {"verbose": 0, "jit_compile": False, "finish": False}
 
+AE = {"columns": ("pt_*", "mass_*", "tau*"), "kernel_regularisation": 0.01, "activity_regularisation": 0.02}
 CASES = [
     # a flow whose parameters every event has; a layer and two flows that are passed by; one optimizer of two
     ("vae", {"flow": "planar", "latent_dim": 2, "members": 2}, {"units": (12, 12, 8), "num_flows": 3},
@@ -36,8 +37,20 @@ CASES = [
     ("gan_ae", {"cycles": 1, "d_epochs": 1, "ae_epochs": 1, "pretraining_epochs": 0},
      {"ae_units": 16, "latent_dim": 5, "d_units": (8, 6, 6)}, {"ae_units": 9, "latent_dim": 3, "d_units": (5, 4)}),
     ("deep_svdd", {"columns": ("pt_*", "mass_*", "tau*")}, {"units": (12, 8)}, {"units": (7, 3)}),
+    # four layers are passed by; all activations; penalties of some layers, by the other norm
+    ("ae", {**AE, "members": 2, "negative_slope": 0.1},
+     {"encoder_units": (13, 12, 11, 10), "decoder_units": (11, 12, 13)},
+     {"encoder_units": (8, 3), "decoder_units": (10,), "activations": ("tanh", "relu", "linear", "leaky_relu"),
+      "kernel_norm": "l1", "regularised": "alternate"}),
+    # one hidden layer
+    ("ae", AE, {"encoder_units": (13, 12), "activations": ("tanh",) * 4}, {"encoder_units": (11,), "activations": ("relu", "tanh")}),
 ]  # fmt: skip
-WHICH = {3: (True, False), 4: (True, False)}  # with the corners alone, or beside zeros as XLA wants it
+WHICH = {
+    3: (True, False),
+    4: (True, False),
+    5: (True, False),
+    6: (True, False),
+}  # with the corners alone, or beside zeros as XLA wants it
 KINDS = [
     pytest.param(*case, cuts, id=f"{case[0]}-{place}-{'cut' if cuts else 'beside zeros'}")
     for place, case in enumerate(CASES)

@@ -21,7 +21,7 @@ from tuning.batch_cache import BatchCache
 from zoo import registry, run
 from zoo.keras.released_gradients import forget_gradients, traced_gradients
 from zoo.layers.scalers import SCALERS
-from zoo.padded_networks import Larger, room, size
+from zoo.padded_networks import Larger, size
 
 KEPT_BYTES = 700 * 2**20  # of programs that are kept for trials to come
 LEAST_BYTES = 4 * 2**20  # that a program takes
@@ -51,9 +51,8 @@ def sizes(model: str, points: Sequence[Mapping[str, object]]) -> dict[str, objec
     kind: Any = registry.model_class(model)
     if kind.data_kind != "events":
         return {}
-    declared = kind.Hyperparameters
-    found = room(declared.resizable(), points)
-    for name in declared.switchable() if found else ():
+    found = kind.room(points)
+    for name in kind.Hyperparameters.switchable() if found else ():
         values = sorted({str(point[name]) for point in points if name in point})
         found |= {name: values} if len(values) > 1 else {}
     return found

@@ -443,6 +443,19 @@ class AnomalyModel(Detector):
 
         return self.trainer.remembered(f"infer, {self.scaler.formula}", compiled)
 
+    # -- searching -------------------------------------------------------------------------------
+
+    @classmethod
+    def room(cls, points: Sequence[Mapping[str, object]]) -> dict[str, object]:
+        """Return hyperparameters of a network that can hold those of all points (see `zoo.padded_networks`).
+
+        By default the largest of each that is `resizable`. A search makes a network of them for all its trials, so
+        whatever is named here needs no program of its own.
+        """
+        from zoo.padded_networks import room
+
+        return room(cls.Hyperparameters.resizable(), points)
+
     # -- leaving ---------------------------------------------------------------------------------
 
     def serving(self, cuts: CutValues | None = None) -> Serving:

@@ -22,7 +22,7 @@ from pipelines.events.row_cache import InMemory, Packing, Piece, Transform, Weig
 UNIT = CHUNK  # events that stay neighbours on disk, read together
 POOL = 2**26  # bytes of rows shuffled together. Many small units mix a file sorted by mass better than few large ones
 LEAST = 16  # units that are shuffled together at least
-SHORT = 256  # steps for which rows are handed to TensorFlow at a time, of several passes if one has fewer
+SHORT = 256  # steps for which rows are handed to TensorFlow at a time at most, of several passes if one has fewer
 
 # TensorFlow looks into functions for what it has to rewrite, which takes as long as to trace them: there is nothing
 _as_written = tf.autograph.experimental.do_not_convert
@@ -88,8 +88,8 @@ class Batches:
         self._pool = max(LEAST, POOL // (4 * packing.width * UNIT))
         self._rows = keep(events, columns, packing, transform, weighting, memory=memory, cache=cache)
         # Passes of a single pool have the same rows, in other orders: a short one costs less together with others.
-        alone = workers == 1 and len(self._units) <= self._pool
-        self._together = max(1, SHORT // self.steps) if alone else 1
+        self._alone = workers == 1 and len(self._units) <= self._pool
+        self._most_together = max(1, SHORT // self.steps)
         self.error: Exception | None = None  # what went wrong while reading: TensorFlow tells it as a long text
 
     @property
@@ -101,10 +101,12 @@ class Batches:
         """Return passes `first_pass`, `first_pass + 1`, ... without end, each in another order."""
 
         def pools() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            for number in itertools.count(first_pass, self._together):
-                passes = [np.random.default_rng([self.seed, n]) for n in range(number, number + self._together)]
-                pools = zip(*map(self._one_pass, passes))
-                yield from ((rows[0], np.concatenate(orders)) for rows, orders in (zip(*pool) for pool in pools))
+            number, together = first_pass, 1
+            while self._alone:  # more and more at a time: a short training does not wait for what it never takes
+                yield self._passes_of_one_pool(range(number, number + together))
+                number, together = number + together, min(2 * together, self._most_together)
+            for number in itertools.count(first_pass):
+                yield from self._one_pass(np.random.default_rng([self.seed, number]))
 
         data = self._dataset(pools).flat_map(_as_written(self._cut))
         return _to_device(data.prefetch(8).with_options(_untuned()))
@@ -166,6 +168,16 @@ class Batches:
                 if steps:
                     yield rows, order[: steps * self.batch_size].reshape(steps, -1).astype(np.int32)
                 rest = rows[order[steps * self.batch_size :]]
+
+    def _passes_of_one_pool(self, passes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return all rows (n, width), read once, and which of them make the batches of some passes, (passes steps, B)."""
+        with ThreadPoolExecutor(self._readers) as readers:
+            rows = np.concatenate([part.result() for part in self._ask(readers, np.arange(len(self._units)))])
+        orders = [
+            np.random.default_rng([self.seed, number]).permutation(len(rows))[: self.steps * self.batch_size]
+            for number in passes
+        ]
+        return rows, np.concatenate(orders).reshape(-1, self.batch_size).astype(np.int32)
 
     def _ask(self, readers: ThreadPoolExecutor, units: np.ndarray) -> list[Future[np.ndarray]]:
         pieces = [piece for unit in units for piece in self._units[unit]]

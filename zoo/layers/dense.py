@@ -46,6 +46,17 @@ def leaky_relu(x: tf.Tensor, slope: tf.Tensor | float) -> tf.Tensor:
     return tf.maximum(x, before(tf.convert_to_tensor(slope, x.dtype), 2) * x)
 
 
+def piecewise_linear(x: tf.Tensor, slope: tf.Tensor, at_zero: tf.Tensor) -> tf.Tensor:
+    """x for x > 0, else slope x, whose derivative at zero is 1 if `at_zero`, else the slope.
+
+    With slopes 0, s and 1 it is relu, leaky_relu and linear, in a program that does not know which of them it is.
+
+    >>> piecewise_linear(tf.constant([-1.0, 2.0]), tf.constant(0.5), tf.constant(True)).numpy().tolist()
+    [-0.5, 2.0]
+    """
+    return tf.where((x > 0.0) | ((x == 0.0) & at_zero), x, before(slope, 2) * x)
+
+
 LAMBDA, LAMBDA_ALPHA = 1.0507009873554805, 1.0507009873554805 * 1.6732632423543772
 
 
@@ -245,43 +256,48 @@ class MLP(keras.layers.Layer):
 
     def hidden(self, x: tf.Tensor, drop: Callable[..., tf.Tensor] = tf.identity) -> tf.Tensor:
         """Return the last hidden layer (..., B, H)."""
-        if self.cuts and self.layers_in_use is not None:
-            return self._hidden_of_smaller(x, drop, self.layers_in_use)
-        for place, layer in enumerate(self.layers[:-1]):
-            h = layer(x)
-            if self.layers_in_use is None:
-                x = drop(h)
-                continue
-            used = self.layers_in_use[place]
-            h = h if drop is tf.identity else drop(h, layer.units_in_use, used)
-            x = tf.where(used, h, _fit(x, h)) if place else h
-        return x
+        return self._whole([x, *self._each_hidden(x, drop)][-1])
 
-    def _hidden_of_smaller(self, x: tf.Tensor, drop: Callable[..., tf.Tensor], layers_in_use: tf.Variable) -> tf.Tensor:
-        """Return the last hidden layer of the smaller network that is held, beside zeros."""
+    def _each_hidden(self, x: tf.Tensor, drop: Callable[..., tf.Tensor] = tf.identity) -> list[tf.Tensor]:
+        """Return all hidden layers; of a smaller network that is held, one that it does not have is the one before."""
+        found = []
         for place, layer in enumerate(self.layers[:-1]):
-            used = layers_in_use[place]
-            x = (
-                tf.cond(used, functools.partial(layer.cut, x), functools.partial(tf.identity, x))
-                if place
-                else layer.cut(x)
-            )
-            x = x if drop is tf.identity else tf.where(used, drop(x, layer.units_in_use, used), x)
+            x = self._hidden_at(place, layer, x, drop)
+            found.append(x)
+        return found
+
+    def _hidden_at(self, place: int, layer: Dense, x: tf.Tensor, drop: Callable[..., tf.Tensor]) -> tf.Tensor:
+        if self.layers_in_use is None:
+            return drop(layer(x))
+        used = self.layers_in_use[place]
+        if not self.cuts:
+            h = layer(x)
+            h = h if drop is tf.identity else drop(h, layer.units_in_use, used)
+            return tf.where(used, h, _fit(x, h)) if place else h
+        passed = functools.partial(tf.identity, x)
+        h = tf.cond(used, functools.partial(layer.cut, x), passed) if place else layer.cut(x)
+        return h if drop is tf.identity else tf.where(used, drop(h, layer.units_in_use, used), h)
+
+    def _whole(self, h: tf.Tensor) -> tf.Tensor:
+        """Return the last hidden layer as wide as this network has it, of a smaller one beside zeros."""
+        if not self.cuts or self.layers_in_use is None or len(self.layers) == 1:
+            return h
         width = self.layers[-1].kernel.shape[-2]
-        x = tf.pad(x, [*[(0, 0)] * (x.shape.rank - 1), (0, width - tf.shape(x)[-1])])
-        return tf.ensure_shape(x, (*x.shape[:-1], width))
+        h = tf.pad(h, [*[(0, 0)] * (h.shape.rank - 1), (0, width - tf.shape(h)[-1])])
+        return tf.ensure_shape(h, (*h.shape[:-1], width))
 
     def output_of(self, h: tf.Tensor) -> tf.Tensor:
         """Return the output for the last hidden layer h (..., B, H)."""
         return self.layers[-1](h)
 
     def outputs(self, x: tf.Tensor) -> list[tf.Tensor]:
-        """Return the outputs of all layers, the last one's included."""
-        found = []
-        for layer in self.layers:
-            x = layer(x)
-            found.append(x)
-        return found
+        """Return the outputs of all layers, the last one's included.
+
+        Those of a smaller network that is held have its widths where products are cut; a layer that it does not have
+        gives the output of the one before.
+        """
+        hidden = self._each_hidden(x)
+        return [*hidden, self.output_of(self._whole([x, *hidden][-1]))]
 
     def call(self, x, drop=tf.identity):
         return self.output_of(self.hidden(x, drop))

@@ -8,7 +8,8 @@ published with it (github.com/Gadangadang/FYS5555, Project3), called the release
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import tensorflow as tf
@@ -26,7 +27,7 @@ from zoo.base import (
     Limit,
     hyperparameter,
 )
-from zoo.layers.dense import MLP, leaky_relu
+from zoo.layers.dense import MLP, leaky_relu, piecewise_linear
 from zoo.losses import mean_squared_error
 from zoo.registry import register
 
@@ -177,6 +178,7 @@ class AE(AnomalyModel):
         },
     }
     score_kinds = ("mse",)
+    any_batch_size = True
     searched_by_xla = False
     step_knows_scaling = False
 
@@ -203,6 +205,7 @@ class AE(AnomalyModel):
         self.autoencoder = MLP(widths, each, member_shape=self.member_shape, inputs=width)
         every = range(len(widths))
         self.penalised = list(every) if hp.regularised == "all" else list(every[-2::-2])
+        self.held: Held | None = None
         self.create_metrics("loss", "reconstruction", "kernel_penalty", "activity_penalty")
 
     def _leaky_relu(self, h):
@@ -211,15 +214,49 @@ class AE(AnomalyModel):
     def losses(self, batch, seed, training):
         """The loss and what it is the sum of, () or (K,) each."""
         x = batch["features"]
-        outputs, size = self.autoencoder.outputs(x), KERNEL_NORMS[self.hp.kernel_norm]
-        kernels = [tf.reduce_sum(size(self.autoencoder.kernels[layer]), (-2, -1)) for layer in self.penalised]
-        activities = [tf.reduce_mean(tf.reduce_sum(tf.square(outputs[layer]), -1), -1) for layer in self.penalised]
+        outputs = self.autoencoder.outputs(x)
+        kernels, activities = self._penalties(outputs)
         terms = {
             "reconstruction": tf.reduce_mean(batch["weight"] * mean_squared_error(x, outputs[-1]), -1),
             "kernel_penalty": self.runtime.kernel_regularisation * tf.add_n(kernels),
             "activity_penalty": self.runtime.activity_regularisation * tf.add_n(activities),
         }
         return {"loss": tf.add_n(list(terms.values())), **terms}
+
+    def _penalties(self, outputs):
+        """Return |W_l| and the mean of |y_il|^2 of the regularised layers, () or (K,) each."""
+        if (held := self.held) is None:
+            layers, size, of = self.penalised, KERNEL_NORMS[self.hp.kernel_norm], lambda layer, penalty: penalty
+        else:
+            layers, size, of = range(len(outputs)), held.norm, held.if_penalised
+        kernels = [of(layer, tf.reduce_sum(size(self.autoencoder.kernels[layer]), (-2, -1))) for layer in layers]
+        squares = [tf.reduce_sum(tf.square(outputs[layer]), -1) for layer in layers]
+        return kernels, [of(layer, tf.reduce_mean(one, -1)) for layer, one in zip(layers, squares)]
+
+    def hold(self, smaller: AE) -> None:
+        """Do what a smaller auto-encoder does, whatever its activations and penalties are (`zoo.padded_networks`)."""
+        places = self.autoencoder.places(smaller.autoencoder)
+        if places is None:
+            raise ValueError("more or wider layers than there are here")
+        if self.held is None:
+            self.held = Held(len(self.autoencoder.layers))
+            for place, layer in enumerate(self.autoencoder.layers):
+                layer.activation = functools.partial(self._held_activation, self.held, place)
+        self.held.assign(places, smaller)
+
+    def _held_activation(self, held, place, h):
+        return held.activation(place, h, self.runtime.negative_slope)
+
+    @classmethod
+    def room(cls, points):
+        """As `AnomalyModel.room`: one network, about as wide everywhere as the widest layer, holds all of them."""
+        hidden = [units for point in points if (units := _hidden_units_of(cls, point))]
+        if not hidden:
+            return {}
+        layers, widest = max(map(len, hidden)), max(map(max, hidden))
+        encoder = tuple(range(widest + layers // 2, widest - 1, -1))  # each narrower than the one before it
+        others = {"activations": (), "kernel_norm": "l2", "regularised": "all"}  # see `hold`
+        return {"encoder_units": encoder, "decoder_units": encoder[-2::-1], **others}
 
     # -- use -----------------------------------------------------------------------------------------
 
@@ -229,7 +266,8 @@ class AE(AnomalyModel):
         return {
             "mse": mean_squared_error(x, outputs[-1]),
             "reconstructed": self.scaler.inverse(outputs[-1]),
-            "latent": outputs[self.bottleneck],
+            # of another auto-encoder that is held it has no fixed place, and no fixed width
+            **({"latent": outputs[self.bottleneck]} if self.held is None else {}),
         }
 
     @classmethod
@@ -282,6 +320,62 @@ class AE(AnomalyModel):
             "scaling": hp.Choice("scaling", ["standard", "minmax"]),
             "batch_size": hp.Choice("batch_size", [8192, 2048]),
         }
+
+
+class Held:
+    """What an auto-encoder is that a larger one holds: variables, so that one program does for all.
+
+    Args:
+        layers: of the larger one.
+    """
+
+    def __init__(self, layers: int):
+        self._activations = tf.Variable([0] * layers, trainable=False, dtype=tf.int64)  # places in `ACTIVATIONS`
+        self._penalised = tf.Variable([False] * layers, trainable=False)
+        self._norm = tf.Variable(0, trainable=False, dtype=tf.int64)  # place in `KERNEL_NORMS`
+
+    def assign(self, places: Sequence[int], smaller: AE) -> None:
+        """Take what a smaller one has, whose layers are at some places of the larger one."""
+        activations, penalised = (read.numpy() for read in (self._activations, self._penalised))
+        for place, activation in zip(places, smaller.activations, strict=True):
+            activations[place] = ACTIVATIONS.index(activation)
+        penalised[:] = [place in {places[layer] for layer in smaller.penalised} for place in range(len(penalised))]
+        self._activations.assign(activations)
+        self._penalised.assign(penalised)
+        self._norm.assign(list(KERNEL_NORMS).index(smaller.hp.kernel_norm))
+
+    def activation(self, place: int, h: tf.Tensor, negative_slope: tf.Tensor) -> tf.Tensor:
+        """Return h (..., B, H) after the activation of a place."""
+        which = self._activations[place]
+        slopes = {
+            "relu": tf.zeros_like(negative_slope),
+            "leaky_relu": negative_slope,
+            "linear": tf.ones_like(negative_slope),
+        }
+        slope = tf.add_n([tf.where(_is(which, name), one, tf.zeros_like(one)) for name, one in slopes.items()])
+        straight = piecewise_linear(h, slope, at_zero=~_is(which, "relu"))
+        return tf.where(_is(which, "tanh"), tf.tanh(h), straight)
+
+    def norm(self, kernel: tf.Tensor) -> tf.Tensor:
+        """Return the squares of a kernel, or its magnitudes."""
+        each = tf.stack([size(kernel) for size in KERNEL_NORMS.values()])
+        return each[self._norm]
+
+    def if_penalised(self, place: int, penalty: tf.Tensor) -> tf.Tensor:
+        """Return the penalty of a layer that is regularised, else zeros."""
+        return tf.where(self._penalised[place], penalty, tf.zeros_like(penalty))
+
+
+def _is(which: tf.Tensor, activation: str) -> tf.Tensor:
+    return which == ACTIVATIONS.index(activation)
+
+
+def _hidden_units_of(kind: type[AE], point: Mapping[str, object]) -> tuple[int, ...]:
+    """Return the widths of a point of a search space; none where it has none, or none that are possible."""
+    try:
+        return kind.Hyperparameters.of(point).hidden_units if "encoder_units" in point else ()
+    except InputError:  # that trial fails with this reason
+        return ()
 
 
 def _up_to(low: int, high: int) -> int | dict[str, int]:
