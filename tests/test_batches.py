@@ -249,6 +249,18 @@ def test_reading_from_the_file_takes_a_pool_at_a_time(events, monkeypatch):
     assert len(set(read)) <= 16  # of 32 units: this pool, and the next one is being read
 
 
+def test_passes_of_one_pool_are_read_together_and_in_the_order_of_each(events, monkeypatch):
+    made = Batches(events.take(range(100)), COLUMNS, 50, seed=4, **IN_MEMORY)
+    read, one_read = [], made._rows.read
+    monkeypatch.setattr(made._rows, "read", lambda pieces: read.append(len(pieces)) or one_read(pieces))
+    found = list(made.shuffled(3).take(2 * 20).as_numpy_iterator())
+    assert len(read) < 2 * 10  # by two readers: 1, 2, 4, 8, 16 passes, and some before they are asked for
+    for number in range(20):
+        rows, order = next(made._one_pass(np.random.default_rng([4, 3 + number])))
+        for batch, chosen in zip(found[2 * number :], order):
+            np.testing.assert_array_equal(batch["features"], made.packing.unpack(rows[chosen])["features"])
+
+
 @pytest.mark.parametrize("batch", [25, 64, 333])
 def test_batches_are_bit_by_bit_the_same_from_memory_from_disk_and_from_the_file(batch, events):
     chosen = events.select(mass_range=(3000, 6000))

@@ -119,6 +119,22 @@ def test_sizes_scalings_and_batch_sizes_of_the_default_space_share_programs():
     assert len({program_of("vae", point, room, False) for point in points}) == 14  # 7 flows, 2 latent sizes
 
 
+def test_the_space_of_ae_is_one_program():
+    space = Space("ae")
+    points = [space.draw(sample(space.hyperparameters(), seed)) for seed in range(200)]
+    columns = [f"x{i}" for i in range(32)]
+    room = sizes("ae", points)
+    assert len({program_of("ae", point, room, False) for point in points}) == 1
+    assert len({program_of("ae", point, room, True) for point in points}) == 2  # batch sizes
+    models = [zoo.get("ae", **point) for point in [{**points[0], **room}, *points[:40]]]
+    for model in models:
+        model.build_for(columns)
+    holder = Larger(models[0])
+    assert all(holder.fits(model) for model in models[1:])
+    impossible = {**points[0], "encoder_units": (4, 8)}  # that trial fails, and no other
+    assert sizes("ae", [*points, impossible]) == room and sizes("ae", [impossible]) == {}
+
+
 @pytest.mark.parametrize(
     "name, number, draws", [("gan_ae", 4, 100), pytest.param("conv_vae", 48, 600, marks=pytest.mark.slow)]
 )
