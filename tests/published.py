@@ -89,12 +89,16 @@ def _cathode(path: Path) -> None:
     values = rows(2000, seed=len(path.name))
     if path.name.startswith("outer"):  # masses in TeV, beside the window of the others
         values[:, 0] += np.where(values[:, 0] < 3.5, -0.4, 0.4)
+    if path.name == "innerdata_extrasig.npy":  # signal alone, that of the events that judge too
+        judging = rows(2000, seed=len("separated_test.npy"))
+        values[:, 5] = 1
+        values = np.concatenate([values, judging[judging[:, 5] == 1]])
     saved(path.parent, values, path.name)
 
 
 def _arrays(path: Path) -> None:
     path.mkdir()
-    for name in ("innerdata_train.npy", "innerdata_test.npy", "separated_test.npy"):
+    for name in ("innerdata_train.npy", "innerdata_test.npy", "innerdata_extrasig.npy", "separated_test.npy"):
         _cathode(path / name)
 
 
@@ -153,6 +157,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "events_anomalydetection_v2.features.h5": _lhco_features,
     "innerdata_train.npy": _cathode,
     "innerdata_test.npy": _cathode,
+    "innerdata_extrasig.npy": _cathode,
     "outerdata_train.npy": _cathode,
     "separated_test.npy": _cathode,
     "lhco_cathode": _arrays,

@@ -44,9 +44,9 @@ def prepare(page: str, folder: Path) -> None:
         _many(whole).write(folder / name)
     for name in ("labelled.h5", "test.h5"):
         test.sample(2000, seed=1).write(folder / name)
-    for name in ("background.h5", "qcd.h5"):
+    for name in ("background.h5", "qcd.h5", "template.h5"):
         test.select(label=0).write(folder / name)
-    for name in ("signal.h5", "zprime.h5"):
+    for name in ("signal.h5", "zprime.h5", "two_prong.h5"):
         test.select(label=1).write(folder / name)
     mix(test.select(label=0), test.select(label=1), 0.02).write(folder / "mixed.h5")
     _write_tables(folder, train, test)

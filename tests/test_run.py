@@ -465,9 +465,24 @@ def test_a_refused_training_leaves_nothing_behind(events, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# a model that is quick to trace, for as many epochs as leave the time to stop it
-COMMAND = [sys.executable, "-m", "zoo", "train", "deep_svdd", "--data", "lhco_sim_test"]
-EPOCHS = 60
+# a model that is quick to trace
+COMMAND = ["train", "deep_svdd", "--data", "lhco_sim_test"]
+EPOCHS = 20
+# the command in a process of its own that waits after its third epoch, on any machine, until a signal stops it
+WAITING = """
+import sys, time
+from zoo import run
+from zoo.cli.main import main
+
+class Waiting(run.Checkpoint):
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        if epoch == 2:
+            time.sleep(300)
+
+run.Checkpoint = Waiting
+main(sys.argv[1:])
+"""
 SETTINGS = {"units": 16, "batch_size": 256, "epochs": EPOCHS}
 OPTIONS = ["--no-xla", *(option for k, v in SETTINGS.items() for option in ("--set", f"{k}={v}"))]
 
@@ -476,7 +491,7 @@ OPTIONS = ["--no-xla", *(option for k, v in SETTINGS.items() for option in ("--s
 def whole(tmp_path_factory):
     """The run that the command makes when nothing stops it, trained in this process."""
     out = tmp_path_factory.mktemp("command") / "run"
-    done = CliRunner().invoke(main, [*COMMAND[3:], "--out", str(out), *OPTIONS])
+    done = CliRunner().invoke(main, [*COMMAND, "--out", str(out), *OPTIONS])
     assert done.exit_code == 0, done.output
     return out
 
@@ -484,7 +499,8 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_stopped_command_resumes_to_the_scores_of_an_unbroken_one(how, whole, tmp_path, test_events, monkeypatch):
     command = [*COMMAND, "--out", "run", *OPTIONS]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    waiting = [sys.executable, "-c", WAITING, *command]
+    process = subprocess.Popen(waiting, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     progress = tmp_path / ".run.checkpoint" / "progress.json"
     deadline = time.monotonic() + 240
     while not progress.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -497,7 +513,7 @@ def test_a_stopped_command_resumes_to_the_scores_of_an_unbroken_one(how, whole, 
         assert process.returncode == 130 and out == ""
         assert err.splitlines()[-1].startswith("Interrupted.") and "--resume" in err.splitlines()[-1]
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(main, [*command[3:], "--resume", "--json"])
+    done = CliRunner().invoke(main, [*command, "--resume", "--json"])
     assert done.exit_code == 0 and json.loads(done.stdout)["run"] == "run", done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     same(tmp_path / "run", whole, test_events)

@@ -46,6 +46,7 @@ class Detector(legacy.DeprecatedNames, KerasHabits, keras.Model):
     outliers_score_high: ClassVar[bool] = True
     yardstick: ClassVar[str] = ""  # text for every run and report of a model that uses the truth
     stochastic: ClassVar[bool] = False  # whether validation draws random numbers
+    seedless: ClassVar[bool] = False  # whether nothing is drawn at random, so that the seed changes no score
     validated_by: ClassVar[str] = "loss"  # the term of training that `val_loss` has the meaning of
     # whether validation is compiled too: of a small network it takes longer to compile than to run, epoch after epoch
     validated_by_xla: ClassVar[bool] = False

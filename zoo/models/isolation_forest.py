@@ -95,7 +95,8 @@ class IsolationForest(ClosedForm):
     def learn(self, x, weight, seed):
         from sklearn.ensemble import IsolationForest as Forest
 
-        grown = Forest(n_estimators=self.hp.trees, max_samples=self.hp.subsample, random_state=seed).fit(x)
+        subsample = min(self.hp.subsample, len(x))  # as scikit-learn takes it of fewer events, with a warning
+        grown = Forest(n_estimators=self.hp.trees, max_samples=subsample, random_state=seed).fit(x)
         trees = [self._arrays(tree.tree_, index) for index, tree in enumerate(grown.estimators_)]
         return {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
 
