@@ -378,7 +378,7 @@ def test_tune_is_interrupted_and_resumed_by_hand(tmp_path):
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     shown += _read(terminal)
-    assert process.wait(60) == 130
+    assert process.wait(60) == 130, shown.decode()
     assert b"Interrupted. What is finished is kept; the same command with --resume goes on." in shown
     assert b"Traceback" not in shown
     done = subprocess.run([*code, "--resume", "--json"], cwd=tmp_path, capture_output=True, text=True)
