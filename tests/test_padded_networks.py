@@ -45,12 +45,8 @@ CASES = [
     # one hidden layer
     ("ae", AE, {"encoder_units": (13, 12), "activations": ("tanh",) * 4}, {"encoder_units": (11,), "activations": ("relu", "tanh")}),
 ]  # fmt: skip
-WHICH = {
-    3: (True, False),
-    4: (True, False),
-    5: (True, False),
-    6: (True, False),
-}  # with the corners alone, or beside zeros as XLA wants it
+# with the corners alone, or beside zeros as XLA wants it
+WHICH = dict.fromkeys((3, 4, 5, 6), (True, False))
 KINDS = [
     pytest.param(*case, cuts, id=f"{case[0]}-{place}-{'cut' if cuts else 'beside zeros'}")
     for place, case in enumerate(CASES)
